@@ -1,0 +1,39 @@
+"""Keys and tenants as the access table holds them.
+
+The table has one string key, `pk`. Items: `KEY#<sha256 of the caller's key>` and
+`ROUTING#<endpoint name>` (see `routing`). A caller's key is 256 random bits, so a plain SHA-256 cannot
+be guessed back and comparing digests by look-up leaks nothing of use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict
+
+KEY_PREFIX = "eg-"
+
+
+class AccessKey(BaseModel):
+    """What a caller's key stands for. `usage_identifier` is the value of the tenant's API Gateway key."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pk: str
+    tenant: str
+    name: str
+    usage_identifier: str
+    scopes: list[str]
+    created_at: int
+    expires_at: int | None = None
+    revoked: bool = False
+
+
+def key_pk(secret: str) -> str:
+    """The access table's key of a caller's secret."""
+    return "KEY#" + hashlib.sha256(secret.encode()).hexdigest()
+
+
+def routing_pk(endpoint_name: str) -> str:
+    """The access table's key of an endpoint's routing item."""
+    return f"ROUTING#{endpoint_name}"

@@ -1,0 +1,37 @@
+"""What the model container is told and what it answers with: environment names and headers.
+
+`infra` writes the environment, `model_code` reads it; SageMaker's own names are kept as they are.
+"""
+
+from __future__ import annotations
+
+ENV_ENGINE = "EVERGREEN_ENGINE"  # transformers | openvino
+ENV_MODEL_NAME = "EVERGREEN_MODEL_NAME"  # the name callers put into `model`
+ENV_MODEL_VERSION = "EVERGREEN_MODEL_VERSION"
+ENV_MODEL_DIGEST = "EVERGREEN_MODEL_DIGEST"
+ENV_MAX_CONTEXT = "EVERGREEN_MAX_CONTEXT_TOKENS"
+ENV_MAX_QUEUED = "EVERGREEN_MAX_QUEUED_REQUESTS"
+ENV_MAX_RUNNING = "EVERGREEN_MAX_RUNNING_REQUESTS"
+ENV_DEFAULT_MAX_TOKENS = "EVERGREEN_DEFAULT_MAX_TOKENS"
+ENV_REQUEST_TIMEOUT = "EVERGREEN_REQUEST_TIMEOUT_SECONDS"
+
+ENV_SAGEMAKER_PORT = "SAGEMAKER_BIND_TO_PORT"
+ENV_SAGEMAKER_MODEL_DIR = "SM_MODEL_DIR"
+DEFAULT_PORT = 8080
+DEFAULT_MODEL_DIR = "/opt/ml/model"
+
+HEADER_CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+
+
+def encode_attributes(attributes: dict[str, str]) -> str:
+    """`k=v` pairs joined by commas, as `CustomAttributes` carries them (at most 1,024 ASCII characters)."""
+    text = ",".join(f"{key}={value}" for key, value in attributes.items())
+    if not text.isascii() or len(text) > 1024:
+        raise ValueError("custom attributes must be ASCII and at most 1024 characters")
+    return text
+
+
+def decode_attributes(text: str | None) -> dict[str, str]:
+    """The inverse of `encode_attributes`; pieces without `=` are left out."""
+    pairs = (piece.partition("=") for piece in (text or "").split(","))
+    return {key.strip(): value.strip() for key, sep, value in pairs if sep}

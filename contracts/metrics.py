@@ -1,0 +1,27 @@
+"""Metric names and dimensions that Evergreen publishes to CloudWatch, in one place.
+
+Names follow the OpenTelemetry semantic conventions for generative AI where those have one; CloudWatch
+metric names may hold dots. Units are CloudWatch's.
+"""
+
+from __future__ import annotations
+
+NAMESPACE = "Evergreen"
+
+REQUESTS = "evergreen.requests"
+ERRORS = "evergreen.errors"
+FEEDBACK = "evergreen.feedback"
+FEEDBACK_SCORE = "evergreen.feedback.score"
+DURATION = "gen_ai.server.request.duration"  # Milliseconds
+TIME_TO_FIRST_TOKEN = "gen_ai.server.time_to_first_token"  # Milliseconds
+TIME_PER_OUTPUT_TOKEN = "gen_ai.server.time_per_output_token"  # Milliseconds
+INPUT_TOKENS = "gen_ai.client.token.usage.input"
+OUTPUT_TOKENS = "gen_ai.client.token.usage.output"
+
+DIM_ENDPOINT = "endpoint"
+DIM_VARIANT = "variant"
+DIM_MODEL_VERSION = "model_version"
+DIM_ERROR_TYPE = "error_type"
+
+SAGEMAKER_NAMESPACE = "AWS/SageMaker"
+SAGEMAKER_HOST_NAMESPACE = "/aws/sagemaker/Endpoints"

@@ -1,0 +1,55 @@
+# The commands of Evergreen. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up down clean chat environments test check lint synth diff deploy key bench bench-smoke browser
+
+PYTHON ?= python3
+PORT ?= 4566
+ENV ?=
+export EVERGREEN_PORT ?= $(PORT)
+export PYTHONDONTWRITEBYTECODE = 1
+VENVS := $(abspath .evergreen/venvs)
+export EVERGREEN_VENVS ?= $(VENVS)
+CDK_PYTHON = $(EVERGREEN_VENVS)/cdk/bin/python
+CDK = PATH="$(EVERGREEN_VENVS)/node/bin:$$PATH" node_modules/.bin/cdk --app "$(CDK_PYTHON) app.py" -c env=$(ENV)
+require_env = @test -n "$(ENV)" || { echo "evergreen: say which environment, e.g. make $@ ENV=prod (one of: $(basename $(notdir $(wildcard settings/*.yaml))))" >&2; exit 1; }
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up:  ## deploy everything to this machine and answer a first request
+	@$(PYTHON) -m local up
+
+down:  ## stop it; data stays
+	@$(PYTHON) -m local down
+
+clean:  ## stop it and forget its data
+	@$(PYTHON) -m local clean
+
+chat:  ## stream one answer: make chat PROMPT="…"
+	@$(PYTHON) -m local chat "$(or $(PROMPT),Hello!)"
+
+environments:
+	@$(PYTHON) -m local environments --development
+
+check: environments  ## format, lint, types, import rules, synth with policy
+	@ci/check
+
+test: environments browser  ## everything CI runs
+	@ci/test
+
+browser:
+	@ci/browser
+
+synth: environments  ## templates of one environment: make synth ENV=prod
+	$(require_env)
+	@$(CDK) synth -q --output cdk.out/$(ENV) && echo "Templates in cdk.out/$(ENV)"
+
+diff: environments  ## what a deploy would change: make diff ENV=prod
+	$(require_env)
+	@$(CDK) diff
+
+deploy: environments  ## deploy to AWS: make deploy ENV=prod
+	$(require_env)
+	@$(CDK) deploy --all

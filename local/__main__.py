@@ -1,0 +1,74 @@
+"""`python3 -m local <command>`: drives the laptop cloud. Standard library only, so it runs anywhere.
+
+Commands that talk to AWS services hand over to the `cloud` environment, which has boto3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from local import chat, environments
+from local.home import REPOSITORY, Home
+from local.progress import Steps, Stop, fail
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """One command at a time changes a laptop cloud; a second one is told so at once."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    with (home.root / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as busy:
+            raise Stop(f"another `make up`, `down` or `clean` is at work in {home.root}: wait for it to end.") from busy
+        yield
+
+
+def _hand_over(home: Home, module: str, arguments: list[str]) -> int:
+    """Runs a module in the `cloud` environment as this process's child and returns its exit code."""
+    python = home.python("cloud")
+    if not python.exists():
+        raise Stop("nothing is installed yet: run `make up` first.")
+    return os.spawnve(  # noqa: S606 - our own interpreter and module
+        os.P_WAIT, python, [str(python), "-m", module, *arguments], home.aws_environment() | {"PYTHONPATH": str(REPOSITORY)}
+    )
+
+
+def main(words: list[str] | None = None) -> int:
+    """Parses the command line and runs one command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m local", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="environments, model, cloud, deploy, first answer")
+    up.add_argument("--tiny", action="store_true", help="serve the tiny random model (for tests)")
+    commands.add_parser("down", help="stop the laptop cloud, keep its data")
+    commands.add_parser("clean", help="stop the laptop cloud and forget its data")
+    environment = commands.add_parser("environments", help="make the environments only")
+    environment.add_argument("--development", action="store_true", help="with what tests and checks need")
+    talk = commands.add_parser("chat", help="stream one answer")
+    talk.add_argument("prompt")
+    given = parser.parse_args(words)
+    home = Home.from_environment(tiny=getattr(given, "tiny", False))
+    try:
+        if given.command == "chat":
+            return chat.main(home, given.prompt)
+        with _alone(home):
+            if given.command == "environments":
+                environments.prepare(home, Steps(home.logs), development=given.development)
+                return 0
+            if given.command == "up":
+                print(f"Evergreen on this machine, in {home.root}", flush=True)
+                environments.prepare(home, Steps(home.logs))
+            return _hand_over(home, "local.bringup", [given.command, *(["--tiny"] if home.tiny else [])])
+    except Stop as problem:
+        return fail(problem)
+    except KeyboardInterrupt:
+        return fail(Stop("interrupted; run the same command again to go on."))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""The part of `make up` that talks to AWS services: model, cloud, bootstrap, deploy, key, first answer.
+
+Runs in the `cloud` environment. Every step looks first whether its work is done, so a second run converges
+and a killed run is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from contracts.artefact import MANIFEST_NAME, Manifest
+from local import chat, emulator
+from local.environments import node_environment
+from local.home import ACCOUNT, REGION, REPOSITORY, Home
+from local.progress import Step, Steps, Stop, fail
+
+ENVIRONMENT = "local"
+SYNTH_INPUTS = (
+    "app.py", "cdk.json", "requirements.txt", "requirements", "settings", "infra", "lambdas", "contracts",
+    "evaluation", "model_code/training",
+)
+BOOTSTRAP_STACK = "CDKToolkit"
+FIRST_PROMPT = "In one short sentence: what is an evergreen tree?"
+
+
+def client(home: Home, service: str) -> Any:
+    """A boto3 client of the operator for the laptop cloud."""
+    return boto3.client(
+        service, endpoint_url=home.url, region_name=REGION, aws_access_key_id=ACCOUNT,
+        aws_secret_access_key="laptop", config=Config(retries={"total_max_attempts": 3}, read_timeout=120),
+    )  # fmt: skip
+
+
+def stack(home: Home, name: str) -> dict[str, Any] | None:
+    """A stack's description, or None when it does not exist."""
+    try:
+        found: dict[str, Any] = client(home, "cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    except ClientError as missing:
+        if missing.response["Error"]["Code"] == "ValidationError":
+            return None
+        raise
+    return found
+
+
+def outputs_of(home: Home, room: str) -> dict[str, str]:
+    """The outputs of one of our stacks by key. Raises Stop when the stack is not there."""
+    name = f"evergreen-{ENVIRONMENT}-{room}"
+    found = stack(home, name)
+    if found is None:
+        raise Stop(f"the stack {name} does not exist: run `make up`.")
+    return {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
+
+
+def up(home: Home) -> int:
+    """Every step after the environments, in order; prints how to use what is running."""
+    steps = Steps(home.logs)
+    with steps.step("model") as step:
+        model = _prepare_model(home, step)
+    with steps.step("cloud") as step:
+        emulator.start(home, step)
+    with steps.step("cdk bootstrap") as step:
+        _bootstrap(home, step)
+    with steps.step("cdk synth") as step:
+        _synth(home, step)
+    with steps.step("cdk deploy data") as step:
+        _deploy(home, step, [f"evergreen-{ENVIRONMENT}-data"])
+    with steps.step("upload model") as step:
+        uri = _upload(home, step, model)
+    with steps.step("cdk deploy --all") as step:
+        _deploy(home, step, ["--all", *_release_parameters(home, model, uri)])
+    with steps.step("api key") as step:
+        key = _api_key(home, step)
+    outputs = _write_outputs(home, key)
+    with steps.step("first answer"):
+        answer = "".join(chat.stream(outputs["api_url"], key, FIRST_PROMPT, max_tokens=40))
+        if not answer.strip():
+            raise Stop("the deployed model answered with nothing: see the endpoint's logs with `make logs`.")
+    steps.save(home.root / "timings.json")
+    _greet(outputs, answer, sum(steps.seconds.values()))
+    return 0
+
+
+def _prepare_model(home: Home, step: Step) -> dict[str, str]:
+    words = [home.python("serving"), "-m", "local.model", "--home", home.root]
+    said = step.run([*words, "--tiny"] if home.tiny else words, cwd=REPOSITORY)
+    model: dict[str, str] = json.loads(said.strip().splitlines()[-1])
+    step.note = model["name"]
+    return model
+
+
+def _cdk(home: Home, step: Step, *words: str | Path, timeout: float = 1200) -> None:
+    path = node_environment(home)["PATH"]
+    step.run(
+        [REPOSITORY / "node_modules" / ".bin" / "cdk", *words],
+        cwd=REPOSITORY,
+        env=home.aws_environment() | {"PATH": path, "CDK_DISABLE_CLI_TELEMETRY": "true", "CI": "true"},
+        timeout=timeout,
+    )
+
+
+def _bootstrap(home: Home, step: Step) -> None:
+    found = stack(home, BOOTSTRAP_STACK)
+    if found is not None and found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        step.note = "already there"
+        return
+    _cdk(home, step, "bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", "true")
+
+
+def _synth(home: Home, step: Step) -> None:
+    digest = emulator.digest_of(SYNTH_INPUTS)
+    mark = home.assembly.parent / "local.sha256"
+    if mark.exists() and mark.read_text() == digest and (home.assembly / "manifest.json").exists():
+        step.note = "nothing changed"
+        return
+    home.assembly.parent.mkdir(parents=True, exist_ok=True)
+    _cdk(
+        home, step, "synth", "-q", "-c", f"env={ENVIRONMENT}", "--output", home.assembly,
+        "--app", f"{home.python('cdk')} app.py",
+    )  # fmt: skip
+    mark.write_text(digest)
+
+
+def _deploy(home: Home, step: Step, words: list[str]) -> None:
+    _cdk(
+        home, step, "deploy", "--app", home.assembly, "--require-approval", "never", "--progress", "events", *words
+    )
+
+
+def _upload(home: Home, step: Step, model: dict[str, str]) -> str:
+    """Puts the artefact under its digest; the manifest goes last, so its presence means all is there."""
+    bucket = outputs_of(home, "data")["ArtefactsBucketName"]
+    prefix = f"models/{model['name']}/{model['digest']}/"
+    folder = Path(model["folder"])
+    s3 = client(home, "s3")
+    try:
+        s3.head_object(Bucket=bucket, Key=prefix + MANIFEST_NAME)
+        step.note = "already there"
+    except ClientError:
+        manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+        for name in [*(entry.path for entry in manifest.files), MANIFEST_NAME]:
+            s3.upload_file(str(folder / name), bucket, prefix + name)
+        step.note = f"{sum(entry.bytes for entry in manifest.files) / 1e6:.0f} MB"
+    return f"s3://{bucket}/{prefix}"
+
+
+def _release_parameters(home: Home, model: dict[str, str], uri: str) -> list[str]:
+    """The champion's parameters on a first deploy; later the stack keeps its own, as releases set them."""
+    name = f"evergreen-{ENVIRONMENT}-serving"
+    found = stack(home, name)
+    if found is not None and not found["StackStatus"].startswith(("ROLLBACK", "DELETE", "REVIEW")):
+        return []
+    values = {
+        "ChampionModelUri": uri,
+        "ChampionModelDigest": model["digest"],
+        "ChampionModelVersion": f"{model['name']}-{model['digest'][:12]}",
+    }
+    return [word for k, v in values.items() for word in ("--parameters", f"{name}:{k}={v}")]
+
+
+def _api_key(home: Home, step: Step) -> str:
+    """The laptop's key: made once, and registered again when the cloud has forgotten it."""
+    kept = home.root / "key.json"
+    words = [sys.executable, "-m", "lambdas.authorizer.admin", "create", "--env", ENVIRONMENT, "--tenant", "demo",
+             "--name", "laptop", "--json"]  # fmt: skip
+    if kept.exists():
+        words += ["--key", json.loads(kept.read_text())["api_key"]]
+        step.note = "kept"
+    key: dict[str, str] = json.loads(step.run(words, cwd=REPOSITORY, env=home.aws_environment()))
+    kept.touch(mode=0o600)
+    kept.write_text(json.dumps(key) + "\n")
+    return key["api_key"]
+
+
+def _write_outputs(home: Home, key: str) -> dict[str, Any]:
+    gateway, serving = outputs_of(home, "gateway"), outputs_of(home, "serving")
+    outputs = {
+        "api_url": f"{home.url}/_aws/execute-api/{gateway['RestApiId']}/{gateway['StageName']}/v1",
+        "api_key": key,
+        "console_url": f"{home.url}/_evergreen/console",
+        "endpoint_name": serving["EndpointName"],
+        "sagemaker_runtime_url": home.url,
+        "aws_endpoint_url": home.url,
+        "region": REGION,
+        "account": ACCOUNT,
+        "refresh_state_machine_arn": None,
+        "dashboards": [],
+    }
+    partial = home.outputs.with_suffix(".partial")
+    partial.write_text(json.dumps(outputs, indent=2) + "\n")
+    os.replace(partial, home.outputs)
+    return outputs
+
+
+def _greet(outputs: dict[str, Any], answer: str, seconds: float) -> None:
+    print(
+        f"""
+Up in {seconds:.0f} s. The model's first answer: {answer.strip()!r}
+
+  API       {outputs["api_url"]}
+  key       {outputs["api_key"]}
+  console   {outputs["console_url"]}
+
+  curl -N {outputs["api_url"]}/chat/completions \\
+    -H 'Authorization: Bearer {outputs["api_key"]}' -H 'Content-Type: application/json' \\
+    -d '{{"model": "{chat.model_name(outputs["api_url"], outputs["api_key"])}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+
+  make chat PROMPT="Hello!"     make down     make clean
+"""
+    )
+
+
+def main(words: list[str] | None = None) -> int:
+    """`up`, `down` or `clean`; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="local.bringup")
+    parser.add_argument("command", choices=["up", "down", "clean"])
+    parser.add_argument("--tiny", action="store_true")
+    given = parser.parse_args(words)
+    home = Home.from_environment(tiny=given.tiny)
+    try:
+        if given.command == "up":
+            return up(home)
+        stopped = emulator.stop(home)
+        print("Stopped." if stopped else "Nothing was running.")
+        if given.command == "clean":
+            emulator.forget(home)
+            print(f"Forgot the data in {home.root}; environments and the prepared model stay.")
+        return 0
+    except Stop as problem:
+        return fail(problem)
+    except KeyboardInterrupt:
+        return fail(Stop("interrupted; run the same command again to go on."))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Where a laptop cloud keeps its things. Standard library only: this runs before any environment exists."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+DEFAULT_PORT = 4566
+
+
+@dataclass(frozen=True)
+class Home:
+    """One laptop cloud: its folder, its environments, its port on 127.0.0.1 and which model it serves."""
+
+    root: Path
+    venvs: Path
+    port: int
+    tiny: bool = False
+
+    @classmethod
+    def from_environment(cls, *, tiny: bool = False) -> Home:
+        """Reads EVERGREEN_HOME, EVERGREEN_VENVS and EVERGREEN_PORT; defaults lie under `.evergreen`."""
+        root = Path(os.environ.get("EVERGREEN_HOME", REPOSITORY / ".evergreen")).resolve()
+        venvs = Path(os.environ.get("EVERGREEN_VENVS", REPOSITORY / ".evergreen" / "venvs")).resolve()
+        return cls(root, venvs, int(os.environ.get("EVERGREEN_PORT", DEFAULT_PORT)), tiny)
+
+    @property
+    def url(self) -> str:
+        """Base address of the emulator, which is also every AWS service's endpoint."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def cloud(self) -> Path:
+        """The emulator's state, logs and pid."""
+        return self.root / "cloud"
+
+    @property
+    def outputs(self) -> Path:
+        """What `make up` leaves for other programs."""
+        return self.root / "outputs.json"
+
+    @property
+    def logs(self) -> Path:
+        """One log per step of `make up`."""
+        return self.root / "logs"
+
+    @property
+    def assembly(self) -> Path:
+        """The synthesized cloud assembly."""
+        return self.root / "cdk.out" / "local"
+
+    def python(self, environment: str) -> Path:
+        """The interpreter of one of the environments."""
+        return self.venvs / environment / "bin" / "python"
+
+    def aws_environment(self) -> dict[str, str]:
+        """This process's environment with the operator's credentials for the laptop cloud."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        return clean | {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": "laptop",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "EVERGREEN_HOME": str(self.root),
+            "EVERGREEN_VENVS": str(self.venvs),
+            "EVERGREEN_PORT": str(self.port),
+        }

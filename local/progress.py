@@ -1,0 +1,108 @@
+"""Steps with their times on the terminal, their output in log files, and failures as one clear sentence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+TAIL_LINES = 15
+
+
+class Stop(Exception):  # noqa: N818 - it stops the command; the sentence is for the person
+    """The command cannot go on; the message says in one sentence what to change."""
+
+
+class Steps:
+    """Prints each step with its seconds and keeps the times for `timings.json`."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+        logs.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        """One step: a line when it is done or has failed. Steps may run in several threads."""
+        started = time.monotonic()
+        current = Step(name, self.logs / f"{name.replace(' ', '-')}.log")
+        try:
+            yield current
+        except BaseException:
+            self._print("✗", name, time.monotonic() - started, "")
+            raise
+        took = time.monotonic() - started
+        self.seconds[name] = round(took, 2)
+        self._print("✓", name, took, current.note)
+
+    def _print(self, mark: str, name: str, seconds: float, note: str) -> None:
+        with self._lock:
+            print(f"  {mark} {name:<28}{seconds:7.1f} s   {note}".rstrip(), flush=True)
+
+    def save(self, path: Path) -> None:
+        """Writes the seconds of each step as JSON."""
+        path.write_text(json.dumps(self.seconds, indent=2) + "\n")
+
+
+class Step:
+    """A running step: a place for a short note, and commands whose output goes to the step's log."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self.note = ""
+        log.write_text("")
+
+    def run(
+        self,
+        command: Sequence[str | Path],
+        *,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 1800,
+    ) -> str:
+        """Runs a command to its end and returns its standard output.
+
+        Raises Stop with the last lines of its output when it fails or takes longer than `timeout` seconds.
+        """
+        with self.log.open("a") as log:
+            log.write(f"$ {' '.join(map(str, command))}\n")
+            log.flush()
+            try:
+                done = subprocess.run(
+                    [str(word) for word in command],
+                    env=env,
+                    cwd=cwd,
+                    timeout=timeout,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+            except FileNotFoundError as missing:
+                raise Stop(f"{command[0]} is not installed: {missing.strerror}.") from missing
+            except subprocess.TimeoutExpired as late:
+                raise Stop(
+                    f"'{self.name}' took longer than {timeout:.0f} s and was stopped; its log: {self.log}"
+                ) from late
+            log.write(done.stdout)
+        if done.returncode != 0:
+            raise Stop(f"'{self.name}' failed; its log: {self.log}\n{self.tail()}")
+        return done.stdout
+
+    def tail(self) -> str:
+        """The last lines of the log, indented."""
+        lines = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return "\n".join(f"    {line}" for line in lines)
+
+
+def fail(problem: Stop) -> int:
+    """Prints the sentence of a Stop to standard error; returns the exit code."""
+    print(f"\nevergreen: {problem}", file=sys.stderr)
+    return 1

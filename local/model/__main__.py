@@ -1,0 +1,33 @@
+"""`python -m local.model --home DIR [--tiny] [--full]`: prepare the model, print one JSON line about it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from local.model.prepare import prepare
+from local.model.progress import say
+from local.model.source import SourceError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0 with the JSON line on stdout, or 1 with one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m local.model", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the folder the laptop cloud owns")
+    parser.add_argument("--tiny", action="store_true", help="two random layers instead of the real weights")
+    parser.add_argument(
+        "--full", action="store_true", help="verify an existing artefact by content, not by size"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        prepared = prepare(options.home, tiny=options.tiny, full=options.full)
+    except (SourceError, OSError) as error:
+        say(f"failed: {error}")
+        return 1
+    print(prepared.model_dump_json(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

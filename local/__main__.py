@@ -25,7 +25,9 @@ def _alone(home: Home) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as busy:
-            raise Stop(f"another `make up`, `down` or `clean` is at work in {home.root}: wait for it to end.") from busy
+            raise Stop(
+                f"another `make up`, `down` or `clean` is at work in {home.root}: wait for it to end."
+            ) from busy
         yield
 
 
@@ -35,7 +37,10 @@ def _hand_over(home: Home, module: str, arguments: list[str]) -> int:
     if not python.exists():
         raise Stop("nothing is installed yet: run `make up` first.")
     return os.spawnve(  # noqa: S606 - our own interpreter and module
-        os.P_WAIT, python, [str(python), "-m", module, *arguments], home.aws_environment() | {"PYTHONPATH": str(REPOSITORY)}
+        os.P_WAIT,
+        python,
+        [str(python), "-m", module, *arguments],
+        home.aws_environment() | {"PYTHONPATH": str(REPOSITORY)},
     )
 
 

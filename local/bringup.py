@@ -25,8 +25,16 @@ from local.progress import Step, Steps, Stop, fail
 
 ENVIRONMENT = "local"
 SYNTH_INPUTS = (
-    "app.py", "cdk.json", "requirements.txt", "requirements", "settings", "infra", "lambdas", "contracts",
-    "evaluation", "model_code/training",
+    "app.py",
+    "cdk.json",
+    "requirements.txt",
+    "requirements",
+    "settings",
+    "infra",
+    "lambdas",
+    "contracts",
+    "evaluation",
+    "model_code/training",
 )
 BOOTSTRAP_STACK = "CDKToolkit"
 FIRST_PROMPT = "In one short sentence: what is an evergreen tree?"
@@ -131,7 +139,16 @@ def _synth(home: Home, step: Step) -> None:
 
 def _deploy(home: Home, step: Step, words: list[str]) -> None:
     _cdk(
-        home, step, "deploy", "--app", home.assembly, "--require-approval", "never", "--progress", "events", *words
+        home,
+        step,
+        "deploy",
+        "--app",
+        home.assembly,
+        "--require-approval",
+        "never",
+        "--progress",
+        "events",
+        *words,
     )
 
 

@@ -66,10 +66,20 @@ def start(home: Home, step: Step) -> None:
     log = home.cloud / "cloud.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [home.python("cloud"), "-m", "local.cloud", "--home", home.root, "--port", str(home.port),
-             "--venvs", home.venvs],
+            [
+                home.python("cloud"),
+                "-m",
+                "local.cloud",
+                "--home",
+                home.root,
+                "--port",
+                str(home.port),
+                "--venvs",
+                home.venvs,
+            ],
             cwd=REPOSITORY,
-            env={k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | {"PYTHONPATH": str(REPOSITORY)},
+            env={k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+            | {"PYTHONPATH": str(REPOSITORY)},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -36,7 +36,9 @@ MINIMUM_PYTHON = (3, 11)
 def check_machine(home: Home) -> None:
     """Raises Stop when Python is too old or the disk too full to make the environments."""
     if sys.version_info < MINIMUM_PYTHON:
-        raise Stop(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: run with PYTHON=python3.12.")
+        raise Stop(
+            f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: run with PYTHON=python3.12."
+        )
     if sys.version_info >= (3, 15):
         raise Stop("Python 3.11 to 3.14 is needed: the pinned packages have no builds for newer ones yet.")
     home.root.mkdir(parents=True, exist_ok=True)
@@ -149,7 +151,9 @@ def _cdk_cli(home: Home, steps: Steps) -> None:
                 commands=[["-m", "pip", "install", "-q", NODE_WHEEL]],
             )
         if _node_version(node_environment(home)) < MINIMUM_NODE:
-            raise Stop(f"Node.js {MINIMUM_NODE} or newer is needed for the CDK command line: install nodejs and npm.")
+            raise Stop(
+                f"Node.js {MINIMUM_NODE} or newer is needed for the CDK command line: install nodejs and npm."
+            )
     lock = hashlib.sha256((REPOSITORY / "package-lock.json").read_bytes()).hexdigest()
     modules = REPOSITORY / "node_modules"
     if _stamped(modules, lock):

@@ -62,7 +62,11 @@ def test_bad_body_is_refused_in_the_openai_shape(laptop: Laptop, case: str) -> N
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_prompt_longer_than_the_context_names_the_limit(laptop: Laptop, streamed: bool) -> None:
-    body = {"model": laptop.model, "messages": [{"role": "user", "content": "word " * 20_000}], "stream": streamed}
+    body = {
+        "model": laptop.model,
+        "messages": [{"role": "user", "content": "word " * 20_000}],
+        "stream": streamed,
+    }
     error = refused(ask(laptop, json.dumps(body).encode()), 400)
     assert error["code"] == "context_length_exceeded"
 
@@ -71,7 +75,9 @@ def test_prompt_longer_than_the_context_names_the_limit(laptop: Laptop, streamed
     "headers",
     [{}, {"Authorization": "Bearer eg-wrong"}, {"Authorization": "Basic eA=="}, {"Authorization": "Bearer "}],
 )
-def test_missing_or_wrong_key_is_refused_with_the_same_answer(laptop: Laptop, headers: dict[str, str]) -> None:
+def test_missing_or_wrong_key_is_refused_with_the_same_answer(
+    laptop: Laptop, headers: dict[str, str]
+) -> None:
     body = json.dumps({"model": "any", "messages": HELLO}).encode()
     error = refused(ask(laptop, body, headers), 401)
     assert error["type"] == "authentication_error"

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from contracts.artefact import MANIFEST_NAME, Manifest
 from local import chat, emulator
 from local.environments import node_environment
-from local.home import ACCOUNT, REGION, REPOSITORY, Home
+from local.home import ACCOUNT, REGION, REPOSITORY, SECRET, Home
 from local.progress import Step, Steps, Stop, fail
 
 ENVIRONMENT = "local"
@@ -44,7 +44,7 @@ def client(home: Home, service: str) -> Any:
     """A boto3 client of the operator for the laptop cloud."""
     return boto3.client(
         service, endpoint_url=home.url, region_name=REGION, aws_access_key_id=ACCOUNT,
-        aws_secret_access_key="laptop", config=Config(retries={"total_max_attempts": 3}, read_timeout=120),
+        aws_secret_access_key=SECRET, config=Config(retries={"total_max_attempts": 3}, read_timeout=120),
     )  # fmt: skip
 
 
@@ -186,8 +186,8 @@ def _release_parameters(home: Home, model: dict[str, str], uri: str) -> list[str
 def _api_key(home: Home, step: Step) -> str:
     """The laptop's key: made once, and registered again when the cloud has forgotten it."""
     kept = home.root / "key.json"
-    words = [sys.executable, "-m", "lambdas.authorizer.admin", "create", "--env", ENVIRONMENT, "--tenant", "demo",
-             "--name", "laptop", "--json"]  # fmt: skip
+    words = [sys.executable, "-m", "lambdas.authorizer.admin", "create", "--env", ENVIRONMENT]
+    words += ["--tenant", "demo", "--name", "laptop", "--json"]
     if kept.exists():
         words += ["--key", json.loads(kept.read_text())["api_key"]]
         step.note = "kept"
@@ -218,17 +218,23 @@ def _write_outputs(home: Home, key: str) -> dict[str, Any]:
 
 
 def _greet(outputs: dict[str, Any], answer: str, seconds: float) -> None:
+    url, key = outputs["api_url"], outputs["api_key"]
+    body = {
+        "model": chat.model_name(url, key),
+        "stream": True,
+        "messages": [{"role": "user", "content": "Hello!"}],
+    }
     print(
         f"""
 Up in {seconds:.0f} s. The model's first answer: {answer.strip()!r}
 
-  API       {outputs["api_url"]}
-  key       {outputs["api_key"]}
+  API       {url}
+  key       {key}
   console   {outputs["console_url"]}
 
-  curl -N {outputs["api_url"]}/chat/completions \\
-    -H 'Authorization: Bearer {outputs["api_key"]}' -H 'Content-Type: application/json' \\
-    -d '{{"model": "{chat.model_name(outputs["api_url"], outputs["api_key"])}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+  curl -N {url}/chat/completions \\
+    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+    -d '{json.dumps(body)}'
 
   make chat PROMPT="Hello!"     make down     make clean
 """

@@ -24,7 +24,7 @@ CODE = ("local/cloud", "local/sagemaker", "local/console", "contracts", "require
 
 
 def digest_of(paths: tuple[str, ...]) -> str:
-    """SHA-256 over the source files below some paths of the repository: what a running process was made of."""
+    """SHA-256 over the source files below some paths: what a running process was made of."""
     digest = hashlib.sha256()
     for name in paths:
         root = REPOSITORY / name
@@ -54,8 +54,8 @@ def start(home: Home, step: Step) -> None:
     if running is not None:
         if Path(str(running.get("home"))) != home.root:
             raise Stop(
-                f"port {home.port} serves the laptop cloud of {running.get('home')}: stop that one with `make down` "
-                "there, or choose another port with EVERGREEN_PORT."
+                f"port {home.port} serves the laptop cloud of {running.get('home')}: stop that one with "
+                "`make down` there, or choose another port with EVERGREEN_PORT."
             )
         if mark.exists() and mark.read_text() == code:
             step.note = "already running"

@@ -47,7 +47,8 @@ def check_machine(home: Home) -> None:
     if missing and free < MINIMUM_FREE_BYTES:
         raise Stop(
             f"The disk that holds {home.root} has {free / 1e9:.1f} GB free; a first run needs "
-            f"{MINIMUM_FREE_BYTES / 1e9:.0f} GB. Free some, or set EVERGREEN_HOME and EVERGREEN_VENVS to another disk."
+            f"{MINIMUM_FREE_BYTES / 1e9:.0f} GB. Free some, or set EVERGREEN_HOME and "
+            "EVERGREEN_VENVS to folders on another disk."
         )
 
 
@@ -57,7 +58,7 @@ def prepare(home: Home, steps: Steps, *, development: bool = False) -> None:
     home.venvs.mkdir(parents=True, exist_ok=True)
     with steps.step("tools") as step:
         _make(step, home.venvs / "tools", stamp=UV, commands=[["-m", "pip", "install", "-q", UV]])
-    jobs = [(name, files) for name, files in REQUIREMENTS.items()]
+    jobs = list(REQUIREMENTS.items())
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(jobs) + 1) as pool:
         running = [pool.submit(_environment, home, steps, name, files, development) for name, files in jobs]
         running.append(pool.submit(_cdk_cli, home, steps))
@@ -117,7 +118,8 @@ def _make(step: Step, folder: Path, *, stamp: str, commands: list[list[str | Pat
     except Stop as problem:
         if "ensurepip" in step.log.read_text():
             raise Stop(
-                "Python's venv module is incomplete on this machine: install it, e.g. `apt-get install python3-venv`."
+                "Python's venv module is incomplete on this machine: install it, "
+                "e.g. `apt-get install python3-venv`."
             ) from problem
         raise
     python = folder / "bin" / "python"

@@ -9,6 +9,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
+SECRET = "laptop"  # noqa: S105 - the emulator's root user; it guards nothing outside this machine
 DEFAULT_PORT = 4566
 
 
@@ -63,7 +64,7 @@ class Home:
         return clean | {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": ACCOUNT,
-            "AWS_SECRET_ACCESS_KEY": "laptop",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",

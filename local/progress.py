@@ -14,7 +14,7 @@ from pathlib import Path
 TAIL_LINES = 15
 
 
-class Stop(Exception):  # noqa: N818 - it stops the command; the sentence is for the person
+class Stop(Exception):
     """The command cannot go on; the message says in one sentence what to change."""
 
 

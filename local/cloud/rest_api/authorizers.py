@@ -1,0 +1,151 @@
+"""Lambda authorizers: identity sources, the call, its cached output, and the verdict for one method.
+
+What is cached is the policy and the context, never the verdict: a cached policy is evaluated against each
+request's own method ARN, as on AWS.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local.cloud.lambda_results import InvokeResult
+from local.cloud.rest_api.call import Call, context_variables
+from local.cloud.rest_api.configuration import Authorizer
+from local.cloud.rest_api.events import authorizer_event
+from local.cloud.rest_api.gateway_responses import GatewayError
+from local.cloud.rest_api.policies import PolicyError, decide
+
+Invoke = Callable[[Call, Authorizer, dict[str, Any]], Awaitable[InvokeResult]]
+EXPLICIT_DENY = (
+    "User is not authorized to access this resource with an explicit deny in an identity-based policy"
+)
+MAX_CACHED = 4096
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An authorizer's well-formed answer: what may be invoked, and what the integration is told."""
+
+    policy: Mapping[str, Any]
+    context: Mapping[str, str]
+    usage_identifier: str | None
+
+
+class AuthorizerGate:
+    """Runs a method's Lambda authorizer, or takes its cached answer."""
+
+    def __init__(self, invoke: Invoke, clock: Callable[[], float] = time.monotonic) -> None:
+        self._invoke = invoke
+        self._clock = clock
+        self._cache: OrderedDict[tuple[str, ...], tuple[float, Verdict]] = OrderedDict()
+
+    async def admit(self, call: Call, authorizer: Authorizer) -> None:
+        """Let the call pass and tell it who calls, or raise the GatewayError AWS answers."""
+        identity = _identity(call, authorizer)
+        key = (call.api.id, call.stage.name, authorizer.id, *identity)
+        started = time.perf_counter()
+        verdict = self._cached(key) if identity else None
+        if verdict is None:
+            verdict = await self._ask(call, authorizer, identity)
+            if identity and authorizer.ttl_seconds:
+                self._keep(key, authorizer.ttl_seconds, verdict)
+        _judge(verdict, call)
+        latency = round((time.perf_counter() - started) * 1000)
+        call.authorizer = {**verdict.context, "integrationLatency": latency}
+        call.usage_identifier = verdict.usage_identifier
+
+    def _cached(self, key: tuple[str, ...]) -> Verdict | None:
+        expires_at, verdict = self._cache.get(key, (0.0, None))
+        if verdict is not None and expires_at <= self._clock():
+            del self._cache[key]
+            return None
+        return verdict
+
+    def _keep(self, key: tuple[str, ...], ttl_seconds: int, verdict: Verdict) -> None:
+        while len(self._cache) >= MAX_CACHED:
+            self._cache.popitem(last=False)
+        self._cache[key] = (self._clock() + ttl_seconds, verdict)
+
+    async def _ask(self, call: Call, authorizer: Authorizer, identity: tuple[str, ...]) -> Verdict:
+        if authorizer.type == "TOKEN":
+            event = {"type": "TOKEN", "methodArn": call.method_arn, "authorizationToken": identity[0]}
+        else:
+            event = authorizer_event(call)
+        result = await self._invoke(call, authorizer, event)
+        answer = _json(result.payload)
+        if result.function_error:
+            message = answer.get("errorMessage") if isinstance(answer, dict) else None
+            if message == "Unauthorized":
+                raise GatewayError("UNAUTHORIZED")
+            raise GatewayError("AUTHORIZER_FAILURE", reason=f"the authorizer failed: {message}")
+        return _verdict(answer)
+
+
+def _identity(call: Call, authorizer: Authorizer) -> tuple[str, ...]:
+    """The values of the identity sources; a missing one is a 401 that never reaches the function."""
+    values = tuple(_identity_value(call, source) for source in authorizer.identity_sources)
+    if not all(values) or (authorizer.type == "TOKEN" and not values):
+        raise GatewayError("UNAUTHORIZED", reason="an identity source is missing")
+    expression = authorizer.validation_expression
+    if authorizer.type == "TOKEN" and expression and not re.fullmatch(expression, values[0]):
+        raise GatewayError("UNAUTHORIZED", reason="the token does not match the validation expression")
+    return values
+
+
+def _identity_value(call: Call, source: str) -> str:
+    request = call.request
+    if source.startswith("method.request.header."):
+        return request.header(source.removeprefix("method.request.header."))
+    if source.startswith("method.request.querystring."):
+        return request.query_value(source.removeprefix("method.request.querystring."))
+    if source.startswith("stageVariables."):
+        return call.stage.variables.get(source.removeprefix("stageVariables."), "")
+    return context_variables(call).get(source.removeprefix("context."), "")
+
+
+def _verdict(answer: Any) -> Verdict:
+    if not isinstance(answer, dict) or not isinstance(answer.get("policyDocument"), dict):
+        raise _malformed("the authorizer's answer has no policyDocument")
+    context: dict[str, str] = {}
+    raw = answer.get("context") or {}
+    if not isinstance(raw, dict):
+        raise _malformed("the authorizer's context is not an object")
+    for name, value in raw.items():
+        if isinstance(value, dict | list):
+            raise _malformed(f"the authorizer's context value '{name}' is not a string, number or boolean")
+        if value is not None:
+            context[name] = ("true" if value else "false") if isinstance(value, bool) else str(value)
+    if answer.get("principalId") is not None:
+        context["principalId"] = str(answer["principalId"])
+    usage_identifier = answer.get("usageIdentifierKey")
+    return Verdict(
+        answer["policyDocument"], context, str(usage_identifier) if usage_identifier is not None else None
+    )
+
+
+def _judge(verdict: Verdict, call: Call) -> None:
+    try:
+        decision = decide(verdict.policy, call.method_arn)
+    except PolicyError as error:
+        raise _malformed(str(error)) from error
+    if decision == "Deny":
+        raise GatewayError("ACCESS_DENIED", EXPLICIT_DENY)
+    if decision == "None":
+        raise GatewayError("ACCESS_DENIED")
+
+
+def _malformed(reason: str) -> GatewayError:
+    return GatewayError("AUTHORIZER_CONFIGURATION_ERROR", reason=reason)
+
+
+def _json(payload: bytes) -> Any:
+    try:
+        return json.loads(payload)
+    except ValueError:
+        return None

@@ -1,0 +1,12 @@
+"""The fixture of this room's tests: an API under construction."""
+
+from __future__ import annotations
+
+import pytest
+from rest_api_world import World
+
+
+@pytest.fixture
+def world() -> World:
+    """A fresh API without routes."""
+    return World()

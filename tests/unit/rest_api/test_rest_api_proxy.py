@@ -1,0 +1,251 @@
+"""Lambda proxy integrations: the event, and what each answer becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+import pytest
+from rest_api_world import header
+
+from local.cloud.lambda_results import StreamError, StreamResult
+from local.cloud.rest_api.lambda_proxy import MAX_EVENT_BYTES, STREAM_CONTENT_TYPE
+from local.cloud.rest_api.messages import Request
+
+
+def test_the_event_is_the_rest_proxy_event(world):
+    # Given a route with a path parameter and a stage variable
+    world.stage["variables"] = {"colour": "green"}
+    world.route("GET", "/v1/models/{model}")
+    # When it is called with repeated headers and parameters
+    reply = world.call("GET", "/v1/models/a%2Fb?x=1&x=2&y=", {"User-Agent": "curl", "Host": "h:80"})
+    event = json.loads(reply.body)
+    # Then every part of it is where a function expects it
+    assert event["resource"] == "/v1/models/{model}"
+    assert event["httpMethod"] == "GET"
+    assert event["pathParameters"] == {"model": "a/b"}
+    assert event["queryStringParameters"] == {"x": "2", "y": ""}
+    assert event["multiValueQueryStringParameters"] == {"x": ["1", "2"], "y": [""]}
+    assert event["stageVariables"] == {"colour": "green"}
+    assert event["headers"]["user-agent"] == "curl"
+    assert event["multiValueHeaders"]["user-agent"] == ["curl"]
+    assert event["headers"]["X-Amzn-Trace-Id"].startswith("Root=1-")
+    assert event["body"] is None
+    assert event["isBase64Encoded"] is False
+    assert "version" not in event
+    context = event["requestContext"]
+    assert context["accountId"] == "123456789012"
+    assert context["apiId"] == "api1"
+    assert context["stage"] == "live"
+    assert context["path"] == "/live/v1/models/a%2Fb"
+    assert context["resourcePath"] == "/v1/models/{model}"
+    assert context["protocol"] == "HTTP/1.1"
+    assert context["identity"]["sourceIp"] == "127.0.0.1"
+    assert context["identity"]["userAgent"] == "curl"
+    assert header(reply, "x-amzn-RequestId") == [context["requestId"]]
+    assert header(reply, "x-amz-apigw-id") == [context["extendedRequestId"]]
+
+
+def test_a_binary_body_arrives_as_base64(world):
+    world.api["binaryMediaTypes"] = ["image/*"]
+    world.route("POST", "/x")
+    event = json.loads(world.call("POST", "/x", {"Content-Type": "image/png"}, b"\x89\xff").body)
+    assert (base64.b64decode(event["body"]), event["isBase64Encoded"]) == (b"\x89\xff", True)
+
+
+def test_a_text_body_arrives_as_it_is(world):
+    world.route("POST", "/x")
+    event = json.loads(world.call("POST", "/x", {"Content-Type": "application/json"}, b'{"a":1}').body)
+    assert (event["body"], event["isBase64Encoded"]) == ('{"a":1}', False)
+
+
+def test_status_headers_and_several_cookies_reach_the_client(world):
+    world.route(
+        "GET",
+        "/x",
+        world.proxy(
+            lambda event: {
+                "statusCode": 201,
+                "headers": {"X-One": 1, "set-cookie": "dropped", "WWW-Authenticate": "Bearer"},
+                "multiValueHeaders": {"Set-Cookie": ["a=1", "b=2"]},
+                "body": "done",
+            }
+        ),
+    )
+    reply = world.call("GET", "/x")
+    assert (reply.status, reply.body) == (201, b"done")
+    assert header(reply, "set-cookie") == ["a=1", "b=2"]
+    assert header(reply, "x-one") == ["1"]
+    assert header(reply, "content-type") == ["application/json"]
+    assert header(reply, "x-amzn-remapped-www-authenticate") == ["Bearer"]
+    assert header(reply, "www-authenticate") == []
+
+
+def test_a_base64_answer_is_decoded_when_the_api_takes_binary(world):
+    answer = {"statusCode": 200, "isBase64Encoded": True, "body": base64.b64encode(b"\x00\x01").decode()}
+    world.route("GET", "/x", world.proxy(lambda event: answer))
+    assert world.call("GET", "/x", {"Accept": "image/png"}).body == answer["body"].encode()
+    world.api["binaryMediaTypes"] = ["*/*"]
+    assert world.call("GET", "/x", {"Accept": "image/png"}).body == b"\x00\x01"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "text",
+        {"body": "no status"},
+        {"statusCode": "abc"},
+        {"statusCode": 99},
+        {"statusCode": 200, "body": {"not": "a string"}},
+        {"statusCode": 200, "headers": {"X": {"nested": 1}}},
+        {"statusCode": 200, "headers": ["X"]},
+        {"statusCode": 200, "multiValueHeaders": {"X": "not a list"}},
+        {"statusCode": 200, "headers": {"X": "split\r\nY: 1"}},
+    ],
+)
+def test_a_malformed_answer_is_a_502(world, answer):
+    world.route("GET", "/x", world.proxy(lambda event: answer))
+    reply = world.call("GET", "/x")
+    assert (reply.status, reply.body) == (502, b'{"message": "Internal server error"}')
+    assert header(reply, "x-amzn-ErrorType") == ["InternalServerErrorException"]
+
+
+def test_a_function_that_fails_is_a_502(world):
+    world.route("GET", "/x", world.proxy(lambda event: 1 / 0))
+    assert world.call("GET", "/x").status == 502
+
+
+def test_a_function_that_is_gone_is_a_500(world):
+    world.route("GET", "/x", {"type": "AWS_PROXY", "uri": world.proxy(dict)["uri"].replace("f0", "gone")})
+    reply = world.call("GET", "/x")
+    assert (reply.status, reply.body) == (500, b'{"message": "Internal server error"}')
+
+
+def test_a_function_without_permission_is_a_500_and_never_runs(world):
+    world.route("GET", "/x")
+    world.denied_functions.add("echo")
+    assert world.call("GET", "/x").status == 500
+    assert world.events == []
+
+
+def test_a_slow_integration_is_a_504_and_the_function_runs_on(world):
+    finished = []
+
+    async def slow(event):
+        await asyncio.sleep(0.2)
+        finished.append(event)
+        return {"statusCode": 200}
+
+    world.route("GET", "/x", world.proxy(slow, timeoutInMillis=50))
+
+    async def run():
+        reply = await world.gateway.handle(Request("GET", "/x"), world.deployment())
+        for _ in range(200):
+            if finished:
+                break
+            await asyncio.sleep(0.05)
+        return reply
+
+    reply = asyncio.run(run())
+    assert (reply.status, reply.body) == (504, b'{"message":"Endpoint request timed out"}')
+    assert finished
+
+
+def test_a_body_over_ten_megabytes_is_a_413(world):
+    world.route("POST", "/x")
+    reply = world.call("POST", "/x", body=b"x" * (10 * 1024 * 1024 + 1))
+    assert (reply.status, reply.body) == (413, b'{"message":"Request Too Long"}')
+
+
+def test_a_body_a_function_cannot_take_is_a_413(world):
+    world.route("POST", "/x")
+    assert world.call("POST", "/x", body=b"x" * (MAX_EVENT_BYTES + 1)).status == 413
+    assert world.call("POST", "/x", body=b"x" * (MAX_EVENT_BYTES - 10_000)).status == 200
+
+
+def test_a_stream_takes_status_headers_and_cookies_from_its_prelude(world):
+    prelude = {"statusCode": 207, "headers": {"Content-Type": "text/event-stream"}, "cookies": ["a=1", "b=2"]}
+    world.route(
+        "GET", "/x", world.proxy(lambda event: (prelude, [b"one", b"two"]), responseTransferMode="STREAM")
+    )
+    reply = world.call("GET", "/x")
+    assert (reply.status, reply.body) == (207, b"onetwo")
+    assert header(reply, "content-type") == ["text/event-stream"]
+    assert header(reply, "set-cookie") == ["a=1", "b=2"]
+    assert len(header(reply, "x-amzn-RequestId")) == 1
+
+
+@pytest.mark.parametrize("prelude", [None, {}, {"statusCode": 1}, {"statusCode": 200, "headers": 5}])
+def test_a_stream_without_a_valid_prelude_is_a_502(world, prelude):
+    world.route("GET", "/x", world.proxy(lambda event: (prelude, [b"x"]), responseTransferMode="STREAM"))
+    assert world.call("GET", "/x").status == 502
+
+
+def test_a_stream_that_fails_before_its_first_byte_is_a_502(world):
+    def fail(event):
+        raise StreamError("Runtime.ExitError", "{}")
+
+    world.route("GET", "/x", world.proxy(fail, responseTransferMode="STREAM"))
+    assert world.call("GET", "/x").status == 502
+
+
+def test_a_stream_that_fails_midway_is_cut_not_ended(world):
+    pieces = [b"one", StreamError("ValueError", "{}"), b"never"]
+    world.route(
+        "GET", "/x", world.proxy(lambda event: ({"statusCode": 200}, pieces), responseTransferMode="STREAM")
+    )
+    with pytest.raises(StreamError):
+        world.call("GET", "/x")
+    assert [outcome.status for outcome in world.outcomes] == [200]
+
+
+def test_pieces_arrive_before_the_function_is_done(world):
+    """Given a function that writes on only once its first piece was read, a collected body would hang."""
+    world.route("GET", "/x", world.proxy(dict, responseTransferMode="STREAM"))
+
+    async def run():
+        read = asyncio.Event()
+
+        async def body():
+            yield b"first"
+            await asyncio.wait_for(read.wait(), 30)
+            yield b"second"
+
+        async def invoke_stream(arn, event):
+            return StreamResult("1", STREAM_CONTENT_TYPE, {"statusCode": 200}, body())
+
+        world.invoke_stream = invoke_stream
+        reply = await world.gateway.handle(Request("GET", "/x"), world.deployment())
+        assert await anext(reply.body) == b"first"
+        read.set()
+        assert await anext(reply.body) == b"second"
+        await reply.body.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_client_that_leaves_closes_the_functions_stream(world):
+    world.route("GET", "/x", world.proxy(dict, responseTransferMode="STREAM"))
+    closed = []
+
+    async def run():
+        async def body():
+            try:
+                while True:
+                    yield b"tick"
+            finally:
+                closed.append(True)
+
+        async def invoke_stream(arn, event):
+            return StreamResult("1", STREAM_CONTENT_TYPE, {"statusCode": 200}, body())
+
+        world.invoke_stream = invoke_stream
+        reply = await world.gateway.handle(Request("GET", "/x"), world.deployment())
+        assert await anext(reply.body) == b"tick"
+        await reply.body.aclose()
+
+    asyncio.run(run())
+    assert closed == [True]
+    assert len(world.outcomes) == 1

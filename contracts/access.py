@@ -12,6 +12,8 @@ import hashlib
 from pydantic import BaseModel, ConfigDict
 
 KEY_PREFIX = "eg-"
+SCOPE_INFERENCE = "inference"  # call models, see them, give feedback
+SCOPE_CHOOSE_VARIANT = "choose-variant"  # name the variant that answers
 
 
 class AccessKey(BaseModel):

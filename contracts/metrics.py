@@ -10,11 +10,12 @@ NAMESPACE = "Evergreen"
 
 REQUESTS = "evergreen.requests"
 ERRORS = "evergreen.errors"
+RECORDS_LOST = "evergreen.records.lost"
 FEEDBACK = "evergreen.feedback"
 FEEDBACK_SCORE = "evergreen.feedback.score"
 DURATION = "gen_ai.server.request.duration"  # Milliseconds
-TIME_TO_FIRST_TOKEN = "gen_ai.server.time_to_first_token"  # Milliseconds
-TIME_PER_OUTPUT_TOKEN = "gen_ai.server.time_per_output_token"  # Milliseconds
+TIME_TO_FIRST_TOKEN = "gen_ai.server.time_to_first_token"  # noqa: S105 (Milliseconds)
+TIME_PER_OUTPUT_TOKEN = "gen_ai.server.time_per_output_token"  # noqa: S105 (Milliseconds)
 INPUT_TOKENS = "gen_ai.client.token.usage.input"
 OUTPUT_TOKENS = "gen_ai.client.token.usage.output"
 

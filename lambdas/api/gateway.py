@@ -1,0 +1,42 @@
+"""The only module of this function that talks to AWS: the records table."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from contracts.records import Feedback, InferenceRecord
+from lambdas.common.dynamo import from_item, to_item
+
+
+class RecordsTable:
+    """Records as the streaming function wrote them, and feedback rows beside them."""
+
+    def __init__(self, table: str, ttl_days: int, client: Any) -> None:
+        self._table = table
+        self._ttl_seconds = ttl_days * 86_400
+        self._client = client
+
+    def find(self, request_id: str) -> InferenceRecord | None:
+        """Read consistently: feedback may follow its answer at once."""
+        reply = self._client.get_item(
+            TableName=self._table,
+            Key={"pk": {"S": request_id}, "sk": {"S": "RECORD"}},
+            ConsistentRead=True,
+        )
+        if "Item" not in reply:
+            return None
+        fields = from_item(reply["Item"])
+        # Fields that were None are not stored.
+        known = {name: fields.get(name) for name in InferenceRecord.model_fields}
+        return InferenceRecord.model_validate(known)
+
+    def add(self, feedback: Feedback) -> None:
+        """Put the row of a piece of feedback."""
+        row = {
+            "pk": feedback.request_id,
+            "sk": f"FEEDBACK#{feedback.feedback_id}",
+            "expires_at": int(time.time()) + self._ttl_seconds,
+            **feedback.model_dump(),
+        }
+        self._client.put_item(TableName=self._table, Item=to_item(row))

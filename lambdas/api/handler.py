@@ -1,0 +1,73 @@
+"""Entry of the buffered routes: which path leads to which function of the service, and errors' one shape."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+
+from lambdas.api.service import from_environment
+from lambdas.common import logs, requests
+from lambdas.common.errors import ApiError, to_api_error
+
+_service = from_environment(os.environ)
+_logger = logs.Logger("api", os.environ.get("LOG_LEVEL", "INFO"))
+_app = APIGatewayRestResolver()
+
+
+@_app.get("/health")
+def _health() -> Response[str]:
+    return _json(200, '{"status":"ok"}')
+
+
+@_app.get("/v1/models")
+def _models() -> Response[str]:
+    return _json(200, _service.models().model_dump_json())
+
+
+@_app.get("/v1/models/<model>")
+def _model(model: str) -> Response[str]:
+    return _json(200, _service.model(urllib.parse.unquote(model)).model_dump_json())
+
+
+@_app.post("/v1/feedback")
+def _feedback() -> Response[str]:
+    event = _app.current_event.raw_event
+    tenant = (event["requestContext"].get("authorizer") or {}).get("tenant")
+    receipt = _service.feedback(tenant, requests.body_bytes(event))
+    return _json(201, receipt.model_dump_json())
+
+
+@_app.not_found
+def _unknown_route(_: NotFoundError) -> Response[str]:
+    return _error(ApiError("not_found_error", "There is no such route.", code="unknown_route"))
+
+
+@_app.exception_handler(Exception)  # type: ignore[untyped-decorator]
+def _failed(error: Exception) -> Response[str]:
+    api_error = to_api_error(error)
+    if api_error is not error and api_error.is_ours:
+        _logger.failure("unforeseen_failure", error)
+    return _error(api_error)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Answer one buffered request."""
+    request_id = requests.request_id(event)
+    logs.correlate(request_id, os.environ.get("_X_AMZN_TRACE_ID"))
+    reply: dict[str, Any] = _app.resolve(event, context)
+    reply.setdefault("multiValueHeaders", {})["x-request-id"] = [request_id]
+    _logger.info("request", status=reply["statusCode"])
+    return reply
+
+
+def _json(status: int, body: str) -> Response[str]:
+    return Response(status_code=status, content_type="application/json", body=body)
+
+
+def _error(error: ApiError) -> Response[str]:
+    headers: dict[str, Any] = dict(error.headers)
+    return Response(status_code=error.status, headers=headers, body=error.body)

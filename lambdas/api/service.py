@@ -1,0 +1,138 @@
+"""What the buffered routes do: name the models, take feedback. Knows neither HTTP nor AWS."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts import metrics
+from contracts.chat import ModelCard, ModelList
+from contracts.records import Feedback, FeedbackRequest, InferenceRecord
+from lambdas.api.gateway import RecordsTable
+from lambdas.common import aws
+from lambdas.common.environment import ApiEnvironment, load
+from lambdas.common.errors import ApiError
+from lambdas.common.metrics import MetricLine
+
+MAX_FEEDBACK_BYTES = 256 * 1024
+_COMPLETION_PREFIX = "chatcmpl-"
+
+
+class Records(Protocol):
+    """Where records and the feedback on them are kept."""
+
+    def find(self, request_id: str) -> InferenceRecord | None:
+        """The record of a request; None where there is none (any more)."""
+
+    def add(self, feedback: Feedback) -> None:
+        """Keep a piece of feedback beside its record."""
+
+
+class FeedbackReceipt(BaseModel):
+    """Reply of `POST /v1/feedback`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    object: Literal["feedback"] = "feedback"
+    request_id: str
+    created: int
+
+
+class ApiService:
+    """The buffered routes of one environment."""
+
+    def __init__(
+        self, settings: ApiEnvironment, records: Records, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._records = records
+        self._clock = clock
+
+    def models(self) -> ModelList:
+        """What callers may put into `model`. `created` is unknown here and therefore 0."""
+        return ModelList(data=[ModelCard(id=self._settings.model_name, created=0)])
+
+    def model(self, name: str) -> ModelCard:
+        """One of them. Raises ApiError 404."""
+        for card in self.models().data:
+            if card.id == name:
+                return card
+        raise ApiError("not_found_error", "This model does not exist.", param="model", code="model_not_found")
+
+    def feedback(self, tenant: str | None, body: bytes) -> FeedbackReceipt:
+        """Store feedback on one of the tenant's own requests. Raises ApiError 400, 401, 404 or 413."""
+        if not tenant:
+            raise ApiError("authentication_error", "A valid API key is needed.", code="invalid_api_key")
+        request = _parsed(body)
+        request_id = request.request_id.removeprefix(_COMPLETION_PREFIX)
+        record = self._records.find(request_id)
+        if record is None or record.tenant != tenant:
+            # Another tenant's request must look like one that never was.
+            raise ApiError(
+                "not_found_error",
+                "There is no such request, or it is too long ago.",
+                param="request_id",
+                code="request_not_found",
+            )
+        feedback = Feedback(
+            feedback_id=uuid.uuid4().hex,
+            variant=record.variant,
+            model_version=record.model_version,
+            tenant=tenant,
+            given_at=self._clock(),
+            **{**request.model_dump(), "request_id": request_id},
+        )
+        self._records.add(feedback)
+        self._count(feedback)
+        return FeedbackReceipt(id=feedback.feedback_id, request_id=request_id, created=int(feedback.given_at))
+
+    def _count(self, feedback: Feedback) -> None:
+        line = MetricLine(
+            {
+                metrics.DIM_ENDPOINT: self._settings.endpoint_name,
+                metrics.DIM_VARIANT: feedback.variant or "none",
+                metrics.DIM_MODEL_VERSION: feedback.model_version,
+            }
+        )
+        dimension_sets = [
+            [metrics.DIM_ENDPOINT],
+            [metrics.DIM_ENDPOINT, metrics.DIM_VARIANT, metrics.DIM_MODEL_VERSION],
+        ]
+        line.add({metrics.FEEDBACK: (1, "Count")}, dimension_sets)
+        score = _score(feedback)
+        if score is not None:
+            line.add({metrics.FEEDBACK_SCORE: (score, "None")}, dimension_sets)
+        line.emit(request_id=feedback.request_id)
+
+
+def _parsed(body: bytes) -> FeedbackRequest:
+    if len(body) > MAX_FEEDBACK_BYTES:
+        raise ApiError(
+            "invalid_request_error", "The feedback is too long.", code="request_too_large", status=413
+        )
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise ApiError(
+            "invalid_request_error", "The body is not valid UTF-8.", code="invalid_encoding"
+        ) from None
+    return FeedbackRequest.model_validate_json(body)
+
+
+def _score(feedback: Feedback) -> float | None:
+    """The score given, else thumbs as 1 or 0; None for words alone."""
+    if feedback.score is not None:
+        return feedback.score
+    return None if feedback.thumbs is None else float(feedback.thumbs == "up")
+
+
+def from_environment(variables: Mapping[str, str]) -> ApiService:
+    """The service against AWS. Raises BadEnvironment."""
+    settings = load(ApiEnvironment, variables)
+    records = RecordsTable(settings.records_table, settings.record_ttl_days, aws.dynamodb())
+    return ApiService(settings, records)

@@ -1,0 +1,185 @@
+"""Creates, lists and revokes callers' keys, with an operator's own credentials.
+
+    python -m lambdas.authorizer.admin create --env dev --tenant shop --name web --expires-days 90
+    python -m lambdas.authorizer.admin list   --env dev
+    python -m lambdas.authorizer.admin revoke --env dev --id 3f9a1c02b7d4
+
+A secret is printed once, when it is made, and kept nowhere. Not part of what the function runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from contracts.access import KEY_PREFIX, SCOPE_INFERENCE, AccessKey, key_pk
+from lambdas.common.dynamo import from_item, to_item
+
+_ID_LENGTH = 12
+_DAY_SECONDS = 86_400
+
+
+class AdminError(Exception):
+    """What the operator asked for cannot be done; the message says why."""
+
+
+class KeyAdmin:
+    """Keys of one environment. `clients` makes a boto3 client by service name."""
+
+    def __init__(self, env: str, clients: Any = boto3.client) -> None:
+        self._env = env
+        self._cloudformation = clients("cloudformation")
+        self._gateway = clients("apigateway")
+        self._dynamodb = clients("dynamodb")
+        self._table = self._output("data", "AccessTableName")
+
+    def create(
+        self, tenant: str, name: str, scopes: list[str], expires_days: int | None, secret: str | None = None
+    ) -> str:
+        """Register a key (a given secret, or a new one) and return the secret."""
+        secret = secret or KEY_PREFIX + secrets.token_urlsafe(32)
+        now = int(time.time())
+        key = AccessKey(
+            pk=key_pk(secret),
+            tenant=tenant,
+            name=name,
+            usage_identifier=self._usage_identifier(tenant),
+            scopes=scopes,
+            created_at=now,
+            expires_at=now + expires_days * _DAY_SECONDS if expires_days else None,
+        )
+        self._dynamodb.put_item(TableName=self._table, Item=to_item(key.model_dump()))
+        return secret
+
+    def all_keys(self) -> list[AccessKey]:
+        """All keys, oldest first."""
+        pages = self._dynamodb.get_paginator("scan").paginate(
+            TableName=self._table,
+            FilterExpression="begins_with(pk, :keys)",
+            ExpressionAttributeValues={":keys": {"S": "KEY#"}},
+        )
+        found = [AccessKey.model_validate(from_item(item)) for page in pages for item in page["Items"]]
+        return sorted(found, key=lambda key: key.created_at)
+
+    def revoke(self, id: str) -> AccessKey:
+        """Revoke the one key whose id (as `list` shows it) begins so. Raises AdminError for none or many."""
+        matching = [key for key in self.all_keys() if key_id(key).startswith(id)]
+        if len(matching) != 1:
+            raise AdminError(f"{len(matching)} keys have an id that begins with '{id}'; exactly one must")
+        self._dynamodb.update_item(
+            TableName=self._table,
+            Key={"pk": {"S": matching[0].pk}},
+            UpdateExpression="SET revoked = :true",
+            ConditionExpression="attribute_exists(pk)",
+            ExpressionAttributeValues={":true": {"BOOL": True}},
+        )
+        return matching[0]
+
+    def _usage_identifier(self, tenant: str) -> str:
+        """The value of the tenant's API Gateway key, made and put under the usage plan where missing."""
+        name = f"evergreen-{self._env}-{tenant}"
+        pages = self._gateway.get_paginator("get_api_keys").paginate(nameQuery=name, includeValues=True)
+        existing = [key for page in pages for key in page["items"] if key["name"] == name]
+        # API Gateway wants at least 20 characters; callers never see this value.
+        key = (
+            existing[0]
+            if existing
+            else self._gateway.create_api_key(name=name, enabled=True, value=secrets.token_hex(20))
+        )
+        # A conflict says that the key is under the plan already.
+        with contextlib.suppress(self._gateway.exceptions.ConflictException):
+            self._gateway.create_usage_plan_key(
+                usagePlanId=self._output("gateway", "UsagePlanId"), keyId=key["id"], keyType="API_KEY"
+            )
+        return str(key["value"])
+
+    def _output(self, stack: str, name: str) -> str:
+        stack_name = f"evergreen-{self._env}-{stack}"
+        try:
+            found = self._cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
+        except ClientError as error:
+            raise AdminError(f"stack {stack_name}: {error.response['Error'].get('Message')}") from error
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+        if name not in outputs:
+            raise AdminError(f"stack {stack_name} has no output {name}")
+        return str(outputs[name])
+
+
+def key_id(key: AccessKey) -> str:
+    """What names a key to people: the beginning of its hash."""
+    return key.pk.removeprefix("KEY#")[:_ID_LENGTH]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        admin = KeyAdmin(options.env)
+        return int(options.run(admin, options))
+    except AdminError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
+    secret = admin.create(options.tenant, options.name, options.scopes, options.expires_days, options.key)
+    if options.json:
+        print(json.dumps({"api_key": secret, "tenant": options.tenant}))
+    else:
+        print(f"Key for {options.tenant} ({options.name}), shown this once:\n{secret}")
+    return 0
+
+
+def _list(admin: KeyAdmin, options: argparse.Namespace) -> int:
+    for key in admin.all_keys():
+        state = "revoked" if key.revoked else "expired" if _expired(key) else "valid"
+        print(f"{key_id(key)}  {state:8}  {key.tenant}/{key.name}  {' '.join(key.scopes)}")
+    return 0
+
+
+def _expired(key: AccessKey) -> bool:
+    return key.expires_at is not None and key.expires_at <= time.time()
+
+
+def _revoke(admin: KeyAdmin, options: argparse.Namespace) -> int:
+    key = admin.revoke(options.id)
+    print(f"{key_id(key)} of {key.tenant}/{key.name} is revoked")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lambdas.authorizer.admin", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    create = commands.add_parser("create", help="make a key")
+    create.add_argument("--tenant", default="demo")
+    create.add_argument("--name", default="default", help="tells a tenant's keys apart")
+    create.add_argument("--scopes", nargs="+", default=[SCOPE_INFERENCE])
+    create.add_argument("--expires-days", type=int)
+    create.add_argument("--key", help="register this secret instead of making one")
+    create.add_argument("--json", action="store_true", help="print one JSON object for scripts")
+    create.set_defaults(run=_create)
+
+    listing = commands.add_parser("list", help="show all keys, without secrets")
+    listing.set_defaults(run=_list)
+
+    revoke = commands.add_parser("revoke", help="end a key's validity")
+    revoke.add_argument("--id", required=True, help="as `list` shows it")
+    revoke.set_defaults(run=_revoke)
+
+    for command in (create, listing, revoke):
+        command.add_argument("--env", required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

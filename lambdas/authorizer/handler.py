@@ -1,0 +1,25 @@
+"""Entry of the authorizer: API Gateway's REQUEST event in, policy and context out."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lambdas.authorizer.service import Authorizer, KeyTable, Refused
+from lambdas.common import aws, logs
+from lambdas.common.environment import AuthorizerEnvironment, load
+
+_settings = load(AuthorizerEnvironment, os.environ)
+_logger = logs.Logger("authorizer", _settings.log_level)
+_authorizer = Authorizer(KeyTable(_settings.access_table, aws.dynamodb()))
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Let a caller in, or raise `Unauthorized`: API Gateway makes it 401, and anything else 500."""
+    logs.correlate(event["requestContext"]["requestId"], os.environ.get("_X_AMZN_TRACE_ID"))
+    try:
+        return _authorizer.admit(event)
+    except Refused as refusal:
+        _logger.info("refused", reason=refusal.reason)
+        # API Gateway knows this exact text; the reason stays in the log.
+        raise Exception("Unauthorized") from None

@@ -1,0 +1,32 @@
+"""What the functions take from an API Gateway proxy event, and nothing more of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+
+def request_id(event: dict[str, Any]) -> str:
+    """API Gateway's id of the request."""
+    return str(event["requestContext"]["requestId"])
+
+
+def body_bytes(event: dict[str, Any]) -> bytes:
+    """The body as it came; bytes that are no text stay as they are, for whoever validates them to refuse."""
+    text: str = event.get("body") or ""
+    if not event.get("isBase64Encoded"):
+        return text.encode(errors="surrogatepass")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return b"\xff"  # never valid UTF-8
+
+
+def header(event: dict[str, Any], name: str) -> str | None:
+    """A request header by its name in any case; the last one where it was sent several times."""
+    headers: dict[str, str] = event.get("headers") or {}
+    for key, value in headers.items():
+        if key.lower() == name:
+            return value
+    return None

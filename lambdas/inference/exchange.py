@@ -1,0 +1,116 @@
+"""One request on its way through the pipeline: what came, what the stages found out, what goes back.
+
+Stages read and write it; it knows neither AWS nor HTTP.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from contracts.chat import ChatRequest
+from contracts.routing import Routing
+from lambdas.common.errors import ApiError
+
+Chunk = dict[str, Any]
+"""One parsed `chat.completion.chunk`; see contracts.chat.ChatChunk."""
+
+STATUS_CLIENT_GONE = 499
+"""Recorded where the caller left before the end; no reply ever carries it."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What API Gateway handed over. `received_at`: seconds since the epoch; `deadline_ms`: milliseconds."""
+
+    request_id: str
+    body: bytes
+    authorizer: dict[str, str]
+    trace_id: str | None
+    received_at: float
+    deadline_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, as the authorizer found out."""
+
+    tenant: str
+    key_name: str
+    scopes: frozenset[str]
+
+
+@dataclass
+class Exchange:
+    """State of one request. Times are seconds on `clock`, which only ever goes forward."""
+
+    arrival: Arrival
+    clock: Callable[[], float] = time.perf_counter
+    started: float = field(init=False)
+
+    request: ChatRequest | None = None
+    caller: Caller | None = None
+    routing: Routing | None = None
+    variant: str | None = None  # asked for by ChooseVariant, then the one that answered
+    model_version: str = ""
+    chunks: Iterable[Chunk] = ()
+    body: Iterable[bytes] = ()
+    release: Callable[[], None] = lambda: None  # lets go of the model's stream
+    headers: dict[str, str] = field(default_factory=dict)
+
+    status: int = 200
+    ended: bool = False
+    error: ApiError | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+    ended_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    @property
+    def completion_id(self) -> str:
+        """The answer's id, by which feedback finds the request again."""
+        return f"chatcmpl-{self.arrival.request_id}"
+
+    @property
+    def the_request(self) -> ChatRequest:
+        """The request, for stages after Validate."""
+        assert self.request is not None
+        return self.request
+
+    @property
+    def the_caller(self) -> Caller:
+        """The caller, for stages after Authorise."""
+        assert self.caller is not None
+        return self.caller
+
+    @property
+    def time_to_first_token_ms(self) -> float | None:
+        """From arrival to the first text of the answer."""
+        return None if self.first_token_at is None else (self.first_token_at - self.started) * 1000
+
+    @property
+    def time_per_output_token_ms(self) -> float | None:
+        """Mean time between tokens after the first one; None below two tokens."""
+        if self.first_token_at is None or self.last_token_at is None or (self.completion_tokens or 0) < 2:
+            return None
+        return (self.last_token_at - self.first_token_at) * 1000 / ((self.completion_tokens or 0) - 1)
+
+    @property
+    def duration_ms(self) -> float:
+        """From arrival to the end of the reply, or until now."""
+        return ((self.clock() if self.ended_at is None else self.ended_at) - self.started) * 1000
+
+    def fail(self, error: ApiError) -> None:
+        """Note how the request ended when it did not end well."""
+        self.error, self.status = error, error.status
+
+    def abandon(self) -> None:
+        """Note that the caller left before the end."""
+        self.status = STATUS_CLIENT_GONE

@@ -1,0 +1,29 @@
+"""Entry of the streaming function: event in, `StreamingReply` out. Everything else stands in `service`."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from lambdas.common import logs, requests
+from lambdas.common.streaming_runtime import Context, StreamingReply
+from lambdas.inference.exchange import Arrival, Exchange
+from lambdas.inference.service import from_environment
+
+_pipeline = from_environment(os.environ)
+
+
+def handler(event: dict[str, Any], context: Context) -> StreamingReply:
+    """Answer `POST /v1/chat/completions`."""
+    request_id = requests.request_id(event)
+    logs.correlate(request_id, context.trace_id)
+    arrival = Arrival(
+        request_id=request_id,
+        body=requests.body_bytes(event),
+        authorizer=event["requestContext"].get("authorizer") or {},
+        trace_id=context.trace_id,
+        received_at=time.time(),
+        deadline_ms=context.deadline_ms or None,
+    )
+    return _pipeline.answer(Exchange(arrival))

@@ -1,4 +1,4 @@
-"""Turns a GGUF file of a Llama-shaped model into Hugging Face weights and configuration, and makes a tiny twin.
+"""Turns a GGUF file of a Llama-shaped model into Hugging Face weights and configuration; makes a tiny twin.
 
 The tiny twin has the same architecture and vocabulary with two narrow layers of seeded random weights: it
 starts in a moment and says nonsense, which is all that tests of a server need.

@@ -1,0 +1,45 @@
+"""The routes of SageMaker's container contract."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from model_code.serving.errors import invalid
+from model_code.serving.invocations import Invocations
+from model_code.serving.metrics import CONTENT_TYPE
+from model_code.serving.service import Service
+
+
+def create_app(service: Service) -> Starlette:
+    """The ASGI application of a service."""
+
+    async def ping(request: Request) -> Response:
+        reason = service.unready_reason()
+        return JSONResponse(
+            {"status": "ready"} if not reason else {"status": "unavailable", "reason": reason},
+            status_code=503 if reason else 200,
+        )
+
+    async def metrics(request: Request) -> Response:
+        return Response(service.render_metrics(), media_type=CONTENT_TYPE)
+
+    return Starlette(
+        routes=[
+            Route("/ping", ping, methods=["GET"]),
+            Route("/invocations", Invocations(service), methods=["POST"]),
+            Route("/metrics", metrics, methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: _refuse},
+    )
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in the same shape as every other error."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    text = f"{request.method} {request.url.path} is not served here."
+    refusal = invalid(text, code="unknown_route", status=status)
+    return Response(refusal.body, status_code=status, media_type="application/json")

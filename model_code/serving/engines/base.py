@@ -1,0 +1,83 @@
+"""The protocol every engine keeps, in token ids: text belongs to the server.
+
+An engine owns a batch of running requests. It knows nothing of HTTP, of the chat protocol or of queues in
+front of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+StopReason = Literal["stop", "length"]
+
+
+class EngineError(Exception):
+    """The engine failed at a request, or died; the message is fit for a log, not for a caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. Temperature 0 is greedy; a seed makes the choice repeatable."""
+
+    temperature: float
+    top_p: float
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt to continue: token ids, and at most `max_tokens` more of them."""
+
+    request_id: str
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """New tokens of a request, at least one; `stop_reason` is set on the last event only."""
+
+    tokens: list[int]
+    stop_reason: StopReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A moment's load: requests computed, requests the engine holds back, share of its cache in use."""
+
+    running: int
+    waiting: int
+    cache_use: float
+
+
+class Engine(Protocol):
+    """A model that generates. `load` is called once, off the event loop, before anything else."""
+
+    name: str
+
+    def load(self, folder: Path) -> None:
+        """Load the model of an artefact's folder and start computing; raises EngineError."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Most tokens, prompt and answer together, that one request may hold."""
+
+    @property
+    def cache_tokens(self) -> int:
+        """Most tokens that all running requests together may hold."""
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
+        """Stream a request's tokens. Closing the generator cancels the request. Raises EngineError."""
+
+    def fault(self) -> str | None:
+        """Why the engine cannot serve any more, or None while it is well."""
+
+    def stats(self) -> EngineStats:
+        """The load at this moment."""
+
+    def close(self) -> None:
+        """Stop computing; running requests fail."""

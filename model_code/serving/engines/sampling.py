@@ -1,0 +1,101 @@
+"""Chooses next tokens for a batch in which every request has its own temperature, top_p and seed.
+
+It plugs into transformers' continuous batching as a logits processor: the batch loop samples greedily, and
+this processor leaves only the chosen token above minus infinity. Each request draws its own random numbers on the
+host, so neither its neighbours in the batch nor the device change what a seed draws.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import torch
+from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
+
+from model_code.serving.engines.base import Sampling
+
+KEYWORD = "sampler"
+_NUCLEUS_CANDIDATES = 256
+
+
+class RequestSampler:
+    """A request's sampling parameters and its stream of random numbers in [0, 1)."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.temperature = sampling.temperature
+        self.top_p = sampling.top_p
+        self._random = random.Random(sampling.seed)  # noqa: S311 - sampling is no matter of security
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RequestSampler:
+        """A request that is moved out of the cache and taken up again goes on drawing where it was."""
+        return self
+
+    def draw(self) -> float:
+        """The next random number."""
+        return self._random.random()
+
+
+class BatchSampler(ContinuousBatchingLogitsProcessor):
+    """The logits processor. `prepare_tensor_args` runs right before the forward pass that `__call__` ends."""
+
+    supported_kwargs = {KEYWORD: RequestSampler}
+    ignored_kwargs = ()
+
+    def __init__(self) -> None:
+        self._rows: list[RequestSampler] = []
+
+    def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
+        """Nothing to fill: the parameters stay on the host."""
+
+    def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> torch.Tensor:
+        """Remember whose logits the coming forward pass computes, in row order."""
+        self._rows = [request.state.logit_processor_kwargs[KEYWORD] for request in requests_with_new_token]
+        return torch.zeros(len(self._rows), dtype=torch.int32)
+
+    def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
+        """Scores [rows, vocabulary], in which the rows that sample keep only their chosen token."""
+        sampling = [row for row, sampler in enumerate(self._rows) if sampler.temperature > 0]
+        if not sampling:
+            return scores
+        samplers = [self._rows[row] for row in sampling]
+        rows = torch.tensor(sampling, device=scores.device)
+        chosen = choose(
+            scores[rows],
+            scores.new_tensor([sampler.temperature for sampler in samplers]),
+            scores.new_tensor([sampler.top_p for sampler in samplers]),
+            scores.new_tensor([sampler.draw() for sampler in samplers]),
+        )
+        scores[rows] = float("-inf")
+        scores[rows, chosen] = 0.0
+        return scores
+
+
+def choose(
+    logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, draw: torch.Tensor
+) -> torch.Tensor:
+    """Sample one token per row by inverting the cumulative distribution at `draw`.
+
+    logits [rows, vocabulary], the rest [rows]; returns token ids [rows]. With top_p below 1 only the smallest
+    set of most likely tokens that reaches it takes part (Holtzman et al. 2020, nucleus sampling).
+    """
+    probabilities = torch.softmax(logits / temperature.unsqueeze(1), dim=-1)
+    if bool((top_p >= 1).all()):
+        return _invert(probabilities, draw)
+    count = min(_NUCLEUS_CANDIDATES, probabilities.shape[1])
+    ordered, tokens = probabilities.topk(count, dim=-1)
+    if bool((ordered.sum(-1) < top_p).any()):  # a flat distribution: the nucleus is wider than the short list
+        ordered, tokens = probabilities.sort(dim=-1, descending=True)
+    before = ordered.cumsum(-1) - ordered
+    kept = ordered.masked_fill(before >= top_p.unsqueeze(1), 0.0)
+    kept[:, 0] = ordered[:, 0]  # the most likely token always takes part, however small top_p is
+    return tokens.gather(1, _invert(kept, draw).unsqueeze(1)).squeeze(1)
+
+
+def _invert(weights: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
+    cumulative = weights.cumsum(-1)
+    total = cumulative[:, -1:]
+    position = torch.searchsorted(cumulative, draw.unsqueeze(1) * total, right=True).squeeze(1)
+    # Rounding may carry the draw past the last token of any weight: that one is meant then.
+    last = weights.shape[1] - 1 - (weights > 0).flip(-1).to(torch.int8).argmax(-1)
+    return torch.minimum(position, last)

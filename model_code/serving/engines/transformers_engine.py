@@ -1,0 +1,184 @@
+"""The reference engine: transformers' continuous batching over a paged cache, for any model on any device.
+
+Everything that touches transformers' batching classes stands here and in `sampling`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
+from transformers.generation.continuous_batching.cb_logits_processors import (
+    ContinuousBatchingLogitsProcessorList,
+)
+from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
+from transformers.generation.continuous_batching.requests import GenerationOutput
+from transformers.generation.logits_process import LogitsProcessorList
+from transformers.utils import logging as transformers_logging
+
+from model_code.serving.engines.base import EngineError, EngineStats, GenerationRequest, TokenEvent
+from model_code.serving.engines.precision import fastest_dtype
+from model_code.serving.engines.sampling import KEYWORD, BatchSampler, RequestSampler
+
+PAGE_TOKENS = 32
+STEP_TOKENS = 512
+"""Most tokens in one forward pass: a longer prompt is computed in pieces, between which others decode."""
+CACHE_CONTEXTS = 4
+"""The cache holds this many requests of full length, or as many more of shorter ones."""
+_ALIVE_CHECK_SECONDS = 1.0
+_CLOSE_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class TransformersEngine:
+    """Implements `base.Engine`."""
+
+    name = "transformers"
+
+    def __init__(self, *, max_context: int | None, max_running: int, threads: int) -> None:
+        self._max_context = max_context
+        self._max_running = max_running
+        self._threads = threads
+        self._manager: ContinuousBatchingManager | None = None
+        self._eos: frozenset[int] = frozenset()
+        self._context = 0
+        self._cache_tokens = 0
+
+    @property
+    def context_tokens(self) -> int:
+        """See `base.Engine`."""
+        return self._context
+
+    @property
+    def cache_tokens(self) -> int:
+        """See `base.Engine`."""
+        return self._cache_tokens
+
+    def load(self, folder: Path) -> None:
+        """See `base.Engine`."""
+        transformers_logging.disable_progress_bar()
+        _quiet_batch_logger()
+        torch.set_num_threads(self._threads)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        generation = GenerationConfig.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=fastest_dtype(device), attn_implementation="sdpa", local_files_only=True
+        ).to(device)
+        eos = generation.eos_token_id
+        self._eos = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+        longest = model.config.get_text_config().max_position_embeddings
+        self._context = min(longest, self._max_context or longest)
+        self._cache_tokens = -(-self._context // PAGE_TOKENS) * PAGE_TOKENS * CACHE_CONTEXTS
+        self._manager = self._start(model, device)
+
+    def _start(self, model: Any, device: torch.device) -> ContinuousBatchingManager:
+        manager = model.init_continuous_batching(
+            generation_config=GenerationConfig(do_sample=False, eos_token_id=sorted(self._eos) or -1),
+            continuous_batching_config=ContinuousBatchingConfig(
+                page_size=PAGE_TOKENS,
+                num_blocks=self._cache_tokens // PAGE_TOKENS,
+                max_batch_tokens=max(STEP_TOKENS, self._max_running),
+                max_requests_per_batch=self._max_running,
+                auto_switch_to_flash=device.type != "cpu",
+                # Sampling draws on the host between forward passes: no graph, no second batch in flight.
+                use_cuda_graph=False,
+                use_async_batching=False,
+            ),
+        )
+        manager.logit_processor = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([BatchSampler()]))
+        manager.logit_processor.tensors_required = 1
+        manager.start()
+        return manager
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
+        """See `base.Engine`."""
+        manager = self._running_manager()
+        outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
+        manager.register_result_handler(request.request_id, outputs.put_nowait)
+        finished = False
+        try:
+            accepted = manager.add_request(
+                request.prompt,
+                request_id=request.request_id,
+                max_new_tokens=request.max_tokens,
+                streaming=True,
+                **{KEYWORD: RequestSampler(request.sampling)},
+            )
+            if accepted is None:
+                raise EngineError(self.fault() or "the engine takes no more requests")
+            seen = 0
+            while not finished:
+                output = await self._next(outputs)
+                finished = output.is_finished()
+                fresh = output.generated_tokens[seen:]
+                seen += len(fresh)
+                if fresh or finished:
+                    yield self._event(fresh, finished)
+        finally:
+            if not finished:
+                manager.cancel_request(request.request_id)
+            with manager.output_router._lock:
+                manager.output_router.result_handlers.pop(request.request_id, None)
+
+    async def _next(self, outputs: asyncio.Queue[GenerationOutput]) -> GenerationOutput:
+        while True:
+            try:
+                output = await asyncio.wait_for(outputs.get(), _ALIVE_CHECK_SECONDS)
+            except TimeoutError:
+                if reason := self.fault():
+                    raise EngineError(reason) from None
+                continue
+            if output.error is not None:
+                raise EngineError(output.error)
+            return output
+
+    def _event(self, tokens: list[int], finished: bool) -> TokenEvent:
+        if not finished:
+            return TokenEvent(tokens)
+        return TokenEvent(tokens, "stop" if tokens and tokens[-1] in self._eos else "length")
+
+    def _running_manager(self) -> ContinuousBatchingManager:
+        if self._manager is None:
+            raise EngineError("the engine is not loaded")
+        if reason := self.fault():
+            raise EngineError(reason)
+        return self._manager
+
+    def fault(self) -> str | None:
+        """See `base.Engine`."""
+        if self._manager is None:
+            return "the model is not loaded"
+        if error := self._manager.background_thread_status.fatal_error:
+            return f"the batch loop died: {error}"
+        return None if self._manager.is_running() else "the batch loop has stopped"
+
+    def stats(self) -> EngineStats:
+        """See `base.Engine`."""
+        processor = self._manager.batch_processor if self._manager else None
+        if processor is None:
+            return EngineStats(running=0, waiting=0, cache_use=0.0)
+        scheduler = processor.scheduler
+        return EngineStats(
+            running=len(scheduler.active_requests),
+            waiting=len(scheduler.waiting_requests),
+            cache_use=min(1.0, max(0.0, 1.0 - processor.cache.compute_free_capacity())),
+        )
+
+    def close(self) -> None:
+        """See `base.Engine`."""
+        if self._manager is not None:
+            self._manager.stop(block=True, timeout=_CLOSE_SECONDS, hard_stop=True)
+
+
+def _quiet_batch_logger() -> None:
+    """Its lines join ours as JSON, from warnings upwards."""
+    batch_logger = logging.getLogger("ContinuousBatchingLogger")
+    batch_logger.handlers.clear()
+    batch_logger.propagate = True
+    batch_logger.setLevel(logging.WARNING)

@@ -1,0 +1,200 @@
+"""`POST /invocations`: one chat request from its first byte to its last log line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from contextlib import aclosing
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from contracts.chat import ChatRequest
+from contracts.container import HEADER_CUSTOM_ATTRIBUTES, decode_attributes
+from model_code.serving.errors import ServingError, internal, invalid, overloaded
+from model_code.serving.logs import REQUEST_IDS, event
+from model_code.serving.protocol import DONE, AnswerWriter, Piece, parse_chat
+from model_code.serving.reply import Reply
+from model_code.serving.service import Plan, Service
+from model_code.serving.settings import MAX_BODY_BYTES
+
+_LONGEST_ID = 128
+_STATUS_CLIENT_GONE = 499  # nginx's number for it; only logs and metrics see it
+
+logger = logging.getLogger(__name__)
+
+
+class ClientGone(Exception):
+    """The client closed its connection."""
+
+
+class Invocations:
+    """The ASGI application behind `POST /invocations`."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every outcome ends in exactly one reply and one log line."""
+        ids = _request_ids(Headers(scope=scope))
+        REQUEST_IDS.set(ids)  # the context is this request's own: uvicorn runs each in a task of its own
+        reply = Reply(send, [(b"x-request-id", ids["request_id"].encode())])
+        call = _Call(self._service, reply, ids["request_id"])
+        failure: str | None = None
+        try:
+            body = await _read_body(receive)
+            await self._guard(call, body, receive)
+        except ClientGone:
+            self._service.metrics.count_cancellation()
+            failure = "client_gone"
+        except ServingError as error:
+            failure = error.code or error.type
+            await reply.fail(error)
+        except Exception:
+            failure = "internal_error"
+            logger.exception("request failed")
+            await reply.fail(internal())
+        call.report(failure)
+
+    async def _guard(self, call: _Call, body: bytes, receive: Receive) -> None:
+        """Run a call until it ends, its client goes, its time is up or the server must stop."""
+        work = asyncio.create_task(call.run(body))
+        gone = asyncio.create_task(_disconnected(receive))
+        cut = asyncio.create_task(self._service.cut_off.wait())
+        limit = self._service.settings.request_timeout
+        try:
+            done, _ = await asyncio.wait(
+                {work, gone, cut}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in (work, gone, cut):
+                if not task.done():
+                    task.cancel()
+            await asyncio.wait({work, gone, cut})
+        if work in done:
+            work.result()
+        elif gone in done:
+            raise ClientGone
+        elif cut in done:
+            raise overloaded("The server is shutting down and could not finish this answer.", code="draining")
+        else:
+            text = f"The answer was not finished within {limit:g} s."
+            raise ServingError("timeout_error", text, code="request_timeout")
+
+
+class _Call:
+    """The state of one request: what it asked for, when its tokens came, what it cost."""
+
+    def __init__(self, service: Service, reply: Reply, request_id: str) -> None:
+        self._service = service
+        self._reply = reply
+        self._request_id = request_id
+        self._began = time.perf_counter()
+        self._first_token: float | None = None
+        self._prompt_tokens: int | None = None
+        self._last: Piece | None = None
+        self._streamed = False
+
+    async def run(self, body: bytes) -> None:
+        """Parse, plan, generate, reply."""
+        request = parse_chat(body)
+        self._streamed = request.stream
+        plan = await self._service.plan(request)
+        self._prompt_tokens = len(plan.prompt)
+        writer = AnswerWriter(f"chatcmpl-{self._request_id}", request.model, len(plan.prompt))
+        if request.stream:
+            await self._stream(request, plan, writer)
+        else:
+            await self._collect(plan, writer)
+
+    async def _collect(self, plan: Plan, writer: AnswerWriter) -> None:
+        texts: list[str] = []
+        async with aclosing(self._service.generate(plan)) as pieces:
+            async for piece in pieces:
+                self._note(piece)
+                texts.append(piece.text)
+        if self._last is not None:
+            await self._reply.body(writer.whole("".join(texts), self._last))
+
+    async def _stream(self, request: ChatRequest, plan: Plan, writer: AnswerWriter) -> None:
+        async with aclosing(self._service.generate(plan)) as pieces:
+            async for piece in pieces:
+                # Nothing is sent before the first token, so that a refusal until then has its own status.
+                opening = writer.opening() if self._last is None else b""
+                self._note(piece)
+                text = writer.text(piece.text) if piece.text else b""
+                closing = writer.closing(piece) if piece.finish_reason else b""
+                await self._reply.event(opening + text + closing)
+        if self._last is not None and request.stream_options and request.stream_options.include_usage:
+            await self._reply.event(writer.usage(self._last))
+        await self._reply.event(DONE)
+        await self._reply.end()
+
+    def _note(self, piece: Piece) -> None:
+        if self._first_token is None:
+            self._first_token = time.perf_counter()
+        self._last = piece
+
+    def report(self, failure: str | None) -> None:
+        """Count the request and write its log line."""
+        now = time.perf_counter()
+        status = _STATUS_CLIENT_GONE if failure == "client_gone" else self._reply.status
+        tokens = self._last.completion_tokens if self._last else 0
+        metrics = self._service.metrics
+        metrics.count_request(status)
+        metrics.duration.observe(now - self._began)
+        if self._prompt_tokens is not None:
+            metrics.input_tokens.observe(self._prompt_tokens)
+        if self._first_token is not None:
+            metrics.output_tokens.observe(tokens)
+            metrics.first_token.observe(self._first_token - self._began)
+            if tokens > 1:
+                metrics.per_token.observe((now - self._first_token) / (tokens - 1))
+        event(
+            logger,
+            "request",
+            status=status,
+            failure=failure,
+            streamed=self._streamed,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=tokens,
+            finish_reason=self._last.finish_reason if self._last else None,
+            first_token_ms=_milliseconds(self._began, self._first_token),
+            duration_ms=_milliseconds(self._began, now),
+        )
+
+
+def _milliseconds(start: float, end: float | None) -> float | None:
+    return None if end is None else round(1000 * (end - start), 1)
+
+
+def _request_ids(headers: Headers) -> dict[str, str]:
+    """The ids that travel in the custom attributes; a request id is made up when there is none of use."""
+    attributes = decode_attributes(headers.get(HEADER_CUSTOM_ATTRIBUTES))
+    given = attributes.get("request_id", "")
+    usable = 0 < len(given) <= _LONGEST_ID and given.isascii() and given.isprintable()
+    ids = {"request_id": given if usable else uuid.uuid4().hex}
+    if parent := attributes.get("traceparent"):
+        ids["traceparent"] = parent
+    return ids
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            text = f"The body is larger than {MAX_BODY_BYTES} bytes."
+            raise invalid(text, code="request_too_large", status=413)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -7,9 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 
+class TooManyRequests(Exception):
+    """The function's concurrency is used up (Lambda answers 429). `reason` is Lambda's `Reason` field."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RequestTooLarge(Exception):
+    """The event is larger than Lambda's 6 MB (Lambda answers 413)."""
+
+
 @dataclass(frozen=True)
 class InvokeResult:
-    """A finished invocation. `function_error` is None, `Unhandled` or `Handled`; the payload then holds
+    """A finished invocation. `function_error` is None or `Unhandled`; the payload then holds
     `{"errorMessage", "errorType", …}`. `log_tail` is the last 4 KiB of its log."""
 
     payload: bytes
@@ -19,7 +31,8 @@ class InvokeResult:
 
 
 class StreamError(Exception):
-    """A streaming function failed; `str()` is Lambda's error body, `error_type` such as `Runtime.ExitError`."""
+    """A streaming function failed; `str()` is Lambda's error object as JSON, `error_type` such as
+    `Runtime.ExitError`."""
 
     def __init__(self, error_type: str, body: str) -> None:
         super().__init__(body)
@@ -33,7 +46,7 @@ class StreamResult:
     `prelude` is the JSON before the eight NUL bytes (`statusCode`, `headers`, `cookies`, `multiValueHeaders`)
     for content type `application/vnd.awslambda.http-integration-response`, else None. `body` yields pieces as
     the function writes them and raises StreamError when the function fails midway. Close the iterator when
-    the client leaves.
+    the client leaves: the function then runs on unheard, as on Lambda.
     """
 
     request_id: str

@@ -1,0 +1,126 @@
+"""Runs the laptop cloud in the foreground: `python -m local.cloud --home DIR --port N --venvs DIR`.
+
+Order matters here: the emulator reads its environment variables when it is imported, so they are set before
+anything that imports it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from local.cloud.config import ADDRESS, CloudConfig
+from local.cloud.instance import AlreadyRunning, Instance
+
+_GRACE_SECONDS = 10
+_LOG_BYTES = 10 * 1024 * 1024
+
+
+def main() -> int:
+    """Parse the command line and serve until SIGTERM or SIGINT; the exit status."""
+    config = _configuration(sys.argv[1:])
+    instance = Instance(config)
+    try:
+        orphans = instance.claim()
+    except AlreadyRunning as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        listener = _bind(config.port)
+    except OSError as error:
+        print(f"Port {config.port} on {ADDRESS} is not free: {error.strerror}.", file=sys.stderr)
+        instance.release()
+        return 1
+    try:
+        _set_emulator_environment(config)
+        _log_to_file(config, orphans)
+        asyncio.run(_serve(config, listener))
+    finally:
+        instance.release()
+    return 0
+
+
+def _configuration(arguments: list[str]) -> CloudConfig:
+    parser = argparse.ArgumentParser(prog="python -m local.cloud", description="Runs the laptop cloud.")
+    parser.add_argument("--home", type=Path, required=True, help="folder that holds everything it owns")
+    parser.add_argument("--port", type=int, required=True, help=f"port on {ADDRESS}")
+    parser.add_argument("--venvs", type=Path, required=True, help="folder of the Python environments")
+    given = parser.parse_args(arguments)
+    return CloudConfig(home=given.home.resolve(), port=given.port, venvs=given.venvs.resolve())
+
+
+def _bind(port: int) -> socket.socket:
+    """The listening socket, on the loopback interface only."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((ADDRESS, port))
+    return listener
+
+
+def _set_emulator_environment(config: CloudConfig) -> None:
+    """The emulator is configured by environment variables, and so would be the AWS libraries inside it: no
+    credentials or profiles of the person at the keyboard may leak in."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MINISTACK_"))]:
+        del os.environ[name]
+    os.environ |= {
+        "AUTH": "true",
+        "MINISTACK_ACCOUNT_ID": config.account,
+        "MINISTACK_REGION": config.region,
+        "MINISTACK_HOST": ADDRESS,
+        "GATEWAY_PORT": str(config.port),
+        "AWS_ACCESS_KEY_ID": config.account,
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": config.region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "STATE_DIR": str(config.folder / "blobs"),
+        "PERSIST_STATE": "0",
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(config.folder / "s3"),
+        "LOG_LEVEL": os.environ.get("EVERGREEN_CLOUD_LOG_LEVEL", "WARNING"),
+        # No side doors: no containers, no extra listeners.
+        "DOCKER_HOST": "unix:///nonexistent/docker.sock",
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+    }
+
+
+def _log_to_file(config: CloudConfig, orphans: list[str]) -> None:
+    """`cloud.log`, kept small; what the emulator itself logs goes there too."""
+    handler = RotatingFileHandler(config.folder / "cloud.log", maxBytes=_LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=os.environ["LOG_LEVEL"], force=True)
+    log = logging.getLogger("evergreen.cloud")
+    log.setLevel(logging.INFO)
+    log.info("starting on port %s", config.port)
+    for purpose in orphans:
+        log.warning("ended an orphan of an earlier run: %s", purpose)
+
+
+async def _serve(config: CloudConfig, listener: socket.socket) -> None:
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    from local.cloud import assembly, seams
+
+    assembly.assemble(config)
+    server = Config()
+    server.bind = [f"fd://{listener.fileno()}"]
+    server.keep_alive_timeout = 75
+    server.graceful_timeout = _GRACE_SECONDS
+    server.shutdown_timeout = 60
+    server.loglevel = "WARNING"
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(seams.application, server, shutdown_trigger=stop.wait)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Where an invocation's answer goes: into memory, or piece by piece to a reader on another event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from local.cloud.lambda_results import StreamError
+
+HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response"
+_SEPARATOR = b"\0" * 8
+_PRELUDE_LIMIT = 128 * 1024
+_PIECES_AHEAD = 64
+
+
+class Collected:
+    """Keeps the whole answer in memory."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.finished = asyncio.Event()
+        self.error_type: str | None = None
+
+    async def head(self, _content_type: str, _streaming: bool) -> None:
+        """The answer begins."""
+
+    async def piece(self, data: bytes) -> None:
+        """A part of the answer."""
+        self._pieces.append(data)
+
+    async def done(self) -> None:
+        """The answer is complete."""
+        self.finished.set()
+
+    async def failed(self, error_type: str, body: str) -> None:
+        """The function failed: its error object replaces whatever it had written."""
+        self.error_type, self._pieces = error_type, [body.encode()]
+        self.finished.set()
+
+    def payload(self) -> bytes:
+        """Everything written."""
+        return b"".join(self._pieces)
+
+
+class Relay:
+    """Carries an answer to a reader on the event loop `reader_loop`; the writer waits for a slow reader."""
+
+    def __init__(self, reader_loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = reader_loop
+        self._queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(_PIECES_AHEAD)
+        self._unheard = False
+        self._returned = b""
+
+    # ---- writing, on the pool's loop ----
+
+    async def head(self, content_type: str, _streaming: bool) -> None:
+        """The answer begins."""
+        await self._put("head", content_type)
+
+    async def piece(self, data: bytes) -> None:
+        """A part of the answer."""
+        await self._put("piece", data)
+
+    async def done(self) -> None:
+        """The answer is complete."""
+        await self._put("done", None)
+
+    async def failed(self, error_type: str, body: str) -> None:
+        """The function failed."""
+        await self._put("failed", StreamError(error_type, body))
+
+    async def _put(self, kind: str, value: Any) -> None:
+        if not self._unheard:
+            await asyncio.wrap_future(
+                asyncio.run_coroutine_threadsafe(self._queue.put((kind, value)), self._loop)
+            )
+
+    # ---- reading: an asynchronous iterator of pieces ----
+
+    async def begun(self) -> str:
+        """Wait for the answer's beginning or its failure; the content type. Raises StreamError."""
+        kind, value = await self._queue.get()
+        if kind == "failed":
+            raise value
+        return value
+
+    def unread(self, piece: bytes) -> None:
+        """Give back what was read too far."""
+        self._returned = piece
+
+    def __aiter__(self) -> Relay:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._returned:
+            piece, self._returned = self._returned, b""
+            return piece
+        if self._unheard:
+            raise StopAsyncIteration
+        kind, value = await self._queue.get()
+        if kind == "piece":
+            return value
+        self._unheard = True
+        if kind == "failed":
+            raise value
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """The reader leaves: the function runs on unheard, and is never held up."""
+        self._unheard = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
+
+
+async def take_prelude(content_type: str, relay: Relay) -> dict[str, Any] | None:
+    """Take the JSON prelude off an HTTP answer; None for other answers. Raises StreamError when it is not
+    well formed."""
+    if content_type != HTTP_RESPONSE:
+        return None
+    head = b""
+    async for piece in relay:
+        head += piece
+        if _SEPARATOR in head:
+            break
+        if len(head) > _PRELUDE_LIMIT:
+            break
+    text, separator, rest = head.partition(_SEPARATOR)
+    try:
+        prelude = json.loads(text)
+    except ValueError:
+        prelude = None
+    if not separator or not isinstance(prelude, dict):
+        await relay.aclose()
+        message = "the answer does not begin with a JSON object followed by eight NUL bytes"
+        raise StreamError("Runtime.MalformedResponse", json.dumps({"errorMessage": message}))
+    relay.unread(rest)
+    return prelude

@@ -1,0 +1,157 @@
+"""A Lambda bundle without Docker: our sources and the pinned wheels for the function's platform.
+
+Bundles are named by a hash of everything that goes in (sources, pins, platform), so an unchanged one is taken
+from the output folder, and the wheels of unchanged pins are installed once. Knows nothing of the function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import jsii
+from aws_cdk import aws_lambda as lambda_
+
+ROOT = Path(__file__).resolve().parents[2]
+_SOURCES = ("lambdas", "contracts", "evaluation/statistics")
+_PACKAGE_MARKERS = ("evaluation/__init__.py",)  # lets `evaluation.statistics` be imported by its full name
+_NOT_SHIPPED = ("__pycache__", "tests")
+_PLATFORMS = {"arm64": "aarch64", "x86_64": "x86_64"}
+_INSTALL_TIMEOUT_SECONDS = 600
+
+
+class BundleError(Exception):
+    """The wheels of a function cannot be installed; the text holds pip's own last lines."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What goes into one function: the pins of `requirements/lambda-<name>.txt` for a runtime."""
+
+    name: str
+    runtime: str  # python3.14
+    architecture: str  # arm64 | x86_64
+    host: bool  # install for this machine rather than for Lambda's
+    root: Path = ROOT
+
+    @property
+    def requirements(self) -> Path:
+        """The function's pins."""
+        return self.root / "requirements" / f"lambda-{self.name}.txt"
+
+    def source_files(self) -> Iterator[Path]:
+        """Files of ours that are shipped, sorted, relative to the repository's root."""
+        for marker in _PACKAGE_MARKERS:
+            if (self.root / marker).is_file() and (self.root / "evaluation/statistics").is_dir():
+                yield Path(marker)
+        for folder in _SOURCES:
+            for path in sorted((self.root / folder).rglob("*")):
+                relative = path.relative_to(self.root)
+                if path.is_file() and not set(_NOT_SHIPPED) & set(relative.parts):
+                    yield relative
+
+    @property
+    def wheels_hash(self) -> str:
+        """Names the installed wheels: the pins and the platform they are for."""
+        platform = f"{self.runtime} {self.architecture} {sys.platform if self.host else 'lambda'}"
+        return hashlib.sha256(platform.encode() + b"\0" + self.requirements.read_bytes()).hexdigest()
+
+    @property
+    def hash(self) -> str:
+        """Names the bundle: equal hashes, equal content."""
+        digest = hashlib.sha256(self.wheels_hash.encode())
+        for relative in self.source_files():
+            path = self.root / relative
+            executable = b"x" if path.stat().st_mode & 0o100 else b"-"
+            digest.update(b"\0".join([str(relative).encode(), executable, path.read_bytes(), b""]))
+        return digest.hexdigest()
+
+    def build(self, folder: Path, cache: Path) -> None:
+        """Write the bundle into `folder`; wheels are kept in `cache` by their hash. Raises BundleError."""
+        wheels = cache / self.wheels_hash
+        if not wheels.is_dir():
+            self._install(wheels)
+        shutil.copytree(wheels, folder, dirs_exist_ok=True)
+        for relative in self.source_files():
+            target = folder / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.root / relative, target)  # keeps the executable bit
+
+    def _install(self, wheels: Path) -> None:
+        """Install into a folder beside, then rename: an interrupted run leaves no half-filled cache."""
+        wheels.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=wheels.parent) as scratch:
+            target = Path(scratch) / "wheels"
+            target.mkdir()
+            try:
+                subprocess.run(
+                    self.pip_command(target),
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                    timeout=_INSTALL_TIMEOUT_SECONDS,
+                )
+            except subprocess.CalledProcessError as error:
+                tail = "\n".join(error.stderr.strip().splitlines()[-3:])
+                raise BundleError(f"pip could not install {self.requirements.name}:\n{tail}") from None
+            except subprocess.TimeoutExpired:
+                raise BundleError(
+                    f"pip did not install {self.requirements.name} within {_INSTALL_TIMEOUT_SECONDS} s"
+                ) from None
+            for needless in [*target.glob("*.dist-info"), target / "bin"]:
+                shutil.rmtree(needless, ignore_errors=True)
+            target.rename(wheels)
+
+    def pip_command(self, target: Path) -> list[str]:
+        """The pip call: wheels only, for Lambda's platform or for this machine's."""
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--no-compile",
+            "--disable-pip-version-check",
+            "--quiet",
+        ]
+        command += ["--target", str(target), "--requirement", str(self.requirements)]
+        if not self.host:
+            command += ["--only-binary=:all:", "--implementation", "cp"]
+            command += ["--python-version", self.runtime.removeprefix("python")]
+            command += ["--platform", f"manylinux2014_{_PLATFORMS[self.architecture]}"]
+            command += ["--platform", f"manylinux_2_28_{_PLATFORMS[self.architecture]}"]
+        return command
+
+    def code(self) -> lambda_.AssetCode:
+        """The bundle as Lambda code; built at synth unless the output folder has it."""
+        return lambda_.Code.from_asset(
+            str(self.root / "lambdas"),
+            asset_hash_type=cdk.AssetHashType.CUSTOM,
+            asset_hash=self.hash,
+            bundling=cdk.BundlingOptions(
+                image=cdk.DockerImage.from_registry(
+                    "never-started"
+                ),  # a required field; `local` always answers
+                local=_LocalBundling(self),
+            ),
+        )
+
+
+@jsii.implements(cdk.ILocalBundling)
+class _LocalBundling:
+    """CDK's hook for bundling without Docker."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+
+    def try_bundle(self, output_dir: str, *_options: Any, **_more: Any) -> bool:
+        folder = Path(output_dir)
+        self._bundle.build(folder, cache=folder.parent / ".wheels")
+        return True

@@ -1,0 +1,74 @@
+"""A Lambda function of ours: bundled sources, a role of its own, a log group of its own, tracing.
+
+The role starts with log writes and traces; whoever composes the function grants the rest.
+"""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from infra.constructs.bundle import Bundle
+from infra.constructs.logs import LogGroup
+from infra.policy.acknowledge import acknowledge
+from infra.settings import Settings
+
+_ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
+STREAM_BOOTSTRAP = "/var/task/lambdas/common/stream_bootstrap"
+
+
+class BundledFunction(lambda_.Function):
+    """The function `lambdas.<name>.handler.handler`. Streaming ones start through our bootstrap."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        name: str,
+        settings: Settings,
+        logs_key: kms.IKey,
+        environment: dict[str, str],
+        timeout: cdk.Duration,
+        streaming: bool = False,
+        reserved_concurrency: int | None = None,
+    ) -> None:
+        spec = settings.functions
+        common = {"ENVIRONMENT": settings.name, "LOG_LEVEL": spec.log_level}
+        bootstrap = {"AWS_LAMBDA_EXEC_WRAPPER": STREAM_BOOTSTRAP} if streaming else {}
+        log_group = LogGroup(scope, f"{id}Logs", settings=settings, key=logs_key)
+        role = iam.Role(
+            scope,
+            f"{id}Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"Evergreen function {name}",
+        )
+        log_group.grant_append(role)
+        super().__init__(
+            scope,
+            id,
+            code=Bundle(name, spec.runtime_name, spec.architecture_name, host=settings.laptop).code(),
+            handler=f"lambdas.{name}.handler.handler",
+            runtime=lambda_.Runtime(spec.runtime_name, lambda_.RuntimeFamily.PYTHON),
+            architecture=_ARCHITECTURES[spec.architecture_name],
+            memory_size=spec.memory_mb,
+            timeout=timeout,
+            environment=common | environment | bootstrap,
+            role=role,
+            log_group=log_group,
+            tracing=lambda_.Tracing.ACTIVE,
+            reserved_concurrent_executions=reserved_concurrency,
+        )
+        acknowledge(
+            role,
+            {
+                "AwsSolutions-IAM5[Resource::*]": "X-Ray's PutTraceSegments and PutTelemetryRecords take no resource."
+            },
+        )
+        if settings.laptop:
+            acknowledge(
+                self, {"AwsSolutions-L1": "The laptop runs the function on the Python that is installed."}
+            )

@@ -1,0 +1,46 @@
+"""What a model container is told, by engine: a pure function from settings to environment variables.
+
+Our own names come from contracts.container; `SM_VLLM_*` and `SM_ON_*` become flags of the two vLLM images.
+"""
+
+from __future__ import annotations
+
+from contracts import container
+from infra.settings.engine import Engine, NeuronEngine, VllmEngine
+
+_MODEL_DIR = container.DEFAULT_MODEL_DIR
+_DRAIN_SECONDS = 25  # SageMaker kills a container 30 s after asking it to stop
+
+
+def container_environment(engine: Engine, model_name: str, version: str, digest: str) -> dict[str, str]:
+    """Environment of the container; `version` and `digest` may be CloudFormation tokens."""
+    environment = {
+        container.ENV_ENGINE: engine.kind,
+        container.ENV_MODEL_NAME: model_name,
+        container.ENV_MODEL_VERSION: version,
+        container.ENV_MODEL_DIGEST: digest,
+        container.ENV_MAX_CONTEXT: str(engine.max_context_tokens),
+        container.ENV_MAX_RUNNING: str(engine.max_running_requests),
+        container.ENV_MAX_QUEUED: str(engine.max_queued_requests),
+        container.ENV_DEFAULT_MAX_TOKENS: str(engine.default_max_tokens),
+        container.ENV_REQUEST_TIMEOUT: str(engine.request_timeout_seconds),
+    }
+    if isinstance(engine, VllmEngine):
+        environment |= {
+            "SM_VLLM_MODEL": _MODEL_DIR,
+            "SM_VLLM_SERVED_MODEL_NAME": model_name,
+            "SM_VLLM_MAX_MODEL_LEN": str(engine.max_context_tokens),
+            "SM_VLLM_MAX_NUM_SEQS": str(engine.max_running_requests),
+            "SM_VLLM_MAX_NUM_QUEUED_REQS": str(engine.max_queued_requests),
+            "SM_VLLM_TENSOR_PARALLEL_SIZE": str(engine.tensor_parallel),
+            "SM_VLLM_GPU_MEMORY_UTILIZATION": str(engine.gpu_memory_utilization),
+            "SM_VLLM_SHUTDOWN_TIMEOUT": str(_DRAIN_SECONDS),  # vLLM's default, 0, aborts running answers
+        }
+    if isinstance(engine, NeuronEngine):
+        environment |= {
+            "SM_ON_MODEL": _MODEL_DIR,
+            "SM_ON_BATCH_SIZE": str(engine.max_running_requests),
+            "SM_ON_SEQUENCE_LENGTH": str(engine.max_context_tokens),
+            "SM_ON_TENSOR_PARALLEL_SIZE": str(engine.tensor_parallel),
+        }
+    return environment

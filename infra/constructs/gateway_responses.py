@@ -1,0 +1,69 @@
+"""API Gateway's own errors in the shape of every other error: the OpenAI error object.
+
+A client's fault stays 4xx and a fault of ours stays 5xx, or alarms would go blind.
+"""
+
+from __future__ import annotations
+
+from aws_cdk import aws_apigateway as apigateway
+from constructs import Construct
+
+from contracts.errors import STATUS_OF_TYPE, ErrorType
+
+_Response = apigateway.ResponseType
+
+# Response, error type, code for programs, and the status where it differs from the type's usual one.
+_RESPONSES: list[tuple[str, _Response, ErrorType, str | None, int | None]] = [
+    ("Unauthorized", _Response.UNAUTHORIZED, "authentication_error", "invalid_api_key", None),
+    ("AccessDenied", _Response.ACCESS_DENIED, "permission_error", "access_denied", None),
+    ("InvalidApiKey", _Response.INVALID_API_KEY, "permission_error", "no_usage_plan", None),
+    ("ExpiredToken", _Response.EXPIRED_TOKEN, "permission_error", "expired_token", None),
+    ("InvalidSignature", _Response.INVALID_SIGNATURE, "permission_error", "invalid_signature", None),
+    ("WafFiltered", _Response.WAF_FILTERED, "permission_error", "request_blocked", None),
+    ("Throttled", _Response.THROTTLED, "rate_limit_error", "rate_limit_exceeded", None),
+    ("QuotaExceeded", _Response.QUOTA_EXCEEDED, "rate_limit_error", "insufficient_quota", None),
+    # What an unknown route gets: API Gateway calls it a missing token.
+    ("UnknownRoute", _Response.MISSING_AUTHENTICATION_TOKEN, "not_found_error", "unknown_route", None),
+    ("ResourceNotFound", _Response.RESOURCE_NOT_FOUND, "not_found_error", "unknown_route", None),
+    ("BadBody", _Response.BAD_REQUEST_BODY, "invalid_request_error", "bad_body", None),
+    ("BadParameters", _Response.BAD_REQUEST_PARAMETERS, "invalid_request_error", "bad_parameters", None),
+    ("TooLarge", _Response.REQUEST_TOO_LARGE, "invalid_request_error", "request_too_large", 413),
+    ("MediaType", _Response.UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", "media_type", 415),
+    ("AuthorizerFailure", _Response.AUTHORIZER_FAILURE, "server_error", "authorizer_failed", None),
+    ("AuthorizerConfig", _Response.AUTHORIZER_CONFIGURATION_ERROR, "server_error", "authorizer_failed", None),
+    ("ApiConfig", _Response.API_CONFIGURATION_ERROR, "server_error", "misconfigured", None),
+    ("IntegrationFailure", _Response.INTEGRATION_FAILURE, "server_error", "function_failed", 502),
+    ("IntegrationTimeout", _Response.INTEGRATION_TIMEOUT, "timeout_error", "function_timeout", None),
+    ("Other4xx", _Response.DEFAULT_4_XX, "invalid_request_error", None, 0),
+    ("Other5xx", _Response.DEFAULT_5_XX, "server_error", None, 0),
+]
+
+
+def add_gateway_responses(scope: Construct, api: apigateway.RestApi, *, browsers: bool) -> None:
+    """Give every error that API Gateway makes itself our body, the request id, and CORS for `browsers`."""
+    headers = {"x-request-id": "context.requestId"}
+    if browsers:
+        headers["Access-Control-Allow-Origin"] = "'*'"  # the error carries no data and no cookie
+    for id, response, type, code, status in _RESPONSES:
+        apigateway.GatewayResponse(
+            scope,
+            id,
+            rest_api=api,
+            type=response,
+            status_code=_status(type, status),
+            response_headers=headers,
+            templates={"application/json": _body(type, code)},
+        )
+
+
+def _status(type: ErrorType, status: int | None) -> str | None:
+    """The type's usual status; another one where given; 0 leaves API Gateway's own."""
+    return None if status == 0 else str(status or STATUS_OF_TYPE[type])
+
+
+def _body(type: ErrorType, code: str | None) -> str:
+    # messageString brings its own quotes and escapes; contracts.errors holds the shape.
+    name = f'"{code}"' if code else "null"
+    return (
+        f'{{"error":{{"message":$context.error.messageString,"type":"{type}","param":null,"code":{name}}}}}'
+    )

@@ -1,0 +1,192 @@
+"""The REST API callers speak to: routes, authorizer, usage plan, logs, error shape.
+
+Streaming needs a regional REST API; keys are the authorizer's answer, never the caller's secret.
+"""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from infra.constructs.gateway_responses import add_gateway_responses
+from infra.constructs.logs import LogGroup
+from infra.policy.acknowledge import acknowledge
+from infra.settings import Settings
+
+STREAM_TIMEOUT = cdk.Duration.minutes(10)
+
+_ACCESS_LOG_FIELDS = {
+    "request_id": "$context.requestId",
+    "time": "$context.requestTimeEpoch",
+    "method": "$context.httpMethod",
+    "path": "$context.resourcePath",
+    "status": "$context.status",
+    "tenant": "$context.authorizer.tenant",
+    "latency_ms": "$context.responseLatency",
+    "function_latency_ms": "$context.integrationLatency",
+    "response_bytes": "$context.responseLength",
+    "address": "$context.identity.sourceIp",
+    "error": "$context.error.responseType",
+    "waf": "$context.wafResponseCode",
+}
+
+
+class InferenceApi(Construct):
+    """The API and its stage. Exposes `rest_api`, `stage` and `usage_plan`."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        settings: Settings,
+        inference: lambda_.IFunction,
+        api: lambda_.IFunction,
+        authorizer: lambda_.IFunction,
+        logs_key: kms.IKey,
+    ) -> None:
+        super().__init__(scope, id)
+        self._settings = settings
+        spec = settings.gateway
+        self.rest_api = self._rest_api(LogGroup(self, "AccessLogs", settings=settings, key=logs_key))
+        self.stage = self.rest_api.deployment_stage
+        self._guard = apigateway.MethodOptions(
+            authorizer=self._authorizer(authorizer),
+            authorization_type=apigateway.AuthorizationType.CUSTOM,
+            api_key_required=True,
+        )
+        self._routes(inference, api)
+        add_gateway_responses(self, self.rest_api, browsers=bool(spec.cors_origins))
+        self.usage_plan = self.rest_api.add_usage_plan(
+            "UsagePlan",
+            throttle=apigateway.ThrottleSettings(
+                rate_limit=spec.throttle.rate_per_second, burst_limit=spec.throttle.burst
+            ),
+            quota=apigateway.QuotaSettings(
+                limit=spec.quota.limit, period=getattr(apigateway.Period, spec.quota.period)
+            ),
+            api_stages=[apigateway.UsagePlanPerApiStage(api=self.rest_api, stage=self.stage)],
+        )
+        self._execution_logs(logs_key)
+        if spec.manage_account_log_role:
+            self.stage.node.add_dependency(self._account_log_role())
+        self._acknowledge()
+
+    @property
+    def stage_arn(self) -> str:
+        """The stage as the web ACL names it."""
+        return self.stage.stage_arn
+
+    def _rest_api(self, access_logs: LogGroup) -> apigateway.RestApi:
+        spec = self._settings.gateway
+        return apigateway.RestApi(
+            self,
+            "RestApi",
+            rest_api_name=self._settings.prefix,
+            endpoint_types=[
+                apigateway.EndpointType.REGIONAL
+            ],  # streaming; edge would cut it at 30 s of silence
+            api_key_source_type=apigateway.ApiKeySourceType.AUTHORIZER,
+            cloud_watch_role=False,
+            default_cors_preflight_options=apigateway.CorsOptions(
+                allow_origins=spec.cors_origins,
+                allow_methods=["GET", "POST", "OPTIONS"],
+                allow_headers=["Authorization", "Content-Type", "x-api-key"],
+                max_age=cdk.Duration.hours(1),
+            )
+            if spec.cors_origins
+            else None,
+            deploy_options=apigateway.StageOptions(
+                stage_name=spec.stage,
+                tracing_enabled=True,
+                metrics_enabled=True,
+                logging_level=apigateway.MethodLoggingLevel.ERROR,
+                data_trace_enabled=False,  # it would log prompts
+                throttling_rate_limit=spec.throttle.rate_per_second,
+                throttling_burst_limit=spec.throttle.burst,
+                access_log_destination=apigateway.LogGroupLogDestination(access_logs),
+                access_log_format=apigateway.AccessLogFormat.custom(
+                    cdk.Stack.of(self).to_json_string(_ACCESS_LOG_FIELDS)
+                ),
+            ),
+        )
+
+    def _authorizer(self, function: lambda_.IFunction) -> apigateway.RequestAuthorizer:
+        # A cached decision needs an identity source to be cached under, and API Gateway then answers 401
+        # itself when that header is missing: so `x-api-key` alone works only without a cache.
+        seconds = self._settings.gateway.authorizer_cache_seconds
+        return apigateway.RequestAuthorizer(
+            self,
+            "Authorizer",
+            handler=function,
+            identity_sources=[apigateway.IdentitySource.header("Authorization")] if seconds else [],
+            results_cache_ttl=cdk.Duration.seconds(seconds),
+        )
+
+    def _routes(self, inference: lambda_.IFunction, api: lambda_.IFunction) -> None:
+        stream = apigateway.LambdaIntegration(
+            inference,
+            response_transfer_mode=apigateway.ResponseTransferMode.STREAM,
+            timeout=STREAM_TIMEOUT,
+            allow_test_invoke=False,
+        )
+        buffered = apigateway.LambdaIntegration(api, allow_test_invoke=False)
+        v1 = self.rest_api.root.add_resource("v1")
+        models = v1.add_resource("models")
+        self._method(v1.add_resource("chat").add_resource("completions"), "POST", stream)
+        self._method(models, "GET", buffered)
+        self._method(models.add_resource("{model}"), "GET", buffered)
+        self._method(v1.add_resource("feedback"), "POST", buffered)
+        health = self.rest_api.root.add_resource("health").add_method(
+            "GET", buffered, authorization_type=apigateway.AuthorizationType.NONE, api_key_required=False
+        )
+        open_door = "Health answers load balancers and probes, which have no key; it tells nothing but that."
+        acknowledge(health, {"AwsSolutions-APIG4": open_door})
+
+    def _method(
+        self, resource: apigateway.Resource, verb: str, integration: apigateway.LambdaIntegration
+    ) -> None:
+        resource.add_method(
+            verb,
+            integration,
+            authorizer=self._guard.authorizer,
+            authorization_type=self._guard.authorization_type,
+            api_key_required=self._guard.api_key_required,
+        )
+
+    def _execution_logs(self, key: kms.IKey) -> None:
+        """Own the group API Gateway would otherwise create by itself, unencrypted and for ever."""
+        name = f"API-Gateway-Execution-Logs_{self.rest_api.rest_api_id}/{self._settings.gateway.stage}"
+        group = LogGroup(self, "ExecutionLogs", settings=self._settings, key=key, name=name)
+        self.stage.node.add_dependency(group)
+
+    def _account_log_role(self) -> apigateway.CfnAccount:
+        """The one role per account and region through which API Gateway writes any log at all."""
+        policy = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"
+        role = iam.Role(
+            self,
+            "AccountLogRole",
+            assumed_by=iam.ServicePrincipal("apigateway.amazonaws.com"),
+            managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name(policy)],
+        )
+        finding = f"AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{policy}]"
+        acknowledge(
+            role, {finding: "API Gateway accepts no narrower role: it checks for this policy's rights."}
+        )
+        account = apigateway.CfnAccount(self, "Account", cloud_watch_role_arn=role.role_arn)
+        account.apply_removal_policy(cdk.RemovalPolicy.RETAIN)  # other APIs of the account may log through it
+        role.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        return account
+
+    def _acknowledge(self) -> None:
+        acknowledge(
+            self.rest_api,
+            {
+                "AwsSolutions-APIG2": "The function validates bodies: its errors name the field, API Gateway's do not.",
+                "AwsSolutions-COG4": "Callers are programs with our keys or JWTs; the request authorizer checks both.",
+            },
+        )

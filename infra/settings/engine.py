@@ -1,0 +1,103 @@
+"""Engines: what runs inside the container, and what it needs of the image and the machine.
+
+One class per engine kind, told apart by `kind`. Knows nothing of CDK.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.images import image_table
+
+
+class _Engine(SettingsModel):
+    """What every engine has: the image and the limits that admission works with."""
+
+    kind: str
+    image: str = setting("Row of infra/settings/images.yaml: a pinned container image.", "vllm-cuda-2.4")
+    max_context_tokens: int = setting(
+        "Prompt and answer together, in tokens; longer requests are refused.", 8192, ge=128, le=1_048_576
+    )
+    max_running_requests: int = setting("Requests decoded together in one batch.", 32, ge=1, le=1024)
+    max_queued_requests: int = setting(
+        "Requests that may wait for a place in the batch; more get 503 with Retry-After.", 64, ge=0, le=10_000
+    )
+    default_max_tokens: int = setting(
+        "Answer length where the caller names none, in tokens.", 512, ge=1, le=131_072, default=512
+    )
+    request_timeout_seconds: int = setting(
+        "Longest life of one request inside the container.", 300, ge=1, le=900, default=300
+    )
+
+    @model_validator(mode="after")
+    def _image_runs_the_engine(self) -> Self:
+        images = image_table().images
+        fitting = sorted(name for name, image in images.items() if image.engine == self.kind)
+        if self.image not in fitting:
+            known = "runs another engine" if self.image in images else "is not in the image table"
+            raise RuleError(
+                "image",
+                what=f"The image '{self.image}' {known}.",
+                why=f"Engine '{self.kind}' needs an image built for it.",
+                change=f"one of {', '.join(fitting)}, or a new row in infra/settings/images.yaml",
+            )
+        if self.default_max_tokens > self.max_context_tokens:
+            raise RuleError(
+                "default_max_tokens",
+                what=f"default_max_tokens {self.default_max_tokens} exceeds the context.",
+                why=f"Prompt and answer share max_context_tokens {self.max_context_tokens}.",
+                change=f"a number below {self.max_context_tokens}",
+            )
+        return self
+
+
+class VllmEngine(_Engine):
+    """AWS's vLLM container on NVIDIA GPUs."""
+
+    kind: Literal["vllm"] = setting("vLLM on NVIDIA GPUs.", "vllm")
+    tensor_parallel: int = setting("GPUs that share one copy of the model.", 1, ge=1, le=16, default=1)
+    gpu_memory_utilization: float = setting(
+        "Share of GPU memory for weights and the key-value cache.", 0.9, gt=0, le=0.98, default=0.9
+    )
+    inference_ami_version: str | None = setting(
+        "Host image with the driver that the container's CUDA needs.",
+        "al2023-ami-sagemaker-inference-gpu-4-1",
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _driver_fits_cuda(self) -> Self:
+        image = image_table().images[self.image]
+        allowed = image.inference_ami_versions
+        if self.inference_ami_version not in (allowed or [None]):
+            raise RuleError(
+                "inference_ami_version",
+                what=f"Image '{self.image}' does not start on host image '{self.inference_ami_version}'.",
+                why=f"It is built for CUDA {image.cuda}, whose driver SageMaker's default host lacks.",
+                change=f"one of {', '.join(allowed)}" if allowed else "leave the key out",
+            )
+        return self
+
+
+class NeuronEngine(_Engine):
+    """vLLM on Inferentia and Trainium. Batch and context are compiled into the model: match the artefact."""
+
+    kind: Literal["neuron"] = setting("vLLM on Inferentia2 and Trainium.", "neuron")
+    tensor_parallel: int = setting("Neuron cores that share one copy of the model.", 2, ge=1, le=64)
+    inference_ami_version: str | None = setting(
+        "Host image with the Neuron driver; SageMaker's default where left out.",
+        "al2-ami-sagemaker-inference-neuron-2",
+        default=None,
+    )
+
+
+class TransformersEngine(_Engine):
+    """Our own inference handler: any model that transformers loads, on CPU or GPU."""
+
+    kind: Literal["transformers"] = setting("Our inference handler on CPU or GPU.", "transformers")
+
+
+Engine = Annotated[VllmEngine | NeuronEngine | TransformersEngine, Field(discriminator="kind")]

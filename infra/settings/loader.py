@@ -1,0 +1,165 @@
+"""Reads `settings/<env>.yaml` into `Settings`, or ends with one clear error.
+
+The error names the file and the line of the key, says what is wrong, what is allowed, and shows an
+example. Knows nothing of CDK.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from infra.settings import schema
+from infra.settings.base import RuleError
+from infra.settings.model import Settings
+
+FOLDER = Path(__file__).resolve().parents[2] / "settings"
+
+
+class SettingsError(Exception):
+    """A settings file cannot be used; the text is what a person needs to mend it."""
+
+
+def load(name: str, folder: Path = FOLDER) -> Settings:
+    """The settings of environment `name`. Raises SettingsError with file, line, what is allowed, example."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none yet"
+        raise SettingsError(
+            f"{path}: there is no such environment.\n  allowed: {known}\n  example: cdk synth -c env=dev"
+        )
+    return _parse(path, name)
+
+
+def _parse(path: Path, name: str) -> Settings:
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            raise SettingsError(
+                f"{_shown(path)}:1: the file must hold a mapping of sections.\n  allowed: {_sections()}"
+            )
+        _refuse_duplicates(path, root)
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or str(error)
+        raise SettingsError(
+            f"{_shown(path)}:{line}: this is not YAML: {problem}.\n  example: key: value"
+        ) from None
+    if "name" in values:
+        line = _line(root, ["name"])
+        raise SettingsError(
+            f"{_shown(path)}:{line}: 'name' is the file's own name and not a key.\n  allowed: {_sections()}\n"
+            "  example: rename the file to change the environment's name"
+        )
+    try:
+        return Settings.model_validate({"name": name, **values})
+    except ValidationError as error:
+        raise SettingsError(_explain(path, root, error.errors()[0])) from None
+
+
+def _explain(path: Path, root: yaml.MappingNode, error: ErrorDetails) -> str:
+    where, kinds = _split(root, [str(part) for part in error["loc"]])
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, RuleError):
+        where = [*where, *cause.path]
+        return _message(path, root, where, str(cause), cause.change, _example(where, kinds))
+    model, key = schema.resolve(Settings, where, kinds)
+    if error["type"] == "extra_forbidden" or key is None:
+        names = [name for name in model.model_fields if model is not Settings or name != "name"]
+        close = difflib.get_close_matches(where[-1], names, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        example = _example([*where[:-1], close[0] if close else names[0]], kinds)
+        what = f"the key '{'.'.join(where)}' is unknown.{hint}"
+        return _message(path, root, where, what, ", ".join(names), example)
+    if error["type"] == "missing":
+        what = f"the key '{'.'.join(where)}' is missing."
+    elif error["type"].startswith("union_tag"):
+        where = [*where, "kind"]
+        what = f"'{'.'.join(where)}' does not name a known kind."
+    else:
+        what = f"'{'.'.join(where)}' does not fit: {error['msg']}; it holds {error['input']!r}."
+    return _message(path, root, where, what, key.allowed(), f"{key.name}: {_flow(key.example)}")
+
+
+def _message(
+    path: Path, root: yaml.MappingNode, where: Sequence[str], what: str, allowed: str, example: str
+) -> str:
+    return f"{_shown(path)}:{_line(root, where)}: {what}\n  allowed: {allowed}\n  example: {example}"
+
+
+def _example(where: Sequence[str], kinds: Sequence[str]) -> str:
+    _, key = schema.resolve(Settings, where, kinds)
+    return f"{key.name}: {_flow(key.example)}" if key else ".".join(where)
+
+
+def _flow(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=200).strip().removesuffix("\n...")
+
+
+def _split(root: yaml.MappingNode, loc: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Keys of the file, and apart from them the union kinds that pydantic weaves into a location."""
+    where: list[str] = []
+    kinds: list[str] = []
+    for depth, part in enumerate(loc):
+        _, key = schema.resolve(Settings, where, kinds) if where else (Settings, None)
+        choice = len(key.models) > 1 if key else False
+        if choice and len(kinds) < _choices(where, kinds) and depth > 0:
+            kinds.append(part)
+        else:
+            where.append(part)
+    return where, kinds
+
+
+def _choices(where: Sequence[str], kinds: Sequence[str]) -> int:
+    """How many of the keys along `where` hold a choice of kinds."""
+    found = [schema.resolve(Settings, where[: end + 1], kinds)[1] for end in range(len(where))]
+    return sum(1 for key in found if key and len(key.models) > 1)
+
+
+def _entries(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+    return iter(cast(list[tuple[yaml.Node, yaml.Node]], node.value))
+
+
+def _line(root: yaml.MappingNode, where: Sequence[str]) -> int:
+    """The line of the deepest key along `where` that the file has, from 1."""
+    node: yaml.Node = root
+    line = 1
+    for name in where:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        entry = next(((key, value) for key, value in _entries(node) if key.value == name), None)
+        if entry is None:
+            break
+        line, node = entry[0].start_mark.line + 1, entry[1]
+    return line
+
+
+def _refuse_duplicates(path: Path, node: yaml.Node) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in _entries(node):
+        if key.value in seen:
+            raise SettingsError(
+                f"{_shown(path)}:{key.start_mark.line + 1}: the key '{key.value}' stands here twice.\n"
+                "  allowed: each key once\n  example: keep one of the two lines"
+            )
+        seen.add(key.value)
+        _refuse_duplicates(path, value)
+
+
+def _sections() -> str:
+    return ", ".join(name for name in Settings.model_fields if name != "name")
+
+
+def _shown(path: Path) -> str:
+    """The path as a person at the repository's root would write it."""
+    return str(path.relative_to(FOLDER.parent)) if path.is_relative_to(FOLDER.parent) else str(path)

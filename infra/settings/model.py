@@ -1,0 +1,204 @@
+"""One environment's settings file as a model: everything a platform team edits.
+
+The sections stand in the order of the file. Endpoint and engine have modules of their own. Knows nothing
+of CDK, files or line numbers.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.endpoint import Endpoint
+
+Removal = Literal["retain", "destroy"]
+LogDays = Literal[1, 3, 7, 14, 30, 60, 90, 180, 365, 731, 1827, 3653]
+
+
+class Goals(SettingsModel):
+    """The project contract: measurable targets that gates, alarms and reports read."""
+
+    quality_floor: float = setting("Lowest acceptable offline quality score.", 0.8, ge=0, le=1)
+    ttft_ms: int = setting("Time to first token at the 95th percentile, milliseconds.", 800, ge=1)
+    availability: float = setting("Share of requests answered without a server error.", 0.999, gt=0, lt=1)
+    cost_per_thousand_requests: float = setting("Ceiling in US dollars.", 1.5, gt=0)
+
+
+class RemovalPolicies(SettingsModel):
+    """What `cdk destroy`, or a replacement, does to each class of data."""
+
+    models: Removal = setting("Model artefacts.", "retain")
+    records: Removal = setting("Records, feedback and the release ledger.", "retain")
+    access: Removal = setting("Callers' keys and routing.", "retain")
+    logs: Removal = setting("Log groups and access logs.", "destroy")
+
+
+class Environment(SettingsModel):
+    """Where the stacks live and how long things are kept."""
+
+    account: str = setting("AWS account id, in quotes.", "111122223333", pattern=r"^\d{12}$")
+    region: str = setting("AWS region.", "us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    tags: dict[str, str] = setting("Tags on every resource.", {"team": "ml-platform"})
+    removal: RemovalPolicies = setting("Removal policy by data class.", {"models": "retain"})
+    log_retention_days: LogDays = setting("Days CloudWatch keeps logs.", 90)
+    monthly_cost_cap_usd: float = setting(
+        "Synth fails when the endpoint at full capacity would cost more per month.", 8000.0, gt=0
+    )
+
+
+class Functions(SettingsModel):
+    """The Lambda functions' runtime and size."""
+
+    runtime: Literal["python3.12", "python3.13", "python3.14", "host"] = setting(
+        "Lambda runtime; `host` is this machine's Python, for the laptop.", "python3.14"
+    )
+    architecture: Literal["arm64", "x86_64", "host"] = setting(
+        "Instruction set; `host` is this machine's, for the laptop.", "arm64"
+    )
+    memory_mb: int = setting("Memory of each function; CPU grows with it.", 1024, ge=128, le=10_240)
+    reserved_concurrency: int | None = setting(
+        "Most requests in flight in `inference`; left out, the account's limit holds.",
+        200,
+        ge=1,
+        le=10_000,
+        default=None,
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "Least severe line that is logged.", "INFO", default="INFO"
+    )
+
+    @property
+    def runtime_name(self) -> str:
+        """Lambda's name of the runtime, `host` resolved."""
+        host = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        return host if self.runtime == "host" else self.runtime
+
+    @property
+    def architecture_name(self) -> Literal["arm64", "x86_64"]:
+        """Lambda's name of the instruction set, `host` resolved."""
+        if self.architecture != "host":
+            return self.architecture
+        return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
+
+
+class Throttle(SettingsModel):
+    """A token bucket: `rate_per_second` refills it, `burst` is its depth."""
+
+    rate_per_second: float = setting("Sustained requests per second.", 50.0, gt=0, le=10_000)
+    burst: int = setting("Requests above the rate at one moment.", 100, ge=1, le=5_000)
+
+
+class Quota(SettingsModel):
+    """Requests a caller may make in a period; the coarse fence, exact budgets are the function's."""
+
+    limit: int = setting("Requests per period.", 1_000_000, ge=1)
+    period: Literal["DAY", "WEEK", "MONTH"] = setting("When the count starts again.", "MONTH")
+
+
+class Waf(SettingsModel):
+    """The web ACL before the API."""
+
+    enabled: bool = setting("Put a web ACL before the API.", True)
+    requests_per_five_minutes: int = setting(
+        "Requests from one IP address before it is blocked.", 3000, ge=10, le=2_000_000_000, default=3000
+    )
+
+
+class Gateway(SettingsModel):
+    """The HTTP door."""
+
+    stage: str = setting(
+        "Stage name, the first part of the API's path.", "prod", pattern=r"^[A-Za-z0-9_-]{1,128}$"
+    )
+    cors_origins: list[str] = setting(
+        "Origins browsers may call from; an empty list for none.", ["https://app.example.com"]
+    )
+    throttle: Throttle = setting("Limit of the whole stage and of each caller.", {"burst": 100})
+    quota: Quota = setting("Requests per caller and period.", {"period": "MONTH"})
+    authorizer_cache_seconds: int = setting(
+        "How long an authorization is remembered: also how long a revoked key still works. "
+        "With 0 nothing is remembered and `x-api-key` is read as well as `Authorization`.",
+        60,
+        ge=0,
+        le=3600,
+    )
+    max_body_bytes: int = setting("Largest request body; above it 413.", 1_048_576, ge=1024, le=6_291_456)
+    waf: Waf = setting("Web ACL.", {"enabled": True})
+    manage_account_log_role: bool = setting(
+        "Set the account's one API Gateway logging role; false where the account has it already.",
+        True,
+        default=True,
+    )
+
+
+class Model(SettingsModel):
+    """The model callers name, and the artefact a first deployment starts with."""
+
+    name: str = setting(
+        "What callers put into `model`.",
+        "llama-3.1-8b-instruct",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+    )
+    version: str = setting(
+        "Version of the first artefact.", "1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+    )
+    source: str | None = setting(
+        "S3 prefix of the first artefact; left out, the deploy names it (parameter ChampionModelUri).",
+        "s3://my-models/llama-3.1-8b-instruct/",
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+/$",
+        default=None,
+    )
+
+
+class Records(SettingsModel):
+    """What is kept of a request."""
+
+    ttl_days: int = setting("Days a record or feedback is kept.", 30, ge=1, le=3650)
+
+
+class Settings(SettingsModel):
+    """All sections of `settings/<env>.yaml`. `name` is the file's stem, never a key in it."""
+
+    name: str = setting(
+        "Environment; the file's name without `.yaml`.",
+        "prod",
+        pattern=r"^[a-z](-?[a-z0-9])*$",
+        max_length=53,
+    )
+    goals: Goals = setting("The project contract.", {"quality_floor": 0.8})
+    environment: Environment = setting("Account, region, retention.", {"region": "us-east-1"})
+    functions: Functions = setting("Lambda runtime and size.", {"runtime": "python3.14"})
+    gateway: Gateway = setting("The HTTP door.", {"stage": "prod"})
+    model: Model = setting("The model callers name.", {"name": "llama-3.1-8b-instruct"})
+    endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
+    records: Records = setting("What is kept of a request.", {"ttl_days": 30})
+
+    @property
+    def prefix(self) -> str:
+        """Start of every name: `evergreen-<env>`."""
+        return f"evergreen-{self.name}"
+
+    @property
+    def endpoint_name(self) -> str:
+        """The endpoint's fixed name, at most 63 characters."""
+        return self.prefix
+
+    @property
+    def laptop(self) -> bool:
+        """Whether the functions run on this machine rather than in Lambda."""
+        return self.functions.runtime == "host"
+
+    @model_validator(mode="after")
+    def _name_fits(self) -> Self:
+        if len(self.endpoint_name) > 63:
+            raise RuleError(
+                "name",
+                what=f"The endpoint name '{self.endpoint_name}' has {len(self.endpoint_name)} characters.",
+                why="SageMaker allows 63.",
+                change="a shorter file name",
+            )
+        return self

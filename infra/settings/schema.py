@@ -1,0 +1,121 @@
+"""Reads the settings models back: which key stands at a path, and what it may hold, in words.
+
+Error messages and docs/settings.md both speak through this module, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types as at
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a model: its name and pydantic's description of it."""
+
+    name: str
+    field: FieldInfo
+
+    @property
+    def required(self) -> bool:
+        """Whether the file must hold the key."""
+        return self.field.is_required()
+
+    @property
+    def example(self) -> Any:
+        """The example that its definition carries."""
+        return self.field.examples[0] if self.field.examples else None
+
+    @property
+    def models(self) -> list[type[BaseModel]]:
+        """The models the key may hold: none for a plain value, several for a choice of kinds."""
+        return [part for part in _parts(self.field.annotation) if _is_model(part)]
+
+    def allowed(self) -> str:
+        """What the key may hold, in words."""
+        kinds = [str(get_args(model.model_fields["kind"].annotation)[0]) for model in self.models_with_kind()]
+        if kinds:
+            return f"a mapping whose `kind` is one of {', '.join(kinds)}"
+        if self.models:
+            return "a mapping with the keys " + ", ".join(self.models[0].model_fields)
+        parts = [part for part in _parts(self.field.annotation) if part is not type(None)]
+        return " or ".join(_describe(part, self.field.metadata) for part in parts)
+
+    def models_with_kind(self) -> list[type[BaseModel]]:
+        """The models told apart by `kind`; none where there is no choice."""
+        return [model for model in self.models if "kind" in model.model_fields]
+
+
+def keys(model: type[BaseModel]) -> Iterator[Key]:
+    """The keys of one model, in the order of the file."""
+    return (Key(name, field) for name, field in model.model_fields.items())
+
+
+def resolve(
+    root: type[BaseModel], path: Sequence[str], kinds: Sequence[str]
+) -> tuple[type[BaseModel], Key | None]:
+    """The model that holds the last part of `path`, and the key there; None where no such key exists.
+
+    `kinds` names the chosen members of the unions on the way, outermost first.
+    """
+    chosen = list(kinds)
+    model, key = root, None
+    for depth, name in enumerate(path):
+        field = model.model_fields.get(name)
+        if field is None:
+            return model, None
+        key = Key(name, field)
+        if depth < len(path) - 1:
+            members = key.models
+            if not members:
+                return model, key
+            model = _member(members, chosen)
+    return model, key
+
+
+def _member(members: list[type[BaseModel]], chosen: list[str]) -> type[BaseModel]:
+    if len(members) > 1 and chosen:
+        kind = chosen.pop(0)
+        return next(m for m in members if kind in get_args(m.model_fields["kind"].annotation))
+    return members[0]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _parts(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return _parts(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [part for member in get_args(annotation) for part in _parts(member)]
+    return [annotation]
+
+
+def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return "one of " + ", ".join(str(value) for value in get_args(annotation))
+    if origin is list:
+        return "a list of " + _describe(get_args(annotation)[0], [])
+    if origin is dict:
+        return "a mapping of names to " + _describe(get_args(annotation)[1], [])
+    return _WORDS[annotation] + _bounds(metadata)
+
+
+def _bounds(metadata: Sequence[Any]) -> str:
+    words = {at.Ge: "from {}", at.Gt: "above {}", at.Le: "up to {}", at.Lt: "below {}"}
+    said = [
+        words[type(rule)].format(next(iter(vars(rule).values()))) for rule in metadata if type(rule) in words
+    ]
+    said += [f"matching {rule.pattern}" for rule in metadata if getattr(rule, "pattern", None)]
+    said += [f"of at most {rule.max_length} characters" for rule in metadata if isinstance(rule, at.MaxLen)]
+    return "".join(f" {word}" for word in said)

@@ -1,0 +1,59 @@
+"""The data stack: what outlives every deployment. Artefacts, records, callers' keys, the release ledger."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from infra.constructs.encryption import EncryptionKey
+from infra.constructs.logs import removal_policy
+from infra.constructs.storage import AccessLogBucket, EncryptedBucket, Table
+from infra.settings import Settings
+
+
+class DataStack(cdk.Stack):
+    """Buckets, tables and the keys they lie under."""
+
+    def __init__(self, scope: Construct, settings: Settings, env: cdk.Environment) -> None:
+        super().__init__(scope, f"{settings.prefix}-data", env=env)
+        removal = settings.environment.removal
+        models, records = removal_policy(removal.models), removal_policy(removal.records)
+        access, logs = removal_policy(removal.access), removal_policy(removal.logs)
+
+        self.models_key = EncryptionKey(self, "ModelsKey", purpose="model artefacts", removal=models)
+        self.records_key = EncryptionKey(self, "RecordsKey", purpose="records and ledger", removal=records)
+        self.access_key = EncryptionKey(
+            self, "AccessKey", purpose="callers' keys and routing", removal=access
+        )
+        self.logs_key = EncryptionKey(self, "LogsKey", purpose="log groups", removal=logs)
+        self.logs_key.open_to_logs()
+
+        access_logs = AccessLogBucket(
+            self, "AccessLogs", keep_days=settings.environment.log_retention_days, removal=logs
+        )
+        self.artefacts = EncryptedBucket(
+            self, "Artefacts", key=self.models_key, access_logs=access_logs, removal=models
+        )
+        self.records_bucket = EncryptedBucket(
+            self,
+            "RecordsBucket",
+            key=self.records_key,
+            access_logs=access_logs,
+            removal=records,
+            forget_days=settings.records.ttl_days,
+        )
+        self.access = Table(self, "AccessTable", key=self.access_key, removal=access, expires=True)
+        self.records = Table(
+            self, "RecordsTable", key=self.records_key, removal=records, sort_key=True, expires=True
+        )
+        # Releases stay on record: the ledger has no expiry, and writers only put items that do not exist yet.
+        self.ledger = Table(self, "LedgerTable", key=self.records_key, removal=records, sort_key=True)
+
+        for name, value in {
+            "ArtefactsBucketName": self.artefacts.bucket_name,
+            "RecordsBucketName": self.records_bucket.bucket_name,
+            "AccessTableName": self.access.table_name,
+            "RecordsTableName": self.records.table_name,
+            "LedgerTableName": self.ledger.table_name,
+        }.items():
+            cdk.CfnOutput(self, name, value=value)

@@ -1,0 +1,101 @@
+"""The gateway stack: the HTTP door and the functions behind it."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from infra.constructs.bundled_function import BundledFunction
+from infra.constructs.inference_api import STREAM_TIMEOUT, InferenceApi
+from infra.constructs.web_acl import ApiWebAcl
+from infra.settings import Settings
+from infra.stacks.data import DataStack
+from infra.stacks.serving import ServingStack
+
+
+class GatewayStack(cdk.Stack):
+    """REST API, authorizer, `inference` and `api` functions, web ACL."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        settings: Settings,
+        env: cdk.Environment,
+        *,
+        data: DataStack,
+        serving: ServingStack,
+    ) -> None:
+        super().__init__(scope, f"{settings.prefix}-gateway", env=env)
+        self.add_stack_dependency(serving)
+        version = cdk.CfnParameter(
+            self,
+            "ModelVersion",
+            type="AWS::SSM::Parameter::Value<String>",
+            default=serving.version_parameter,
+            description="Where the champion's version is read at each deployment",
+        )
+        access = {"ACCESS_TABLE": data.access.table_name}
+        answering = access | {
+            "ENDPOINT_NAME": serving.endpoint.name,
+            "MODEL_NAME": settings.model.name,
+            "MODEL_VERSION": version.value_as_string,
+            "RECORDS_TABLE": data.records.table_name,
+            "RECORD_TTL_DAYS": str(settings.records.ttl_days),
+        }
+        authorizer = BundledFunction(
+            self,
+            "Authorizer",
+            name="authorizer",
+            settings=settings,
+            logs_key=data.logs_key,
+            environment=access,
+            timeout=cdk.Duration.seconds(10),
+        )
+        inference = BundledFunction(
+            self,
+            "Inference",
+            name="inference",
+            settings=settings,
+            logs_key=data.logs_key,
+            environment=answering | {"MAX_BODY_BYTES": str(settings.gateway.max_body_bytes)},
+            timeout=STREAM_TIMEOUT,
+            streaming=True,
+            reserved_concurrency=settings.functions.reserved_concurrency,
+        )
+        api = BundledFunction(
+            self,
+            "Api",
+            name="api",
+            settings=settings,
+            logs_key=data.logs_key,
+            environment=answering,
+            timeout=cdk.Duration.seconds(29),  # a buffered REST route ends there
+        )
+        data.access.grant_items(authorizer, "GetItem")
+        data.access.grant_items(inference, "GetItem")
+        data.access.grant_items(api, "GetItem")
+        data.records.grant_items(inference, "PutItem")
+        data.records.grant_items(api, "GetItem", "PutItem")
+        serving.endpoint.grant_invoke(inference)
+
+        door = InferenceApi(
+            self,
+            "Door",
+            settings=settings,
+            inference=inference,
+            api=api,
+            authorizer=authorizer,
+            logs_key=data.logs_key,
+        )
+        if settings.gateway.waf.enabled:
+            acl = ApiWebAcl(
+                self, "WebAcl", requests_per_five_minutes=settings.gateway.waf.requests_per_five_minutes
+            )
+            acl.protect(door.stage_arn)
+        for name, value in {
+            "RestApiId": door.rest_api.rest_api_id,
+            "StageName": door.stage.stage_name,
+            "ApiUrl": f"{door.rest_api.url}v1",
+            "UsagePlanId": door.usage_plan.usage_plan_id,
+        }.items():
+            cdk.CfnOutput(self, name, value=value)

@@ -44,9 +44,12 @@ class World:
         self.events: list[dict] = []
         self.outcomes: list[Outcome] = []
         self.functions = self
-        self.gateway = Gateway(
-            self, UsageMeter(lambda: self.now), Place("123456789012", "us-east-1"), self.outcomes.append
-        )
+        self.use(UsageMeter(lambda: self.now))
+
+    def use(self, meter: UsageMeter) -> None:
+        """Start the gateway afresh with this meter, as after a restart."""
+        self.meter = meter
+        self.gateway = Gateway(self, meter, Place("123456789012", "us-east-1"), self.outcomes.append)
 
     def route(self, verb: str, path: str, integration: dict | None = None, **method: Any) -> None:
         """Add a method; without an integration it answers through the function `echo`."""

@@ -1,0 +1,48 @@
+"""CloudFormation properties of API Gateway that the emulator drops, put back onto its records.
+
+Each function takes the live API and a resource's properties, and writes what the control plane would hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from local.cloud.rest_api.deployments import LiveApi
+
+Properties = Mapping[str, Any]
+
+
+def keep_rest_api(live: LiveApi, properties: Properties) -> None:
+    """`ApiKeySourceType` and `DisableExecuteApiEndpoint` are lost when an API is created."""
+    _put(live.api, "apiKeySource", properties.get("ApiKeySourceType") or "HEADER")
+    _put(live.api, "disableExecuteApiEndpoint", properties.get("DisableExecuteApiEndpoint") or False)
+
+
+def keep_method(live: LiveApi, properties: Properties) -> None:
+    """`RequestValidatorId`, and of the integration `ResponseTransferMode` and `ContentHandling`."""
+    method = live.resources[properties["ResourceId"]]["resourceMethods"][properties["HttpMethod"]]
+    _put(method, "requestValidatorId", properties.get("RequestValidatorId"))
+    wanted, integration = properties.get("Integration") or {}, method.get("methodIntegration")
+    if integration is not None:
+        _put(integration, "responseTransferMode", wanted.get("ResponseTransferMode") or "BUFFERED")
+        _put(integration, "contentHandling", wanted.get("ContentHandling"))
+
+
+def keep_stage(live: LiveApi, properties: Properties) -> None:
+    """`AccessLogSetting`."""
+    logs = properties.get("AccessLogSetting") or {}
+    settings = {"destinationArn": logs.get("DestinationArn"), "format": logs.get("Format")}
+    stage = live.stages[properties["StageName"]]
+    _put(stage, "accessLogSettings", {name: value for name, value in settings.items() if value})
+
+
+KEPT: dict[str, Callable[[LiveApi, Properties], None]] = {
+    "AWS::ApiGateway::Method": keep_method,
+    "AWS::ApiGateway::Stage": keep_stage,
+}
+"""By resource type, for those whose properties name their API in `RestApiId`."""
+
+
+def _put(record: Any, name: str, value: Any) -> None:
+    record[name] = value

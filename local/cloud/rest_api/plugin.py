@@ -1,0 +1,187 @@
+"""Joins the gateway to the laptop cloud: routes, functions, permissions, callers, metrics and logs."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from local.cloud import lambda_pool, seams
+from local.cloud.config import ADDRESS, CloudConfig
+from local.cloud.lambda_results import InvokeResult, StreamResult
+from local.cloud.rest_api.call import Call, Place
+from local.cloud.rest_api.configuration import ConfigurationError
+from local.cloud.rest_api.deployments import Deployments
+from local.cloud.rest_api.gateway import MAX_BODY_BYTES, Gateway, Outcome
+from local.cloud.rest_api.gateway_responses import GatewayError
+from local.cloud.rest_api.kept_properties import KEPT, keep_rest_api
+from local.cloud.rest_api.messages import Headers, Reply, Request
+from local.cloud.rest_api.observation import NAMESPACE, access_log_line, log_group_of, metric_data
+from local.cloud.rest_api.usage import Plan, UsageMeter, parse_plan
+
+PREFIX = "/_aws/execute-api/"
+PRINCIPAL = "apigateway.amazonaws.com"
+_SIGNATURE_ERRORS = {
+    "AccessDeniedException": ("ACCESS_DENIED", "AccessDeniedException"),
+    "CredentialDateMismatch": ("INVALID_SIGNATURE", "InvalidSignatureException"),
+    "ExpiredTokenException": ("EXPIRED_TOKEN", "ExpiredTokenException"),
+    "IncompleteSignature": ("DEFAULT_4XX", "IncompleteSignatureException"),
+    "MissingAuthenticationToken": ("MISSING_AUTHENTICATION_TOKEN", "MissingAuthenticationTokenException"),
+    "MissingAuthorizationParameter": ("DEFAULT_4XX", "IncompleteSignatureException"),
+    "RequestTimeTooSkewed": ("INVALID_SIGNATURE", "InvalidSignatureException"),
+    "SignatureDoesNotMatch": ("INVALID_SIGNATURE", "InvalidSignatureException"),
+}
+_log = logging.getLogger(__name__)
+
+
+def register(config: CloudConfig) -> None:
+    """Take over the data plane of REST APIs. Call once, after `seams.install`."""
+    plane = DataPlane(config)
+    # A little above the limit, so that the gateway itself can answer 413 with its own gateway response.
+    seams.add_http_route(PREFIX, plane.serve, max_body_bytes=2 * MAX_BODY_BYTES)
+    seams.on_api_deployment(plane.deployments.take)
+    seams.after_provisioning("AWS::ApiGateway::RestApi", _keep_rest_api)
+    for type_name in KEPT:
+        seams.after_provisioning(type_name, functools.partial(_keep, type_name))
+    seams.add_state("rest_api", plane.save, plane.load)
+
+
+class DataPlane:
+    """Serves `/_aws/execute-api/<api id>/<stage>/<path>`."""
+
+    def __init__(self, config: CloudConfig) -> None:
+        self.deployments = Deployments(seams.rest_api)
+        self._meter = UsageMeter()
+        place = Place(config.account, config.region, f"{ADDRESS}:{config.port}")
+        self._gateway = Gateway(_Cloud(), self._meter, place, _observe)
+
+    async def serve(self, http: seams.HttpRequest) -> seams.Reply:
+        """Answer one request of the emulator's HTTP server."""
+        api_id, _, rest = http.raw_path.removeprefix(PREFIX).partition("/")
+        stage_name, _, path = rest.partition("/")
+        try:
+            deployment = self.deployments.find(api_id, stage_name)
+        except ConfigurationError as error:
+            _log.error("API %s cannot be served: %s", api_id, error)
+            return _plain(500, "InternalServerErrorException", "Internal server error")
+        if deployment is None:
+            return _plain(403, "ForbiddenException", "Forbidden")
+        request = Request(
+            method=http.method,
+            path=f"/{path}",
+            query=http.query_string,
+            headers=list(http.headers.items()),
+            body=http.body,
+            source_ip=http.client_ip,
+            origin=http,
+        )
+        return _seams_reply(await self._gateway.handle(request, deployment))
+
+    def save(self) -> dict[str, Any]:
+        """Snapshots and quota counters as JSON data."""
+        return {"deployments": self.deployments.save(), "quotas": self._meter.save()}
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take back what `save` gave."""
+        self.deployments.load(data.get("deployments") or {})
+        self._meter.load(data.get("quotas") or {})
+
+
+class _Functions:
+    async def invoke(self, arn: str, event: Any) -> InvokeResult:
+        return await lambda_pool.invoke(arn, event)
+
+    async def invoke_stream(self, arn: str, event: Any) -> StreamResult:
+        return await lambda_pool.invoke_stream(arn, event)
+
+
+class _Cloud:
+    """The gateway's surroundings on the laptop."""
+
+    functions = _Functions()
+
+    def may_invoke(self, function_arn: str, source_arn: str, credentials: str | None) -> bool:
+        """The resource policy decides, or the role's trust; what the role itself may do is not checked."""
+        if credentials:
+            try:
+                seams.role_credentials(credentials, "api-gateway", service=PRINCIPAL)
+            except PermissionError as error:
+                _log.warning("API Gateway cannot assume %s: %s", credentials, error)
+                return False
+            return True
+        return seams.function_permits(function_arn, PRINCIPAL, source_arn)
+
+    def iam_caller(self, call: Call) -> str:
+        """A signature must be there at all, and be for this service, before it is worth checking."""
+        http = call.request.origin
+        assert isinstance(http, seams.HttpRequest)
+        scope = _credential_scope(call.request)
+        if not scope:
+            raise GatewayError("MISSING_AUTHENTICATION_TOKEN")
+        if scope.split("/")[3:4] != ["execute-api"]:
+            raise GatewayError(
+                "INVALID_SIGNATURE", "Credential should be scoped to correct service: 'execute-api'."
+            )
+        permission = seams.Permission("execute-api:Invoke", [call.method_arn])
+        outcome = seams.authorize(http, "apigateway", permission)
+        if isinstance(outcome, seams.Refusal):
+            type_, error_type = _SIGNATURE_ERRORS.get(
+                outcome.code, ("DEFAULT_4XX", "UnrecognizedClientException")
+            )
+            raise GatewayError(type_, outcome.message, error_type=error_type)
+        return outcome
+
+    def plans(self, api_id: str, stage: str) -> Sequence[Plan]:
+        """The usage plans that cover a stage, with their keys."""
+        return [parse_plan(item.plan, item.keys, api_id, stage) for item in seams.usage_plans(api_id, stage)]
+
+
+def _credential_scope(request: Request) -> str:
+    """The credential of a SigV4 signature (`key/date/region/service/aws4_request`), or an empty string."""
+    authorization = request.header("authorization")
+    if authorization.startswith("AWS4-HMAC-SHA256 "):
+        _, _, rest = authorization.partition("Credential=")
+        return rest.partition(",")[0].strip()
+    if request.query_value("X-Amz-Algorithm") == "AWS4-HMAC-SHA256":
+        return request.query_value("X-Amz-Credential")
+    return ""
+
+
+def _keep_rest_api(physical_id: str, properties: Mapping[str, Any]) -> None:
+    if live := seams.rest_api(physical_id):
+        keep_rest_api(live, properties)
+
+
+def _keep(type_name: str, _physical_id: str, properties: Mapping[str, Any]) -> None:
+    if live := seams.rest_api(properties["RestApiId"]):
+        KEPT[type_name](live, properties)
+
+
+def _observe(outcome: Outcome) -> None:
+    seams.put_metric_data(NAMESPACE, metric_data(outcome))
+    stage = outcome.call.stage
+    if group := log_group_of(stage.access_log_arn):
+        stream = f"{outcome.call.api.id}/{stage.name}"
+        seams.put_log_events(group, stream, [(int(time.time() * 1000), access_log_line(outcome))])
+
+
+def _seams_reply(reply: Reply) -> seams.Reply:
+    body = reply.body if isinstance(reply.body, bytes) else seams.StreamingResponse(reply.body)
+    return seams.Reply(reply.status, _grouped(reply.headers), body)
+
+
+def _grouped(headers: Headers) -> dict[str, str | list[str]]:
+    """Headers as a mapping; lines of one name, whatever their case, become a list."""
+    names: dict[str, str] = {}
+    grouped: dict[str, list[str]] = {}
+    for name, value in headers:
+        grouped.setdefault(names.setdefault(name.lower(), name), []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in grouped.items()}
+
+
+def _plain(status: int, error_type: str, message: str) -> seams.Reply:
+    """An answer from before any deployment is reached, which no gateway response shapes."""
+    headers = {"Content-Type": "application/json", "x-amzn-ErrorType": error_type}
+    return seams.Reply(status, headers, f'{{"message":"{message}"}}'.encode())

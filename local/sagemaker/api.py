@@ -1,0 +1,93 @@
+"""The control plane as a protocol: one JSON request in, one JSON reply out, every request checked first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from local.sagemaker import endpoints, models, tags
+from local.sagemaker.deployment import Deployments
+from local.sagemaker.errors import ApiError
+from local.sagemaker.ports import Cloud
+from local.sagemaker.shapes import check, service_model
+from local.sagemaker.store import Record, Store
+
+TARGET_PREFIX = "SageMaker."
+CONTENT_TYPE = "application/x-amz-json-1.1"
+
+Operation = Callable[[Record], Record]
+
+
+class JsonReply(NamedTuple):
+    """Status and body of a control-plane reply."""
+
+    status: int
+    body: bytes
+
+
+class ControlPlane:
+    """SageMaker's own API, as far as the laptop cloud has it."""
+
+    def __init__(self, store: Store, deployments: Deployments, cloud: Cloud) -> None:
+        self.store = store
+        self.operations: dict[str, Operation] = {
+            "CreateModel": lambda request: models.create_model(store, cloud, request),
+            "DescribeModel": lambda request: models.describe_model(store, request),
+            "ListModels": lambda request: models.list_models(store, request),
+            "DeleteModel": lambda request: models.delete_model(store, request),
+            "CreateEndpointConfig": lambda request: models.create_config(store, request),
+            "DescribeEndpointConfig": lambda request: models.describe_config(store, request),
+            "ListEndpointConfigs": lambda request: models.list_configs(store, request),
+            "DeleteEndpointConfig": lambda request: models.delete_config(store, request),
+            "CreateEndpoint": lambda request: endpoints.create_endpoint(store, deployments, request),
+            "UpdateEndpoint": lambda request: endpoints.update_endpoint(store, deployments, request),
+            "UpdateEndpointWeightsAndCapacities": lambda request: endpoints.update_weights(
+                store, deployments, request
+            ),
+            "DescribeEndpoint": lambda request: endpoints.describe_endpoint(store, deployments, request),
+            "ListEndpoints": lambda request: endpoints.list_endpoints(store, request),
+            "DeleteEndpoint": lambda request: endpoints.delete_endpoint(store, deployments, request),
+            "AddTags": lambda request: tags.add_tags(store, request),
+            "ListTags": lambda request: tags.list_tags(store, request),
+            "DeleteTags": lambda request: tags.delete_tags(store, request),
+        }
+
+    def call(self, operation: str, request: Record) -> Record:
+        """Check and carry out one operation; raises ApiError."""
+        if operation not in self.operations:
+            known = operation in service_model("sagemaker").operation_names
+            reason = "is not part of the laptop cloud" if known else "does not exist"
+            raise ApiError("UnknownOperationException", f"The operation {operation} {reason}.")
+        check("sagemaker", operation, request)
+        return self.operations[operation](request)
+
+    def handle(self, target: str, body: bytes) -> JsonReply:
+        """Answer `X-Amz-Target: SageMaker.<Operation>` with its JSON body."""
+        try:
+            request = json.loads(body or b"{}")
+        except ValueError:
+            return JsonReply(400, ApiError("SerializationException", "The body is not JSON.").json_body())
+        try:
+            answer = self.call(target.removeprefix(TARGET_PREFIX), request)
+        except ApiError as error:
+            return JsonReply(error.status, error.json_body())
+        return JsonReply(200, json.dumps(answer).encode() if answer else b"")
+
+    def resources(self, target: str, body: bytes) -> Sequence[str]:
+        """The ARNs that a request touches, for the permission check; `*` where it names none."""
+        try:
+            request = json.loads(body or b"{}")
+        except ValueError:
+            return ("*",)
+        if not isinstance(request, dict) or target.startswith(f"{TARGET_PREFIX}List"):
+            return (str(request.get("ResourceArn", "*")),) if isinstance(request, dict) else ("*",)
+        if "ResourceArn" in request:
+            return (str(request["ResourceArn"]),)
+        named = {
+            "EndpointName": self.store.endpoints,
+            "EndpointConfigName": self.store.configs,
+            "ModelName": self.store.models,
+        }
+        found = [kind.arn(request[key]) for key, kind in named.items() if isinstance(request.get(key), str)]
+        return found or ("*",)

@@ -1,0 +1,182 @@
+"""AWS::SageMaker::Model, ::EndpointConfig and ::Endpoint, through the same control plane as the API.
+
+CloudFormation's property names are the API's. Model and EndpointConfig are
+replaced on any change; an Endpoint is updated in place and is done when it is in service again. The functions
+are coroutines on the service's event loop; the plug-in runs them from CloudFormation's worker threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+
+from local.sagemaker.errors import ApiError
+from local.sagemaker.service import SageMaker
+from local.sagemaker.shapes import service_model
+from local.sagemaker.store import Record
+
+WAIT_SECONDS = 1800.0
+_NAME_LIMIT = 63
+_BOOLEANS = {"true": True, "false": False}
+
+Created = tuple[str, dict[str, str]]
+
+
+class ResourceFailure(Exception):
+    """The reason CloudFormation shows for a resource that could not be created or updated."""
+
+
+@dataclass(frozen=True)
+class ResourceKind:
+    """How a resource type maps onto the API: `noun` makes the operation and the name field."""
+
+    type_name: str
+    noun: str
+    arn_field: str
+
+    @property
+    def name_field(self) -> str:
+        """The property that holds the resource's name, which is also a GetAtt attribute."""
+        return f"{self.noun}Name"
+
+
+MODEL = ResourceKind("AWS::SageMaker::Model", "Model", "ModelArn")
+CONFIG = ResourceKind("AWS::SageMaker::EndpointConfig", "EndpointConfig", "EndpointConfigArn")
+ENDPOINT = ResourceKind("AWS::SageMaker::Endpoint", "Endpoint", "EndpointArn")
+KINDS = (MODEL, CONFIG, ENDPOINT)
+
+
+class Resources:
+    """Creates, updates and deletes resources for CloudFormation. The physical id is the ARN, as on AWS."""
+
+    def __init__(self, sagemaker: SageMaker) -> None:
+        self._sagemaker = sagemaker
+
+    async def create(self, kind: ResourceKind, logical_id: str, properties: Record) -> Created:
+        """Physical id and attributes of a new resource; an endpoint is in service when this returns."""
+        operation = f"Create{kind.noun}"
+        request = self._request(operation, properties)
+        request.setdefault(kind.name_field, _generated_name(logical_id))
+        name = request[kind.name_field]
+        arn = self._call(operation, request)[kind.arn_field]
+        if kind is ENDPOINT:
+            await self._settle(name)
+        return arn, {kind.name_field: name}
+
+    async def update_endpoint(self, physical_id: str, old: Record, new: Record) -> Created:
+        """Move an endpoint to its new properties; returns when it is in service with them."""
+        name = self._name(ENDPOINT, physical_id)
+        if {key: old.get(key) for key in old if key != "Tags"} != {
+            key: new.get(key) for key in new if key != "Tags"
+        }:
+            request = self._request("UpdateEndpoint", {**new, "EndpointName": name})
+            self._call("UpdateEndpoint", request)
+            await self._settle(name)
+        self._retag(physical_id, new)
+        return physical_id, {"EndpointName": name}
+
+    async def retag(self, kind: ResourceKind, physical_id: str, new: Record) -> Created:
+        """An update that changes nothing but tags."""
+        self._retag(physical_id, new)
+        return physical_id, {kind.name_field: self._name(kind, physical_id)}
+
+    async def delete(self, kind: ResourceKind, physical_id: str) -> None:
+        """Delete a resource and wait until its processes have ended; one that is gone is no error."""
+        name = self._name(kind, physical_id)
+        collection = {MODEL: "models", CONFIG: "configs", ENDPOINT: "endpoints"}[kind]
+        if getattr(self._sagemaker.store, collection).find(name) is None:
+            return
+        if kind is ENDPOINT:
+            await self._wait(name)
+        self._call(f"Delete{kind.noun}", {kind.name_field: name})
+        if kind is ENDPOINT:
+            await self._wait(name)
+
+    async def _settle(self, name: str) -> None:
+        await self._wait(name)
+        record = self._sagemaker.store.endpoints.get(name)
+        if record["EndpointStatus"] != "InService" or "FailureReason" in record:
+            reason = record.get("FailureReason", f"Endpoint {name} is {record['EndpointStatus']}.")
+            raise ResourceFailure(reason)
+
+    async def _wait(self, name: str) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self._sagemaker.deployments.wait(name)
+
+    def _call(self, operation: str, request: Record) -> Record:
+        try:
+            return self._sagemaker.control.call(operation, request)
+        except ApiError as error:
+            raise ResourceFailure(
+                f"{error.message} (Service: SageMaker, Status Code: {error.status})"
+            ) from error
+
+    def _retag(self, arn: str, properties: Record) -> None:
+        tags = self._sagemaker.store.tags
+        wanted = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", []) if _own(tag)}
+        if wanted or arn in tags:
+            tags[arn] = wanted
+
+    def _request(self, operation: str, properties: Record) -> Record:
+        shape = service_model("sagemaker").operation_model(operation).input_shape
+        request = dict(properties)
+        if operation == "UpdateEndpoint":
+            request.pop("Tags", None)  # a call of its own
+        if "Tags" in request:
+            # CloudFormation's own aws: tags are the service's to set, not a caller's.
+            request["Tags"] = [tag for tag in request["Tags"] if _own(tag)]
+        if operation == "CreateEndpoint":
+            for name in (
+                "RetainAllVariantProperties",
+                "ExcludeRetainedVariantProperties",
+                "RetainDeploymentConfig",
+            ):
+                request.pop(name, None)  # they speak of updates only
+        return _typed(request, shape)
+
+    def _name(self, kind: ResourceKind, physical_id: str) -> str:
+        return physical_id.rpartition("/")[2]
+
+
+def _typed(value: Any, shape: Shape) -> Any:
+    """A property in the API's type: templates carry numbers and booleans as strings, too."""
+    if isinstance(shape, StructureShape) and isinstance(value, dict):
+        members = shape.members
+        return {
+            name: _typed(item, members[name]) if name in members else item
+            for name, item in value.items()
+            if item is not None
+        }
+    if isinstance(shape, ListShape) and isinstance(value, list):
+        return [_typed(item, shape.member) for item in value]
+    if isinstance(shape, MapShape) and isinstance(value, dict):
+        return {name: _typed(item, shape.value) for name, item in value.items()}
+    return _scalar(value, shape.type_name)
+
+
+def _scalar(value: Any, type_name: str) -> Any:
+    if type_name == "string" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        return value
+    try:
+        if type_name in ("integer", "long"):
+            return int(value)
+        if type_name in ("float", "double"):
+            return float(value)
+    except ValueError:
+        return value  # left for the check of the request to complain about
+    return _BOOLEANS.get(value.lower(), value) if type_name == "boolean" else value
+
+
+def _own(tag: dict[str, str]) -> bool:
+    return not tag["Key"].lower().startswith("aws:")
+
+
+def _generated_name(logical_id: str) -> str:
+    suffix = f"-{secrets.token_hex(6)}"
+    return logical_id[: _NAME_LIMIT - len(suffix)] + suffix

@@ -1,0 +1,191 @@
+"""Carries an endpoint from one state to the next: create, update, resize, delete, come back after a restart.
+
+Each transition is one task that starts processes first, moves traffic when they are in service, and only then
+ends what is no longer needed, so that no request is lost. It writes the outcome into the endpoint's record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from local.sagemaker import traffic
+from local.sagemaker.fleet import Fleet, LiveEndpoint, Sizes
+from local.sagemaker.instance import StartFailure
+from local.sagemaker.pool import Workshop
+from local.sagemaker.store import Record, Store, now
+
+log = logging.getLogger(__name__)
+
+MAX_REASON = 1024
+STOP_SECONDS = 15.0
+
+
+class Deployments:
+    """All live endpoints, and the task that is changing each of them."""
+
+    def __init__(self, store: Store, workshop: Workshop) -> None:
+        self.live: dict[str, LiveEndpoint] = {}
+        self._store = store
+        self._workshop = workshop
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def create(self, record: Record) -> None:
+        """Begin to bring a new endpoint into service; its record is already `Creating`."""
+        self.live[_key(record)] = LiveEndpoint()
+        self._begin(record, self._create(record))
+
+    def update(self, record: Record, plan: traffic.Plan) -> None:
+        """Begin to move an endpoint to the configuration of the plan; its record is already `Updating`."""
+        self._begin(record, self._update(record, plan))
+
+    def resize(self, record: Record, sizes: Sizes) -> None:
+        """Begin to change weights and instance counts; the record is already `Updating`."""
+        self._begin(record, self._resize(record, sizes))
+
+    def delete(self, record: Record) -> None:
+        """Begin to end an endpoint; the record goes when the last process has gone."""
+        self._begin(record, self._delete(record))
+
+    def resume(self) -> None:
+        """Bring restored endpoints back, each from its stored configuration."""
+        for record in list(self._store.endpoints.records.values()):
+            self.live[_key(record)] = LiveEndpoint()
+            record.pop("Pending", None)  # an update that was cut short has not happened
+            status = record["EndpointStatus"]
+            if status == "Deleting":
+                self._begin(record, self._delete(record))
+            elif status != "Failed":
+                creating = status == "Creating"
+                self._set_status(record, "Creating" if creating else "SystemUpdating")
+                self._begin(record, self._create(record))
+
+    async def wait(self, name: str) -> None:
+        """Return when no transition of this endpoint is under way."""
+        task = self._tasks.get(name.lower())
+        if task:
+            await asyncio.wait([task])
+
+    async def stop(self) -> None:
+        """End every process, without waiting for requests: the cloud is going down. Records stay."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        fleets = [fleet for live in self.live.values() for fleet in live.fleets()]
+        stops = [asyncio.create_task(fleet.stop(drain=False)) for fleet in fleets]
+        if tasks or stops:
+            await asyncio.wait([*tasks, *stops], timeout=STOP_SECONDS)
+
+    def _begin(self, record: Record, transition: Coroutine[Any, Any, None]) -> None:
+        key = _key(record)
+        task = asyncio.create_task(transition, name=f"sagemaker-endpoint-{key}")
+        self._tasks[key] = task
+        task.add_done_callback(lambda done: self._ended(key, record, done))
+
+    def _ended(self, key: str, record: Record, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+        if not task.cancelled() and task.exception():
+            log.error("endpoint %s: transition failed", key, exc_info=task.exception())
+            self._set_status(record, "Failed", f"Internal error: {task.exception()}")
+
+    async def _create(self, record: Record) -> None:
+        live = self.live[_key(record)]
+        fleet = self._fleet(record, record["Config"], record["Models"], record["Sizes"])
+        try:
+            await fleet.start()
+        except StartFailure as failure:
+            self._set_status(record, "Failed", str(failure))
+            return
+        live.blue = fleet
+        self._set_status(record, "InService")
+
+    async def _update(self, record: Record, plan: traffic.Plan) -> None:
+        live = self.live[_key(record)]
+        green = self._fleet(record, plan.config, plan.models, plan.sizes)
+        record["Pending"] = {"StartTime": now(), "Config": plan.config, "Sizes": plan.sizes}
+        try:
+            await green.start()
+            failure = await self._shift(live, green, plan)
+        except StartFailure as error:
+            failure = str(error)
+        if failure is None:
+            record |= {
+                "EndpointConfigName": plan.config["EndpointConfigName"],
+                "Config": plan.config,
+                "Models": plan.models,
+                "Sizes": plan.sizes,
+                "LastDeploymentConfig": plan.deployment_config,
+            }
+        else:
+            self._set_status(record, "RollingBack", failure)
+            live.green_share, live.green = 0.0, None
+            await green.stop(drain=True)
+        record.pop("Pending")
+        self._set_status(record, "InService", failure)
+
+    async def _shift(self, live: LiveEndpoint, green: Fleet, plan: traffic.Plan) -> str | None:
+        """Move traffic to green step by step; the reason to go back, or None when green has it all."""
+        live.green = green
+        blue = live.blue
+        for step in plan.steps:
+            live.green_share = step.share
+            tripped = await traffic.bake(step.bake_seconds, plan.alarms, self._workshop.cloud)
+            if tripped:
+                return f"Auto rollback: alarm(s) {', '.join(tripped)} went into state ALARM."
+        live.blue, live.green, live.green_share = green, None, 0.0
+        if blue:
+            await asyncio.sleep(plan.termination_wait)
+            await blue.stop(drain=True)
+        return None
+
+    async def _resize(self, record: Record, sizes: Sizes) -> None:
+        fleet = self.live[_key(record)].blue
+        failure = None
+        try:
+            for pool in fleet.pools:
+                pool.weight, count = sizes[pool.name]
+                if count != len(pool.instances):
+                    await pool.scale(count)
+            record["Sizes"] = sizes
+        except StartFailure as error:
+            failure = str(error)
+            for pool in fleet.pools:
+                pool.weight, pool.desired_count = record["Sizes"][pool.name]
+        self._set_status(record, "InService", failure)
+
+    async def _delete(self, record: Record) -> None:
+        live = self.live[_key(record)]
+        fleets = list(live.fleets())
+        live.blue = live.green = None
+        await asyncio.gather(*(fleet.stop(drain=True) for fleet in fleets))
+        del self.live[_key(record)]
+        self._store.endpoints.remove(record["EndpointName"])
+        self._store.tags.pop(record["EndpointArn"], None)
+
+    def _fleet(self, record: Record, config: Record, models: dict[str, Record], sizes: Sizes) -> Fleet:
+        return Fleet(self._workshop, record["EndpointName"], config, models, sizes)
+
+    def _set_status(self, record: Record, status: str, reason: str | None = None) -> None:
+        record["EndpointStatus"] = status
+        record["LastModifiedTime"] = now()
+        record.pop("FailureReason", None)
+        if reason:
+            record["FailureReason"] = reason[:MAX_REASON]
+        detail = {
+            "EndpointName": record["EndpointName"],
+            "EndpointArn": record["EndpointArn"],
+            "EndpointConfigName": record["EndpointConfigName"],
+            "EndpointStatus": status,
+            "CreationTime": int(record["CreationTime"] * 1000),
+            "LastModifiedTime": int(record["LastModifiedTime"] * 1000),
+        }
+        if reason:
+            detail["FailureReason"] = record["FailureReason"]
+        self._workshop.cloud.emit_event("SageMaker Endpoint State Change", detail, [record["EndpointArn"]])
+
+
+def _key(record: Record) -> str:
+    return record["EndpointName"].lower()

@@ -1,0 +1,213 @@
+"""Operations on endpoints: they check, write the record and leave the work to `deployment`.
+
+An endpoint's record keeps, beside what Describe answers, what it was made from: `Config`, `Models` by
+lower-case name, and `Sizes` (weight and instance count by variant). So deleting a model or configuration
+changes nothing for a running endpoint, and a restart brings back the same one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from local.sagemaker import rules, traffic
+from local.sagemaker.deployment import Deployments
+from local.sagemaker.fleet import Sizes
+from local.sagemaker.listing import page
+from local.sagemaker.pool import VariantPool, container_of
+from local.sagemaker.store import Record, Store, now
+from local.sagemaker.tags import keep_tags
+
+
+def create_endpoint(store: Store, deployments: Deployments, request: Record) -> Record:
+    """CreateEndpoint: answers while the endpoint is `Creating`."""
+    name, config = request["EndpointName"], store.configs.get(request["EndpointConfigName"])
+    rules.check_deployment_config(request.get("DeploymentConfig"))
+    arn = store.endpoints.arn(name)
+    sizes = _initial_sizes(config)
+    record: Record = {
+        "EndpointName": name,
+        "EndpointArn": arn,
+        "EndpointConfigName": config["EndpointConfigName"],
+        "EndpointStatus": "Creating",
+        "CreationTime": now(),
+        "LastModifiedTime": now(),
+        "Config": config,
+        "Models": _models(store, config),
+        "Sizes": sizes,
+    }
+    if request.get("DeploymentConfig"):
+        record["LastDeploymentConfig"] = request["DeploymentConfig"]
+    rules.check_quota(_instances(config, sizes), _used(store))
+    store.endpoints.add(name, record)
+    keep_tags(store, arn, request)
+    deployments.create(record)
+    return {"EndpointArn": arn}
+
+
+def update_endpoint(store: Store, deployments: Deployments, request: Record) -> Record:
+    """UpdateEndpoint: blue/green onto another configuration."""
+    record = store.endpoints.get(request["EndpointName"])
+    config = store.configs.get(request["EndpointConfigName"])
+    rules.check_updatable(record, record["EndpointArn"])
+    deployment = request.get("DeploymentConfig")
+    if deployment is None and request.get("RetainDeploymentConfig"):
+        deployment = record.get("LastDeploymentConfig")
+    rules.check_deployment_config(deployment)
+    sizes = _sizes_after_update(record, config, request)
+    counts = [sizes[variant["VariantName"]][1] for variant in config["ProductionVariants"]]
+    rules.check_guardrails(deployment, record["Config"], config, counts)
+    # Both fleets run during the update, so all of the new one counts.
+    rules.check_quota(_instances(config, sizes), _used(store))
+    deployment = deployment or traffic.ALL_AT_ONCE
+    plan = traffic.Plan(
+        config=config,
+        models=_models(store, config),
+        sizes=sizes,
+        deployment_config=deployment,
+        steps=traffic.steps_of(deployment, min(counts)),
+        alarms=tuple(
+            alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])
+        ),
+        termination_wait=deployment["BlueGreenUpdatePolicy"].get("TerminationWaitInSeconds", 0),
+    )
+    _begin_update(record)
+    deployments.update(record, plan)
+    return {"EndpointArn": record["EndpointArn"]}
+
+
+def update_weights(store: Store, deployments: Deployments, request: Record) -> Record:
+    """UpdateEndpointWeightsAndCapacities: the same fleet with other weights and counts."""
+    record = store.endpoints.get(request["EndpointName"])
+    rules.check_updatable(record, record["EndpointArn"])
+    changes, sizes = request["DesiredWeightsAndCapacities"], dict(record["Sizes"])
+    rules.check_resize(changes, sizes)
+    for change in changes:
+        weight, count = sizes[change["VariantName"]]
+        sizes[change["VariantName"]] = (
+            change.get("DesiredWeight", weight),
+            change.get("DesiredInstanceCount", count),
+        )
+    grown = Counter(_instances(record["Config"], sizes))
+    grown.subtract(_instances(record["Config"], record["Sizes"]))
+    rules.check_quota({kind: count for kind, count in grown.items() if count > 0}, _used(store))
+    _begin_update(record)
+    deployments.resize(record, sizes)
+    return {"EndpointArn": record["EndpointArn"]}
+
+
+def delete_endpoint(store: Store, deployments: Deployments, request: Record) -> Record:
+    """DeleteEndpoint: answers while the endpoint is `Deleting`."""
+    record = store.endpoints.get(request["EndpointName"])
+    rules.check_idle(record, record["EndpointArn"])
+    record |= {"EndpointStatus": "Deleting", "LastModifiedTime": now()}
+    deployments.delete(record)
+    return {}
+
+
+def list_endpoints(store: Store, request: Record) -> Record:
+    """ListEndpoints."""
+    fields = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+    found, token = page(store.endpoints.records.values(), request, noun="Endpoint", fields=fields)
+    return {"Endpoints": found} | ({"NextToken": token} if token else {})
+
+
+def describe_endpoint(store: Store, deployments: Deployments, request: Record) -> Record:
+    """DescribeEndpoint."""
+    record = store.endpoints.get(request["EndpointName"])
+    live = deployments.live[record["EndpointName"].lower()]
+    answer = {
+        name: record[name]
+        for name in (
+            "EndpointName",
+            "EndpointArn",
+            "EndpointConfigName",
+            "EndpointStatus",
+            "FailureReason",
+            "CreationTime",
+            "LastModifiedTime",
+            "LastDeploymentConfig",
+        )
+        if name in record
+    }
+    if "MetricsConfig" in record["Config"]:
+        answer["MetricsConfig"] = record["Config"]["MetricsConfig"]
+    if live.blue:
+        answer |= _summaries(live.blue.production, live.blue.shadow)
+    if "Pending" in record and live.green:
+        pending = record["Pending"]
+        answer["PendingDeploymentSummary"] = {
+            "EndpointConfigName": pending["Config"]["EndpointConfigName"],
+            "StartTime": pending["StartTime"],
+        } | _summaries(live.green.production, live.green.shadow)
+    return answer
+
+
+def _summaries(production: Mapping[str, VariantPool], shadow: Mapping[str, VariantPool]) -> Record:
+    answer = {"ProductionVariants": [_summary(pool) for pool in production.values()]}
+    if shadow:
+        answer["ShadowProductionVariants"] = [_summary(pool) for pool in shadow.values()]
+    return answer
+
+
+def _summary(pool: VariantPool) -> dict[str, Any]:
+    image = container_of(pool.model)["Image"]
+    return {
+        "VariantName": pool.name,
+        "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image}],
+        "CurrentWeight": pool.weight,
+        "DesiredWeight": pool.weight,
+        "CurrentInstanceCount": len(pool.instances),
+        "DesiredInstanceCount": pool.desired_count,
+    }
+
+
+def _begin_update(record: Record) -> None:
+    record |= {"EndpointStatus": "Updating", "LastModifiedTime": now()}
+    record.pop("FailureReason", None)
+
+
+def _variants(config: Record) -> list[Record]:
+    return [*config["ProductionVariants"], *config.get("ShadowProductionVariants", [])]
+
+
+def _initial_sizes(config: Record) -> Sizes:
+    return {
+        variant["VariantName"]: (variant["InitialVariantWeight"], variant["InitialInstanceCount"])
+        for variant in _variants(config)
+    }
+
+
+def _sizes_after_update(record: Record, config: Record, request: Record) -> Sizes:
+    sizes = _initial_sizes(config)
+    if not request.get("RetainAllVariantProperties"):
+        return sizes
+    excluded = {item["VariantPropertyType"] for item in request.get("ExcludeRetainedVariantProperties", [])}
+    for name, (weight, count) in record["Sizes"].items():
+        if name in sizes:
+            fresh_weight, fresh_count = sizes[name]
+            sizes[name] = (
+                fresh_weight if "DesiredWeight" in excluded else weight,
+                fresh_count if "DesiredInstanceCount" in excluded else count,
+            )
+    return sizes
+
+
+def _models(store: Store, config: Record) -> dict[str, Record]:
+    names = {variant["ModelName"] for variant in _variants(config)}
+    return {name.lower(): store.models.get(name) for name in names}
+
+
+def _instances(config: Record, sizes: Sizes) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for variant in _variants(config):
+        counts[variant["InstanceType"]] += sizes[variant["VariantName"]][1]
+    return dict(counts)
+
+
+def _used(store: Store) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for record in store.endpoints.records.values():
+        total.update(_instances(record["Config"], record["Sizes"]))
+    return dict(total)

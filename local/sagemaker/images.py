@@ -1,0 +1,51 @@
+"""Which program stands for a container image. On a laptop there is no container runtime: the repository's
+name says what runs, the tag is kept only for show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_IMAGE = re.compile(r"^(?:(?P<registry>[^/]+\.[^/]+)/)?(?P<repository>[^:@]+)(?:[:@].+)?$")
+
+
+class ImageNotFound(Exception):
+    """No program stands for this image."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What runs in an image's stead: the command line, the folder that it starts in, and variables that a
+    process on a shared machine needs and a container does not."""
+
+    command: tuple[str, ...]
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """Programs by repository name."""
+
+    programs: Mapping[str, Program]
+
+    def resolve(self, image: str) -> Program:
+        """The program of an image URI `<registry>/<repository>:<tag>`; raises ImageNotFound."""
+        match = _IMAGE.match(image)
+        program = self.programs.get(match["repository"]) if match else None
+        if program is None:
+            raise ImageNotFound(
+                f'CannotPullContainerError: image "{image}" not found. '
+                f"The laptop cloud runs these repositories: {', '.join(sorted(self.programs))}."
+            )
+        return program
+
+
+def default_table(venvs: Path, repository_root: Path) -> ImageTable:
+    """The images that Evergreen's own settings name."""
+    serving = (str(venvs / "serving" / "bin" / "python"), "-m", "model_code.serving")
+    # Inside a container the port mapping is the fence; here it is the loopback interface.
+    fence = {"EVERGREEN_HOST": "127.0.0.1"}
+    return ImageTable({"evergreen-serving": Program(serving, repository_root, fence)})

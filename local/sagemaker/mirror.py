@@ -1,0 +1,58 @@
+"""Shadow variants: a copy of a request goes to the shadow, its reply is read and thrown away.
+
+The caller never waits for a shadow, and a shadow that falls behind loses copies rather than memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+import httpx
+
+from local.sagemaker.container_call import ContainerCall, ContainerRequest, Unreachable
+from local.sagemaker.errors import ApiError
+from local.sagemaker.fleet import Fleet
+from local.sagemaker.metrics import Meter
+from local.sagemaker.pool import VariantPool
+from local.sagemaker.store import Identity
+
+log = logging.getLogger(__name__)
+
+MAX_COPIES = 64
+
+
+class Mirror:
+    """Copies requests to the shadow variants of a fleet."""
+
+    def __init__(self, client: httpx.AsyncClient, meter: Meter, identity: Identity) -> None:
+        self._client = client
+        self._meter = meter
+        self._identity = identity
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def copy(self, fleet: Fleet, production: VariantPool, request: ContainerRequest) -> None:
+        """Send a copy to the shadow, with the probability that its weight has to the production weight."""
+        for pool in fleet.shadow.values():
+            share = pool.weight / production.weight if production.weight else 0.0
+            if random.random() < share and len(self._tasks) < MAX_COPIES:  # noqa: S311 - sampling
+                task = asyncio.create_task(self._send(pool, request))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, pool: VariantPool, request: ContainerRequest) -> None:
+        instance = pool.pick()
+        if instance is None:
+            return
+        call = ContainerCall(
+            self._client, self._meter, self._identity, pool.name, instance, request, time.perf_counter()
+        )
+        try:
+            await call.open()
+            await call.read_whole()
+        except (ApiError, Unreachable) as error:
+            log.debug("shadow variant %s: %s", pool.name, error)
+        finally:
+            await call.close()

@@ -1,0 +1,156 @@
+"""Registers SageMaker with the laptop cloud: its two APIs, its CloudFormation types, its state.
+
+The only module of this package that knows the emulator, and it knows it through `local.cloud.seams`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from local.cloud import seams
+from local.cloud.config import CloudConfig
+from local.sagemaker import api, cloudformation
+from local.sagemaker.cloudformation import CONFIG, ENDPOINT, MODEL, ResourceKind
+from local.sagemaker.images import default_table
+from local.sagemaker.invoke import operation_of
+from local.sagemaker.ports import RoleCredentials
+from local.sagemaker.service import SageMaker, Settings
+from local.sagemaker.shapes import service_model
+from local.sagemaker.store import Identity
+
+SERVICE = "sagemaker"
+_PRINCIPAL = "sagemaker.amazonaws.com"
+_REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
+_CLIENT_CONFIG = Config(
+    connect_timeout=5, read_timeout=60, retries={"max_attempts": 3}, s3={"addressing_style": "path"}
+)
+# A deployment's own limits end it sooner; this one only keeps a thread from waiting for ever.
+_CALL_SECONDS = cloudformation.WAIT_SECONDS + 60
+
+
+class _EmulatedCloud:
+    """`ports.Cloud` by means of the seams."""
+
+    def __init__(self, config: CloudConfig) -> None:
+        self.endpoint_url = config.endpoint_url
+        self._config = config
+
+    def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
+        seams.put_metric_data(namespace, data)
+
+    def put_log_events(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:
+        seams.put_log_events(group, stream, events)
+
+    def emit_event(self, detail_type: str, detail: Mapping[str, Any], resources: Sequence[str]) -> None:
+        seams.emit_event("aws.sagemaker", detail_type, detail, resources)
+
+    def role_credentials(self, role_arn: str) -> RoleCredentials:
+        return RoleCredentials(*seams.role_credentials(role_arn, "SageMaker", service=_PRINCIPAL))
+
+    async def alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
+        return await asyncio.to_thread(self._alarms_in_alarm, names)
+
+    def _alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
+        seams.evaluate_alarms()
+        client = self._client("cloudwatch", RoleCredentials(self._config.account, "local", ""))
+        found = client.describe_alarms(AlarmNames=list(names), StateValue="ALARM")
+        kinds = ("MetricAlarms", "CompositeAlarms")
+        return [alarm["AlarmName"] for kind in kinds for alarm in found.get(kind, [])]
+
+    def s3(self, credentials: RoleCredentials) -> Any:
+        """An S3 client that acts as an execution role."""
+        return self._client("s3", credentials)
+
+    def _client(self, service: str, credentials: RoleCredentials) -> Any:
+        # A session of its own: boto3's default session is not safe to share between threads.
+        return boto3.session.Session().client(
+            service,
+            endpoint_url=self.endpoint_url,
+            region_name=self._config.region,
+            aws_access_key_id=credentials.access_key_id,
+            aws_secret_access_key=credentials.secret_access_key,
+            aws_session_token=credentials.session_token or None,
+            config=_CLIENT_CONFIG,
+        )
+
+
+def register(config: CloudConfig) -> None:
+    """Make SageMaker part of the cloud. Call before the server starts."""
+    cloud = _EmulatedCloud(config)
+    settings = Settings(
+        identity=Identity(config.account, config.region),
+        folder=config.folder / "sagemaker",
+        images=default_table(config.venvs, _REPOSITORY_ROOT),
+        s3=cloud.s3,
+    )
+    sagemaker = SageMaker(settings, cloud, config.processes)
+    for service in ("sagemaker", "sagemaker-runtime"):
+        service_model(service)  # read now: it takes a second that no request should wait
+    _register_apis(sagemaker)
+    resources = cloudformation.Resources(sagemaker)
+    for kind in cloudformation.KINDS:
+        _register_type(kind, resources)
+    seams.add_state(SERVICE, sagemaker.dump, sagemaker.load)
+    seams.on_startup(sagemaker.start)
+    seams.on_shutdown(sagemaker.stop)
+
+
+def _register_apis(sagemaker: SageMaker) -> None:
+    async def handle(request: seams.HttpRequest) -> seams.Reply:
+        if operation_of(request.path):
+            reply = await sagemaker.runtime.handle(request.path, request.headers, request.body)
+            whole = isinstance(reply.body, bytes)
+            return seams.Reply(
+                reply.status,
+                dict(reply.headers),
+                reply.body if whole else seams.StreamingResponse(reply.body),
+            )
+        target = request.headers.get("x-amz-target", "")
+        answer = sagemaker.control.handle(target, request.body)
+        return seams.Reply(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
+
+    def permission(request: seams.HttpRequest) -> seams.Permission | None:
+        runtime = operation_of(request.path)
+        if runtime:
+            operation, endpoint = runtime
+            return seams.Permission(f"{SERVICE}:{operation}", (sagemaker.store.endpoints.arn(endpoint),))
+        target = request.headers.get("x-amz-target", "")
+        operation = target.removeprefix(api.TARGET_PREFIX)
+        return seams.Permission(f"{SERVICE}:{operation}", sagemaker.control.resources(target, request.body))
+
+    seams.add_service(
+        SERVICE,
+        handler=handle,
+        target_prefix=api.TARGET_PREFIX,
+        matches=lambda method, path, _headers: method == "POST" and operation_of(path) is not None,
+        permission=permission,
+    )
+
+
+def _register_type(kind: ResourceKind, resources: cloudformation.Resources) -> None:
+    def wait(work: Coroutine[Any, Any, Any]) -> Any:
+        return seams.call(work, _CALL_SECONDS)
+
+    def create(logical_id: str, properties: dict[str, Any], _stack: str) -> tuple[str, dict[str, Any]]:
+        return wait(resources.create(kind, logical_id, properties))
+
+    def update(
+        physical_id: str, old: dict[str, Any], new: dict[str, Any], _stack: str
+    ) -> tuple[str, dict[str, Any]]:
+        if kind is ENDPOINT:
+            return wait(resources.update_endpoint(physical_id, old, new))
+        return wait(resources.retag(kind, physical_id, new))
+
+    def delete(physical_id: str, _properties: dict[str, Any]) -> None:
+        wait(resources.delete(kind, physical_id))
+
+    create_only = {MODEL: ("*",), CONFIG: ("*",), ENDPOINT: ("EndpointName",)}[kind]
+    seams.add_resource_type(
+        kind.type_name, create=create, update=update, delete=delete, create_only=create_only
+    )

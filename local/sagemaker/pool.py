@@ -1,0 +1,166 @@
+"""The instances of one variant: started together, scaled, drained.
+
+Knows how to make an instance from a model record; knows nothing of endpoints and of other variants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from contracts.container import ENV_SAGEMAKER_MODEL_DIR
+from local.sagemaker import routing
+from local.sagemaker.artefacts import ArtefactCache, ArtefactFailure, source_of
+from local.sagemaker.images import ImageNotFound, ImageTable
+from local.sagemaker.instance import Instance, Launch, Ledger, StartFailure
+from local.sagemaker.ports import Cloud
+from local.sagemaker.store import Identity, Record
+
+DEFAULT_STARTUP_SECONDS = 240.0
+DRAIN_SECONDS = 480.0  # a streamed reply may take that long
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+LogSink = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every instance is made with."""
+
+    identity: Identity
+    cloud: Cloud
+    images: ImageTable
+    artefacts: ArtefactCache
+    scratch: Path
+    client: httpx.AsyncClient
+    log_line: LogSink  # (log group, log stream, line)
+    ledger: Ledger
+
+
+class VariantPool:
+    """One variant of a running endpoint. `weight` may be changed at any time."""
+
+    def __init__(
+        self, workshop: Workshop, endpoint: str, variant: Record, model: Record, *, weight: float, count: int
+    ) -> None:
+        self.name: str = variant["VariantName"]
+        self.weight = weight
+        self.model = model
+        self.desired_count = count
+        self.instances: list[Instance] = []
+        self._workshop = workshop
+        self._endpoint = endpoint
+        self._variant = variant
+        self._launch: Launch | None = None
+
+    @property
+    def log_group(self) -> str:
+        """Where the containers' lines go."""
+        return f"/aws/sagemaker/Endpoints/{self._endpoint}"
+
+    @property
+    def outstanding(self) -> int:
+        """Requests in flight."""
+        return sum(instance.outstanding for instance in self.instances)
+
+    async def start(self) -> None:
+        """Bring every instance into service, all at once; raises StartFailure and leaves none behind."""
+        self._launch = await self._prepare()
+        await self.scale(self.desired_count)
+
+    async def scale(self, count: int) -> None:
+        """Start or drain instances until there are `count`; raises StartFailure when one does not start."""
+        self.desired_count = count
+        surplus, self.instances = self.instances[count:], self.instances[:count]
+        fresh = [self._new_instance() for _ in range(count - len(self.instances))]
+        results = await asyncio.gather(*(instance.start() for instance in fresh), return_exceptions=True)
+        failures = [result for result in results if result is not None]
+        if failures:
+            await asyncio.gather(*(instance.stop() for instance in fresh))
+            self.instances += surplus
+            raise StartFailure(str(failures[0])) from failures[0]
+        self.instances += fresh
+        await asyncio.gather(*(_drain(instance) for instance in surplus))
+
+    async def stop(self, *, drain: bool) -> None:
+        """End every instance, after its last request when `drain` is set."""
+        instances, self.instances = self.instances, []
+        await asyncio.gather(*(_drain(instance) if drain else instance.stop() for instance in instances))
+
+    def pick(self) -> Instance | None:
+        """The instance that takes the next request; None when none is in service."""
+        ready = [instance for instance in self.instances if instance.in_service]
+        strategy = self._variant.get("RoutingConfig", {}).get("RoutingStrategy")
+        choose = routing.any_of if strategy == "RANDOM" else routing.least_outstanding
+        return choose(ready, random.random())  # noqa: S311 - spreads load, guards nothing
+
+    def _new_instance(self) -> Instance:
+        instance_id = f"i-{secrets.token_hex(8)}"
+        stream = f"{self.name}/{instance_id}"
+        workshop = self._workshop
+        return Instance(
+            instance_id,
+            self._launch,
+            workshop.client,
+            lambda line: workshop.log_line(self.log_group, stream, line),
+            workshop.ledger,
+        )
+
+    async def _prepare(self) -> Launch:
+        """Fetch what an instance needs; raises StartFailure in the service's words."""
+        workshop, container = self._workshop, container_of(self.model)
+        role = self.model["ExecutionRoleArn"]
+        source = source_of(container)
+        try:
+            program = workshop.images.resolve(container["Image"])
+            credentials = workshop.cloud.role_credentials(role)
+            folder = None
+            if source:
+                folder = await asyncio.to_thread(workshop.artefacts.fetch, source, role, credentials)
+        except (ImageNotFound, ArtefactFailure, PermissionError) as error:
+            raise StartFailure(str(error)) from error
+        home = workshop.scratch / f"{self._endpoint}-{self.name}"
+        home.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **container.get("Environment", {}),
+            **program.environment,
+            "PATH": os.pathsep.join((str(Path(program.command[0]).parent), _SYSTEM_PATH)),
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "AWS_REGION": workshop.identity.region,
+            "AWS_DEFAULT_REGION": workshop.identity.region,
+            "AWS_ENDPOINT_URL": workshop.cloud.endpoint_url,
+            "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+            "AWS_SESSION_TOKEN": credentials.session_token,
+        }
+        if folder:
+            environment[ENV_SAGEMAKER_MODEL_DIR] = str(folder)
+        return Launch(
+            program=program,
+            environment=environment,
+            startup_timeout=self._variant.get(
+                "ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_SECONDS
+            ),
+            label=f"The primary container for production variant {self.name}",
+        )
+
+
+def container_of(model: Record) -> Record:
+    """The one container of a model record."""
+    return model.get("PrimaryContainer") or model["Containers"][0]
+
+
+async def _drain(instance: Instance) -> None:
+    instance.retire()
+    await instance.drained(DRAIN_SECONDS)
+    await instance.stop()

@@ -1,0 +1,140 @@
+"""SageMaker put together: store, processes, control plane, data plane and their background work.
+
+Everything runs on one event loop, so records and routing need no locks. Knows the rest of the cloud only
+through `ports.Cloud`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from local.sagemaker import metrics
+from local.sagemaker.api import ControlPlane
+from local.sagemaker.artefacts import ArtefactCache, S3Factory
+from local.sagemaker.deployment import Deployments
+from local.sagemaker.images import ImageTable
+from local.sagemaker.instance import Ledger
+from local.sagemaker.invoke import Runtime
+from local.sagemaker.pool import Workshop
+from local.sagemaker.ports import Cloud
+from local.sagemaker.store import Identity, Store
+
+log = logging.getLogger(__name__)
+
+LOG_FLUSH_SECONDS = 0.5
+MAX_BUFFERED_LINES = 10_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where SageMaker keeps its files and what it runs."""
+
+    identity: Identity
+    folder: Path
+    images: ImageTable
+    s3: S3Factory
+
+
+class SageMaker:
+    """The service. `start` and `stop` must run on the event loop that serves requests."""
+
+    def __init__(self, settings: Settings, cloud: Cloud, ledger: Ledger) -> None:
+        self._cloud = cloud
+        self._lines: defaultdict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+        self._buffered = 0
+        self._background: list[asyncio.Task[None]] = []
+        self._usage = metrics.UtilisationMeter()
+        # Connections are not reused: a container may close an idle one at the very moment it is picked up.
+        self._client = httpx.AsyncClient(
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0), trust_env=False
+        )
+        self.meter = metrics.Meter(cloud)
+        self.store = Store(settings.identity)
+        workshop = Workshop(
+            identity=settings.identity,
+            cloud=cloud,
+            images=settings.images,
+            artefacts=ArtefactCache(settings.folder / "artefacts", settings.s3, settings.identity.region),
+            scratch=settings.folder / "scratch",
+            client=self._client,
+            log_line=self._log_line,
+            ledger=ledger,
+        )
+        self.deployments = Deployments(self.store, workshop)
+        self.control = ControlPlane(self.store, self.deployments, cloud)
+        self.runtime = Runtime(self.store, self.deployments, self._client, self.meter)
+
+    async def start(self) -> None:
+        """Bring restored endpoints back and begin the background work."""
+        self.deployments.resume()
+        self._background = [
+            asyncio.create_task(self.meter.run(), name="sagemaker-metrics"),
+            asyncio.create_task(self._ship_logs(), name="sagemaker-logs"),
+            asyncio.create_task(self._measure(), name="sagemaker-utilisation"),
+        ]
+
+    async def stop(self) -> None:
+        """End every process; records stay."""
+        await self.deployments.stop()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self.meter.flush()
+        self._flush_logs()
+        await self._client.aclose()
+
+    def dump(self) -> dict[str, Any]:
+        """The records, as JSON data."""
+        return self.store.dump()
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Restore records; call before `start`."""
+        self.store.load(data)
+
+    def _log_line(self, group: str, stream: str, line: str) -> None:
+        if self._buffered < MAX_BUFFERED_LINES:
+            self._buffered += 1
+            self._lines[group, stream].append((int(time.time() * 1000), line))
+
+    async def _ship_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_FLUSH_SECONDS)
+            try:
+                self._flush_logs()
+            except Exception:
+                # Lines of one half second are lost; the containers and later lines are not.
+                log.exception("container logs were not stored")
+
+    def _flush_logs(self) -> None:
+        lines, self._lines = self._lines, defaultdict(list)
+        self._buffered = 0
+        for (group, stream), events in lines.items():
+            self._cloud.put_log_events(group, stream, events)
+
+    async def _measure(self) -> None:
+        """ConcurrentRequestsPerModel every ten seconds; utilisation once a minute or as configured."""
+        last: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(metrics.CONCURRENCY_SECONDS)
+            for key, live in list(self.deployments.live.items()):
+                record = self.store.endpoints.find(key)
+                if record is None:
+                    continue
+                pools = [pool for fleet in live.fleets() for pool in fleet.pools]
+                metrics.concurrency(self.meter, record["EndpointName"], pools)
+                every = (
+                    record["Config"]
+                    .get("MetricsConfig", {})
+                    .get("MetricPublishFrequencyInSeconds", metrics.DEFAULT_UTILISATION_SECONDS)
+                )
+                if time.monotonic() - last.get(key, 0.0) >= every:
+                    last[key] = time.monotonic()
+                    metrics.utilisation(self.meter, self._usage, record["EndpointName"], pools)

@@ -1,0 +1,100 @@
+"""The records of the control plane: models, endpoint configurations, endpoints and tags.
+
+A record is what Describe answers, in JSON types (times in seconds since the epoch). Knows nothing of
+processes. Names are unique without regard to case, as the service's ARNs are lower case.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.sagemaker.errors import invalid
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose cloud this is."""
+
+    account: str
+    region: str
+
+    def arn(self, kind: str, name: str) -> str:
+        """The ARN of a resource: `kind` as `model`, `endpoint-config`, `endpoint`."""
+        return f"arn:aws:sagemaker:{self.region}:{self.account}:{kind}/{name.lower()}"
+
+
+@dataclass
+class Collection:
+    """All resources of one kind. `label` is what the service calls it in messages."""
+
+    identity: Identity
+    kind: str
+    label: str
+    records: dict[str, Record] = field(default_factory=dict)
+
+    def arn(self, name: str) -> str:
+        """The ARN that a resource of this name has or would have."""
+        return self.identity.arn(self.kind, name)
+
+    def find(self, name: str) -> Record | None:
+        """The record of a name, or None."""
+        return self.records.get(name.lower())
+
+    def get(self, name: str) -> Record:
+        """The record of a name; raises the service's not-found error."""
+        record = self.find(name)
+        if record is None:
+            raise invalid(f'Could not find {self.label} "{self.arn(name)}".')
+        return record
+
+    def add(self, name: str, record: Record) -> Record:
+        """Keep a new record; raises the service's error for a name already taken."""
+        if self.find(name) is not None:
+            raise invalid(f'Cannot create already existing {self.label} "{self.arn(name)}".')
+        self.records[name.lower()] = record
+        return record
+
+    def remove(self, name: str) -> Record:
+        """Forget a record; raises the service's not-found error."""
+        record = self.get(name)
+        del self.records[name.lower()]
+        return record
+
+
+class Store:
+    """Every record, and the tags by ARN."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.models = Collection(identity, "model", "model")
+        self.configs = Collection(identity, "endpoint-config", "endpoint configuration")
+        self.endpoints = Collection(identity, "endpoint", "endpoint")
+        self.tags: dict[str, dict[str, str]] = {}
+
+    def exists(self, arn: str) -> bool:
+        """Whether an ARN names a resource of this store."""
+        return any(
+            arn == collection.arn(name) for collection in self._collections() for name in collection.records
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, as JSON data."""
+        return {c.kind: c.records for c in self._collections()} | {"tags": self.tags}
+
+    def load(self, data: dict[str, Any]) -> None:
+        """The inverse of `dump`."""
+        for collection in self._collections():
+            collection.records = dict(data.get(collection.kind, {}))
+        self.tags = dict(data.get("tags", {}))
+
+    def _collections(self) -> tuple[Collection, ...]:
+        return self.models, self.configs, self.endpoints
+
+
+def now() -> float:
+    """Seconds since the epoch, to the millisecond, as the service gives times."""
+    return round(time.time(), 3)

@@ -1,0 +1,145 @@
+"""A SageMaker whose containers are fakes and whose surroundings are lists, for tests in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local.sagemaker.images import ImageTable, Program
+from local.sagemaker.instance import Ledger
+from local.sagemaker.ports import RoleCredentials
+from local.sagemaker.service import SageMaker, Settings
+from local.sagemaker.store import Identity
+
+HERE = Path(__file__).parent
+IDENTITY = Identity("123456789012", "us-east-1")
+ROLE = "arn:aws:iam::123456789012:role/execution"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/fake:1"
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass
+class RecordedCloud:
+    """The rest of the cloud: remembers what SageMaker tells it."""
+
+    endpoint_url: str = "http://127.0.0.1:1"
+    metrics: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    lines: list[tuple[str, str, str]] = field(default_factory=list)
+    events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    trusted: set[str] = field(default_factory=lambda: {ROLE})
+    ringing: set[str] = field(default_factory=set)
+
+    def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
+        self.metrics += [(namespace, datum) for datum in data]
+
+    def put_log_events(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:
+        self.lines += [(group, stream, line) for _, line in events]
+
+    def emit_event(self, detail_type: str, detail: Mapping[str, Any], resources: Sequence[str]) -> None:
+        self.events.append((detail_type, detail))
+
+    def role_credentials(self, role_arn: str) -> RoleCredentials:
+        if role_arn not in self.trusted:
+            raise PermissionError(role_arn)
+        return RoleCredentials("AKIDROLE", "secret", "token")
+
+    async def alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
+        return sorted(self.ringing & set(names))
+
+    def total(self, metric: str, variant: str) -> float:
+        """The sum of a metric's published values for a variant."""
+        return sum(
+            value * count
+            for _, datum in self.metrics
+            if datum["MetricName"] == metric
+            and {"Name": "VariantName", "Value": variant} in datum["Dimensions"]
+            for value, count in zip(datum["Values"], datum["Counts"], strict=True)
+        )
+
+
+def no_s3(_credentials: RoleCredentials) -> Any:
+    """For models without model data."""
+    raise AssertionError("this model brings no data, so nothing should be fetched")
+
+
+def build(folder: Path, cloud: RecordedCloud, s3: Callable[[RoleCredentials], Any] = no_s3) -> SageMaker:
+    """A service whose only image runs the fake container."""
+    program = Program((sys.executable, str(HERE / "sagemaker_container.py")), HERE)
+    settings = Settings(IDENTITY, folder, ImageTable({"fake": program}), s3)
+    return SageMaker(settings, cloud, Ledger())
+
+
+@asynccontextmanager
+async def running(folder: Path, cloud: RecordedCloud | None = None) -> AsyncIterator[Bench]:
+    """A started service that is stopped at the end."""
+    cloud = cloud or RecordedCloud()
+    bench = Bench(build(folder, cloud), cloud)
+    await bench.sagemaker.start()
+    try:
+        yield bench
+    finally:
+        await bench.sagemaker.stop()
+
+
+@dataclass
+class Bench:
+    """Short words for what tests do to a service."""
+
+    sagemaker: SageMaker
+    cloud: RecordedCloud
+
+    def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        return self.sagemaker.control.call(operation, request)
+
+    def model(self, name: str, **environment: str) -> None:
+        """A model whose fake container gives its own name."""
+        self.call(
+            "CreateModel",
+            ModelName=name,
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={"Image": IMAGE, "Environment": {"FAKE_NAME": name, **environment}},
+        )
+
+    def config(self, name: str, *variants: dict[str, Any], **more: Any) -> None:
+        self.call("CreateEndpointConfig", EndpointConfigName=name, ProductionVariants=list(variants), **more)
+
+    async def endpoint(self, name: str = "e", config: str = "c", **more: Any) -> dict[str, Any]:
+        """Create an endpoint and wait for the outcome."""
+        self.call("CreateEndpoint", EndpointName=name, EndpointConfigName=config, **more)
+        return await self.settled(name)
+
+    async def settled(self, name: str = "e") -> dict[str, Any]:
+        """DescribeEndpoint once no transition is under way."""
+        await asyncio.wait_for(self.sagemaker.deployments.wait(name), PATIENCE_SECONDS)
+        return self.call("DescribeEndpoint", EndpointName=name)
+
+    async def invoke(
+        self, body: bytes = b"{}", endpoint: str = "e", stream: bool = False, **headers: str
+    ) -> Any:
+        kind = "invocations-response-stream" if stream else "invocations"
+        named = {name.replace("_", "-").lower(): value for name, value in headers.items()}
+        return await self.sagemaker.runtime.handle(f"/endpoints/{endpoint}/{kind}", named, body)
+
+
+def variant(name: str = "champion", model: str = "m", **more: Any) -> dict[str, Any]:
+    """A production variant with sensible defaults."""
+    return {
+        "VariantName": name,
+        "ModelName": model,
+        "InstanceType": "ml.m5.large",
+        "InitialInstanceCount": 1,
+    } | more
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Wait for something that happens in its own time; fails loudly, never by being slow."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        await asyncio.sleep(0.02)

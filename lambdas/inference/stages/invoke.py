@@ -82,30 +82,24 @@ class Invoke:
 
 
 class _Answer:
-    """An open stream whose first event has come."""
+    """An open stream whose first chunk has come."""
 
     def __init__(self, stream: ModelStream) -> None:
         self.stream = stream
         self._payloads = sse.payloads(stream)
         self._done = False
         try:
-            self._first = next(self._payloads, None)
+            self._first = self._next()
         except BaseException:
             stream.close()
             raise
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks up to `[DONE]`. Raises ApiError when the stream breaks or is not one."""
-        payload = self._first
-        while payload is not None and payload != sse.DONE:
-            yield _parse(payload)
-            try:
-                payload = next(self._payloads, None)
-            except sse.EventTooLarge:
-                raise model_errors.garbage() from None
-        if payload is None:
-            raise model_errors.interrupted()
-        self._done = True
+        chunk = self._first
+        while chunk is not None:
+            yield chunk
+            chunk = self._next()
 
     def release(self) -> None:
         """Close the stream; one that has ended is read out first, which keeps its connection usable."""
@@ -114,6 +108,18 @@ class _Answer:
                 next(self._payloads, None)
         finally:
             self.stream.close()
+
+    def _next(self) -> Chunk | None:
+        try:
+            payload = next(self._payloads, None)
+        except sse.EventTooLarge:
+            raise model_errors.garbage() from None
+        if payload is None:
+            raise model_errors.interrupted()
+        if payload == sse.DONE:
+            self._done = True
+            return None
+        return _parse(payload)
 
 
 def _parse(payload: bytes) -> Chunk:

@@ -1,4 +1,4 @@
-"""A SageMaker Runtime that speaks the real wire format, so that the real client reads it. Scripted by tests."""
+"""A SageMaker Runtime that speaks the real wire format, for the real client to read. Scripted by tests."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def stream_error(kind: str, message: str) -> bytes:
 
 @dataclass
 class Reply:
-    """What the next call gets. `parts` are event-stream messages; `break_off` cuts the connection after them."""
+    """What the next call gets. `parts` are event-stream messages; `break_off` cuts the connection then."""
 
     parts: Iterable[bytes] = ()
     status: int = 200
-    error: tuple[str, dict[str, Any]] | None = None
+    error: tuple[str | None, dict[str, Any]] | None = None
     variant: str | None = "champion"
     break_off: bool = False
     hold: threading.Event | None = None  # waited for after the first part
@@ -58,10 +58,11 @@ class Reply:
 
 @dataclass
 class FakeSageMaker:
-    """Replies in order; the last one repeats. `calls` holds what was asked: headers in lower case, and body."""
+    """Replies in order; the last one repeats. `calls`: what was asked, headers in lower case and body."""
 
     replies: list[Reply] = field(default_factory=list)
     calls: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    connections: set[int] = field(default_factory=set)  # the callers' ports
     gone: threading.Event = field(default_factory=threading.Event)  # a caller closed in the middle
     url: str = ""
 
@@ -76,6 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         fake = self.server.fake
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        fake.connections.add(self.client_address[1])
         fake.calls.append(({name.lower(): value for name, value in self.headers.items()}, body))
         reply = fake.next_reply()
         if reply.error is not None:

@@ -1,0 +1,68 @@
+"""The front door with its real AWS client: a scripted SageMaker over HTTP, tables in moto."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import fake_model_endpoint
+import pytest
+from door_world import ENDPOINT, SETTINGS, Door
+from fake_model_endpoint import FakeSageMaker
+from moto import mock_aws
+
+from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
+from lambdas.inference.service import pipeline
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.fixture
+def tables() -> Iterator[Any]:
+    """A DynamoDB client with the access and the records table, empty."""
+    with mock_aws():
+        client = boto3.client("dynamodb")
+        _table(client, "access", ["pk"])
+        _table(client, "records", ["pk", "sk"])
+        yield client
+
+
+def _table(client: Any, name: str, keys: list[str]) -> None:
+    client.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        KeySchema=[
+            {"AttributeName": key, "KeyType": kind}
+            for key, kind in zip(keys, ["HASH", "RANGE"], strict=False)
+        ],
+    )
+
+
+@pytest.fixture
+def sagemaker() -> Iterator[FakeSageMaker]:
+    with fake_model_endpoint.running() as running:
+        yield running
+
+
+@pytest.fixture
+def door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyPatch) -> Door:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", sagemaker.url)
+    sagemaker.replies = [
+        fake_model_endpoint.Reply(
+            parts=fake_model_endpoint.cut(fake_model_endpoint.chat_events("Hel", "lo"), 50)
+        )
+    ]
+    built = pipeline(
+        SETTINGS,
+        SageMakerEndpoint(ENDPOINT),
+        RoutingTable("access", ENDPOINT, tables),
+        RecordsTable("records", 7, tables),
+    )
+    return Door(sagemaker, tables, built)

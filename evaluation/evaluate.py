@@ -1,0 +1,239 @@
+"""From predictions to an evaluation report: the figures, the decision, the examples.
+
+Pure: takes predictions and the time of day, returns the report; reads and writes no file.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+
+import numpy as np
+
+from contracts.predictions import Prediction
+from contracts.release import Goal, ReleaseDecision
+from contracts.report import Dataset, EvaluationReport, Method, System, TimingCurve
+from evaluation.examples import pick_examples
+from evaluation.measure import Answers, Measurement, group_numbers, measure
+from evaluation.metrics import ALL, Metric
+from evaluation.metrics.operation import ERROR_RATE, TIMINGS
+from evaluation.metrics.text import signatures
+from evaluation.predictions import InputError, SystemPredictions, check_pairing, dataset_digest
+from evaluation.report.words import in_sentence, size
+from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
+
+PRIMARY_CANDIDATES = ("token_f1", "accuracy", "perplexity")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked and how it is computed.
+
+    `quality_margin` is in the primary metric's unit, `latency_margin` relative (0.1 is 10 %), `error_margin`
+    a fraction. `planned` items must be there before a promotion; None takes the given set as the plan.
+    """
+
+    primary: str | None = None
+    goal: Goal = "superior"
+    quality_margin: float = 0.0
+    latency_metric: str = "duration_mean"
+    latency_margin: float = 0.1
+    error_margin: float = 0.02
+    alpha: float = 0.05
+    planned: int | None = None
+    resamples: int = 4000
+    seed: int = 1
+    level: float = 0.95
+    title: str = "Evaluation"
+
+
+def evaluate(
+    systems: Sequence[SystemPredictions],
+    dataset_name: str,
+    settings: Settings,
+    created_at: datetime,
+    extra_metrics: Sequence[Metric] = (),
+) -> EvaluationReport:
+    """The report on one system, or on a baseline and a candidate in this order.
+
+    Raises InputError where the files do not hold the same items or hold nothing that can be judged.
+    """
+    answers = _answers(systems)
+    metrics = [
+        metric
+        for metric in (*ALL, *extra_metrics)
+        if all(metric.applies(items) for items in answers.values())
+    ]
+    primary = _primary(metrics, settings.primary)
+    overall = measure(answers, metrics, resamples=settings.resamples, seed=settings.seed)
+    parts = [overall, *_slices(answers, [primary, ERROR_RATE], settings)]
+    decision = _decide(overall, primary, settings) if len(systems) == 2 else None
+    return EvaluationReport(
+        title=settings.title,
+        created_at=created_at,
+        headline=decision.reason if decision else _headline(overall, primary, settings.level),
+        systems=[_system(one, is_baseline=one is not systems[-1]) for one in systems],
+        dataset=_dataset(dataset_name, systems[0].predictions),
+        metrics=[metric.info for metric in metrics],
+        results=[result for part in parts for result in part.results(settings.level)],
+        comparisons=[comparison for part in parts for comparison in part.comparisons(settings.level)],
+        timings=_timings(answers),
+        examples=pick_examples(
+            answers,
+            {name: row[primary.name].scores.items for name, row in overall.table.items()},
+            higher_is_better=primary.higher_is_better,
+            seed=settings.seed,
+        ),
+        decision=decision,
+        method=_method(settings, primary, metrics, grouped=overall.grouped),
+    )
+
+
+def _answers(systems: Sequence[SystemPredictions]) -> dict[str, Sequence[Prediction]]:
+    """The predictions by system name, over the same items.
+
+    Items that some system failed on lose their times: a system that fails on slow items must not look fast.
+    """
+    if len(systems) not in (1, 2):
+        raise InputError(f"a report covers one system or two, not {len(systems)}")
+    if len(systems) == 2:
+        check_pairing(*systems)
+        if systems[0].name == systems[1].name:
+            raise InputError(f"both systems are called '{systems[0].name}': give them names of their own")
+    failed = {one.id for system in systems for one in system.predictions if one.error is not None}
+    timeless = {"duration_ms": None, "ttft_ms": None}
+    return {
+        system.name: [
+            one.model_copy(update=timeless) if one.id in failed else one for one in system.predictions
+        ]
+        for system in systems
+    }
+
+
+def _primary(metrics: Sequence[Metric], wanted: str | None) -> Metric:
+    known = {metric.name: metric for metric in metrics}
+    if wanted is not None and wanted not in known:
+        raise InputError(
+            f"the primary metric '{wanted}' does not fit these files; these do: {', '.join(known)}"
+        )
+    for name in [wanted] if wanted else PRIMARY_CANDIDATES:
+        if name in known:
+            return known[name]
+    raise InputError("nothing to judge: not every item has references, a label or token_logprobs")
+
+
+def _slices(answers: Answers, metrics: Sequence[Metric], settings: Settings) -> list[Measurement]:
+    first = next(iter(answers.values()))
+    return [
+        measure(
+            {system: [one for one in items if one.slice == name] for system, items in answers.items()},
+            metrics,
+            resamples=settings.resamples,
+            seed=settings.seed,
+            slice=name,
+        )
+        for name in sorted({one.slice for one in first if one.slice is not None})
+    ]
+
+
+def _decide(overall: Measurement, primary: Metric, settings: Settings) -> ReleaseDecision:
+    """Quality, latency where it was measured, and errors, under one error budget."""
+    metrics = {name: measured.metric for row in overall.table.values() for name, measured in row.items()}
+    criteria = [_criterion(primary, settings.goal, settings.quality_margin)]
+    if settings.latency_metric in metrics:
+        latency = metrics[settings.latency_metric]
+        criteria.append(_criterion(latency, "non_inferior", settings.latency_margin, unit="relative"))
+    criteria.append(_criterion(ERROR_RATE, "non_inferior", settings.error_margin))
+    shares = error_shares(criteria, settings.alpha)
+    evidence = []
+    for criterion in criteria:
+        found = overall.difference(
+            criterion.name, 1 - shares[criterion.name], relative=criterion.unit == "relative"
+        )
+        known = found.interval is not None
+        evidence.append(Evidence(criterion, found.value if known else None, found.interval))
+    planned = overall.items if settings.planned is None else settings.planned
+    return decide(evidence, alpha=settings.alpha, observed=overall.items, planned=planned)
+
+
+def _criterion(metric: Metric, goal: Goal, margin: float, unit: str | None = None) -> Criterion:
+    return Criterion(
+        name=metric.name,
+        title=in_sentence(metric.title),
+        goal=goal,
+        margin=margin,
+        higher_is_better=metric.higher_is_better,
+        unit=unit or metric.unit,
+    )
+
+
+def _headline(overall: Measurement, primary: Metric, level: float) -> str:
+    ((system, row),) = overall.table.items()
+    interval = overall.interval(system, primary.name, level)
+    value = size(row[primary.name].replicates.value, primary.unit)
+    bounds = ""
+    if interval:
+        low, high = size(interval.low, primary.unit), size(interval.high, primary.unit)
+        bounds = f" ({100 * level:g} % interval {low} to {high})"
+    errors = round(overall.items * row[ERROR_RATE.name].replicates.value)
+    return (
+        f"{system} reaches a {in_sentence(primary.title)} of {value}{bounds} on {overall.items} items, "
+        f"{errors or 'none'} of them without an answer."
+    )
+
+
+def _system(one: SystemPredictions, *, is_baseline: bool) -> System:
+    return System(
+        name=one.name,
+        role="baseline" if is_baseline else "candidate",
+        predictions_digest=one.digest,
+        errors=sum(prediction.error is not None for prediction in one.predictions),
+    )
+
+
+def _dataset(name: str, predictions: Sequence[Prediction]) -> Dataset:
+    groups = group_numbers(predictions)
+    return Dataset(
+        name=name,
+        digest=dataset_digest(predictions),
+        items=len(predictions),
+        groups=None if groups is None else int(groups.max()) + 1,
+        slices=dict(sorted(Counter(one.slice for one in predictions if one.slice is not None).items())),
+    )
+
+
+def _timings(answers: Answers) -> list[TimingCurve]:
+    curves = []
+    for timing, read in TIMINGS.items():
+        for system, items in answers.items():
+            times = [time for one in items if (time := read(one)) is not None]
+            if times:
+                percentiles = [float(value) for value in np.percentile(times, np.arange(101))]
+                curves.append(
+                    TimingCurve(timing=timing, system=system, items=len(times), percentiles=percentiles)
+                )
+    return curves
+
+
+def _method(settings: Settings, primary: Metric, metrics: Sequence[Metric], *, grouped: bool) -> Method:
+    names = {metric.name for metric in metrics}
+    notes = [
+        "Intervals are for one figure each; the decision divides its error budget over its criteria.",
+        "Items that any system failed on count as wrong answers and are left out of all timings.",
+    ]
+    if grouped:
+        notes.append("Items of one group were resampled together.")
+    return Method(
+        resamples=settings.resamples,
+        seed=settings.seed,
+        level=settings.level,
+        primary_metric=primary.name,
+        python=platform.python_version(),
+        packages={package: version(package) for package in ("numpy", "sacrebleu", "pydantic")},
+        signatures={name: text for name, text in signatures().items() if name in names},
+        notes=notes,
+    )

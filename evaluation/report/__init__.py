@@ -1,0 +1,1 @@
+"""Drawing an evaluation report: one HTML page that needs nothing but itself. Knows contracts, computes nothing."""

@@ -1,0 +1,94 @@
+"""The verdict on a canary: two arms of live traffic, looked at several times on the way to a planned sample.
+
+Pure and free of numpy: the release loop's Lambda functions call `verdict` with counts and moments they read
+from metrics. A canary advances on its sample, never on time alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contracts.interval import Interval
+from contracts.release import ReleaseDecision
+from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
+from evaluation.statistics.means import Moments, difference_limits
+from evaluation.statistics.rates import Rate, newcombe_limits
+from evaluation.statistics.sequential import Spending, critical_values, obrien_fleming
+
+
+@dataclass(frozen=True)
+class CanaryPlan:
+    """What was fixed before the canary began: criteria, error budget, the challenger's planned sample."""
+
+    criteria: tuple[Criterion, ...]
+    planned: int
+    alpha: float = 0.05
+    spending: Spending = obrien_fleming
+
+    def __post_init__(self) -> None:
+        error_shares(self.criteria, self.alpha)
+        if self.planned < 1:
+            raise ValueError(f"a canary needs a planned sample of at least one, not {self.planned}")
+
+
+@dataclass(frozen=True)
+class Arms:
+    """One criterion's outcomes so far: rates, or moments. For the unit `relative`, moments of logarithms."""
+
+    champion: Rate | Moments
+    challenger: Rate | Moments
+
+    def __post_init__(self) -> None:
+        if type(self.champion) is not type(self.challenger):
+            raise ValueError("both arms must be measured alike: two rates, or two sets of moments")
+
+
+def verdict(
+    plan: CanaryPlan, outcomes: dict[str, Arms], earlier_looks: Sequence[int], observed: int
+) -> ReleaseDecision:
+    """The decision at this look.
+
+    `observed` and `earlier_looks` count the challenger's observations now and at each look before, rising;
+    every look that could have ended the canary must be named. `outcomes` holds each criterion by name;
+    a missing one leaves the verdict open. Raises ValueError for looks that do not rise or outcomes the plan
+    does not know.
+    """
+    unknown = set(outcomes) - {criterion.name for criterion in plan.criteria}
+    if unknown:
+        raise ValueError(f"the plan knows no criteria named {sorted(unknown)}")
+    fractions = [look / plan.planned for look in (*earlier_looks, observed)] if observed else []
+    shares = error_shares(plan.criteria, plan.alpha)
+    evidence = []
+    for criterion in plan.criteria:
+        arms = outcomes.get(criterion.name)
+        if arms is None or not fractions:
+            evidence.append(Evidence(criterion, None, None))
+            continue
+        critical = critical_values(fractions, shares[criterion.name], plan.spending)[-1]
+        evidence.append(_evidence(criterion, arms, critical, shares[criterion.name]))
+    return decide(evidence, alpha=plan.alpha, observed=observed, planned=plan.planned)
+
+
+def _evidence(criterion: Criterion, arms: Arms, critical: float, alpha: float) -> Evidence:
+    if isinstance(arms.champion, Rate) and isinstance(arms.challenger, Rate):
+        limits: tuple[float, float] | None = newcombe_limits(arms.champion, arms.challenger, critical)
+        difference = arms.challenger.value - arms.champion.value
+        method = "Newcombe, repeated"
+    elif isinstance(arms.champion, Moments) and isinstance(arms.challenger, Moments):
+        limits = difference_limits(arms.champion, arms.challenger, critical)
+        difference = arms.challenger.mean - arms.champion.mean
+        method = "normal, repeated"
+        if criterion.unit == "relative":  # a difference of logarithms is a ratio: log 1.1 is 10 % more
+            difference = math.expm1(difference)
+            limits = (math.expm1(limits[0]), math.expm1(limits[1])) if limits else None
+    else:
+        raise ValueError(f"{criterion.name}: the arms are measured differently")
+    if limits is None:
+        return Evidence(criterion, None, None)
+    return Evidence(
+        criterion,
+        difference,
+        Interval(low=limits[0], high=limits[1], level=1 - alpha, method=method),
+    )

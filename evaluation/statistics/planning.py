@@ -1,0 +1,63 @@
+"""How many observations a comparison needs before it may be trusted. No numpy.
+
+All sizes are for two-sided intervals at 1 - alpha (so one direction errs with alpha / 2) and the given power
+when the truth is what the plan assumes. Multiply by `sequential.sample_inflation` for interim looks.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+
+def per_arm_for_rates(
+    rate: float, margin: float, *, alpha: float = 0.05, power: float = 0.8, share: float = 0.5
+) -> int:
+    """Observations in the smaller arm to exclude a rate more than `margin` worse, when both truly are `rate`.
+
+    `share` is the smaller arm's part of the traffic: at 10 % the larger arm brings nine times as many, and
+    the smaller one needs little more than half of an even split's.
+
+    >>> per_arm_for_rates(0.02, 0.02)
+    770
+    """
+    return per_arm_for_means(math.sqrt(rate * (1 - rate)), margin, alpha=alpha, power=power, share=share)
+
+
+def per_arm_for_means(
+    deviation: float, margin: float, *, alpha: float = 0.05, power: float = 0.8, share: float = 0.5
+) -> int:
+    """The same for a mean with the standard deviation `deviation`; `margin` in the same unit.
+
+    For latency compared on the logarithm a margin of 10 % is `log(1.1)`.
+    """
+    if deviation < 0 or margin <= 0:
+        raise ValueError("a plan needs a margin above zero and a deviation of at least zero")
+    if not 0 < share <= 0.5:
+        raise ValueError(f"the smaller arm's share must lie in (0, 0.5], not {share}")
+    other_per_own = (1 - share) / share
+    variance = deviation**2 * (1 + 1 / other_per_own)
+    return max(1, math.ceil(variance * (_quantile_sum(alpha, power) / margin) ** 2))
+
+
+def items_for_paired(deviation: float, effect: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Items for a paired comparison to see a mean difference `effect`; `deviation` of the item differences.
+
+    >>> items_for_paired(0.3, 0.05)
+    283
+    """
+    if deviation < 0 or effect <= 0:
+        raise ValueError("a plan needs an effect above zero and a deviation of at least zero")
+    return max(1, math.ceil((deviation * _quantile_sum(alpha, power) / effect) ** 2))
+
+
+def smallest_effect(deviation: float, items: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The mean difference that a paired comparison over `items` items can still see: the inverse."""
+    if items < 1:
+        raise ValueError("a comparison needs at least one item")
+    return deviation * _quantile_sum(alpha, power) / math.sqrt(items)
+
+
+def _quantile_sum(alpha: float, power: float) -> float:
+    normal = NormalDist()
+    return normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)

@@ -6,6 +6,7 @@ a person can tell which bytes, settings and code made a model.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -82,3 +83,24 @@ class TrainingCard(_Record):
     training_seconds: float
     peak_memory_mib: float
     versions: dict[str, str]
+
+
+METRICS = (
+    "train:loss",
+    "train:learning_rate",
+    "train:tokens_per_second",
+    "validation:loss",
+    "validation:base_loss",
+)
+"""Names a training job prints, as JSON lines `{"metric": name, "value": number, "step": number}`."""
+
+
+def metric_line(name: str, value: float, step: int) -> str:
+    """The JSON line of one measurement."""
+    return json.dumps({"metric": name, "value": value, "step": step})
+
+
+def metric_definitions() -> list[dict[str, str]]:
+    """`AlgorithmSpecification.MetricDefinitions` of a training job: how SageMaker finds `metric_line`s."""
+    number = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
+    return [{"Name": name, "Regex": f'"metric": "{name}", "value": {number}'} for name in METRICS]

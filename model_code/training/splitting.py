@@ -90,9 +90,12 @@ def clusters_of(pairs: Sequence[SupportPair], threshold: float) -> list[str]:
     return [root(pair.group) for pair in pairs]
 
 
-def is_heldout(cluster: str, fraction: float, seed: int) -> bool:
-    """Whether a cluster is held out: by its hash alone, so it stays on its side as the data grows."""
-    digest = hashlib.sha256(f"{seed}:{cluster}".encode()).digest()
+def is_set_aside(cluster: str, fraction: float, salt: str) -> bool:
+    """Whether a cluster is set aside: by its hash alone, so it stays on its side as the data grows.
+
+    Each purpose needs its own salt: with a shared one the smaller share would lie inside the larger.
+    """
+    digest = hashlib.sha256(f"{salt}:{cluster}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64 < fraction
 
 
@@ -103,7 +106,7 @@ def split(pairs: Sequence[SupportPair], *, fraction: float, threshold: float, se
     counted. Raises SplitError when a side would be empty.
     """
     clusters = clusters_of(pairs, threshold)
-    by_cluster = [is_heldout(cluster, fraction, seed) for cluster in clusters]
+    by_cluster = [is_set_aside(cluster, fraction, f"heldout {seed}") for cluster in clusters]
     balance: Counter[str] = Counter()
     for pair, held in zip(pairs, by_cluster, strict=True):
         balance[pair.user] += 1 if held else -1

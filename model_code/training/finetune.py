@@ -1,0 +1,247 @@
+"""Entry point of the fine-tuning job (SageMaker script mode): base artefact and pairs in, artefact out.
+
+    python -m model_code.training.finetune --epochs 4 --learning_rate 0.001
+
+Channels: `train` (train.jsonl, data_card.json) and `model` (the base artefact). The held-out items are
+no channel: training never sees them. Exit codes: 0 done, 1 failed (reason in the failure file), 143 stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # script mode runs this file by path: make the archive's packages importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    __package__ = "model_code.training"
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a job never fetches weights or code by itself
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import peft
+import torch
+import transformers
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from contracts.artefact import ArtefactError, Manifest, file_sha256, verify
+from contracts.training import (
+    DATA_CARD_FILE,
+    TRAIN_FILE,
+    TRAINING_CARD_FILE,
+    DataCard,
+    FileDigest,
+    SupportPair,
+    TrainingCard,
+)
+
+from . import checkpoint
+from .checkpoint import Progress
+from .encoding import Example, encode_all
+from .hyperparameters import Hyperparameters
+from .job import EXIT_STOPPED, Job, StoppedError, StopSignal, TrainingError, read_hyperparameters, say
+from .loop import Trainer
+from .lora import AdapterPlan, attach, merge
+from .pack import pack
+from .reading import lines_of
+from .splitting import clusters_of, is_set_aside
+
+VALIDATION_SIMILARITY = 0.8
+
+
+def read_train(folder: Path) -> tuple[list[SupportPair], FileDigest, DataCard | None]:
+    """The prepared pairs, the file's digest and the data card beside it, if any. Raises TrainingError."""
+    path = folder / TRAIN_FILE
+    if not path.is_file():
+        raise TrainingError(f"channel train has no {TRAIN_FILE}: prepare the data first")
+    pairs = []
+    for number, line in lines_of(path):
+        try:
+            pairs.append(SupportPair.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "line"
+            raise TrainingError(f"{TRAIN_FILE} line {number}: {field}: {first['msg']}") from None
+    if not pairs:
+        raise TrainingError(f"{TRAIN_FILE} is empty")
+    card_path = folder / DATA_CARD_FILE
+    card = DataCard.model_validate_json(card_path.read_bytes()) if card_path.is_file() else None
+    return pairs, FileDigest(name=TRAIN_FILE, sha256=file_sha256(path), rows=len(pairs)), card
+
+
+def split_validation(
+    pairs: Sequence[SupportPair], settings: Hyperparameters
+) -> tuple[list[SupportPair], list[SupportPair]]:
+    """Training and validation pairs: whole template groups are set aside for early stopping."""
+    clusters = clusters_of(pairs, VALIDATION_SIMILARITY)
+    salt = f"validation {settings.seed}"
+    aside = [is_set_aside(cluster, settings.validation_fraction, salt) for cluster in clusters]
+    if all(aside) or not any(aside):
+        return list(pairs), []
+    train = [pair for pair, held in zip(pairs, aside, strict=True) if not held]
+    return train, [pair for pair, held in zip(pairs, aside, strict=True) if held]
+
+
+def training_dtype(precision: str) -> torch.dtype:
+    """The frozen base's precision. `auto`: bfloat16 where it is multiplied natively, else float32."""
+    if precision != "auto":
+        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[precision]
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        native = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+def peak_memory_mib() -> float:
+    """The most memory the process (and its accelerator, if any) held at once, in MiB."""
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
+    return host + device
+
+
+def run_digest(settings: Hyperparameters, base: Manifest, data: FileDigest) -> str:
+    """Names a run: only a checkpoint of the same data, base and hyperparameters may be resumed."""
+    identity = json.dumps([settings.model_dump(), base.digest, data.sha256], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _examples(
+    job: Job, pairs: Sequence[SupportPair], settings: Hyperparameters
+) -> tuple[list[Example], list[Example], int]:
+    tokenizer = AutoTokenizer.from_pretrained(job.base_model, local_files_only=True)
+    train_pairs, validation_pairs = split_validation(pairs, settings)
+    train, long_train = encode_all(train_pairs, tokenizer, settings.max_tokens)
+    validation, long_validation = encode_all(validation_pairs, tokenizer, settings.max_tokens)
+    if not train:
+        raise TrainingError(f"every training pair is longer than max_tokens ({settings.max_tokens})")
+    say(
+        f"{len(train)} training and {len(validation)} validation examples; "
+        f"{long_train + long_validation} longer than {settings.max_tokens} tokens left out"
+    )
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return train, validation, pad_id
+
+
+def _load(folder: Path, dtype: torch.dtype | str) -> transformers.PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+
+
+def _metrics(progress: Progress) -> dict[str, float]:
+    values = {
+        "validation_base_loss": progress.base_loss,
+        "validation_loss": progress.best_loss,
+        "best_step": float(progress.best_step),
+        "steps": float(progress.step),
+        "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _card(
+    job: Job,
+    settings: Hyperparameters,
+    base: Manifest,
+    data: tuple[FileDigest, DataCard | None],
+    plan: AdapterPlan,
+    total_parameters: int,
+    resumed_from: int,
+    progress: Progress,
+    dtype: torch.dtype,
+) -> TrainingCard:
+    return TrainingCard(
+        method=settings.method,
+        base_name=base.name,
+        base_digest=base.digest,
+        data=[data[0]],
+        data_card=data[1],
+        hyperparameters={
+            **settings.model_dump(),
+            "rank": plan.rank,
+            "adapted_modules": len(plan.targets),
+            "training_dtype": str(dtype).removeprefix("torch."),
+        },
+        code_version=job.code_version,
+        trainable_parameters=plan.parameters,
+        total_parameters=total_parameters,
+        metrics=_metrics(progress),
+        resumed_from_step=resumed_from,
+        training_seconds=progress.seconds,
+        peak_memory_mib=peak_memory_mib(),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "peft": peft.__version__,
+        },
+    )
+
+
+def finetune(job: Job, settings: Hyperparameters, stop: StopSignal) -> Manifest:
+    """The whole job. Raises TrainingError or ArtefactError with the reason, StoppedError on SIGTERM."""
+    base = verify(job.base_model, settings.base_digest)
+    pairs, data, data_card = read_train(job.data)
+    train, validation, pad_id = _examples(job, pairs, settings)
+
+    run = run_digest(settings, base, data)
+    progress = checkpoint.load(job.checkpoints, run) or Progress(run=run)
+    resumed_from = progress.step
+    if resumed_from:
+        say(f"resuming from the checkpoint of step {resumed_from}")
+
+    torch.manual_seed(settings.seed)
+    dtype = training_dtype(settings.precision)
+    base_model = _load(job.base_model, dtype)
+    total_parameters = base_model.num_parameters()
+    model, plan = attach(base_model, settings)
+    if torch.cuda.is_available():
+        model.to("cuda")
+    say(f"LoRA of rank {plan.rank} on {len(plan.targets)} layers: {plan.parameters} parameters, {dtype}")
+    progress = Trainer(model, settings, train, validation, pad_id, progress, job.checkpoints, stop).run()
+    del model, base_model
+
+    merged = merge(_load(job.base_model, "auto"), settings, progress.best_adapter or {})
+    card = _card(
+        job, settings, base, (data, data_card), plan, total_parameters, resumed_from, progress, dtype
+    )
+    manifest = pack(merged, job.base_model, job.model, settings.model_name or base.name, card)
+    job.output_data.mkdir(parents=True, exist_ok=True)
+    (job.output_data / TRAINING_CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job that the environment describes; returns the exit code."""
+    transformers.logging.disable_progress_bar()
+    job = Job.from_environment()
+    try:
+        settings = read_hyperparameters(sys.argv[1:] if arguments is None else arguments)
+        with StopSignal().listening() as stop:
+            manifest = finetune(job, settings, stop)
+    except StoppedError as stopped:
+        say(str(stopped))
+        return EXIT_STOPPED
+    except (TrainingError, ArtefactError) as error:
+        job.fail(str(error))
+        say(f"training failed: {error}")
+        return 1
+    except Exception as error:  # whatever it is, DescribeTrainingJob must say it
+        job.fail(f"{type(error).__name__}: {error}")
+        traceback.print_exc()
+        return 1
+    print(
+        json.dumps({"name": manifest.name, "digest": manifest.digest, "folder": str(job.model)}), flush=True
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

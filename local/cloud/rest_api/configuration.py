@@ -112,7 +112,8 @@ class ApiSource:
 
 
 def parse_api(source: ApiSource, deployment_id: str) -> Api:
-    """Parse a deployment. Raises ConfigurationError for a reference to an authorizer that is not there."""
+    """Parse a deployment. Raises ConfigurationError for a method whose authorizer or request validator is not
+    there: serving it unguarded would be worse than not at all."""
     authorizers = {item["id"]: _authorizer(item) for item in source.authorizers}
     validators = {
         item["id"]: Validator(
@@ -193,6 +194,9 @@ def _method(
     authorization = (raw.get("authorizationType") or "NONE").upper()
     if authorization == "CUSTOM" and authorizer_id not in authorizers:
         raise ConfigurationError(f"{verb} {resource['path']} names authorizer {authorizer_id}, which is gone")
+    validator_id = raw.get("requestValidatorId")
+    if validator_id and validator_id not in validators:
+        raise ConfigurationError(f"{verb} {resource['path']} names validator {validator_id}, which is gone")
     integration = raw.get("methodIntegration")
     return Method(
         resource_id=resource["id"],
@@ -204,7 +208,7 @@ def _method(
         operation_name=raw.get("operationName") or None,
         request_parameters={k: _truth(v) for k, v in (raw.get("requestParameters") or {}).items()},
         request_models=dict(raw.get("requestModels") or {}),
-        validator=validators.get(raw.get("requestValidatorId") or ""),
+        validator=validators.get(validator_id or ""),
         integration=_integration(integration) if integration else None,
     )
 

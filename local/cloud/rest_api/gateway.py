@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from local.cloud.lambda_results import InvokeResult
+from local.cloud.lambda_results import InvokeResult, RequestTooLarge, TooManyRequests
 from local.cloud.rest_api import lambda_proxy, mock, validation
 from local.cloud.rest_api.authorizers import EXPLICIT_DENY, AuthorizerGate
 from local.cloud.rest_api.call import Call, Place, context_variables
@@ -154,8 +154,8 @@ class Gateway:
             return await asyncio.wait_for(invocation, AUTHORIZER_SECONDS)
         except KeyError as error:
             raise GatewayError("AUTHORIZER_CONFIGURATION_ERROR", reason=f"no function {error}") from error
-        except TimeoutError as error:
-            raise GatewayError("AUTHORIZER_FAILURE", reason="the authorizer took too long") from error
+        except (TimeoutError, TooManyRequests, RequestTooLarge) as error:
+            raise GatewayError("AUTHORIZER_FAILURE", reason=f"no answer: {error!r}") from error
 
     async def _watched(
         self, call: Call, status: int, body: AsyncIterator[bytes], started: float

@@ -1,6 +1,7 @@
 """CloudFormation properties of API Gateway that the emulator drops, put back onto its records.
 
-Each function takes the live API and a resource's properties, and writes what the control plane would hold.
+Each function takes the live API, a resource's physical id and its properties, and writes what the control
+plane would hold.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from local.cloud.rest_api.deployments import LiveApi
 Properties = Mapping[str, Any]
 
 
-def keep_rest_api(live: LiveApi, properties: Properties) -> None:
+def keep_rest_api(live: LiveApi, _id: str, properties: Properties) -> None:
     """`ApiKeySourceType` and `DisableExecuteApiEndpoint` are lost when an API is created."""
     _put(live.api, "apiKeySource", properties.get("ApiKeySourceType") or "HEADER")
     _put(live.api, "disableExecuteApiEndpoint", properties.get("DisableExecuteApiEndpoint") or False)
 
 
-def keep_method(live: LiveApi, properties: Properties) -> None:
+def keep_method(live: LiveApi, _id: str, properties: Properties) -> None:
     """`RequestValidatorId`, and of the integration `ResponseTransferMode` and `ContentHandling`."""
     method = live.resources[properties["ResourceId"]]["resourceMethods"][properties["HttpMethod"]]
     _put(method, "requestValidatorId", properties.get("RequestValidatorId"))
@@ -29,7 +30,7 @@ def keep_method(live: LiveApi, properties: Properties) -> None:
         _put(integration, "contentHandling", wanted.get("ContentHandling"))
 
 
-def keep_stage(live: LiveApi, properties: Properties) -> None:
+def keep_stage(live: LiveApi, _id: str, properties: Properties) -> None:
     """`AccessLogSetting`."""
     logs = properties.get("AccessLogSetting") or {}
     settings = {"destinationArn": logs.get("DestinationArn"), "format": logs.get("Format")}
@@ -37,11 +38,29 @@ def keep_stage(live: LiveApi, properties: Properties) -> None:
     _put(stage, "accessLogSettings", {name: value for name, value in settings.items() if value})
 
 
-KEPT: dict[str, Callable[[LiveApi, Properties], None]] = {
+def keep_validator(live: LiveApi, validator_id: str, properties: Properties) -> None:
+    """The whole request validator: the emulator gives it an id and nothing else."""
+    validator = {
+        "id": validator_id,
+        "name": properties.get("Name") or validator_id,
+        "validateRequestBody": _truth(properties.get("ValidateRequestBody")),
+        "validateRequestParameters": _truth(properties.get("ValidateRequestParameters")),
+    }
+    _put(live.validators, validator_id, validator)
+
+
+KEPT: dict[str, Callable[[LiveApi, str, Properties], None]] = {
     "AWS::ApiGateway::Method": keep_method,
+    "AWS::ApiGateway::RequestValidator": keep_validator,
+    "AWS::ApiGateway::RestApi": keep_rest_api,
     "AWS::ApiGateway::Stage": keep_stage,
 }
-"""By resource type, for those whose properties name their API in `RestApiId`."""
+"""By resource type. Properties name their API in `RestApiId`, but for the API itself."""
+
+
+def _truth(value: Any) -> bool:
+    """CloudFormation booleans may arrive as text."""
+    return str(value).lower() == "true"
 
 
 def _put(record: Any, name: str, value: Any) -> None:

@@ -15,7 +15,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from local.cloud.lambda_results import InvokeResult, StreamError, StreamResult
+from local.cloud.lambda_results import (
+    InvokeResult,
+    RequestTooLarge,
+    StreamError,
+    StreamResult,
+    TooManyRequests,
+)
 from local.cloud.rest_api.call import Call
 from local.cloud.rest_api.configuration import Integration
 from local.cloud.rest_api.events import media_type_matches, proxy_event
@@ -24,7 +30,6 @@ from local.cloud.rest_api.messages import Headers, Reply, has_header
 
 STREAM_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 STREAM_IDLE_SECONDS = 300.0
-MAX_EVENT_BYTES = 6 * 1024 * 1024
 REMAPPED = frozenset(
     {
         "authorization",
@@ -46,7 +51,8 @@ T = TypeVar("T")
 
 
 class Functions(Protocol):
-    """How functions are run; `StreamError` is a function that failed, KeyError one that is not there."""
+    """How functions are run. Both raise KeyError for one that is not there, RequestTooLarge and
+    TooManyRequests; `invoke_stream` raises StreamError when the function fails before it answers."""
 
     async def invoke(self, arn: str, event: Any) -> InvokeResult: ...
 
@@ -55,7 +61,7 @@ class Functions(Protocol):
 
 async def buffered(call: Call, integration: Integration, functions: Functions) -> Reply:
     """Run the function to its end and turn its answer into a reply."""
-    event = _event(call)
+    event = proxy_event(call)
     result = await _timed(call, integration, lambda: functions.invoke(integration.function, event))
     if result.function_error:
         raise _bad_gateway(f"the function failed: {result.payload[:512]!r}")
@@ -68,7 +74,7 @@ async def buffered(call: Call, integration: Integration, functions: Functions) -
 
 async def streamed(call: Call, integration: Integration, functions: Functions) -> Reply:
     """Start the function and answer as soon as its prelude is there."""
-    event = _event(call)
+    event = proxy_event(call)
     deadline = time.monotonic() + integration.timeout_seconds
     try:
         result = await _timed(call, integration, lambda: functions.invoke_stream(integration.function, event))
@@ -104,13 +110,6 @@ def proxy_reply(answer: Any, call: Call) -> Reply:
     return Reply(status, headers, content)
 
 
-def _event(call: Call) -> dict[str, Any]:
-    event = proxy_event(call)
-    if len(call.request.body) > MAX_EVENT_BYTES // 2 and len(json.dumps(event)) > MAX_EVENT_BYTES:
-        raise GatewayError("REQUEST_TOO_LARGE", reason="the event exceeds what a function takes")
-    return event
-
-
 async def _timed(call: Call, integration: Integration, start: Callable[[], Awaitable[T]]) -> T:
     """Wait for a function at most as long as the integration does; the function itself runs on."""
     started = time.perf_counter()
@@ -129,6 +128,10 @@ async def _timed(call: Call, integration: Integration, start: Callable[[], Await
         return task.result()
     except KeyError as error:
         raise GatewayError("API_CONFIGURATION_ERROR", reason=f"no function {error}") from error
+    except RequestTooLarge as error:
+        raise GatewayError("REQUEST_TOO_LARGE", reason=str(error)) from error
+    except TooManyRequests as error:
+        raise GatewayError("API_CONFIGURATION_ERROR", reason=f"the function is throttled: {error}") from error
 
 
 _abandoned: set[asyncio.Future[Any]] = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from local.cloud import lambda_pool, seams
@@ -16,7 +16,7 @@ from local.cloud.rest_api.configuration import ConfigurationError
 from local.cloud.rest_api.deployments import Deployments
 from local.cloud.rest_api.gateway import MAX_BODY_BYTES, Gateway, Outcome
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.kept_properties import KEPT, keep_rest_api
+from local.cloud.rest_api.kept_properties import KEPT
 from local.cloud.rest_api.messages import Headers, Reply, Request
 from local.cloud.rest_api.observation import NAMESPACE, access_log_line, log_group_of, metric_data
 from local.cloud.rest_api.usage import Plan, UsageMeter, parse_plan
@@ -42,9 +42,8 @@ def register(config: CloudConfig) -> None:
     # A little above the limit, so that the gateway itself can answer 413 with its own gateway response.
     seams.add_http_route(PREFIX, plane.serve, max_body_bytes=2 * MAX_BODY_BYTES)
     seams.on_api_deployment(plane.deployments.take)
-    seams.after_provisioning("AWS::ApiGateway::RestApi", _keep_rest_api)
-    for type_name in KEPT:
-        seams.after_provisioning(type_name, functools.partial(_keep, type_name))
+    for type_name, keep in KEPT.items():
+        seams.after_provisioning(type_name, functools.partial(_keep, keep))
     seams.add_state("rest_api", plane.save, plane.load)
 
 
@@ -91,10 +90,14 @@ class DataPlane:
 
 class _Functions:
     async def invoke(self, arn: str, event: Any) -> InvokeResult:
-        return await lambda_pool.invoke(arn, event)
+        return await lambda_pool.invoke(arn, event, trace_id=_trace_id(event))
 
     async def invoke_stream(self, arn: str, event: Any) -> StreamResult:
-        return await lambda_pool.invoke_stream(arn, event)
+        return await lambda_pool.invoke_stream(arn, event, trace_id=_trace_id(event))
+
+
+def _trace_id(event: Mapping[str, Any]) -> str | None:
+    return (event.get("headers") or {}).get("X-Amzn-Trace-Id")
 
 
 class _Cloud:
@@ -149,14 +152,9 @@ def _credential_scope(request: Request) -> str:
     return ""
 
 
-def _keep_rest_api(physical_id: str, properties: Mapping[str, Any]) -> None:
-    if live := seams.rest_api(physical_id):
-        keep_rest_api(live, properties)
-
-
-def _keep(type_name: str, _physical_id: str, properties: Mapping[str, Any]) -> None:
-    if live := seams.rest_api(properties["RestApiId"]):
-        KEPT[type_name](live, properties)
+def _keep(keep: Callable[..., None], physical_id: str, properties: Mapping[str, Any]) -> None:
+    if live := seams.rest_api(properties.get("RestApiId") or physical_id):
+        keep(live, physical_id, properties)
 
 
 def _observe(outcome: Outcome) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from local.cloud.lambda_results import InvokeResult, StreamResult
+from local.cloud.lambda_results import InvokeResult, RequestTooLarge, StreamResult, TooManyRequests
 from local.cloud.rest_api.call import Place
 from local.cloud.rest_api.configuration import ApiSource, parse_api, parse_stage
 from local.cloud.rest_api.gateway import Deployment, Gateway, Outcome
@@ -17,6 +17,7 @@ from local.cloud.rest_api.messages import Reply, Request
 from local.cloud.rest_api.routing import RouteTree
 from local.cloud.rest_api.usage import UsageMeter, parse_plan
 
+MAX_EVENT_BYTES = 6 * 1024 * 1024
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:"
 
 
@@ -39,6 +40,7 @@ class World:
         self.stage: dict[str, Any] = {"stageName": "live"}
         self.raw_plans: list[tuple[dict, list[dict]]] = []
         self.denied_functions: set[str] = set()
+        self.throttled_functions: set[str] = set()
         self.signed_by: str | None = None
         self.now = 1_000_000.0
         self.events: list[dict] = []
@@ -94,7 +96,11 @@ class World:
 
     async def invoke(self, arn: str, event: dict) -> InvokeResult:
         self.events.append(event)
+        if len(json.dumps(event)) > MAX_EVENT_BYTES:
+            raise RequestTooLarge("too large")
         name = arn.removeprefix(FUNCTION)
+        if name in self.throttled_functions:
+            raise TooManyRequests("ReservedFunctionConcurrentInvocationLimitExceeded", "Rate Exceeded.")
         if name == "echo":
             return InvokeResult(
                 json.dumps({"statusCode": 200, "body": json.dumps(event)}).encode(), None, "1"

@@ -9,7 +9,7 @@ import pytest
 
 from local.cloud.rest_api.configuration import ConfigurationError
 from local.cloud.rest_api.deployments import Deployments
-from local.cloud.rest_api.kept_properties import keep_method, keep_rest_api, keep_stage
+from local.cloud.rest_api.kept_properties import keep_method, keep_rest_api, keep_stage, keep_validator
 
 
 @pytest.fixture
@@ -86,18 +86,21 @@ def test_old_snapshots_that_no_stage_serves_are_dropped(live, deployments):
     assert sorted(deployments.save()) == ["api1/d1", "api1/d4", "api1/d5"]
 
 
-def test_a_method_whose_authorizer_is_gone_is_not_served_open(live, deployments):
-    method = live.resources["r1"]["resourceMethods"]["GET"]
-    method.update(authorizationType="CUSTOM", authorizerId="gone")
+@pytest.mark.parametrize(
+    "guard", [{"authorizationType": "CUSTOM", "authorizerId": "gone"}, {"requestValidatorId": "gone"}]
+)
+def test_a_method_whose_guard_is_gone_is_not_served_unguarded(live, deployments, guard):
+    live.resources["r1"]["resourceMethods"]["GET"].update(guard)
     deployments.take("api1", "d1")
     with pytest.raises(ConfigurationError):
         deployments.find("api1", "live")
 
 
 def test_dropped_properties_are_put_back(live):
-    keep_rest_api(live, {"ApiKeySourceType": "AUTHORIZER"})
+    keep_rest_api(live, "api1", {"ApiKeySourceType": "AUTHORIZER"})
     keep_method(
         live,
+        "m",
         {
             "ResourceId": "r1",
             "HttpMethod": "GET",
@@ -105,9 +108,14 @@ def test_dropped_properties_are_put_back(live):
             "Integration": {"ResponseTransferMode": "STREAM"},
         },
     )
-    keep_stage(live, {"StageName": "live", "AccessLogSetting": {"DestinationArn": "arn", "Format": "f"}})
+    keep_stage(
+        live, "live", {"StageName": "live", "AccessLogSetting": {"DestinationArn": "arn", "Format": "f"}}
+    )
+    keep_validator(live, "v1", {"RestApiId": "api1", "ValidateRequestBody": "true"})
     method = live.resources["r1"]["resourceMethods"]["GET"]
     assert live.api["apiKeySource"] == "AUTHORIZER"
+    assert live.validators["v1"]["validateRequestBody"] is True
+    assert live.validators["v1"]["validateRequestParameters"] is False
     assert method["requestValidatorId"] == "v1"
     assert method["methodIntegration"]["responseTransferMode"] == "STREAM"
     assert live.stages["live"]["accessLogSettings"] == {"destinationArn": "arn", "format": "f"}
@@ -116,7 +124,7 @@ def test_dropped_properties_are_put_back(live):
 def test_a_property_taken_out_of_the_template_goes_back_to_its_default(live):
     method = live.resources["r1"]["resourceMethods"]["GET"]
     method["methodIntegration"]["responseTransferMode"] = "STREAM"
-    keep_method(live, {"ResourceId": "r1", "HttpMethod": "GET", "Integration": {"Type": "MOCK"}})
-    keep_rest_api(live, {})
+    keep_method(live, "m", {"ResourceId": "r1", "HttpMethod": "GET", "Integration": {"Type": "MOCK"}})
+    keep_rest_api(live, "api1", {})
     assert method["methodIntegration"]["responseTransferMode"] == "BUFFERED"
     assert live.api["apiKeySource"] == "HEADER"

@@ -7,10 +7,10 @@ import base64
 import json
 
 import pytest
-from rest_api_world import header
+from rest_api_world import MAX_EVENT_BYTES, header
 
 from local.cloud.lambda_results import StreamError, StreamResult
-from local.cloud.rest_api.lambda_proxy import MAX_EVENT_BYTES, STREAM_CONTENT_TYPE
+from local.cloud.rest_api.lambda_proxy import STREAM_CONTENT_TYPE
 from local.cloud.rest_api.messages import Request
 
 
@@ -128,6 +128,12 @@ def test_a_function_without_permission_is_a_500_and_never_runs(world):
     world.denied_functions.add("echo")
     assert world.call("GET", "/x").status == 500
     assert world.events == []
+
+
+def test_a_throttled_function_is_a_500(world):
+    world.route("GET", "/x")
+    world.throttled_functions.add("echo")
+    assert world.call("GET", "/x").status == 500
 
 
 def test_a_slow_integration_is_a_504_and_the_function_runs_on(world):

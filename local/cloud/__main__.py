@@ -92,8 +92,8 @@ def _set_emulator_environment(config: CloudConfig) -> None:
 
 
 def _log_to_file(config: CloudConfig, orphans: list[str]) -> None:
-    """`cloud.log`, kept small; what the emulator itself logs goes there too."""
-    handler = RotatingFileHandler(config.folder / "cloud.log", maxBytes=_LOG_BYTES, backupCount=1)
+    """`emulator.log`, kept small; what the emulator itself logs goes there too."""
+    handler = RotatingFileHandler(config.folder / "emulator.log", maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=os.environ["LOG_LEVEL"], force=True)
     log = logging.getLogger("evergreen.cloud")

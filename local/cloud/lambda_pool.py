@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from local.cloud import seams
@@ -44,6 +44,7 @@ def register(config: CloudConfig) -> None:
     runner = _Runner(config)
     _current.append(runner)
     seams.set_function_executor(runner.execute)
+    seams.set_stream_invoker(_raw_stream)
     seams.on_shutdown(runner.stop)
 
 
@@ -72,6 +73,14 @@ async def invoke_stream(
     content_type = await relay.begun()
     prelude = await take_prelude(content_type, relay)
     return StreamResult(invocation.request_id, content_type, prelude, relay)
+
+
+async def _raw_stream(function: Function, event: bytes) -> AsyncIterator[bytes]:
+    """The answer's bytes as the function writes them, prelude included; raises StreamError midway."""
+    relay = Relay(asyncio.get_running_loop())
+    invocation = _invocation(function, event, None, None, relay)
+    await asyncio.wrap_future(_runner().in_thread(_runner().submit(function, invocation)))
+    return relay.from_beginning()
 
 
 def _known(name_or_arn: str) -> Function:

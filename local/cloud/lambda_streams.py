@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 from local.cloud.lambda_results import StreamError
@@ -84,6 +85,15 @@ class Relay:
         if kind == "failed":
             raise value
         return value
+
+    async def from_beginning(self) -> AsyncIterator[bytes]:
+        """`begun` and the pieces in one."""
+        try:
+            await self.begun()
+            async for piece in self:
+                yield piece
+        finally:
+            await self.aclose()
 
     def unread(self, piece: bytes) -> None:
         """Give back what was read too far."""

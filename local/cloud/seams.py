@@ -51,6 +51,7 @@ from local.cloud.seam_types import (
 __all__ = [
     "Credentials",
     "Function",
+    "Handler",
     "HttpRequest",
     "Permission",
     "Refusal",
@@ -351,29 +352,6 @@ def add_resource_type(
     _provisioners._STACK_TAG_PROPERTY.setdefault(type_name, ("Tags", "list"))
 
 
-def after_provisioning(type_name: str, callback: Callable[[str, Mapping[str, Any]], None]) -> None:
-    """Call `callback(physical_id, properties)` each time CloudFormation has created or updated a resource of
-    one of the emulator's own types: the place to keep a property that the emulator drops. An exception fails
-    the resource."""
-    handlers = dict(_provisioners._RESOURCE_HANDLERS[type_name])
-    create, update = handlers["create"], handlers.get("update")
-
-    def created(logical_id: str, properties: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
-        result = create(logical_id, properties, stack_name)
-        callback(result[0], properties)
-        return result
-
-    def updated(physical_id: str, old: dict, new: dict, *rest: Any, **named: Any) -> tuple[str, dict]:
-        result = update(physical_id, old, new, *rest, **named)
-        callback(result[0], new)
-        return result
-
-    handlers["create"] = created
-    if update:
-        handlers["update"] = updated
-    _provisioners._RESOURCE_HANDLERS[type_name] = handlers
-
-
 def on_api_deployment(callback: Callable[[str, str], None]) -> None:
     """Call `callback(api_id, deployment_id)` for every new deployment of a REST API, by whichever way."""
     create = _apigw._create_deployment
@@ -385,6 +363,32 @@ def on_api_deployment(callback: Callable[[str, str], None]) -> None:
         return reply
 
     _apigw._create_deployment = created
+
+
+def after_provisioning(
+    type_name: str, callback: Callable[[str, Mapping[str, Any]], None], *, blocking: bool = False
+) -> None:
+    """Run `callback(physical_id, properties)` after the emulator created or updated a resource of one of its
+    own types: the place to put back what it drops. An exception fails the resource. A `blocking` callback
+    runs on a worker thread and may call the AWS APIs."""
+    handlers = _provisioners._RESOURCE_HANDLERS[type_name]
+    create, update = handlers["create"], handlers.get("update")
+
+    def create_and_call(logical_id: str, properties: dict[str, Any], stack_name: str) -> tuple:
+        created = create(logical_id, properties, stack_name)
+        callback(created[0], properties)
+        return created
+
+    def update_and_call(physical_id: str, old: dict, new: dict, stack_name: str, *logical_id: str) -> tuple:
+        updated = update(physical_id, old, new, stack_name, *logical_id)
+        callback(updated[0], new)
+        return updated
+
+    handlers["create"] = create_and_call
+    if update:
+        handlers["update"] = update_and_call
+    if blocking:
+        _worker_types.add(type_name)
 
 
 # ---- telemetry ---------------------------------------------------------------------------------------------
@@ -550,6 +554,46 @@ def set_function_executor(execute: Callable[[Function, Any, bool], dict[str, Any
         return execute(deployed, event, not _on_event_loop())
 
     _lambda._execute_function = run
+    # The pool counts every invocation itself, whoever asked for it.
+    _lambda._emit_lambda_metrics = lambda *_args, **_kwargs: None
+
+
+def set_stream_invoker(
+    invoke: Callable[[Function, bytes], Awaitable[AsyncIterator[bytes]]],
+) -> None:
+    """Answer `InvokeWithResponseStream` through `invoke(function, event)`, whose iterator raises when the
+    function fails midway. Exceptions of `invoke` itself must be turned into its first piece."""
+
+    async def run(name: str, event: Any, headers: dict, qualifier: str | None, query: dict) -> tuple:
+        reference = f"{name}:{qualifier}" if qualifier else name
+        deployed = function(reference)
+        if deployed is None:
+            return await original(name, event, headers, qualifier, query)
+        pieces = await invoke(deployed, json.dumps(event).encode())
+        reply_headers: dict[str, Any] = {"Content-Type": "application/vnd.amazon.eventstream"}
+        return 200, reply_headers, _responses.StreamingResponse(_runner(_as_events(pieces)))
+
+    original = _lambda._invoke_with_response_stream
+    _lambda._invoke_with_response_stream = run
+
+
+async def _as_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Lambda's event stream: a `PayloadChunk` per piece, then `InvokeComplete` with the error, if any."""
+    outcome: dict[str, str] = {}
+    try:
+        async for piece in pieces:
+            yield _event_frame("PayloadChunk", "application/octet-stream", piece)
+    except Exception as error:
+        outcome = {
+            "ErrorCode": getattr(error, "error_type", type(error).__name__),
+            "ErrorDetails": str(error),
+        }
+    yield _event_frame("InvokeComplete", "application/json", json.dumps(outcome).encode())
+
+
+def _event_frame(kind: str, content_type: str, payload: bytes) -> bytes:
+    headers = {":message-type": "event", ":event-type": kind, ":content-type": content_type}
+    return _lambda._es_encode_message(headers, payload)
 
 
 def _on_event_loop() -> bool:
@@ -569,7 +613,7 @@ def rest_api(api_id: str) -> RestApi | None:
             resources=_apigw._resources.get(api_id) or {},
             stages=_apigw._stages_v1.get(api_id) or {},
             authorizers=_apigw._authorizers_v1.get(api_id) or {},
-            validators=_apigw._request_validators.get(api_id) or {},
+            validators=_apigw._request_validators.setdefault(api_id, {}),
             models=_apigw._models.get(api_id) or {},
             gateway_responses=_apigw._gateway_responses.get(api_id) or {},
         )
@@ -696,7 +740,10 @@ REQUIRED: dict[str, tuple[Any, tuple[str, ...]]] = {
     "ministack.services.lambda_svc": (
         _lambda,
         (
+            "_emit_lambda_metrics",
+            "_es_encode_message",
             "_execute_function",
+            "_invoke_with_response_stream",
             "_functions",
             "_get_func_record_for_ref",
             "_reserved_concurrency",
@@ -707,7 +754,7 @@ REQUIRED: dict[str, tuple[Any, tuple[str, ...]]] = {
     "ministack.services.sts": (_sts, ("register_session",)),
     "ministack.services.cloudformation.provisioners": (
         _provisioners,
-        ("_RESOURCE_HANDLERS", "_STACK_TAG_PROPERTY", "_apigw_method_create"),
+        ("_RESOURCE_HANDLERS", "_STACK_TAG_PROPERTY"),
     ),
     "ministack.services.cloudformation.stacks": (_stacks, ("_runs_on_worker_thread",)),
 }
@@ -765,7 +812,6 @@ def _provision_on_worker_threads() -> None:
 def _keep_transfer_mode() -> None:
     """The emulator drops `ResponseTransferMode`, without which no REST route would stream."""
     put = _apigw._put_integration
-    create_method = _provisioners._apigw_method_create
 
     def put_integration(api_id: str, resource_id: str, http_method: str, data: dict) -> tuple:
         reply = put(api_id, resource_id, http_method, data)
@@ -775,15 +821,4 @@ def _keep_transfer_mode() -> None:
             method["methodIntegration"]["responseTransferMode"] = mode
         return reply
 
-    def create(logical_id: str, properties: dict, stack_name: str) -> tuple:
-        created = create_method(logical_id, properties, stack_name)
-        mode = (properties.get("Integration") or {}).get("ResponseTransferMode")
-        if mode:
-            resources = _apigw._resources[properties["RestApiId"]]
-            method = resources[properties["ResourceId"]]["resourceMethods"][properties["HttpMethod"]]
-            method["methodIntegration"]["responseTransferMode"] = mode
-        return created
-
     _apigw._put_integration = put_integration
-    _provisioners._apigw_method_create = create
-    _provisioners._RESOURCE_HANDLERS["AWS::ApiGateway::Method"]["create"] = create

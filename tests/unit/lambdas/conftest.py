@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import fake_model_endpoint
 import pytest
 from door_world import ENDPOINT, SETTINGS, Door
 from fake_model_endpoint import FakeSageMaker
 from moto import mock_aws
 
+from lambdas.common import aws
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
 from lambdas.inference.service import pipeline
 
@@ -27,7 +27,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def tables() -> Iterator[Any]:
     """A DynamoDB client with the access and the records table, empty."""
     with mock_aws():
-        client = boto3.client("dynamodb")
+        client = aws.dynamodb()
         _table(client, "access", ["pk"])
         _table(client, "records", ["pk", "sk"])
         yield client

@@ -1,0 +1,205 @@
+"""Stages and helpers of the pipeline by themselves; whole requests stand in test_front_door."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from door_world import chat
+from fake_model_endpoint import chat_events
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.chat import ChatRequest
+from contracts.routing import ROUTING_CACHE_SECONDS, Routing, VariantRoute
+from lambdas.common.logs import Logger
+from lambdas.inference import sse
+from lambdas.inference.exchange import Arrival, Chunk, Exchange
+from lambdas.inference.retry_budget import RetryBudget
+from lambdas.inference.stages.choose_variant import CachedRouting, assign
+from lambdas.inference.stages.observe import Observe
+from lambdas.inference.tracing import traceparent
+
+
+def routing(experiment: str = "e1", **weights: float) -> Routing:
+    routes = [VariantRoute(name=name, weight=weight, model_version="v") for name, weight in weights.items()]
+    return Routing(endpoint_name="e", experiment=experiment, variants=routes)
+
+
+# --- server-sent events ----------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 60), min_size=1), st.booleans())
+def test_events_are_found_wherever_the_bytes_are_cut(sizes: list[int], crlf: bool) -> None:
+    whole = chat_events("grüße", "\\n\\n", "x")
+    sent = whole.replace(b"\n", b"\r\n") if crlf else whole
+
+    def parts() -> Iterator[bytes]:
+        start, number = 0, 0
+        while start < len(sent):
+            size = sizes[number % len(sizes)]
+            yield sent[start : start + size]
+            start, number = start + size, number + 1
+
+    expected = [block.removeprefix(b"data: ") for block in whole.split(b"\n\n")[:-1]]
+    assert list(sse.payloads(parts())) == expected
+
+
+def test_comments_and_unfinished_events_are_left_out() -> None:
+    assert list(sse.payloads([b": ping\n\nevent: x\ndata: 1\n\ndata:2\n\ndata: 3"])) == [b"1", b"2"]
+
+
+def test_an_event_without_end_is_given_up() -> None:
+    endless = (b"x" * 65_536 for _ in range(1_000))
+    with pytest.raises(sse.EventTooLarge):
+        list(sse.payloads(endless))
+
+
+# --- variant choice --------------------------------------------------------------------------------------
+
+
+def test_users_spread_by_weight() -> None:
+    split = routing(champion=9, challenger=1)
+    counts = Counter(assign(split, f"user-{number}") for number in range(20_000))
+    # Four standard deviations of a binomial with n = 20,000 and p = 0.1.
+    assert abs(counts["challenger"] - 2_000) < 4 * (20_000 * 0.1 * 0.9) ** 0.5
+    assert set(counts) == {"champion", "challenger"}
+
+
+def test_raising_a_weight_moves_nobody_away_from_it() -> None:
+    users = [f"user-{number}" for number in range(2_000)]
+    before, after = routing(champion=9, challenger=1), routing(champion=5, challenger=5)
+    assert all(assign(after, u) == "challenger" for u in users if assign(before, u) == "challenger")
+
+
+def test_a_new_experiment_reshuffles() -> None:
+    users = [f"user-{number}" for number in range(200)]
+    first, second = routing("e1", a=1, b=1), routing("e2", a=1, b=1)
+    assert [assign(first, user) for user in users] != [assign(second, user) for user in users]
+
+
+def test_a_variant_without_weight_gets_nobody() -> None:
+    assert {assign(routing(a=0, b=1, c=0), f"u{number}") for number in range(200)} == {"b"}
+    assert assign(routing(a=0, b=0), "u") is None
+
+
+class Source:
+    def __init__(self, *replies: Routing | Exception | None) -> None:
+        self.replies = list(replies)
+        self.reads = 0
+
+    def read(self) -> Routing | None:
+        self.reads += 1
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+def test_routing_is_read_once_until_it_is_old() -> None:
+    first, second = routing("e1", a=1), routing("e2", a=1)
+    now = [0.0]
+    source = Source(first, second)
+    cached = CachedRouting(source, Logger("test"), clock=lambda: now[0])
+
+    assert [cached.read(), cached.read()] == [first, first]
+    now[0] = ROUTING_CACHE_SECONDS - 0.001
+    assert cached.read() == first
+    now[0] = ROUTING_CACHE_SECONDS
+    assert cached.read() == second
+    assert source.reads == 2
+
+
+def test_a_failing_source_leaves_the_last_split_in_force_and_is_not_hammered() -> None:
+    first = routing("e1", a=1)
+    now = [0.0]
+    source = Source(first, OSError("throttled"), OSError("throttled"))
+    cached = CachedRouting(source, Logger("test"), clock=lambda: now[0])
+    cached.read()
+    now[0] = ROUTING_CACHE_SECONDS
+    assert [cached.read(), cached.read()] == [first, first]
+    assert source.reads == 2
+
+
+# --- observing -------------------------------------------------------------------------------------------
+
+
+def exchange(*chunks: Chunk, times: list[float]) -> Exchange:
+    clock = iter(times)
+    made = Exchange(Arrival("r", b"", {}, None, 0.0), clock=lambda: next(clock))
+    made.request = ChatRequest.model_validate(chat(stream=True))
+    made.chunks = iter(chunks)
+    return made
+
+
+def delta(text: str) -> Chunk:
+    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+
+
+def test_times_are_taken_at_the_first_and_the_last_text() -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
+    # Arrival, then one reading per text: an empty text is no token.
+    watched = exchange(delta(""), delta("a"), delta("b"), delta("c"), usage, times=[10.0, 10.5, 10.6, 10.9])
+    Observe().apply(watched)
+    list(watched.chunks)
+
+    assert watched.time_to_first_token_ms == pytest.approx(500)
+    assert watched.time_per_output_token_ms == pytest.approx(200)
+    assert (watched.prompt_tokens, watched.completion_tokens) == (7, 3)
+
+
+def test_one_token_has_no_time_per_token() -> None:
+    watched = exchange(delta("a"), times=[0.0, 1.0])
+    Observe().apply(watched)
+    list(watched.chunks)
+    assert watched.time_per_output_token_ms is None
+
+
+# --- small things ----------------------------------------------------------------------------------------
+
+
+def test_retries_are_a_share_of_requests() -> None:
+    budget = RetryBudget(share=0.5, cap=2)
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+    budget.request()
+    assert not budget.take()
+    budget.request()
+    assert budget.take()
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (
+            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
+            "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01",
+        ),
+        (
+            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0",
+            "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-00",
+        ),
+        ("Root=1-5759e988-bd862e3fe1be46a994272793", None),
+        ("Root=1-5759e988-bd,x;Parent=53995c3f42cd8ad8", None),
+        (None, None),
+    ],
+)
+def test_trace_headers(header: str | None, expected: str | None) -> None:
+    assert traceparent(header) == expected
+
+
+def test_a_failure_is_logged_without_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        json.loads("the caller's words")
+    except ValueError as error:
+        Logger("test").failure("broken", error)
+    line = json.loads(capsys.readouterr().out)
+    assert line["exception"] == "JSONDecodeError"
+    assert line["frames"]
+    assert "words" not in json.dumps(line)
+
+
+def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    Logger("test", "ERROR").warning("quiet")
+    assert capsys.readouterr().out == ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     defaults = Settings()
-    text = {
+    text: dict[str, tuple[Callable[[str], object], str]] = {
         "title": (str, "title of the report"),
         "primary": (str, "metric that decides (default: token_f1, accuracy or perplexity, whichever fits)"),
         "quality-margin": (_margin, "gain asked for, or loss accepted, in the primary metric's unit"),

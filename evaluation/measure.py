@@ -92,7 +92,7 @@ class Measurement:
         return Difference(replicates.value, replicates.interval(level), replicates.p_value())
 
     def comparisons(self, level: float) -> list[PairedComparison]:
-        """Candidate against baseline for each metric whose difference has an interval; none for one system."""
+        """Candidate against baseline for each metric whose difference has an interval."""
         if len(self.table) < 2:
             return []
         baseline, candidate = self.table

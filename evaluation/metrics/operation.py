@@ -66,7 +66,7 @@ def _quantile(timing: Timing, percent: int) -> Metric:
         title=f"p{percent} {TIMING_TITLES[timing].lower()}",
         unit="ms",
         higher_is_better=False,
-        formula=f"{percent}th percentile over answered items, linear interpolation",
+        formula=f"{percent}th percentile over answered items",
         needs=lambda prediction: read(prediction) is not None,
         needs_all=False,
         score=score,

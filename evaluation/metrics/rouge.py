@@ -128,7 +128,7 @@ def _metric(kind: Kind, title: str, formula: str) -> Metric:
         title=title,
         unit="fraction",
         higher_is_better=True,
-        formula=f"{formula}; best reference, mean over items, no stemming (rouge-score)",
+        formula=f"{formula}; best reference, mean over items (rouge-score, no stemming)",
         needs=has_references,
         score=lambda predictions: averaged(over_references(score)(predictions)),
     )

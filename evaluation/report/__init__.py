@@ -1,1 +1,4 @@
-"""Drawing an evaluation report: one HTML page that needs nothing but itself. Knows contracts, computes nothing."""
+"""Drawing an evaluation report: one HTML page that needs nothing but itself.
+
+Knows contracts and wording; computes no statistics.
+"""

@@ -20,6 +20,7 @@ from evaluation.report.sections import (
     timing_section,
 )
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _OUTCOMES = {"promote": "Promote", "roll_back": "Roll back", "inconclusive": "Inconclusive"}
 
 
@@ -38,7 +39,7 @@ def render(report: EvaluationReport) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(report.title)}</title><style>\n{style}</style></head>\n"
         f"<body><main>{_verdict(report)}{''.join(sections)}</main></body></html>\n"
     )

@@ -60,7 +60,8 @@ def interval_plot(estimate: float, low: float, high: float, reach: float, state:
     scale = Scale(-reach, reach, 2, 198)
     left, middle, right = scale.at(low), scale.at(estimate), scale.at(high)
     return (
-        f'<svg class="forest" viewBox="0 0 200 20" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
+        '<svg class="forest" viewBox="0 0 200 20" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(title)}">'
         f'<line class="zero" x1="100" y1="0" x2="100" y2="20"/>'
         f'<line class="bar {state}" x1="{left}" y1="10" x2="{right}" y2="10"/>'
         f'<line class="mark {state}" x1="{middle}" y1="4" x2="{middle}" y2="16"/></svg>'
@@ -87,7 +88,7 @@ def histogram_plot(bins: Sequence[Bin], title: str, x_label: str, *, higher_is_b
 
 
 def curve_plot(curves: Sequence[tuple[str, Sequence[float]]], title: str, x_label: str) -> str:
-    """Cumulative shares of items: each curve is a name and its percentiles 0 … 100. First solid, second dashed.
+    """Cumulative shares of items: each curve is a name and its percentiles 0 … 100; the second is dashed.
 
     The axis ends a little above the highest 99th percentile, so that one straggler does not squeeze the rest.
     """
@@ -124,9 +125,8 @@ def _axes(across: Scale, up: Scale, x_label: str, y_label: str, *, whole_y: bool
     parts.append(f'<line class="axis" x1="{_LEFT}" y1="{floor}" x2="{_WIDTH - _RIGHT}" y2="{floor}"/>')
     middle_x, middle_y = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + floor) / 2
     parts.append(f'<text x="{middle_x}" y="{_HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
-    parts.append(
-        f'<text transform="translate(13 {middle_y}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-    )
+    turned = f"translate(13 {middle_y}) rotate(-90)"
+    parts.append(f'<text transform="{turned}" text-anchor="middle">{escape(y_label)}</text>')
     return "".join(parts)
 
 

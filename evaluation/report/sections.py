@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from contracts.release import CriterionResult
 from contracts.report import EvaluationReport, Example, MetricInfo, MetricResult, PairedComparison
 from evaluation.report.plots import curve_plot, histogram_plot, interval_plot
 from evaluation.report.words import bounds, in_sentence, signed, size
-from evaluation.statistics.decision import amount
+from evaluation.statistics.decision import amount, signed_amount
 
+ERROR_RATE = "error_rate"
 _TIMINGS = {"duration": "Latency", "ttft": "Time to first token", "tpot": "Time per output token"}
 _STATES = {"met": "✓ met", "harmed": "✗ harmed", "open": "? open"}
 _MARKS = {"better": "▲ better", "worse": "▼ worse", "unclear": "○ unclear"}
@@ -23,9 +24,9 @@ def criteria_section(report: EvaluationReport) -> str:
     if decision is None:
         return ""
     rows = "".join(
-        f"<tr><th scope=row>{escape(one.title[0].upper() + one.title[1:])}</th><td>{escape(_goal(one))}</td>"
-        f"<td>{_criterion_figures(one)}</td>"
-        f'<td class="state {"undecided" if one.state == "open" else one.state}">{_STATES[one.state]}</td></tr>'
+        f"<tr><th scope=row>{escape(_capital(one.title))}</th>"
+        f"{_cell('Asked', escape(_goal(one)))}{_cell('Found', _criterion_figures(one))}"
+        f'<td class="state {one.state}">{_STATES[one.state]}</td></tr>'
         for one in decision.criteria
     )
     caption = (
@@ -39,19 +40,22 @@ def criteria_section(report: EvaluationReport) -> str:
 def metrics_section(report: EvaluationReport) -> str:
     """All metrics over all items, with intervals; for two systems their paired differences as a plot."""
     paired = {one.metric: one for one in report.comparisons if one.slice is None}
-    rows = []
+    reach = _reaches(report, paired.values())
+    rows = {"Quality": "", "Operation": ""}
     for info in report.metrics:
         results = [_result(report, info.name, system.name, None) for system in report.systems]
         if all(result is None for result in results):
             continue
-        cells = "".join(_value_cell(result, info) for result in results)
-        comparison = paired.get(info.name)
-        primary = ' class="primary"' if info.name == report.method.primary_metric else ""
-        rows.append(
-            f'<tr{primary}><th scope=row>{escape(info.title)}<small class="formula">{escape(info.formula)}</small></th>'
-            f"{cells}{_comparison_cells(comparison, info) if len(report.systems) == 2 else ''}</tr>"
-        )
-    return _section("Metrics", _table(_interval_caption(report), _head(report, "Metric"), "".join(rows)))
+        tag = " <i>decides</i>" if info.name == report.method.primary_metric else ""
+        title = f"{escape(info.title)}{tag}<small class=formula>{escape(info.formula)}</small>"
+        kind = "Operation" if info.unit == "ms" or info.name == ERROR_RATE else "Quality"
+        rows[kind] += _row(report, title, results, paired.get(info.name), info, reach.get(_scale(info), 1.0))
+    caption = f"Below each figure its {100 * report.method.level:g} % interval."
+    if len(report.systems) == 2:
+        caption += " Bars are the intervals of the differences, zero dashed; rows of one kind share a scale."
+    return "".join(
+        _section(kind, _table(caption, _head(report, "Metric"), text)) for kind, text in rows.items() if text
+    )
 
 
 def items_section(report: EvaluationReport) -> str:
@@ -76,15 +80,13 @@ def slices_section(report: EvaluationReport) -> str:
     if not report.dataset.slices:
         return ""
     info = _info(report, report.method.primary_metric)
+    paired = {name: _primary_comparison(report, name) for name in report.dataset.slices}
+    reach = _reaches(report, [one for one in paired.values() if one is not None])
     rows = []
     for name, items in report.dataset.slices.items():
         results = [_result(report, info.name, system.name, name) for system in report.systems]
-        cells = "".join(_value_cell(result, info) for result in results)
-        comparison = _primary_comparison(report, name)
-        rows.append(
-            f"<tr><th scope=row>{escape(name)}<small>{items:,} items</small></th>{cells}"
-            f"{_comparison_cells(comparison, info) if len(report.systems) == 2 else ''}</tr>"
-        )
+        title = f"{escape(name)}<small>{items:,} items</small>"
+        rows.append(_row(report, title, results, paired[name], info, reach.get(_scale(info), 1.0)))
     caption = f"{info.title} by slice. With many slices some differ by chance: read these as hints."
     return _section("Slices", _table(escape(caption), _head(report, "Slice"), "".join(rows)))
 
@@ -157,31 +159,59 @@ def _head(report: EvaluationReport, first: str) -> str:
     return f"<th>{first}</th>{systems}{paired}"
 
 
-def _interval_caption(report: EvaluationReport) -> str:
-    text = f"Below each figure its {100 * report.method.level:g} % interval."
+def _row(
+    report: EvaluationReport,
+    title: str,
+    results: Sequence[MetricResult | None],
+    comparison: PairedComparison | None,
+    info: MetricInfo,
+    reach: float,
+) -> str:
+    names = (system.name for system in report.systems)
+    cells = "".join(_value_cell(name, result, info) for name, result in zip(names, results, strict=True))
     if len(report.systems) == 2:
-        text += " Each bar is the difference's interval, with zero dashed; every row has a scale of its own."
-    return text
+        cells += _comparison_cells(comparison, info, reach)
+    return f"<tr><th scope=row>{title}</th>{cells}</tr>"
 
 
-def _value_cell(result: MetricResult | None, info: MetricInfo) -> str:
+def _reaches(report: EvaluationReport, comparisons: Iterable[PairedComparison]) -> dict[str, float]:
+    """How far from zero the intervals of each kind go, so that rows of one kind share a scale."""
+    reach: dict[str, float] = {}
+    for one in comparisons:
+        scale = _scale(_info(report, one.metric))
+        reach[scale] = max(reach.get(scale, 0.0), abs(one.interval.low), abs(one.interval.high))
+    return {scale: 1.03 * far or 1.0 for scale, far in reach.items()}
+
+
+def _scale(info: MetricInfo) -> str:
+    """Timings of one kind, and the other metrics of one unit, can be drawn on one scale."""
+    if info.unit == "ms" or info.name == ERROR_RATE:
+        return info.name.split("_")[0]
+    return info.unit
+
+
+def _cell(label: str, content: str) -> str:
+    """A table cell; on narrow screens, where the head is gone, it shows its label."""
+    return f'<td data-label="{escape(label)}">{content}</td>'
+
+
+def _value_cell(system: str, result: MetricResult | None, info: MetricInfo) -> str:
     if result is None:
-        return "<td>–</td>"
+        return _cell(system, "–")
     under = f"<small>{bounds(result.interval, info.unit)}</small>" if result.interval else ""
-    return f"<td>{size(result.value, info.unit)}{under}</td>"
+    return _cell(system, size(result.value, info.unit) + under)
 
 
-def _comparison_cells(comparison: PairedComparison | None, info: MetricInfo) -> str:
+def _comparison_cells(comparison: PairedComparison | None, info: MetricInfo, reach: float) -> str:
     if comparison is None:
-        return "<td>–</td><td></td><td></td>"
+        return _cell("Difference", "–") + "<td></td><td></td>"
     state = _state(comparison, info)
     interval = comparison.interval
-    reach = max(abs(interval.low), abs(interval.high), abs(comparison.difference)) * 1.05 or 1.0
-    title = f"{info.title}: difference {signed(comparison.difference, info.unit)}, interval {bounds(interval, info.unit, sign=True)}"
+    difference, limits = signed(comparison.difference, info.unit), bounds(interval, info.unit, sign=True)
+    title = f"{info.title}: difference {difference}, interval {limits}"
     plot = interval_plot(comparison.difference, interval.low, interval.high, reach, state, title)
     return (
-        f"<td>{signed(comparison.difference, info.unit)}<small>{bounds(interval, info.unit, sign=True)}</small></td>"
-        f'<td class="chart">{plot}</td>'
+        f'{_cell("Difference", f"{difference}<small>{limits}</small>")}<td class="chart">{plot}</td>'
         f'<td class="state {state}">{_MARKS[state]}<small>p {_p_value(comparison.p_value)}</small></td>'
     )
 
@@ -204,11 +234,16 @@ def _goal(one: CriterionResult) -> str:
     return f"at most {amount(one.margin, one.unit)} {worse}" if one.margin else f"not {worse}"
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _criterion_figures(one: CriterionResult) -> str:
     if one.difference is None or one.interval is None:
         return "not enough data"
     level = f"{100 * one.interval.level:.3g} % interval"
-    return f"{signed(one.difference, one.unit)}<small>{level} {bounds(one.interval, one.unit, sign=True)}</small>"
+    low, high = signed_amount(one.interval.low, one.unit), signed_amount(one.interval.high, one.unit)
+    return f"{signed_amount(one.difference, one.unit)}<small>{level} {low} to {high}</small>"
 
 
 def _example(one: Example, info: MetricInfo) -> str:
@@ -216,10 +251,8 @@ def _example(one: Example, info: MetricInfo) -> str:
     figures = " → ".join("–" if value is None else size(value, info.unit) for value in values)
     where = f" · {escape(one.slice)}" if one.slice else ""
     boxes = [("Prompt", one.prompt)] if one.prompt else []
-    boxes += [
-        (f"Reference {number}" if number > 1 else "Reference", text)
-        for number, text in enumerate(one.references, 1)
-    ]
+    for number, text in enumerate(one.references, 1):
+        boxes.append((f"Reference {number}" if number > 1 else "Reference", text))
     boxes += [
         (answer.system, f"[no answer: {answer.error}]" if answer.error is not None else answer.text)
         for answer in one.answers

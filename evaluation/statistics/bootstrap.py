@@ -3,8 +3,7 @@
 All systems and metrics are resampled with the same counts, so every difference is paired. Intervals are
 BCa (bias-corrected and accelerated) for smooth quantities and plain percentiles for quantiles, whose
 jackknife is inconsistent. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13
-and 14. P-values compare the observed difference with the bootstrap distribution shifted to zero (Riezler and
-Maxwell 2005; the form sacreBLEU publishes).
+and 14. A p-value is the interval turned round, so that the two never disagree.
 """
 
 from __future__ import annotations
@@ -52,23 +51,55 @@ class Replicates:
         sample = self.resampled[np.isfinite(self.resampled)]
         if not np.isfinite(self.value) or 2 * sample.size < self.resampled.size:
             return None
-        low, high, method = (1 - level) / 2, (1 + level) / 2, "percentile bootstrap"
-        acceleration = _acceleration(self.left_out)
-        below = float(np.mean(sample < self.value) + np.mean(sample == self.value) / 2)
-        if acceleration is not None and 0 < below < 1:
-            bias = _NORMAL.inv_cdf(below)
-            low, high = (_adjusted(quantile, bias, acceleration) for quantile in (low, high))
-            method = "BCa bootstrap"
-        limits = np.quantile(sample, [low, high])
+        tails, method = ((1 - level) / 2, (1 + level) / 2), "percentile bootstrap"
+        correction = self._correction(sample)
+        if correction:
+            tails, method = (correction.of(tails[0]), correction.of(tails[1])), "BCa bootstrap"
+        limits = np.quantile(sample, tails)
         return Interval(low=float(limits[0]), high=float(limits[1]), level=level, method=method)
 
     def p_value(self) -> float:
-        """Two-sided, for the hypothesis that the quantity is zero; 1 where it is undefined."""
+        """Two-sided, that the quantity is zero: the smallest alpha whose interval leaves zero out.
+
+        1 where the quantity is undefined; never below what this many resamples can show.
+        """
         sample = self.resampled[np.isfinite(self.resampled)]
         if not np.isfinite(self.value) or not sample.size:
             return 1.0
-        as_far = np.abs(sample - sample.mean()) >= abs(self.value) * (1 - 1e-12)
-        return float((1 + as_far.sum()) / (1 + sample.size))
+        below = float((sample < 0).sum() + (sample == 0).sum() / 2)
+        share = (below + 1) / (sample.size + 2)
+        correction = self._correction(sample)
+        if correction:
+            share = correction.undone(share)
+        return min(1.0, max(2 * min(share, 1 - share), 2 / (sample.size + 2)))
+
+    def _correction(self, sample: Floats) -> _Correction | None:
+        """BCa's correction; None where it is undefined and plain percentiles have to do."""
+        if self.left_out is None or self.left_out.size < 2 or not np.isfinite(self.left_out).all():
+            return None
+        below = float(np.mean(sample < self.value) + np.mean(sample == self.value) / 2)
+        if not 0 < below < 1:
+            return None
+        deviations = self.left_out.mean() - self.left_out
+        spread = float((deviations**2).sum())
+        acceleration = float((deviations**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+        return _Correction(_NORMAL.inv_cdf(below), acceleration)
+
+
+@dataclass(frozen=True)
+class _Correction:
+    """Which quantile of the replicates stands for a nominal one, and back."""
+
+    bias: float
+    acceleration: float
+
+    def of(self, nominal: float) -> float:
+        shifted = self.bias + _NORMAL.inv_cdf(nominal)
+        return _NORMAL.cdf(self.bias + shifted / (1 - self.acceleration * shifted))
+
+    def undone(self, corrected: float) -> float:
+        shifted = _NORMAL.inv_cdf(corrected) - self.bias
+        return _NORMAL.cdf(shifted / (1 + self.acceleration * shifted) - self.bias)
 
 
 def replicate(
@@ -125,16 +156,3 @@ def _chunk_sizes(rows: int, columns: int) -> Iterator[int]:
     step = max(1, _CELLS // columns)
     for first in range(0, rows, step):
         yield min(step, rows - first)
-
-
-def _acceleration(left_out: Floats | None) -> float | None:
-    if left_out is None or left_out.size < 2 or not np.isfinite(left_out).all():
-        return None
-    deviations = left_out.mean() - left_out
-    spread = float((deviations**2).sum())
-    return float((deviations**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-
-
-def _adjusted(quantile: float, bias: float, acceleration: float) -> float:
-    shifted = bias + _NORMAL.inv_cdf(quantile)
-    return _NORMAL.cdf(bias + shifted / (1 - acceleration * shifted))

@@ -140,11 +140,12 @@ def amount(value: float, unit: str) -> str:
 
 
 def _range(interval: Interval, unit: str) -> str:
-    low, high = (_signed(value, unit) for value in (interval.low, interval.high))
+    low, high = (signed_amount(value, unit) for value in (interval.low, interval.high))
     return f"{100 * interval.level:.3g} % interval {low} to {high}"
 
 
-def _signed(value: float, unit: str) -> str:
+def signed_amount(value: float, unit: str) -> str:
+    """A difference in words, with its sign."""
     sign = "+" if value > 0 else "−" if value < 0 else ""
     return sign + amount(abs(value), unit)
 

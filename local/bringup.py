@@ -73,12 +73,12 @@ def up(home: Home) -> int:
     steps = Steps(home.logs)
     with steps.step("model") as step:
         model = _prepare_model(home, step)
+    with steps.step("cdk synth") as step:
+        _synth(home, step)
     with steps.step("cloud") as step:
         emulator.start(home, step)
     with steps.step("cdk bootstrap") as step:
         _bootstrap(home, step)
-    with steps.step("cdk synth") as step:
-        _synth(home, step)
     with steps.step("cdk deploy data") as step:
         _deploy(home, step, [f"evergreen-{ENVIRONMENT}-data"])
     with steps.step("upload model") as step:
@@ -99,7 +99,7 @@ def up(home: Home) -> int:
 
 def _prepare_model(home: Home, step: Step) -> dict[str, str]:
     words = [home.python("serving"), "-m", "local.model", "--home", home.root]
-    said = step.run([*words, "--tiny"] if home.tiny else words, cwd=REPOSITORY)
+    said = step.run([*words, "--tiny"] if home.tiny else words, cwd=REPOSITORY, capture=True)
     model: dict[str, str] = json.loads(said.strip().splitlines()[-1])
     step.note = model["name"]
     return model
@@ -120,7 +120,7 @@ def _bootstrap(home: Home, step: Step) -> None:
     if found is not None and found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         step.note = "already there"
         return
-    _cdk(home, step, "bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", "true")
+    _cdk(home, step, "bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", home.assembly)
 
 
 def _synth(home: Home, step: Step) -> None:
@@ -191,7 +191,9 @@ def _api_key(home: Home, step: Step) -> str:
     if kept.exists():
         words += ["--key", json.loads(kept.read_text())["api_key"]]
         step.note = "kept"
-    key: dict[str, str] = json.loads(step.run(words, cwd=REPOSITORY, env=home.aws_environment()))
+    key: dict[str, str] = json.loads(
+        step.run(words, cwd=REPOSITORY, env=home.aws_environment(), capture=True)
+    )
     kept.touch(mode=0o600)
     kept.write_text(json.dumps(key) + "\n")
     return key["api_key"]

@@ -23,7 +23,6 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "lambda": ("requirements/lambda-runtime.txt",),
     # torch alone and first: see requirements/serving.txt
     "serving": ("requirements/torch.txt", "requirements/serving.txt"),
-    "evaluation": ("requirements/evaluation.txt",),
 }
 DEVELOPMENT = "requirements/dev.txt"
 UV = "uv==0.13.9"

@@ -66,8 +66,9 @@ class Step:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         timeout: float = 1800,
+        capture: bool = False,
     ) -> str:
-        """Runs a command to its end and returns its standard output.
+        """Runs a command to its end, its output in the log; with `capture` returns its standard output instead.
 
         Raises Stop with the last lines of its output when it fails or takes longer than `timeout` seconds.
         """
@@ -81,7 +82,7 @@ class Step:
                     cwd=cwd,
                     timeout=timeout,
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
+                    stdout=subprocess.PIPE if capture else log,
                     stderr=log,
                     text=True,
                 )
@@ -91,10 +92,9 @@ class Step:
                 raise Stop(
                     f"'{self.name}' took longer than {timeout:.0f} s and was stopped; its log: {self.log}"
                 ) from late
-            log.write(done.stdout)
         if done.returncode != 0:
             raise Stop(f"'{self.name}' failed; its log: {self.log}\n{self.tail()}")
-        return done.stdout
+        return done.stdout or ""
 
     def tail(self) -> str:
         """The last lines of the log, indented."""

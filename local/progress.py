@@ -68,7 +68,7 @@ class Step:
         timeout: float = 1800,
         capture: bool = False,
     ) -> str:
-        """Runs a command to its end, its output in the log; with `capture` returns its standard output instead.
+        """Runs a command to its end, its output in the log; `capture` returns its standard output instead.
 
         Raises Stop with the last lines of its output when it fails or takes longer than `timeout` seconds.
         """

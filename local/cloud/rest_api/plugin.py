@@ -19,7 +19,9 @@ from local.cloud.rest_api.gateway_responses import GatewayError
 from local.cloud.rest_api.kept_properties import KEPT
 from local.cloud.rest_api.messages import Headers, Reply, Request
 from local.cloud.rest_api.observation import NAMESPACE, access_log_line, log_group_of, metric_data
+from local.cloud.rest_api.signatures import check_secret, signature_of
 from local.cloud.rest_api.usage import Plan, UsageMeter, parse_plan
+from local.home import SECRET as ROOT_SECRET
 
 PREFIX = "/_aws/execute-api/"
 PRINCIPAL = "apigateway.amazonaws.com"
@@ -117,16 +119,13 @@ class _Cloud:
         return seams.function_permits(function_arn, PRINCIPAL, source_arn)
 
     def iam_caller(self, call: Call) -> str:
-        """A signature must be there at all, and be for this service, before it is worth checking."""
+        """The emulator verifies users' and roles' signatures, but takes the root user's key on trust: that
+        one is verified here."""
         http = call.request.origin
         assert isinstance(http, seams.HttpRequest)
-        scope = _credential_scope(call.request)
-        if not scope:
-            raise GatewayError("MISSING_AUTHENTICATION_TOKEN")
-        if scope.split("/")[3:4] != ["execute-api"]:
-            raise GatewayError(
-                "INVALID_SIGNATURE", "Credential should be scoped to correct service: 'execute-api'."
-            )
+        signature = signature_of(call.request)
+        if signature.access_key_id == call.place.account:
+            check_secret(signature, call.request, http.raw_path, ROOT_SECRET)
         permission = seams.Permission("execute-api:Invoke", [call.method_arn])
         outcome = seams.authorize(http, "apigateway", permission)
         if isinstance(outcome, seams.Refusal):
@@ -139,17 +138,6 @@ class _Cloud:
     def plans(self, api_id: str, stage: str) -> Sequence[Plan]:
         """The usage plans that cover a stage, with their keys."""
         return [parse_plan(item.plan, item.keys, api_id, stage) for item in seams.usage_plans(api_id, stage)]
-
-
-def _credential_scope(request: Request) -> str:
-    """The credential of a SigV4 signature (`key/date/region/service/aws4_request`), or an empty string."""
-    authorization = request.header("authorization")
-    if authorization.startswith("AWS4-HMAC-SHA256 "):
-        _, _, rest = authorization.partition("Credential=")
-        return rest.partition(",")[0].strip()
-    if request.query_value("X-Amz-Algorithm") == "AWS4-HMAC-SHA256":
-        return request.query_value("X-Amz-Credential")
-    return ""
 
 
 def _keep(keep: Callable[..., None], physical_id: str, properties: Mapping[str, Any]) -> None:

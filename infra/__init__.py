@@ -1,31 +1,16 @@
-"""The infrastructure: `build` composes an environment's stacks from its settings file.
-
-Makes no call to AWS, git or any other service; imports no runtime code.
-"""
+"""The infrastructure: `build` composes an environment's stacks from its settings file."""
 
 from __future__ import annotations
 
-import aws_cdk as cdk
-from cdk_nag import AwsSolutionsChecks
+from typing import TYPE_CHECKING
 
-from infra.settings import Settings, load
-from infra.stacks.data import DataStack
-from infra.stacks.gateway import GatewayStack
-from infra.stacks.serving import ServingStack
+if TYPE_CHECKING:
+    import aws_cdk as cdk
 
 
 def build(app: cdk.App, env_name: str) -> list[cdk.Stack]:
     """Compose all stacks of `settings/<env_name>.yaml` into `app`. Raises SettingsError."""
+    from infra.compose import compose  # CDK takes seconds to load, and settings are read without it
+    from infra.settings import load
+
     return compose(app, load(env_name))
-
-
-def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
-    """Compose all stacks of `settings` into `app`, tagged and under the policy rules."""
-    env = cdk.Environment(account=settings.environment.account, region=settings.environment.region)
-    data = DataStack(app, settings, env)
-    serving = ServingStack(app, settings, env, data=data)
-    gateway = GatewayStack(app, settings, env, data=data, serving=serving)
-    for name, value in settings.environment.tags.items():
-        cdk.Tags.of(app).add(name, value)
-    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-    return [data, serving, gateway]

@@ -64,9 +64,7 @@ class BundledFunction(lambda_.Function):
         )
         acknowledge(
             role,
-            {
-                "AwsSolutions-IAM5[Resource::*]": "X-Ray's PutTraceSegments and PutTelemetryRecords take no resource."
-            },
+            {"AwsSolutions-IAM5[Resource::*]": "X-Ray's two write actions take no resource."},
         )
         if settings.laptop:
             acknowledge(

@@ -1,4 +1,4 @@
-"""Customer-managed keys: rotated yearly, one per class of data, so that reading one class opens no other."""
+"""Customer-managed keys: rotated, one per class of data, so that reading one class opens no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from constructs import Construct
 
 
 class EncryptionKey(kms.Key):
-    """A rotated key. Callers' rights come from their own policies, so no stack's key names another's roles."""
+    """A rotated key. Rights to use it stand in the users' own policies, not in the key's."""
 
     def __init__(self, scope: Construct, id: str, *, purpose: str, removal: cdk.RemovalPolicy) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""The role model containers run under: read one prefix, write one log group, publish metrics, pull one image."""
+"""The role of model containers: read one prefix, write one log group, publish metrics, pull one image."""
 
 from __future__ import annotations
 

@@ -10,32 +10,32 @@ from constructs import Construct
 
 from contracts.errors import STATUS_OF_TYPE, ErrorType
 
-_Response = apigateway.ResponseType
+_Of = apigateway.ResponseType
 
 # Response, error type, code for programs, and the status where it differs from the type's usual one.
-_RESPONSES: list[tuple[str, _Response, ErrorType, str | None, int | None]] = [
-    ("Unauthorized", _Response.UNAUTHORIZED, "authentication_error", "invalid_api_key", None),
-    ("AccessDenied", _Response.ACCESS_DENIED, "permission_error", "access_denied", None),
-    ("InvalidApiKey", _Response.INVALID_API_KEY, "permission_error", "no_usage_plan", None),
-    ("ExpiredToken", _Response.EXPIRED_TOKEN, "permission_error", "expired_token", None),
-    ("InvalidSignature", _Response.INVALID_SIGNATURE, "permission_error", "invalid_signature", None),
-    ("WafFiltered", _Response.WAF_FILTERED, "permission_error", "request_blocked", None),
-    ("Throttled", _Response.THROTTLED, "rate_limit_error", "rate_limit_exceeded", None),
-    ("QuotaExceeded", _Response.QUOTA_EXCEEDED, "rate_limit_error", "insufficient_quota", None),
+_RESPONSES: list[tuple[str, apigateway.ResponseType, ErrorType, str | None, int | None]] = [
+    ("Unauthorized", _Of.UNAUTHORIZED, "authentication_error", "invalid_api_key", None),
+    ("AccessDenied", _Of.ACCESS_DENIED, "permission_error", "access_denied", None),
+    ("InvalidApiKey", _Of.INVALID_API_KEY, "permission_error", "no_usage_plan", None),
+    ("ExpiredToken", _Of.EXPIRED_TOKEN, "permission_error", "expired_token", None),
+    ("InvalidSignature", _Of.INVALID_SIGNATURE, "permission_error", "invalid_signature", None),
+    ("WafFiltered", _Of.WAF_FILTERED, "permission_error", "request_blocked", None),
+    ("Throttled", _Of.THROTTLED, "rate_limit_error", "rate_limit_exceeded", None),
+    ("QuotaExceeded", _Of.QUOTA_EXCEEDED, "rate_limit_error", "insufficient_quota", None),
     # What an unknown route gets: API Gateway calls it a missing token.
-    ("UnknownRoute", _Response.MISSING_AUTHENTICATION_TOKEN, "not_found_error", "unknown_route", None),
-    ("ResourceNotFound", _Response.RESOURCE_NOT_FOUND, "not_found_error", "unknown_route", None),
-    ("BadBody", _Response.BAD_REQUEST_BODY, "invalid_request_error", "bad_body", None),
-    ("BadParameters", _Response.BAD_REQUEST_PARAMETERS, "invalid_request_error", "bad_parameters", None),
-    ("TooLarge", _Response.REQUEST_TOO_LARGE, "invalid_request_error", "request_too_large", 413),
-    ("MediaType", _Response.UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", "media_type", 415),
-    ("AuthorizerFailure", _Response.AUTHORIZER_FAILURE, "server_error", "authorizer_failed", None),
-    ("AuthorizerConfig", _Response.AUTHORIZER_CONFIGURATION_ERROR, "server_error", "authorizer_failed", None),
-    ("ApiConfig", _Response.API_CONFIGURATION_ERROR, "server_error", "misconfigured", None),
-    ("IntegrationFailure", _Response.INTEGRATION_FAILURE, "server_error", "function_failed", 502),
-    ("IntegrationTimeout", _Response.INTEGRATION_TIMEOUT, "timeout_error", "function_timeout", None),
-    ("Other4xx", _Response.DEFAULT_4_XX, "invalid_request_error", None, 0),
-    ("Other5xx", _Response.DEFAULT_5_XX, "server_error", None, 0),
+    ("UnknownRoute", _Of.MISSING_AUTHENTICATION_TOKEN, "not_found_error", "unknown_route", None),
+    ("ResourceNotFound", _Of.RESOURCE_NOT_FOUND, "not_found_error", "unknown_route", None),
+    ("BadBody", _Of.BAD_REQUEST_BODY, "invalid_request_error", "bad_body", None),
+    ("BadParameters", _Of.BAD_REQUEST_PARAMETERS, "invalid_request_error", "bad_parameters", None),
+    ("TooLarge", _Of.REQUEST_TOO_LARGE, "invalid_request_error", "request_too_large", 413),
+    ("MediaType", _Of.UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", "media_type", 415),
+    ("AuthorizerFailure", _Of.AUTHORIZER_FAILURE, "server_error", "authorizer_failed", None),
+    ("AuthorizerConfig", _Of.AUTHORIZER_CONFIGURATION_ERROR, "server_error", "authorizer_failed", None),
+    ("ApiConfig", _Of.API_CONFIGURATION_ERROR, "server_error", "misconfigured", None),
+    ("IntegrationFailure", _Of.INTEGRATION_FAILURE, "server_error", "function_failed", 502),
+    ("IntegrationTimeout", _Of.INTEGRATION_TIMEOUT, "timeout_error", "function_timeout", None),
+    ("Other4xx", _Of.DEFAULT_4_XX, "invalid_request_error", None, 0),
+    ("Other5xx", _Of.DEFAULT_5_XX, "server_error", None, 0),
 ]
 
 
@@ -44,26 +44,25 @@ def add_gateway_responses(scope: Construct, api: apigateway.RestApi, *, browsers
     headers = {"x-request-id": "context.requestId"}
     if browsers:
         headers["Access-Control-Allow-Origin"] = "'*'"  # the error carries no data and no cookie
-    for id, response, type, code, status in _RESPONSES:
+    for name, response, error_type, code, status in _RESPONSES:
         apigateway.GatewayResponse(
             scope,
-            id,
+            name,
             rest_api=api,
             type=response,
-            status_code=_status(type, status),
+            status_code=_status(error_type, status),
             response_headers=headers,
-            templates={"application/json": _body(type, code)},
+            templates={"application/json": _body(error_type, code)},
         )
 
 
-def _status(type: ErrorType, status: int | None) -> str | None:
+def _status(error_type: ErrorType, status: int | None) -> str | None:
     """The type's usual status; another one where given; 0 leaves API Gateway's own."""
-    return None if status == 0 else str(status or STATUS_OF_TYPE[type])
+    return None if status == 0 else str(status or STATUS_OF_TYPE[error_type])
 
 
-def _body(type: ErrorType, code: str | None) -> str:
+def _body(error_type: ErrorType, code: str | None) -> str:
     # messageString brings its own quotes and escapes; contracts.errors holds the shape.
     name = f'"{code}"' if code else "null"
-    return (
-        f'{{"error":{{"message":$context.error.messageString,"type":"{type}","param":null,"code":{name}}}}}'
-    )
+    rest = f'"type":"{error_type}","param":null,"code":{name}'
+    return f'{{"error":{{"message":$context.error.messageString,{rest}}}}}'

@@ -40,17 +40,21 @@ class InferenceEndpoint(Construct):
     ) -> None:
         super().__init__(scope, id)
         self._settings, self._spec, self._role = settings, settings.endpoint, role
+        has_volume = not instances.has_instance_store(settings.endpoint.instances.type)
+        if has_volume:
+            _grant_volume(volume_key, role)
         self.name = settings.endpoint_name
         champion = self._model("Champion", release.champion)
         challenger = self._model("Challenger", release.challenger)
         challenger.cfn_options.condition = release.beside
+        # SageMaker looks at image and artefact when the model is created: the role's policy must be there.
+        champion.node.add_dependency(role)
+        challenger.node.add_dependency(role)
         self.config = sagemaker.CfnEndpointConfig(
             self,
             "Config",
             production_variants=[],
-            kms_key_id=None
-            if instances.has_instance_store(self._spec.instances.type)
-            else volume_key.key_arn,
+            kms_key_id=volume_key.key_arn if has_volume else None,
             metrics_config=sagemaker.CfnEndpointConfig.MetricsConfigProperty(
                 enable_enhanced_metrics=True,
                 enable_detailed_observability=self._spec.monitoring.detailed_observability,
@@ -65,7 +69,6 @@ class InferenceEndpoint(Construct):
             # Without this an update puts weights and counts back to the config's initial values.
             retain_all_variant_properties=True,
         )
-        self.endpoint.node.add_dependency(role)
         # What depends on a condition is written in CloudFormation's own terms: CDK's typed properties lose
         # their names inside Fn::If.
         weight, mirrored = self._spec.challenger_weight, self._spec.shadow_percent / 100
@@ -157,7 +160,7 @@ class InferenceEndpoint(Construct):
         } | {key: value for key, value in optional.items() if value is not None}
 
     def _deployment(self) -> dict[str, object]:
-        """A second fleet beside the first; for a canary, traffic in two steps and alarms that take it back."""
+        """A second fleet beside the first; a canary shifts in two steps, and alarms take it back."""
         rollout = self._spec.deployment
         start = self._spec.model_download_timeout_seconds + self._spec.startup_timeout_seconds
         limit = min(_MAX_UPDATE_SECONDS, _MIN_UPDATE_SECONDS + start + 2 * rollout.bake_seconds)
@@ -180,6 +183,17 @@ class InferenceEndpoint(Construct):
             "BlueGreenUpdatePolicy": policy,
             "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in alarms.names]},
         }
+
+
+def _grant_volume(key: kms.IKey, role: iam.IRole) -> None:
+    """SageMaker opens the model volume's key through a grant that it makes in the role's name."""
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=["kms:CreateGrant", "kms:DescribeKey"],
+            resources=[key.key_arn],
+            conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        )
+    )
 
 
 def _only_if(condition: cdk.CfnCondition, value: object) -> dict[str, object]:

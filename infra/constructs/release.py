@@ -48,18 +48,17 @@ class Release(Construct):
         self.guarded = self._condition("Guarded", rollout, "guarded")
         self.ab = self._condition("AbTest", phase, "ab")
         self.shadow = self._condition("Shadow", phase, "shadow")
-        self.beside = cdk.CfnCondition(
-            self._stack, "Challenged", expression=cdk.Fn.condition_or(self.ab, self.shadow)
-        )
+        either = cdk.Fn.condition_or(self.ab, self.shadow)  # type: ignore[arg-type]
+        self.beside = cdk.CfnCondition(self._stack, "Challenged", expression=either)
         self._require_challenger(phase)
 
     def _artefact(self, role: str, *, source: str | None, version: str, optional: bool) -> Artefact:
-        maybe = (lambda pattern: f"^({pattern})?$") if optional else (lambda pattern: f"^{pattern}$")
+        may_lack = "?" if optional else ""
         uri = self._parameter(
             f"{role}ModelUri",
             f"S3 prefix of the {role.lower()}'s artefact; ends in a slash",
             default=source,
-            allowed_pattern=maybe(_URI),
+            allowed_pattern=f"^({_URI}){may_lack}$",
             constraint_description="must be an S3 prefix such as s3://bucket/models/name/digest/",
         )
         digest = self._parameter(
@@ -73,7 +72,7 @@ class Release(Construct):
             f"{role}ModelVersion",
             "The version that records and metrics carry",
             default=version,
-            allowed_pattern=maybe(_VERSION),
+            allowed_pattern=f"^({_VERSION}){may_lack}$",
             constraint_description="must be letters, digits, dots, dashes and underscores",
         )
         return Artefact(uri.value_as_string, digest.value_as_string, name.value_as_string)

@@ -44,7 +44,7 @@ class AccessLogBucket(s3.Bucket):
 
 
 class EncryptedBucket(s3.Bucket):
-    """Versioned, under its own key, TLS only, access-logged. `forget_days` ends the life of current objects."""
+    """Versioned, under its own key, TLS only, access-logged; `forget_days` ends an object's life."""
 
     def __init__(
         self,

@@ -20,13 +20,15 @@ class SettingsModel(BaseModel):
 class RuleError(ValueError):
     """A combination that the service, or a promise of ours, does not allow.
 
-    `path` is relative to the model whose validator raises: the key to change first.
+    `path` is relative to the model whose validator raises: the key to change first. `change` says to what;
+    `example` is a value that would pass.
     """
 
-    def __init__(self, *path: str, what: str, why: str, change: str) -> None:
+    def __init__(self, *path: str, what: str, why: str, change: str, example: Any) -> None:
         super().__init__(f"{what} {why}")
         self.path = path
         self.change = change
+        self.example = example
 
 
 def setting(description: str, example: Any, **constraints: Any) -> Any:

@@ -14,11 +14,12 @@ from infra.settings import instances
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.engine import Engine
 
-_ENGINE_NEEDS: dict[str, tuple[tuple[instances.Accelerator, ...], str]] = {
-    "vllm": (("gpu",), "an NVIDIA GPU type such as ml.g6e.xlarge, ml.g5.2xlarge, ml.p5.48xlarge"),
-    "neuron": (("neuron",), "an Inferentia2 or Trainium type such as ml.inf2.xlarge, ml.trn1.32xlarge"),
-    "transformers": (("cpu", "gpu"), "a CPU or GPU type such as ml.c7i.2xlarge, ml.g5.xlarge"),
+_ENGINE_NEEDS: dict[str, tuple[tuple[instances.Accelerator, ...], str, str]] = {
+    "vllm": (("gpu",), "an NVIDIA GPU type (g5, g6, g6e, p4d, p5 …)", "ml.g6e.xlarge"),
+    "neuron": (("neuron",), "an Inferentia2 or Trainium type (inf2, trn1, trn2)", "ml.inf2.xlarge"),
+    "transformers": (("cpu", "gpu"), "a CPU or GPU type (c7i, m7i, g5 …)", "ml.c7i.2xlarge"),
 }
+_COMPUTES_ON = {"gpu": "NVIDIA GPUs", "neuron": "Neuron cores", "cpu": "its CPU"}
 
 
 class Instances(SettingsModel):
@@ -28,7 +29,9 @@ class Instances(SettingsModel):
         "SageMaker instance type.", "ml.g6e.xlarge", pattern=r"^ml\.[a-z][a-z0-9-]*\.[a-z0-9]+$"
     )
     min: int = setting("Machines at first and at least.", 2, ge=1, le=100)
-    max: int = setting("Machines at most; above `min`, autoscaling may add them.", 4, ge=1, le=100)
+    max: int = setting(
+        "Machines at most, however far the fleet is scaled; the cost cap is computed here.", 4, ge=1, le=100
+    )
     volume_gb: int | None = setting(
         "Size of the encrypted model volume; leave out where the machine has local NVMe.",
         64,
@@ -45,6 +48,7 @@ class Instances(SettingsModel):
                 what=f"max {self.max} is below min {self.min}.",
                 why="The fleet starts at min and may only grow to max.",
                 change=f"a number from {self.min} upwards",
+                example=self.min,
             )
         if self.max > self.min and instances.burstable(self.type):
             raise RuleError(
@@ -52,6 +56,7 @@ class Instances(SettingsModel):
                 what=f"{self.type} cannot scale from {self.min} to {self.max}.",
                 why="SageMaker does not autoscale burstable (t-family) machines.",
                 change=f"max: {self.min}, or another instance type such as ml.c7i.large",
+                example=self.min,
             )
         if self.volume_gb and instances.has_instance_store(self.type):
             raise RuleError(
@@ -59,6 +64,7 @@ class Instances(SettingsModel):
                 what=f"{self.type} takes no volume size.",
                 why="Models lie on its local NVMe disk, and SageMaker refuses VolumeSizeInGB there.",
                 change="leave the key out",
+                example=None,
             )
         return self
 
@@ -118,15 +124,16 @@ class RealtimeEndpoint(SettingsModel):
 
     @model_validator(mode="after")
     def _engine_fits_the_machine(self) -> Self:
-        accelerators, examples = _ENGINE_NEEDS[self.engine.kind]
+        accelerators, allowed, example = _ENGINE_NEEDS[self.engine.kind]
         have = instances.accelerator(self.instances.type)
         if have not in accelerators:
             raise RuleError(
                 "instances",
                 "type",
                 what=f"Engine '{self.engine.kind}' does not run on {self.instances.type}.",
-                why=f"That machine computes on {have.upper() if have != 'neuron' else 'Neuron cores'}.",
-                change=examples,
+                why=f"That machine computes on {_COMPUTES_ON[have]}.",
+                change=allowed,
+                example=example,
             )
         return self
 
@@ -139,6 +146,7 @@ class RealtimeEndpoint(SettingsModel):
                 what="A canary deployment needs at least 2 instances.",
                 why="The canary is a share of whole machines; one machine has no smaller share.",
                 change="instances.min: 2, or deployment kind all_at_once",
+                example="all_at_once",
             )
         return self
 

@@ -43,13 +43,15 @@ class _Engine(SettingsModel):
                 what=f"The image '{self.image}' {known}.",
                 why=f"Engine '{self.kind}' needs an image built for it.",
                 change=f"one of {', '.join(fitting)}, or a new row in infra/settings/images.yaml",
+                example=fitting[0],
             )
         if self.default_max_tokens > self.max_context_tokens:
             raise RuleError(
                 "default_max_tokens",
                 what=f"default_max_tokens {self.default_max_tokens} exceeds the context.",
                 why=f"Prompt and answer share max_context_tokens {self.max_context_tokens}.",
-                change=f"a number below {self.max_context_tokens}",
+                change=f"a number up to {self.max_context_tokens}",
+                example=self.max_context_tokens // 4,
             )
         return self
 
@@ -68,16 +70,22 @@ class VllmEngine(_Engine):
         default=None,
     )
 
+    @property
+    def _host(self) -> str:
+        version = self.inference_ami_version
+        return f"host image '{version}'" if version else "SageMaker's default host image"
+
     @model_validator(mode="after")
     def _driver_fits_cuda(self) -> Self:
         image = image_table().images[self.image]
         allowed = image.inference_ami_versions
-        if self.inference_ami_version not in (allowed or [None]):
+        if allowed and self.inference_ami_version not in allowed:
             raise RuleError(
                 "inference_ami_version",
-                what=f"Image '{self.image}' does not start on host image '{self.inference_ami_version}'.",
-                why=f"It is built for CUDA {image.cuda}, whose driver SageMaker's default host lacks.",
-                change=f"one of {', '.join(allowed)}" if allowed else "leave the key out",
+                what=f"Image '{self.image}' does not start on {self._host}.",
+                why=f"It is built for CUDA {image.cuda}, whose driver that host lacks.",
+                change=f"one of {', '.join(allowed)}",
+                example=allowed[0],
             )
         return self
 

@@ -32,7 +32,7 @@ def load(name: str, folder: Path = FOLDER) -> Settings:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none yet"
         raise SettingsError(
-            f"{path}: there is no such environment.\n  allowed: {known}\n  example: cdk synth -c env=dev"
+            f"{_shown(path)}: there is no such environment.\n  allowed: {known}\n  example: cdk synth -c env=dev"
         )
     return _parse(path, name)
 
@@ -62,7 +62,10 @@ def _parse(path: Path, name: str) -> Settings:
     try:
         return Settings.model_validate({"name": name, **values})
     except ValidationError as error:
-        raise SettingsError(_explain(path, root, error.errors()[0])) from None
+        found = error.errors()
+        # A mistyped key is also a missing one: the key that stands in the file is the better hint.
+        first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
+        raise SettingsError(_explain(path, root, first)) from None
 
 
 def _explain(path: Path, root: yaml.MappingNode, error: ErrorDetails) -> str:
@@ -70,7 +73,8 @@ def _explain(path: Path, root: yaml.MappingNode, error: ErrorDetails) -> str:
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, RuleError):
         where = [*where, *cause.path]
-        return _message(path, root, where, str(cause), cause.change, _example(where, kinds))
+        example = "remove the line" if cause.example is None else f"{where[-1]}: {_flow(cause.example)}"
+        return _message(path, root, where, str(cause), cause.change, example)
     model, key = schema.resolve(Settings, where, kinds)
     if error["type"] == "extra_forbidden" or key is None:
         names = [name for name in model.model_fields if model is not Settings or name != "name"]

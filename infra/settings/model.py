@@ -46,7 +46,12 @@ class Environment(SettingsModel):
     removal: RemovalPolicies = setting("Removal policy by data class.", {"models": "retain"})
     log_retention_days: LogDays = setting("Days CloudWatch keeps logs.", 90)
     monthly_cost_cap_usd: float = setting(
-        "Synth fails when the endpoint at full capacity would cost more per month.", 8000.0, gt=0
+        "Synth fails when the endpoint at full size would cost more per month.", 12000.0, gt=0
+    )
+    prices_usd_per_hour: dict[str, float] = setting(
+        "Prices that differ from infra/prices.yaml: another region, a discount.",
+        {"ml.g6e.xlarge": 2.2},
+        default={},
     )
 
 
@@ -167,7 +172,6 @@ class Settings(SettingsModel):
         "Environment; the file's name without `.yaml`.",
         "prod",
         pattern=r"^[a-z](-?[a-z0-9])*$",
-        max_length=53,
     )
     goals: Goals = setting("The project contract.", {"quality_floor": 0.8})
     environment: Environment = setting("Account, region, retention.", {"region": "us-east-1"})
@@ -199,6 +203,7 @@ class Settings(SettingsModel):
                 "name",
                 what=f"The endpoint name '{self.endpoint_name}' has {len(self.endpoint_name)} characters.",
                 why="SageMaker allows 63.",
-                change="a shorter file name",
+                change="a file name of at most 53 characters",
+                example="prod",
             )
         return self

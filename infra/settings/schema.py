@@ -10,10 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import annotated_types as at
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+_BOUNDS = {
+    "ge": "from",
+    "gt": "above",
+    "le": "up to",
+    "lt": "below",
+    "pattern": "matching",
+    "max_length": "with at most this many characters:",
+}
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 
@@ -112,10 +119,10 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
 
 
 def _bounds(metadata: Sequence[Any]) -> str:
-    words = {at.Ge: "from {}", at.Gt: "above {}", at.Le: "up to {}", at.Lt: "below {}"}
     said = [
-        words[type(rule)].format(next(iter(vars(rule).values()))) for rule in metadata if type(rule) in words
+        f" {word} {getattr(rule, attribute)}"
+        for rule in metadata
+        for attribute, word in _BOUNDS.items()
+        if getattr(rule, attribute, None) is not None
     ]
-    said += [f"matching {rule.pattern}" for rule in metadata if getattr(rule, "pattern", None)]
-    said += [f"of at most {rule.max_length} characters" for rule in metadata if isinstance(rule, at.MaxLen)]
-    return "".join(f" {word}" for word in said)
+    return "".join(said)

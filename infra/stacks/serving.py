@@ -27,7 +27,7 @@ class ServingStack(cdk.Stack):
             "EndpointLogs",
             settings=settings,
             key=data.logs_key,
-            name=f"/aws/sagemaker/Endpoints/{settings.endpoint_name}",  # SageMaker's name, created before it would
+            name=f"/aws/sagemaker/Endpoints/{settings.endpoint_name}",  # SageMaker's own choice of name
         )
         role = ExecutionRole(
             self,

@@ -1,0 +1,27 @@
+"""Puts an environment's stacks together: tags and policy rules over data, serving and gateway.
+
+Makes no call to AWS, git or any other service; imports no runtime code.
+"""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from cdk_nag import AwsSolutionsChecks
+
+from infra.policy.plugin import EvergreenRules
+from infra.settings import Settings
+from infra.stacks.data import DataStack
+from infra.stacks.gateway import GatewayStack
+from infra.stacks.serving import ServingStack
+
+
+def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
+    """Compose all stacks of `settings` into `app`."""
+    env = cdk.Environment(account=settings.environment.account, region=settings.environment.region)
+    data = DataStack(app, settings, env)
+    serving = ServingStack(app, settings, env, data=data)
+    gateway = GatewayStack(app, settings, env, data=data, serving=serving)
+    for name, value in settings.environment.tags.items():
+        cdk.Tags.of(app).add(name, value)
+    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app), EvergreenRules(settings))
+    return [data, serving, gateway]

@@ -1,0 +1,71 @@
+"""Runs our rules at synth as a CDK policy plugin: a finding ends synth and names the construct.
+
+A finding is acknowledged beside its resource as `Evergreen::<rule id>`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import aws_cdk as cdk
+import jsii
+
+from infra.policy.cost import cost_cap
+from infra.policy.rules import RULES, Finding, Rule
+from infra.settings import Settings
+
+
+@jsii.implements(cdk.IPolicyValidationPlugin)
+class EvergreenRules:
+    """The rules of rules.py and the cost cap of one environment."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._rules = (*RULES, cost_cap(settings))
+
+    @property
+    def name(self) -> str:
+        """The plugin's name in reports and acknowledgements."""
+        return "Evergreen"
+
+    @property
+    def version(self) -> str:
+        """Version of the rule set."""
+        return "1.0.0"
+
+    @property
+    def rule_ids(self) -> list[str]:
+        """Ids of all rules."""
+        return [rule.id for rule in self._rules]
+
+    def validate(self, context: cdk.IPolicyValidationContext) -> cdk.PolicyValidationPluginReport:
+        """Check every synthesized template."""
+        violations = [
+            self._violation(rule, path, finding)
+            for path in context.template_paths
+            for rule, finding in findings(self._rules, Path(path))
+        ]
+        return cdk.PolicyValidationPluginReport(success=not violations, violations=violations)
+
+    @staticmethod
+    def _violation(rule: Rule, path: str, finding: Finding) -> cdk.PolicyViolation:
+        return cdk.PolicyViolation(
+            rule_name=rule.id,
+            description=f"{rule.asks} Here {finding.why}.",
+            fix=rule.fix,
+            severity="error",
+            violating_resources=[
+                cdk.PolicyViolatingResource(
+                    resource_logical_id=finding.logical_id,
+                    template_path=path,
+                    locations=[f"Properties/{finding.location}"],
+                )
+            ],
+        )
+
+
+def findings(rules: Sequence[Rule], path: Path) -> list[tuple[Rule, Finding]]:
+    """All findings of the rules in one template file."""
+    template = json.loads(path.read_text(encoding="utf-8"))
+    return [(rule, finding) for rule in rules for finding in rule.check(template)]

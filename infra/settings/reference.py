@@ -1,0 +1,78 @@
+"""Writes docs/settings.md from the models: `python -m infra.settings.reference` prints it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import get_args
+
+from pydantic import BaseModel
+
+from infra.settings import schema
+from infra.settings.images import image_table
+from infra.settings.model import Settings
+
+_HEAD = """# Settings
+
+One file per environment, `settings/<environment>.yaml`, holds everything a platform team edits; no file
+inherits from another and no environment is a default. `cdk synth -c env=<environment>` reads it. A key,
+type or combination that cannot work ends synth with the file, the line, what is allowed and an example.
+
+This page is written from the models in `infra/settings/`:
+`python -m infra.settings.reference > docs/settings.md`.
+"""
+
+
+def render() -> str:
+    """The whole page as Markdown."""
+    sections = [_section([key.name], key) for key in schema.keys(Settings) if key.name != "name"]
+    return "\n".join([_HEAD, *(line for section in sections for line in section), *_images()]).rstrip() + "\n"
+
+
+def _section(path: list[str], key: schema.Key) -> Iterator[str]:
+    """Heading and table of one mapping, then the mappings inside it."""
+    for model in key.models:
+        title = ".".join(path)
+        if len(key.models) > 1:
+            title += f" (kind: {_kind(model)})"
+        yield f"{'##' if len(path) == 1 else '###'} {title}\n"
+        yield f"{(model.__doc__ or '').strip().splitlines()[0]}\n"
+        yield "| key | holds | default | meaning |"
+        yield "|---|---|---|---|"
+        inner = list(schema.keys(model))
+        yield from (_row(entry) for entry in inner)
+        yield ""
+        for entry in inner:
+            if entry.models:
+                yield from _section([*path, entry.name], entry)
+
+
+def _row(key: schema.Key) -> str:
+    default = "required" if key.required else _default(key)
+    cells = [f"`{key.name}`", key.allowed(), default, key.field.description or ""]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _default(key: schema.Key) -> str:
+    value = key.field.default
+    if value is None:
+        return "left out"
+    return "its defaults" if isinstance(value, BaseModel) else f"`{json.dumps(value)}`"
+
+
+def _kind(model: type[BaseModel]) -> str:
+    return str(get_args(model.model_fields["kind"].annotation)[0])
+
+
+def _images() -> Iterator[str]:
+    table = image_table()
+    yield "## Images\n"
+    yield f"Rows of `infra/settings/images.yaml`, last checked {table.checked}.\n"
+    yield "| image | engine | repository and tag |"
+    yield "|---|---|---|"
+    for name, image in table.images.items():
+        yield f"| `{name}` | {image.engine} | `{image.repository}:{image.tag}` |"
+
+
+if __name__ == "__main__":
+    print(render(), end="")

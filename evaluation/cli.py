@@ -1,4 +1,4 @@
-"""The command line: `score` one system, `compare` two, draw a `report` again.
+"""The command line: `score` one system, `compare` two, draw a `report` again, `collect` answers.
 
 The only part of `evaluation` that reads files, writes files and looks at the clock.
 """
@@ -6,23 +6,28 @@ The only part of `evaluation` that reads files, writes files and looks at the cl
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import ValidationError
 
+from contracts.predictions import Prediction
 from contracts.report import EvaluationReport
+from evaluation.collect import Target, collect
 from evaluation.evaluate import Settings, evaluate
 from evaluation.metrics import Metric
 from evaluation.metrics.semantic import SemanticUnavailable, minilm_encoder, semantic_metric
-from evaluation.predictions import InputError, SystemPredictions, read_predictions
+from evaluation.predictions import InputError, SystemPredictions, read_dataset, read_predictions
 from evaluation.report.page import render
 
 EXIT_CODES = {"promote": 0, "roll_back": 3, "inconclusive": 4}
 BAD_INPUT = 2
+KEY_VARIABLE = "EVERGREEN_API_KEY"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,6 +74,40 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _collect(options: argparse.Namespace) -> int:
+    key = options.api_key or os.environ.get(KEY_VARIABLE, "")
+    if not key:
+        raise InputError(f"no API key: set {KEY_VARIABLE}, or give --api-key")
+    names = ("api_url", "model", "system_prompt", "max_tokens", "temperature", "timeout", "concurrency")
+    try:
+        target = Target(api_key=key, **{name: getattr(options, name) for name in names})
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    items = read_dataset(options.dataset)
+    finished = failed = 0
+    with _opened(options.out) as stream:
+
+        def done(item: Prediction) -> None:
+            nonlocal finished, failed
+            stream.write(item.model_dump_json(exclude_none=True) + "\n")
+            finished += 1
+            failed += item.error is not None
+            print(f"\r{finished} of {len(items)} asked, {failed} failed", end="", file=sys.stderr)
+
+        collect(target, items, done)
+    print(file=sys.stderr)
+    print(options.out)
+    return 0
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def _evaluate_and_write(
     options: argparse.Namespace, systems: Sequence[SystemPredictions], *, exit_code: bool
 ) -> int:
@@ -91,11 +130,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    with _opened(path) as stream:
+        stream.write(text)
 
 
 def _first_line(error: Exception) -> str:
@@ -130,7 +166,22 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("report", type=Path, help="report.json")
     report.add_argument("--out", type=Path, help="page to write (default: beside the report)")
     report.set_defaults(run=_report)
+    _add_collect(commands.add_parser("collect", help="ask an OpenAI-compatible API and keep its answers"))
     return parser
+
+
+def _add_collect(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dataset", type=Path, help="evaluation set: predictions lines without predictions")
+    command.add_argument("--api-url", required=True, help="the API's address, ending in /v1")
+    command.add_argument("--api-key", help=f"the key; better in the variable {KEY_VARIABLE}")
+    command.add_argument("--model", required=True, help="the model's name")
+    command.add_argument("--system-prompt", help="a system message before every prompt")
+    command.add_argument("--max-tokens", type=_count, default=256)
+    command.add_argument("--temperature", type=_margin, default=0.0)
+    command.add_argument("--timeout", type=_count, default=120, help="seconds per request")
+    command.add_argument("--concurrency", type=_count, default=4, help="requests at once")
+    command.add_argument("--out", type=Path, default=Path("predictions.jsonl"), help="file to write")
+    command.set_defaults(run=_collect)
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:

@@ -26,6 +26,8 @@ from evaluation.predictions import InputError, SystemPredictions, check_pairing,
 from evaluation.report.words import in_sentence, size
 from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
 
+MINIMUM_SAMPLE = 30
+"""Independent items, or groups, below which a bootstrap interval is too narrow to decide on."""
 PRIMARY_CANDIDATES = ("token_f1", "accuracy", "perplexity")
 
 
@@ -34,7 +36,8 @@ class Settings:
     """What is asked and how it is computed.
 
     `quality_margin` is in the primary metric's unit, `latency_margin` relative (0.1 is 10 %), `error_margin`
-    a fraction. `planned` items must be there before a promotion; None takes the given set as the plan.
+    a fraction. `planned` items (groups, where items come in groups) must be there before a promotion; None
+    takes the given set as the plan.
     """
 
     primary: str | None = None
@@ -154,10 +157,10 @@ def _decide(overall: Measurement, primary: Metric, settings: Settings) -> Releas
         found = overall.difference(
             criterion.name, 1 - shares[criterion.name], relative=criterion.unit == "relative"
         )
-        known = found.interval is not None
-        evidence.append(Evidence(criterion, found.value if known else None, found.interval))
-    planned = overall.items if settings.planned is None else settings.planned
-    return decide(evidence, alpha=settings.alpha, observed=overall.items, planned=planned)
+        known = found.interval is not None and overall.units >= MINIMUM_SAMPLE
+        evidence.append(Evidence(criterion, found.value, found.interval) if known else Evidence(criterion))
+    planned = max(MINIMUM_SAMPLE, overall.units if settings.planned is None else settings.planned)
+    return decide(evidence, alpha=settings.alpha, observed=overall.units, planned=planned)
 
 
 def _criterion(metric: Metric, goal: Goal, margin: float, unit: str | None = None) -> Criterion:

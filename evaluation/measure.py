@@ -48,11 +48,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All systems and metrics over one set of items; `slice` names it, None for the whole."""
+    """All systems and metrics over one set of items; `slice` names it, None for the whole.
+
+    `units` are what was resampled: the items, or the groups they come in.
+    """
 
     table: dict[str, dict[str, Measured]]
-    grouped: bool
     items: int
+    units: int
+    grouped: bool
     slice: str | None
 
     def results(self, level: float) -> list[MetricResult]:
@@ -147,7 +151,8 @@ def measure(
     table: dict[str, dict[str, Measured]] = {name: {} for name in answers}
     for (name, metric, scores), one in zip(scored, replicates, strict=True):
         table[name][metric.name] = Measured(metric, scores, one)
-    return Measurement(table, groups is not None, len(first), slice)
+    units = len(first) if groups is None else int(groups.max()) + 1
+    return Measurement(table, len(first), units, groups is not None, slice)
 
 
 def group_numbers(predictions: Sequence[Prediction]) -> NDArray[np.int64] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,37 +33,55 @@ class SystemPredictions:
 
 def read_predictions(path: Path, name: str) -> SystemPredictions:
     """Read one JSON Lines file; blank lines are skipped. Raises InputError for the first mistake."""
+    content = _read(path)
+    predictions = _parse_lines(content, path, Prediction.model_validate_json)
+    predictions.sort(key=lambda one: one.id)
+    return SystemPredictions(name, tuple(predictions), hashlib.sha256(content).hexdigest())
+
+
+def read_dataset(path: Path) -> list[Prediction]:
+    """Read an evaluation set: the same lines without answers, each with a prompt; in the file's order."""
+
+    def parse(line: bytes) -> Prediction:
+        row = json.loads(line)
+        if not isinstance(row, dict) or not row.get("prompt"):
+            raise ValueError("an evaluation set needs a prompt on every line")
+        return Prediction.model_validate({**row, "prediction": ""})
+
+    return _parse_lines(_read(path), path, parse)
+
+
+def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _parse_lines(content: bytes, path: Path, parse: Callable[[bytes], Prediction]) -> list[Prediction]:
     lines: dict[str, int] = {}
     predictions = []
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
-        prediction = _parse(line, f"{path}:{number}")
+        place = f"{path}:{number}"
+        if len(line) > MAX_LINE_BYTES:
+            raise InputError(f"{place}: the line is longer than {MAX_LINE_BYTES} bytes")
+        try:
+            prediction = parse(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"{place}: {field + ': ' if field else ''}{first['msg']}") from error
+        except ValueError as error:
+            raise InputError(f"{place}: {error}") from error
         if prediction.id in lines:
-            raise InputError(
-                f"{path}:{number}: id '{prediction.id}' is already on line {lines[prediction.id]}"
-            )
+            raise InputError(f"{place}: id '{prediction.id}' is already on line {lines[prediction.id]}")
         lines[prediction.id] = number
         predictions.append(prediction)
     if not predictions:
-        raise InputError(f"{path}: holds no predictions")
-    predictions.sort(key=lambda one: one.id)
-    return SystemPredictions(name, tuple(predictions), hashlib.sha256(content).hexdigest())
-
-
-def _parse(line: bytes, place: str) -> Prediction:
-    if len(line) > MAX_LINE_BYTES:
-        raise InputError(f"{place}: the line is longer than {MAX_LINE_BYTES} bytes")
-    try:
-        return Prediction.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{place}: {field + ': ' if field else ''}{first['msg']}") from error
+        raise InputError(f"{path}: holds no items")
+    return predictions
 
 
 def check_pairing(baseline: SystemPredictions, candidate: SystemPredictions) -> None:

@@ -47,10 +47,12 @@ def minilm_encoder(folder: Path | None = None) -> Encoder:
     try:
         import torch
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
     except ImportError as error:
         raise SemanticUnavailable(
             f"semantic similarity needs {error.name}; run it in the serving environment"
         ) from error
+    transformers_logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
 

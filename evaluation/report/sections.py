@@ -31,7 +31,7 @@ def criteria_section(report: EvaluationReport) -> str:
     )
     caption = (
         f"All must be met to promote; one shown harmed rolls back. Error budget {100 * decision.alpha:g} %, "
-        f"divided over the criteria. {decision.observed:,} of {decision.planned:,} planned items."
+        f"divided over the criteria. {decision.observed:,} of {decision.planned:,} planned observations."
     )
     head = "<th>Criterion</th><th>Asked</th><th>Found</th><th>State</th>"
     return _section("What decided", _table(caption, head, rows))
@@ -87,7 +87,7 @@ def slices_section(report: EvaluationReport) -> str:
         results = [_result(report, info.name, system.name, name) for system in report.systems]
         title = f"{escape(name)}<small>{items:,} items</small>"
         rows.append(_row(report, title, results, paired[name], info, reach.get(_scale(info), 1.0)))
-    caption = f"{info.title} by slice. With many slices some differ by chance: read these as hints."
+    caption = f"{info.title} by slice. Many slices differ by chance, and few items make rough intervals: hints only."
     return _section("Slices", _table(escape(caption), _head(report, "Slice"), "".join(rows)))
 
 
@@ -250,21 +250,23 @@ def _example(one: Example, info: MetricInfo) -> str:
     values = [answer.value for answer in one.answers]
     figures = " → ".join("–" if value is None else size(value, info.unit) for value in values)
     where = f" · {escape(one.slice)}" if one.slice else ""
-    boxes = [("Prompt", one.prompt)] if one.prompt else []
-    for number, text in enumerate(one.references, 1):
-        boxes.append((f"Reference {number}" if number > 1 else "Reference", text))
+    prompt = f'<div class="whole">{_box("Prompt", one.prompt)}</div>' if one.prompt else ""
+    boxes = [("References", "\n— or —\n".join(one.references))] if one.references else []
     boxes += [
         (answer.system, f"[no answer: {answer.error}]" if answer.error is not None else answer.text)
         for answer in one.answers
     ]
+    columns = "".join(
+        f"<div>{_box(title, text)}</div>" for title, text in boxes if text or title != "Reference"
+    )
     return (
         f"<details><summary><b>{escape(one.id)}</b>{where} · {escape(info.title)} {figures}</summary>"
-        f'<div class="pair">{_boxes(boxes)}</div></details>'
+        f'<div class="pair">{prompt}{columns}</div></details>'
     )
 
 
-def _boxes(boxes: Iterable[tuple[str, str]]) -> str:
-    return "".join(f"<div><h4>{escape(title)}</h4><pre>{escape(text)}</pre></div>" for title, text in boxes)
+def _box(title: str, text: str) -> str:
+    return f"<h4>{escape(title)}</h4><pre>{escape(text)}</pre>"
 
 
 def _methods(report: EvaluationReport) -> str:

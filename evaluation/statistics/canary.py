@@ -64,7 +64,7 @@ def verdict(
     for criterion in plan.criteria:
         arms = outcomes.get(criterion.name)
         if arms is None or not fractions:
-            evidence.append(Evidence(criterion, None, None))
+            evidence.append(Evidence(criterion))
             continue
         critical = critical_values(fractions, shares[criterion.name], plan.spending)[-1]
         evidence.append(_evidence(criterion, arms, critical, shares[criterion.name]))
@@ -86,7 +86,7 @@ def _evidence(criterion: Criterion, arms: Arms, critical: float, alpha: float) -
     else:
         raise ValueError(f"{criterion.name}: the arms are measured differently")
     if limits is None:
-        return Evidence(criterion, None, None)
+        return Evidence(criterion)
     return Evidence(
         criterion,
         difference,

@@ -46,8 +46,8 @@ class Evidence:
     """A criterion with its estimate of challenger minus champion; both None where data do not suffice."""
 
     criterion: Criterion
-    difference: float | None
-    interval: Interval | None
+    difference: float | None = None
+    interval: Interval | None = None
 
 
 def error_shares(criteria: Sequence[Criterion], alpha: float) -> Mapping[str, float]:

@@ -13,11 +13,15 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from local.cloud.config import ADDRESS, CloudConfig
 from local.cloud.instance import AlreadyRunning, Instance
+from local.cloud.snapshots import prepare
+
+Application = Callable[..., Awaitable[None]]
 
 _GRACE_SECONDS = 10
 _LOG_BYTES = 10 * 1024 * 1024
@@ -41,7 +45,7 @@ def main() -> int:
     try:
         _set_emulator_environment(config)
         _log_to_file(config, orphans)
-        asyncio.run(_serve(config, listener))
+        asyncio.run(_serve(config, listener, _assembled(config)))
     finally:
         instance.release()
     return 0
@@ -103,13 +107,19 @@ def _log_to_file(config: CloudConfig, orphans: list[str]) -> None:
         log.warning("ended an orphan of an earlier run: %s", purpose)
 
 
-async def _serve(config: CloudConfig, listener: socket.socket) -> None:
+def _assembled(config: CloudConfig) -> Application:
+    """The application with its state. What imports the emulator is imported only now."""
+    origin = prepare(config)
+    from local.cloud import assembly, seams
+
+    assembly.assemble(config, origin)
+    return seams.application
+
+
+async def _serve(config: CloudConfig, listener: socket.socket, application: Application) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
-    from local.cloud import assembly, seams
-
-    assembly.assemble(config)
     server = Config()
     server.bind = [f"fd://{listener.fileno()}"]
     server.keep_alive_timeout = 75
@@ -119,7 +129,7 @@ async def _serve(config: CloudConfig, listener: socket.socket) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(seams.application, server, shutdown_trigger=stop.wait)
+    await serve(application, server, shutdown_trigger=stop.wait)
 
 
 if __name__ == "__main__":

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 
-from local.cloud import dropped_properties, lambda_pool, seams
+from local.cloud import dropped_properties, keeper, lambda_pool, seams
 from local.cloud.config import CloudConfig
+from local.cloud.snapshots import Origin
 
 HEALTH_PATH = "/_evergreen/health"
 
 
-def assemble(config: CloudConfig) -> None:
-    """Register everything, before the server starts."""
+def assemble(config: CloudConfig, origin: Origin) -> None:
+    """Register everything and restore the saved state, before the server starts."""
     seams.install(config.account, config.region)
-    seams.add_http_route(HEALTH_PATH, _health(config))
+    seams.add_http_route(HEALTH_PATH, _health(config, origin))
     dropped_properties.register(config)
     lambda_pool.register(config)
     _register_if_present("local.sagemaker.plugin", config)
     _register_if_present("local.cloud.rest_api", config)
     _register_if_present("local.console.plugin", config)
+    keeper.register(config)
+    if origin.parts is not None:
+        keeper.restore(config, origin.parts)
 
 
 def _register_if_present(name: str, config: CloudConfig) -> None:
@@ -31,13 +35,14 @@ def _register_if_present(name: str, config: CloudConfig) -> None:
         importlib.import_module(name).register(config)
 
 
-def _health(config: CloudConfig) -> seams.Handler:
-    """Answers `{"status", "state", "pid", "home", "port"}`: who serves here, and from which state."""
+def _health(config: CloudConfig, origin: Origin) -> seams.Handler:
+    """Answers who serves here and whether it found its state (`restored`) or began anew (`fresh`, why)."""
 
     async def answer(_request: seams.HttpRequest) -> seams.Reply:
         body = {
             "status": "ready",
-            "state": "fresh",
+            "state": "fresh" if origin.parts is None else "restored",
+            "state_reason": origin.reason,
             "pid": os.getpid(),
             "home": str(config.home),
             "port": config.port,

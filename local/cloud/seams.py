@@ -20,14 +20,17 @@ from urllib.parse import parse_qs
 
 from ministack import app as _app
 from ministack.core import iam_evaluator as _iam
+from ministack.core import persistence as _persistence
 from ministack.core import responses as _responses
 from ministack.core import router as _router
 from ministack.services import apigateway_v1 as _apigw
+from ministack.services import cloudformation as _cloudformation
 from ministack.services import cloudwatch as _cloudwatch
 from ministack.services import cloudwatch_logs as _logs
 from ministack.services import eventbridge as _events
 from ministack.services import iam as _iam_service
 from ministack.services import lambda_svc as _lambda
+from ministack.services import s3 as _s3
 from ministack.services import sts as _sts
 from ministack.services.cloudformation import provisioners as _provisioners
 from ministack.services.cloudformation import stacks as _stacks
@@ -73,6 +76,10 @@ _states: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]]
 _service_matchers: list[tuple[str, Callable[[str, str, Mapping[str, str]], bool]]] = []
 _worker_types: set[str] = set()
 _current_scope: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("evergreen_scope")
+_change_listeners: list[Callable[[], None]] = []
+_service_keys: set[str] = set()
+_READING = ("BatchGet", "Describe", "Get", "List", "Query", "Scan")
+_OWN_STATE = "own-"
 _home: dict[str, str] = {"account": "", "region": ""}
 
 
@@ -228,6 +235,9 @@ async def application(scope: dict[str, Any], receive: Callable, send: Callable) 
             if scope["path"].startswith(prefix):
                 await _serve_route(handler, limit, scope, receive, send)
                 return
+        if _is_change(scope):
+            for listener in _change_listeners:
+                listener()
     await _app.app(scope, receive, send)
 
 
@@ -476,6 +486,7 @@ def role_credentials(role_arn: str, session_name: str, *, service: str | None = 
             "SessionPolicies": None,
         }
         _sts.register_session(key, session)
+        _service_keys.add(key)
         return Credentials(key, secret, token)
 
 
@@ -653,6 +664,61 @@ def add_state(name: str, save: Callable[[], dict[str, Any]], load: Callable[[dic
     _states[name] = (save, load)
 
 
+def export_state() -> dict[str, str]:
+    """The state of the emulator's services and of the plug-ins, as JSON texts by part. Raises RuntimeError
+    when another thread changes a table meanwhile; then try again."""
+    # The emulator would delete code files that only the former snapshot names; that one is still in force.
+    prune, _lambda._prune_orphan_code_blobs = _lambda._prune_orphan_code_blobs, lambda _referenced: None
+    try:
+        found = {name: get_state() for name, get_state in _app._build_persistence_save_dict().items()}
+    finally:
+        _lambda._prune_orphan_code_blobs = prune
+    found = {name: state for name, state in found.items() if state is not None}
+    found |= {_OWN_STATE + name: save() for name, (save, _load) in _states.items()}
+    return {name: json.dumps(state, default=_persistence._json_default) for name, state in found.items()}
+
+
+def import_state(parts: Mapping[str, str]) -> None:
+    """Take back what `export_state` gave; raises whatever a part raises."""
+    for name, text in parts.items():
+        state = json.loads(text, object_hook=_persistence._json_object_hook)
+        if name.startswith(_OWN_STATE):
+            _states[name.removeprefix(_OWN_STATE)][1](state)
+        else:
+            if name == "s3":
+                _drop_later_buckets(state)
+            _app._get_module(_app._state_map[name]).load_persisted_state(state)
+
+
+def _drop_later_buckets(state: Mapping[str, Any]) -> None:
+    """Objects are written through to disk; buckets that were made after the snapshot are not part of it."""
+    known = set(state["buckets_meta"]._data)
+    for scoped in [scoped for scoped in _s3._buckets._data if scoped not in known]:
+        del _s3._buckets._data[scoped]
+
+
+def stacks_in_motion() -> bool:
+    """Whether a CloudFormation operation is under way (a change set under review is not)."""
+    with _home_scope():
+        statuses = [str(stack.get("StackStatus")) for stack in _cloudformation._stacks.values()]
+    return any(status.endswith("_IN_PROGRESS") and not status.startswith("REVIEW") for status in statuses)
+
+
+def on_operator_change(callback: Callable[[], None]) -> None:
+    """Call back after each request that may have changed something, but for those of running functions."""
+    _change_listeners.append(callback)
+
+
+def _is_change(scope: Mapping[str, Any]) -> bool:
+    if scope["method"] not in ("POST", "PUT", "PATCH", "DELETE"):
+        return False
+    headers = _joined_headers(scope["headers"])
+    operation = headers.get("x-amz-target", "").rpartition(".")[2]
+    if operation.startswith(_READING):
+        return False
+    return _router.extract_access_key_id(headers, {}) not in _service_keys
+
+
 def call(coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
     """From a worker thread: run a coroutine on the event loop and wait for its result (seconds)."""
     return asyncio.run_coroutine_threadsafe(coroutine, _app._MAIN_LOOP).result(timeout)
@@ -743,14 +809,18 @@ REQUIRED: dict[str, tuple[Any, tuple[str, ...]]] = {
             "_emit_lambda_metrics",
             "_es_encode_message",
             "_execute_function",
-            "_invoke_with_response_stream",
             "_functions",
             "_get_func_record_for_ref",
+            "_invoke_with_response_stream",
+            "_prune_orphan_code_blobs",
             "_reserved_concurrency",
             "_resolve_layer_zip",
             "function_policy_for_arn",
         ),
     ),
+    "ministack.core.persistence": (_persistence, ("_json_default", "_json_object_hook")),
+    "ministack.services.cloudformation": (_cloudformation, ("_stacks",)),
+    "ministack.services.s3": (_s3, ("_buckets",)),
     "ministack.services.sts": (_sts, ("register_session",)),
     "ministack.services.cloudformation.provisioners": (
         _provisioners,

@@ -90,7 +90,7 @@ class AuthorizerGate:
 def _identity(call: Call, authorizer: Authorizer) -> tuple[str, ...]:
     """The values of the identity sources; a missing one is a 401 that never reaches the function."""
     values = tuple(_identity_value(call, source) for source in authorizer.identity_sources)
-    if not all(values) or (authorizer.type == "TOKEN" and not values):
+    if not all(values):
         raise GatewayError("UNAUTHORIZED", reason="an identity source is missing")
     expression = authorizer.validation_expression
     if authorizer.type == "TOKEN" and expression and not re.fullmatch(expression, values[0]):

@@ -14,6 +14,7 @@ from typing import Any
 
 BUFFERED_TIMEOUT_MS = 29_000
 DEFAULT_AUTHORIZER_TTL = 300
+_TOKEN_SOURCE = "method.request.header.Authorization"
 _FUNCTION = re.compile(r"/functions/(?P<arn>[^/]+)/(?:invocations|response-streaming-invocations)$")
 
 
@@ -171,10 +172,12 @@ def _setting(key: str) -> str:
 
 def _authorizer(raw: Mapping[str, Any]) -> Authorizer:
     ttl = raw.get("authorizerResultTtlInSeconds")
-    sources = (part.strip() for part in (raw.get("identitySource") or "").split(","))
+    type_ = (raw.get("type") or "TOKEN").upper()
+    expression = raw.get("identitySource") or (_TOKEN_SOURCE if type_ == "TOKEN" else "")
+    sources = (part.strip() for part in expression.split(","))
     return Authorizer(
         id=raw["id"],
-        type=(raw.get("type") or "TOKEN").upper(),
+        type=type_,
         function=function_of_uri(raw.get("authorizerUri") or ""),
         credentials=raw.get("authorizerCredentials") or None,
         identity_sources=tuple(source for source in sources if source),

@@ -74,7 +74,7 @@ def test_an_allowed_caller_reaches_the_function_with_the_context_as_strings(worl
 
 
 def test_a_token_authorizer_gets_the_token(world, guard):
-    guard(allow, type="TOKEN", identityValidationExpression="Bearer .+")
+    guard(allow, type="TOKEN", source=None, identityValidationExpression="Bearer .+")
     assert world.call("GET", "/x", {"Authorization": "nonsense"}).status == 401
     assert world.events == []
     assert world.call("GET", "/x", CALLER).status == 200
@@ -88,6 +88,13 @@ def test_a_token_authorizer_gets_the_token(world, guard):
 def test_the_answer_is_cached_by_the_identity_values(world, guard):
     guard(lambda event: allow(event, resource="*"))
     for headers in (CALLER, CALLER, {"Authorization": "other"}):
+        assert world.call("GET", "/x", headers).status == 200
+    assert [event.get("type") for event in world.events].count("REQUEST") == 2
+
+
+def test_an_authorizer_without_identity_sources_is_always_asked(world, guard):
+    guard(allow, source="", ttl=0)
+    for headers in ({}, CALLER):
         assert world.call("GET", "/x", headers).status == 200
     assert [event.get("type") for event in world.events].count("REQUEST") == 2
 

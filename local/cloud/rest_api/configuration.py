@@ -14,7 +14,7 @@ from typing import Any
 
 BUFFERED_TIMEOUT_MS = 29_000
 DEFAULT_AUTHORIZER_TTL = 300
-_TOKEN_SOURCE = "method.request.header.Authorization"
+_DEFAULT_SOURCE = "method.request.header.Authorization"
 _FUNCTION = re.compile(r"/functions/(?P<arn>[^/]+)/(?:invocations|response-streaming-invocations)$")
 
 
@@ -173,7 +173,7 @@ def _setting(key: str) -> str:
 def _authorizer(raw: Mapping[str, Any]) -> Authorizer:
     ttl = raw.get("authorizerResultTtlInSeconds")
     type_ = (raw.get("type") or "TOKEN").upper()
-    expression = raw.get("identitySource") or (_TOKEN_SOURCE if type_ == "TOKEN" else "")
+    expression = raw.get("identitySource") or (_DEFAULT_SOURCE if type_ == "TOKEN" else "")
     sources = (part.strip() for part in expression.split(","))
     return Authorizer(
         id=raw["id"],

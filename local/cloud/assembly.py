@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 
-from local.cloud import dropped_properties, keeper, lambda_pool, seams
+from local.cloud import alarms, dropped_properties, keeper, lambda_pool, rest_api, seams
 from local.cloud.config import CloudConfig
 from local.cloud.snapshots import Origin
+from local.console import plugin as console
+from local.sagemaker import plugin as sagemaker
 
 HEALTH_PATH = "/_evergreen/health"
 
@@ -17,22 +19,15 @@ def assemble(config: CloudConfig, origin: Origin) -> None:
     seams.install(config.account, config.region)
     seams.add_http_route(HEALTH_PATH, _health(config, origin))
     dropped_properties.register(config)
+    web_acl.register(config)
     lambda_pool.register(config)
-    _register_if_present("local.sagemaker.plugin", config)
-    _register_if_present("local.cloud.rest_api", config)
-    _register_if_present("local.console.plugin", config)
+    alarms.register()
+    sagemaker.register(config)
+    rest_api.register(config)
+    console.register(config)
     keeper.register(config)
     if origin.parts is not None:
         keeper.restore(config, origin.parts)
-
-
-def _register_if_present(name: str, config: CloudConfig) -> None:
-    import importlib
-    from pathlib import Path
-
-    path = Path(*name.split("."))
-    if path.with_suffix(".py").exists() or path.is_dir():
-        importlib.import_module(name).register(config)
 
 
 def _health(config: CloudConfig, origin: Origin) -> seams.Handler:

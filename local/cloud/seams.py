@@ -31,6 +31,7 @@ from ministack.services import eventbridge as _events
 from ministack.services import iam as _iam_service
 from ministack.services import lambda_svc as _lambda
 from ministack.services import s3 as _s3
+from ministack.services import sns as _sns
 from ministack.services import sts as _sts
 from ministack.services.cloudformation import provisioners as _provisioners
 from ministack.services.cloudformation import stacks as _stacks
@@ -821,6 +822,7 @@ REQUIRED: dict[str, tuple[Any, tuple[str, ...]]] = {
     "ministack.core.persistence": (_persistence, ("_json_default", "_json_object_hook")),
     "ministack.services.cloudformation": (_cloudformation, ("_stacks",)),
     "ministack.services.s3": (_s3, ("_buckets",)),
+    "ministack.services.sns": (_sns, ("_deliver_to_lambda",)),
     "ministack.services.sts": (_sts, ("register_session",)),
     "ministack.services.cloudformation.provisioners": (
         _provisioners,
@@ -853,6 +855,20 @@ def install(account: str, region: str) -> None:
     _treat_loopback_as_secure()
     _provision_on_worker_threads()
     _keep_transfer_mode()
+    _ask_functions_before_notifying()
+
+
+def _ask_functions_before_notifying() -> None:
+    """SNS may invoke a function only if the function's policy lets it; the emulator does not ask."""
+    deliver = _sns._deliver_to_lambda
+
+    def deliver_if_permitted(endpoint: str, envelope: str, topic_arn: str, *rest: Any) -> None:
+        if function_permits(endpoint, "sns.amazonaws.com", topic_arn):
+            deliver(endpoint, envelope, topic_arn, *rest)
+        else:
+            _log.warning("%s may not invoke %s: its policy does not allow it", topic_arn, endpoint)
+
+    _sns._deliver_to_lambda = deliver_if_permitted
 
 
 def _recognise_our_services() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from local.cloud import alarms, dropped_properties, keeper, lambda_pool, rest_api, seams
+from local.cloud import alarms, dropped_properties, keeper, lambda_pool, rest_api, seams, web_acl
 from local.cloud.config import CloudConfig
 from local.cloud.snapshots import Origin
 from local.console import plugin as console

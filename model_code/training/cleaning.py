@@ -20,10 +20,10 @@ _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-
 _CARD = re.compile(r"(?<![\w-])[2-6]\d(?:[ -]?\d){11,17}(?![\w-])")  # networks issue 2 to 6
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _PHONE = re.compile(
-    r"(?<![\w.+-])(?:"
+    r"(?<![\w.+-])(?<!\d )(?:"  # not the tail or the head of a longer row of digits
     r"\+\d(?:[ .()/-]{0,2}\d){7,14}"  # +44 20 7946 0018
     r"|(?:\(\d{2,5}\)[ .-]?|\d{2,5}[ .-])\d{3,4}[ .-]\d{3,4}"  # (555) 010-4477
-    r")(?![\w-])"
+    r")(?![\w-])(?![ .]\d)"
 )
 _SPACES = re.compile(r"[^\S\n]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")

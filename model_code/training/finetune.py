@@ -24,6 +24,8 @@ if not __package__:  # script mode runs this file by path: make the archive's pa
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a job never fetches weights or code by itself
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Idle threads sleep instead of spinning: on a laptop the endpoint serves on the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import peft
 import torch
@@ -48,9 +50,10 @@ from .encoding import Example, encode_all
 from .hyperparameters import Hyperparameters
 from .job import EXIT_STOPPED, Job, StoppedError, StopSignal, TrainingError, read_hyperparameters, say
 from .loop import Trainer
-from .lora import AdapterPlan, attach, merge
+from .lora import attach, merge
 from .pack import pack
 from .reading import lines_of
+from .schedule import AdapterPlan
 from .splitting import clusters_of, is_set_aside
 
 VALIDATION_SIMILARITY = 0.8

@@ -19,18 +19,7 @@ from .encoding import IGNORED, Batch, Example, batches
 from .hyperparameters import Hyperparameters
 from .job import StoppedError, StopSignal, TrainingError, emit, say
 from .lora import adapter_state, load_adapter_state
-
-FINAL_RATE_FRACTION = 0.1
-
-
-def learning_rate(step: int, total: int, settings: Hyperparameters) -> float:
-    """Rate of step 0..total-1: linear warm-up, then half a cosine down to a tenth of the peak."""
-    warmup = round(total * settings.warmup_fraction)
-    if step < warmup:
-        return settings.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(total - warmup, 1)
-    cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    return settings.learning_rate * (FINAL_RATE_FRACTION + (1 - FINAL_RATE_FRACTION) * cosine)
+from .schedule import learning_rate
 
 
 def answer_loss(model: PeftModel, batch: Batch) -> tuple[torch.Tensor, int]:

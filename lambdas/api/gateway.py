@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from contracts.records import Feedback, InferenceRecord
-from lambdas.common.dynamo import from_item, to_item
+from lambdas.common.dynamo import Dynamo, from_item, to_item
 
 
 class RecordsTable:
     """Records as the streaming function wrote them, and feedback rows beside them."""
 
-    def __init__(self, table: str, ttl_days: int, client: Any) -> None:
+    def __init__(self, table: str, ttl_days: int, tables: Dynamo) -> None:
         self._table = table
         self._ttl_seconds = ttl_days * 86_400
-        self._client = client
+        self._tables = tables
 
     def find(self, request_id: str) -> InferenceRecord | None:
         """Read consistently: feedback may follow its answer at once."""
-        reply = self._client.get_item(
+        reply = self._tables.call(
+            "GetItem",
             TableName=self._table,
             Key={"pk": {"S": request_id}, "sk": {"S": "RECORD"}},
             ConsistentRead=True,
@@ -39,4 +39,4 @@ class RecordsTable:
             "expires_at": int(time.time()) + self._ttl_seconds,
             **feedback.model_dump(),
         }
-        self._client.put_item(TableName=self._table, Item=to_item(row))
+        self._tables.call("PutItem", TableName=self._table, Item=to_item(row))

@@ -13,7 +13,7 @@ from contracts import metrics
 from contracts.chat import ModelCard, ModelList
 from contracts.records import Feedback, FeedbackRequest, InferenceRecord
 from lambdas.api.gateway import RecordsTable
-from lambdas.common import aws
+from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import ApiEnvironment, load
 from lambdas.common.errors import ApiError
 from lambdas.common.metrics import MetricLine
@@ -134,5 +134,5 @@ def _score(feedback: Feedback) -> float | None:
 def from_environment(variables: Mapping[str, str]) -> ApiService:
     """The service against AWS. Raises BadEnvironment."""
     settings = load(ApiEnvironment, variables)
-    records = RecordsTable(settings.records_table, settings.record_ttl_days, aws.dynamodb())
+    records = RecordsTable(settings.records_table, settings.record_ttl_days, DynamoDB())
     return ApiService(settings, records)

@@ -6,12 +6,13 @@ import os
 from typing import Any
 
 from lambdas.authorizer.service import Authorizer, KeyTable, Refused
-from lambdas.common import aws, logs
+from lambdas.common import logs
+from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import AuthorizerEnvironment, load
 
 _settings = load(AuthorizerEnvironment, os.environ)
 _logger = logs.Logger("authorizer", _settings.log_level)
-_authorizer = Authorizer(KeyTable(_settings.access_table, aws.dynamodb()))
+_authorizer = Authorizer(KeyTable(_settings.access_table, DynamoDB()))
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

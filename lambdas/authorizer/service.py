@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from contracts.access import AccessKey, key_pk
-from lambdas.common.dynamo import from_item
+from lambdas.common.dynamo import Dynamo, from_item
 from lambdas.common.requests import header
 
 _LONGEST_SECRET = 512
@@ -35,13 +35,15 @@ class KeySource(Protocol):
 class KeyTable:
     """The access table."""
 
-    def __init__(self, table: str, client: Any) -> None:
+    def __init__(self, table: str, tables: Dynamo) -> None:
         self._table = table
-        self._client = client
+        self._tables = tables
 
     def find(self, pk: str) -> AccessKey | None:
         """Read consistently, so that a revocation counts from the moment it is written."""
-        reply = self._client.get_item(TableName=self._table, Key={"pk": {"S": pk}}, ConsistentRead=True)
+        reply = self._tables.call(
+            "GetItem", TableName=self._table, Key={"pk": {"S": pk}}, ConsistentRead=True
+        )
         return AccessKey.model_validate(from_item(reply["Item"])) if "Item" in reply else None
 
 

@@ -1,13 +1,88 @@
-"""Between plain Python values and DynamoDB's typed attributes, for the low-level client.
+"""DynamoDB for the functions: plain Python values to and from items, and calls with a bounded retry.
 
-botocore alone is on the cold-start path, so boto3's serializer is not at hand.
+Source: Amazon DynamoDB developer guide, "DynamoDB low-level API".
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import time
+from typing import Any, Protocol
+
+from lambdas.common import aws
 
 Item = dict[str, dict[str, Any]]
+
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 0.05
+_REPEATABLE = {"GetItem", "PutItem", "Query"}
+_RETRYABLE = {
+    "InternalServerError",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+    "TransactionInProgressException",
+}
+
+
+class DynamoError(Exception):
+    """A call that DynamoDB refused; `code` is its name for the reason."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class ConditionFailed(DynamoError):
+    """The condition of a write does not hold."""
+
+
+class Dynamo(Protocol):
+    """The tables, by DynamoDB's own operation names and parameters."""
+
+    def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """The reply of `operation`. Raises DynamoError, or aws.NotReached, aws.Silent, aws.Broken."""
+
+
+class DynamoDB:
+    """The service itself."""
+
+    def __init__(self) -> None:
+        self._client = aws.Client("dynamodb", "dynamodb", "dynamodb", connect_timeout=1, read_timeout=2)
+
+    def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """See Dynamo.call. What DynamoDB calls transient is tried again, a few times with growing pauses.
+
+        A call that got no reply is tried again only where doing it twice does no harm.
+        """
+        body = json.dumps(parameters).encode()
+        repeatable = operation in _REPEATABLE and "ConditionExpression" not in parameters
+        for attempt in range(_ATTEMPTS):
+            last = attempt == _ATTEMPTS - 1
+            try:
+                return self._attempt(operation, body)
+            except aws.NotReached:
+                if last or not repeatable:
+                    raise
+            except DynamoError as error:
+                if last or error.code not in _RETRYABLE:
+                    raise
+            time.sleep(_PAUSE_SECONDS * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(self, operation: str, body: bytes) -> dict[str, Any]:
+        headers = {
+            "content-type": "application/x-amz-json-1.0",
+            "x-amz-target": f"DynamoDB_20120810.{operation}",
+        }
+        reply = self._client.send("POST", "/", headers, body)
+        answer = reply.json()
+        if reply.status == 200:
+            return answer
+        code = str(answer.get("__type", reply.status)).rpartition("#")[2]
+        if code in {"ConditionalCheckFailedException", "TransactionCanceledException"}:
+            raise ConditionFailed(code)
+        raise DynamoError(code)
 
 
 def to_attribute(value: Any) -> dict[str, Any]:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
-
-from botocore.exceptions import BotoCoreError, ClientError, EventStreamError, ReadTimeoutError
-from botocore.exceptions import ConnectionError as ConnectFailed
-from urllib3.exceptions import HTTPError as TransportError
-from urllib3.exceptions import ReadTimeoutError as TransportTimeout
 
 from contracts.access import routing_pk
 from contracts.records import InferenceRecord
 from contracts.routing import Routing
 from lambdas.common import aws
-from lambdas.common.dynamo import from_item, to_item
+from lambdas.common.dynamo import Dynamo, from_item, to_item
 from lambdas.inference import model_errors
+from lambdas.inference.eventstream import BadEventStream, messages
 from lambdas.inference.model_errors import ModelFailure, VariantVanished
-from lambdas.inference.stages.invoke import ModelStream
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 SILENCE_TIMEOUT_SECONDS = 120.0
@@ -26,89 +20,87 @@ SILENCE_TIMEOUT_SECONDS = 120.0
 
 
 class SageMakerEndpoint:
-    """An endpoint by name. Attempts are counted by the pipeline, so the client itself makes one."""
+    """An endpoint by name. One attempt per call: the pipeline decides about another."""
 
-    def __init__(self, name: str, client: Any = None) -> None:
-        self._name = name
-        self._client = client or aws.client(
+    def __init__(self, name: str) -> None:
+        self._path = f"/endpoints/{name}/invocations-response-stream"
+        self._client = aws.Client(
             "sagemaker-runtime",
+            "runtime.sagemaker",
+            "sagemaker",
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=SILENCE_TIMEOUT_SECONDS,
-            attempts=1,
         )
 
-    def invoke(self, body: bytes, attributes: str, variant: str | None) -> ModelStream:
+    def invoke(self, body: bytes, attributes: str, variant: str | None) -> SageMakerStream:
         """Open a reply. Raises ModelFailure, or VariantVanished when `variant` is not there."""
-        target = {"TargetVariant": variant} if variant else {}
+        headers = {
+            "content-type": "application/json",
+            "x-amzn-sagemaker-accept": "text/event-stream",
+            "x-amzn-sagemaker-custom-attributes": attributes,
+        }
+        if variant:
+            headers["x-amzn-sagemaker-target-variant"] = variant
         try:
-            reply = self._client.invoke_endpoint_with_response_stream(
-                EndpointName=self._name,
-                ContentType="application/json",
-                Accept="text/event-stream",
-                CustomAttributes=attributes,
-                Body=body,
-                **target,
-            )
-        except ClientError as error:
-            raise _decoded(error, variant) from error
-        except ReadTimeoutError as error:
+            reply = self._client.send("POST", self._path, headers, body)
+            if reply.status != 200:
+                raise _refusal(reply, variant)
+        except aws.Silent as error:
             raise ModelFailure(model_errors.timed_out()) from error
-        except (ConnectFailed, BotoCoreError) as error:
+        except (aws.NotReached, aws.Broken) as error:
             raise model_errors.connection_failed() from error
-        return _Stream(reply)
+        return SageMakerStream(reply)
 
 
-class _Stream:
-    """The event stream of one reply as plain bytes."""
+class SageMakerStream:
+    """The model's bytes out of an event stream."""
 
-    def __init__(self, reply: dict[str, Any]) -> None:
-        self.variant: str | None = reply.get("InvokedProductionVariant")
-        self._events = reply["Body"]
+    def __init__(self, reply: aws.Reply) -> None:
+        self.variant = reply.header("x-amzn-invoked-production-variant")
+        self._reply = reply
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises ApiError when the stream reports an error, breaks or falls silent."""
         try:
-            for event in self._events:
-                if "PayloadPart" in event:
-                    yield event["PayloadPart"]["Bytes"]
-        except EventStreamError:
-            raise model_errors.interrupted() from None
-        except (ReadTimeoutError, TransportTimeout):
+            for message in messages(self._reply):
+                if message.headers.get(":message-type") != "event":
+                    raise model_errors.interrupted()
+                yield message.payload
+        except aws.Silent:
             raise model_errors.timed_out() from None
-        except (BotoCoreError, TransportError, OSError):
+        except (aws.Broken, BadEventStream):
             raise model_errors.interrupted() from None
 
     def close(self) -> None:
-        """Close the connection unless the reply has been read to its end."""
-        self._events.close()
+        """Let go of the connection; the model stops generating."""
+        self._reply.close()
 
 
-def _decoded(error: ClientError, variant: str | None) -> Exception:
-    reply: dict[str, Any] = error.response
-    detail = reply.get("Error", {})
-    code, message = str(detail.get("Code", "")), detail.get("Message")
+def _refusal(reply: aws.Reply, variant: str | None) -> Exception:
+    detail = reply.json()
+    code = (reply.header("x-amzn-errortype") or str(detail.get("__type", ""))).partition(":")[0]
     if variant and code in {"ValidationError", "ValidationException"}:
         return VariantVanished()
     return model_errors.from_service(
         code,
-        int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)),
-        message,
-        reply.get("OriginalStatusCode"),
-        reply.get("OriginalMessage"),
+        reply.status,
+        detail.get("Message") or detail.get("message"),
+        detail.get("OriginalStatusCode"),
+        detail.get("OriginalMessage"),
     )
 
 
 class RoutingTable:
     """The routing item of an endpoint: the fields of `contracts.routing.Routing` as attributes."""
 
-    def __init__(self, table: str, endpoint_name: str, client: Any) -> None:
+    def __init__(self, table: str, endpoint_name: str, tables: Dynamo) -> None:
         self._table = table
         self._key = {"pk": {"S": routing_pk(endpoint_name)}}
-        self._client = client
+        self._tables = tables
 
     def read(self) -> Routing | None:
         """The item as it is now; None where there is none."""
-        item = self._client.get_item(TableName=self._table, Key=self._key).get("Item")
+        item = self._tables.call("GetItem", TableName=self._table, Key=self._key).get("Item")
         if item is None:
             return None
         fields = from_item(item)
@@ -118,17 +110,17 @@ class RoutingTable:
 class RecordsTable:
     """Rows that live for `ttl_days`: what feedback is tied to."""
 
-    def __init__(self, table: str, ttl_days: int, client: Any) -> None:
+    def __init__(self, table: str, ttl_days: int, tables: Dynamo) -> None:
         self._table = table
         self._ttl_seconds = ttl_days * 86_400
-        self._client = client
+        self._tables = tables
 
     def store(self, record: InferenceRecord) -> None:
-        """Put the row of a request. Raises what the client raises."""
+        """Put the row of a request. Raises what the tables raise."""
         row = {
             "pk": record.request_id,
             "sk": "RECORD",
             "expires_at": int(time.time()) + self._ttl_seconds,
             **record.model_dump(),
         }
-        self._client.put_item(TableName=self._table, Item=to_item(row))
+        self._tables.call("PutItem", TableName=self._table, Item=to_item(row))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lambdas.common import aws
+from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import InferenceEnvironment, load
 from lambdas.common.logs import Logger
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
@@ -47,7 +47,7 @@ def pipeline(
 def from_environment(variables: Mapping[str, str]) -> Pipeline:
     """The pipeline against AWS. Raises BadEnvironment."""
     settings = load(InferenceEnvironment, variables)
-    tables = aws.dynamodb()
+    tables = DynamoDB()
     return pipeline(
         settings,
         SageMakerEndpoint(settings.endpoint_name),

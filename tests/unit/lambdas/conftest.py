@@ -1,19 +1,24 @@
-"""The front door with its real AWS client: a scripted SageMaker over HTTP, tables in moto."""
+"""The front door with its real AWS client: a scripted SageMaker and DynamoDB, both over HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import fake_dynamodb
 import fake_model_endpoint
 import pytest
 from door_world import ENDPOINT, SETTINGS, Door
 from fake_model_endpoint import FakeSageMaker
-from moto import mock_aws
+from hypothesis import HealthCheck, settings
 
-from lambdas.common import aws
+from lambdas.common.dynamo import DynamoDB
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
 from lambdas.inference.service import pipeline
+
+# A slow machine is no defect.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +29,10 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tables() -> Iterator[Any]:
-    """A DynamoDB client with the access and the records table, empty."""
-    with mock_aws():
-        client = aws.dynamodb()
+def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of a DynamoDB with the access and the records table, empty; the functions find it too."""
+    with fake_dynamodb.running() as (client, url):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
         _table(client, "access", ["pk"])
         _table(client, "records", ["pk", "sk"])
         yield client
@@ -62,7 +67,7 @@ def door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyPatch)
     built = pipeline(
         SETTINGS,
         SageMakerEndpoint(ENDPOINT),
-        RoutingTable("access", ENDPOINT, tables),
-        RecordsTable("records", 7, tables),
+        RoutingTable("access", ENDPOINT, DynamoDB()),
+        RecordsTable("records", 7, DynamoDB()),
     )
     return Door(sagemaker, tables, built)

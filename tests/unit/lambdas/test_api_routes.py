@@ -12,7 +12,7 @@ from door_world import ENDPOINT, MODEL, emitted
 
 from contracts import metrics
 from contracts.records import InferenceRecord
-from lambdas.common.dynamo import from_item
+from lambdas.common.dynamo import DynamoDB, from_item
 from lambdas.inference.gateway import RecordsTable
 
 Call = Callable[..., tuple[int, Any, dict[str, Any]]]
@@ -62,7 +62,7 @@ def call(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Call:
 @pytest.fixture
 def recorded(tables: Any) -> None:
     """A request that tenant `shop` has made."""
-    RecordsTable("records", 7, tables).store(
+    RecordsTable("records", 7, DynamoDB()).store(
         InferenceRecord(
             request_id="req-1",
             tenant="shop",

@@ -46,7 +46,7 @@ def test_every_missing_or_malformed_variable_is_named_at_once() -> None:
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(min_size=1), inner),
-    max_leaves=10,
+    max_leaves=5,
 )
 
 

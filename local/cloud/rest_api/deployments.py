@@ -46,8 +46,11 @@ class Deployments:
         self._parsed.pop((api_id, deployment_id), None)
 
     def find(self, api_id: str, stage_name: str) -> Deployment | None:
-        """What a stage serves; None when the API or the stage is not there or has no deployment."""
+        """What a stage serves; None when the API or the stage is not there, has no deployment, or the API
+        has its default endpoint (the only one on a laptop) switched off."""
         live = self._find_api(api_id)
+        if live and str(live.api.get("disableExecuteApiEndpoint")).lower() == "true":
+            return None
         stage = live.stages.get(stage_name) if live else None
         if stage is None or not stage.get("deploymentId"):
             return None

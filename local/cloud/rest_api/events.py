@@ -26,6 +26,8 @@ _IDENTITY_FIELDS = (
     "user",
     "userArn",
 )
+_CONNECTION = frozenset({"connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade"})
+"""Headers that end at the gateway and never reach a function."""
 _ADDED_CASE = {"host": "Host"}
 """Client header names stay lower-case, as HTTP/2 clients send them; the gateway's own have its case."""
 
@@ -70,7 +72,11 @@ def _common(call: Call) -> dict[str, Any]:
 
 def _headers(call: Call) -> dict[str, list[str]]:
     request = call.request
-    headers = {_ADDED_CASE.get(name, name): list(values) for name, values in request.header_values.items()}
+    headers = {
+        _ADDED_CASE.get(name, name): list(values)
+        for name, values in request.header_values.items()
+        if name not in _CONNECTION
+    }
     forwarded = headers.pop("x-forwarded-for", [])
     headers["X-Forwarded-For"] = [", ".join([*forwarded, request.source_ip])]
     headers["X-Forwarded-Proto"] = headers.pop("x-forwarded-proto", ["http"])

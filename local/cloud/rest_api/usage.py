@@ -135,7 +135,8 @@ def _find_key(call: Call, plans: Sequence[Plan]) -> tuple[Plan, Mapping[str, Any
     value = call.usage_identifier if by_authorizer else call.request.header("x-api-key")
     for plan in plans:
         key = plan.keys.get(value or "")
-        if key is not None and key.get("enabled", True):
+        # A patched key carries text where a created one carries a boolean.
+        if key is not None and str(key.get("enabled", True)).lower() == "true":
             return plan, key
     raise GatewayError("INVALID_API_KEY", reason="no enabled API key of a usage plan that covers this stage")
 

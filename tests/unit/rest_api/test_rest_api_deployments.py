@@ -67,6 +67,10 @@ def test_what_is_not_there_serves_nothing(live, deployments):
     deployments.take("api1", "d1")
     assert deployments.find("other", "live") is None
     assert deployments.find("api1", "other") is None
+    live.api["disableExecuteApiEndpoint"] = True
+    assert deployments.find("api1", "live") is None
+    live.api["disableExecuteApiEndpoint"] = False
+    assert deployments.find("api1", "live") is not None
     live.stages["live"]["deploymentId"] = ""
     assert deployments.find("api1", "live") is None
 

@@ -19,7 +19,8 @@ def test_the_event_is_the_rest_proxy_event(world):
     world.stage["variables"] = {"colour": "green"}
     world.route("GET", "/v1/models/{model}")
     # When it is called with repeated headers and parameters
-    reply = world.call("GET", "/v1/models/a%2Fb?x=1&x=2&y=", {"User-Agent": "curl", "Host": "h:80"})
+    headers = {"User-Agent": "curl", "Host": "h:80", "X-Forwarded-For": "10.0.0.1", "Content-Length": "0"}
+    reply = world.call("GET", "/v1/models/a%2Fb?x=1&x=2&y=", headers)
     event = json.loads(reply.body)
     # Then every part of it is where a function expects it
     assert event["resource"] == "/v1/models/{model}"
@@ -30,6 +31,9 @@ def test_the_event_is_the_rest_proxy_event(world):
     assert event["stageVariables"] == {"colour": "green"}
     assert event["headers"]["user-agent"] == "curl"
     assert event["multiValueHeaders"]["user-agent"] == ["curl"]
+    assert event["headers"]["Host"] == "h:80"
+    assert event["headers"]["X-Forwarded-For"] == "10.0.0.1, 127.0.0.1"
+    assert not event["headers"].keys() & {"host", "x-forwarded-for", "content-length"}
     assert event["headers"]["X-Amzn-Trace-Id"].startswith("Root=1-")
     assert event["body"] is None
     assert event["isBase64Encoded"] is False
@@ -255,3 +259,33 @@ def test_a_client_that_leaves_closes_the_functions_stream(world):
     asyncio.run(run())
     assert closed == [True]
     assert len(world.outcomes) == 1
+
+
+def test_a_stream_that_does_not_begin_in_time_is_a_504(world):
+    world.route("GET", "/x", world.proxy(dict, responseTransferMode="STREAM", timeoutInMillis=50))
+
+    async def invoke_stream(arn, event):
+        await asyncio.sleep(30)
+
+    world.invoke_stream = invoke_stream
+    assert world.call("GET", "/x").status == 504
+
+
+def test_a_stream_past_its_time_is_cut_and_closed(world):
+    world.route("GET", "/x", world.proxy(dict, responseTransferMode="STREAM", timeoutInMillis=1000))
+    closed = []
+
+    async def body():
+        try:
+            yield b"first"
+            await asyncio.sleep(60)
+        finally:
+            closed.append(True)
+
+    async def invoke_stream(arn, event):
+        return StreamResult("1", STREAM_CONTENT_TYPE, {"statusCode": 200}, body())
+
+    world.invoke_stream = invoke_stream
+    with pytest.raises(TimeoutError):
+        world.call("GET", "/x")
+    assert closed == [True]

@@ -43,8 +43,9 @@ def test_an_unknown_key_is_a_403(keyed, headers):
     assert header(reply, "x-amzn-ErrorType") == ["ForbiddenException"]
 
 
-def test_a_disabled_key_is_a_403(keyed):
-    assert statuses(keyed(keys=[{**KEY, "enabled": False}]), 1) == [403]
+@pytest.mark.parametrize("enabled", [False, "false"])
+def test_a_disabled_key_is_a_403(keyed, enabled):
+    assert statuses(keyed(keys=[{**KEY, "enabled": enabled}]), 1) == [403]
 
 
 def test_a_key_without_a_plan_for_the_stage_is_a_403(world, keyed):

@@ -14,6 +14,8 @@ ENV_MAX_QUEUED = "EVERGREEN_MAX_QUEUED_REQUESTS"
 ENV_MAX_RUNNING = "EVERGREEN_MAX_RUNNING_REQUESTS"
 ENV_DEFAULT_MAX_TOKENS = "EVERGREEN_DEFAULT_MAX_TOKENS"
 ENV_REQUEST_TIMEOUT = "EVERGREEN_REQUEST_TIMEOUT_SECONDS"
+ENV_DRAIN = "EVERGREEN_DRAIN_SECONDS"  # how long running requests may go on after SIGTERM
+ENV_HOST = "EVERGREEN_HOST"  # address to listen on
 
 ENV_SAGEMAKER_PORT = "SAGEMAKER_BIND_TO_PORT"
 ENV_SAGEMAKER_MODEL_DIR = "SM_MODEL_DIR"
@@ -21,6 +23,11 @@ DEFAULT_PORT = 8080
 DEFAULT_MODEL_DIR = "/opt/ml/model"
 
 HEADER_CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+ATTRIBUTE_REQUEST_ID = "request_id"
+ATTRIBUTE_TRACEPARENT = "traceparent"
+ATTRIBUTE_TIMEOUT_MS = (
+    "timeout_ms"  # the caller's patience in milliseconds; the container's own bound holds too
+)
 
 
 def encode_attributes(attributes: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from model_code.serving import logs
 from model_code.serving.app import create_app
 from model_code.serving.logs import event
 from model_code.serving.service import Service
-from model_code.serving.settings import DRAIN_SECONDS, ServerSettings, read_settings, variable_of
+from model_code.serving.settings import ServerSettings, read_settings, variable_of
 
 _CLOSE_SECONDS = 2
 logger = logging.getLogger("model_code.serving")
@@ -39,12 +39,12 @@ class Server(uvicorn.Server):
             self._drain = asyncio.create_task(self._drain_and_exit())
 
     async def _drain_and_exit(self) -> None:
-        await self._service.drain(DRAIN_SECONDS)
+        await self._service.drain(self._service.settings.drain)
         self.should_exit = True
 
 
 async def serve(settings: ServerSettings) -> int:
-    """Serve until a signal; returns the process's exit status."""
+    """Serve until a signal and return 0; a model that cannot be served ends the process with status 1."""
     service = Service(settings)
     config = uvicorn.Config(
         create_app(service),
@@ -68,10 +68,13 @@ async def serve(settings: ServerSettings) -> int:
         event(logger, f"cannot serve: {failure}", level=logging.CRITICAL, error=type(failure).__name__)
         server.should_exit = True
     await serving
-    if not starting.done():
-        starting.cancel()
+    if failure is not None:
+        # Engine imports may still be under way in a thread; nobody shall wait for them to report this.
+        logging.shutdown()
+        os._exit(1)
+    starting.cancel()
     await service.close()
-    return 1 if failure else 0
+    return 0
 
 
 def main() -> int:

@@ -11,8 +11,9 @@ from contextlib import aclosing
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from contracts import container
 from contracts.chat import ChatRequest
-from contracts.container import HEADER_CUSTOM_ATTRIBUTES, decode_attributes
+from contracts.container import decode_attributes
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
 from model_code.serving.logs import REQUEST_IDS, event
 from model_code.serving.protocol import DONE, AnswerWriter, Piece, parse_chat
@@ -38,14 +39,15 @@ class Invocations:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every outcome ends in exactly one reply and one log line."""
-        ids = _request_ids(Headers(scope=scope))
+        attributes = decode_attributes(Headers(scope=scope).get(container.HEADER_CUSTOM_ATTRIBUTES))
+        ids = _request_ids(attributes)
         REQUEST_IDS.set(ids)  # the context is this request's own: uvicorn runs each in a task of its own
         reply = Reply(send, [(b"x-request-id", ids["request_id"].encode())])
         call = _Call(self._service, reply, ids["request_id"])
         failure: str | None = None
         try:
             body = await _read_body(receive)
-            await self._guard(call, body, receive)
+            await self._guard(call, body, receive, self._patience(attributes))
         except ClientGone:
             self._service.metrics.count_cancellation()
             failure = "client_gone"
@@ -58,21 +60,24 @@ class Invocations:
             await reply.fail(internal())
         call.report(failure)
 
-    async def _guard(self, call: _Call, body: bytes, receive: Receive) -> None:
+    def _patience(self, attributes: dict[str, str]) -> float:
+        """Seconds this request may take: the server's bound, or less when the caller asks for less."""
+        given = attributes.get(container.ATTRIBUTE_TIMEOUT_MS, "")
+        bound = self._service.settings.request_timeout
+        return min(bound, int(given) / 1000) if given.isdecimal() else bound
+
+    async def _guard(self, call: _Call, body: bytes, receive: Receive, seconds: float) -> None:
         """Run a call until it ends, its client goes, its time is up or the server must stop."""
         work = asyncio.create_task(call.run(body))
         gone = asyncio.create_task(_disconnected(receive))
         cut = asyncio.create_task(self._service.cut_off.wait())
-        limit = self._service.settings.request_timeout
+        tasks = {work, gone, cut}
         try:
-            done, _ = await asyncio.wait(
-                {work, gone, cut}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (work, gone, cut):
-                if not task.done():
-                    task.cancel()
-            await asyncio.wait({work, gone, cut})
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         if work in done:
             work.result()
         elif gone in done:
@@ -80,7 +85,7 @@ class Invocations:
         elif cut in done:
             raise overloaded("The server is shutting down and could not finish this answer.", code="draining")
         else:
-            text = f"The answer was not finished within {limit:g} s."
+            text = f"The answer was not finished within {seconds:g} s."
             raise ServingError("timeout_error", text, code="request_timeout")
 
 
@@ -170,13 +175,12 @@ def _milliseconds(start: float, end: float | None) -> float | None:
     return None if end is None else round(1000 * (end - start), 1)
 
 
-def _request_ids(headers: Headers) -> dict[str, str]:
+def _request_ids(attributes: dict[str, str]) -> dict[str, str]:
     """The ids that travel in the custom attributes; a request id is made up when there is none of use."""
-    attributes = decode_attributes(headers.get(HEADER_CUSTOM_ATTRIBUTES))
-    given = attributes.get("request_id", "")
+    given = attributes.get(container.ATTRIBUTE_REQUEST_ID, "")
     usable = 0 < len(given) <= _LONGEST_ID and given.isascii() and given.isprintable()
     ids = {"request_id": given if usable else uuid.uuid4().hex}
-    if parent := attributes.get("traceparent"):
+    if parent := attributes.get(container.ATTRIBUTE_TRACEPARENT):
         ids["traceparent"] = parent
     return ids
 

@@ -19,11 +19,12 @@ from model_code.serving import engines
 from model_code.serving.admission import Admission, QueueFull
 from model_code.serving.engines.base import Engine, GenerationRequest, Sampling
 from model_code.serving.errors import ServingError, invalid, overloaded
+from model_code.serving.incremental import StopMatcher, StreamDecoder
 from model_code.serving.logs import event
 from model_code.serving.metrics import Metrics
 from model_code.serving.protocol import Piece
 from model_code.serving.settings import ServerSettings
-from model_code.serving.text import ChatTokenizer, StopMatcher, StreamDecoder
+from model_code.serving.text import ChatTokenizer
 
 _LARGE_TEXT = 16_384  # characters; longer prompts are tokenised off the event loop
 _DEFAULT_TEMPERATURE = 1.0
@@ -147,7 +148,7 @@ class Service:
         Closing the generator frees the slot. Raises ServingError (queue full) and EngineError.
         """
         engine, tokenizer = self._loaded()
-        decoder, matcher = StreamDecoder(tokenizer), StopMatcher(plan.stops)
+        decoder, matcher = StreamDecoder(tokenizer.decode), StopMatcher(plan.stops)
         request = GenerationRequest(str(next(self._ids)), plan.prompt, plan.max_tokens, plan.sampling)
         count = 0
         try:
@@ -189,7 +190,8 @@ class Service:
         self._not_ready = "the server is shutting down"
         if self._admission is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._admission.idle.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._admission.idle.wait()
         event(logger, "drained", left=self._admission.running if self._admission else 0)
         self.cut_off.set()
 

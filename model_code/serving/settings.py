@@ -13,8 +13,6 @@ from contracts import container
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
 """SageMaker's own limit for a real-time request; what is larger never arrives there."""
-DRAIN_SECONDS = 25.0
-"""SageMaker sends SIGKILL 30 s after SIGTERM; the rest is kept for closing connections."""
 
 _VARIABLES = {
     "engine": container.ENV_ENGINE,
@@ -28,7 +26,8 @@ _VARIABLES = {
     "max_running": container.ENV_MAX_RUNNING,
     "default_max_tokens": container.ENV_DEFAULT_MAX_TOKENS,
     "request_timeout": container.ENV_REQUEST_TIMEOUT,
-    "host": "EVERGREEN_HOST",
+    "drain": container.ENV_DRAIN,
+    "host": container.ENV_HOST,
     "threads": "OMP_NUM_THREADS",
 }
 
@@ -50,6 +49,8 @@ class ServerSettings(BaseModel):
     max_running: int = Field(default=64, ge=1)
     default_max_tokens: int | None = Field(default=None, ge=1)
     request_timeout: float = Field(default=600.0, gt=0)
+    # SageMaker sends SIGKILL 30 s after SIGTERM; what this leaves of them is for closing connections.
+    drain: float = Field(default=25.0, ge=0, le=28)
     threads: int = Field(default_factory=lambda: usable_cores(), ge=1)
 
 

@@ -1,4 +1,4 @@
-"""Text to tokens and back: the model's chat template, its tokenizer, and decoding that streams.
+"""Text to tokens and back: the model's chat template and its tokenizer.
 
 Reads the artefact's files directly, so that an engine without transformers starts without it.
 """
@@ -17,9 +17,6 @@ from tokenizers import Tokenizer
 
 from contracts.chat import Message
 from model_code.serving.errors import invalid
-
-_REPLACEMENT = "\ufffd"
-_LONGEST_CHARACTER = 4  # bytes of one UTF-8 character, so the most tokens it can be spread over
 
 
 class ChatTokenizer:
@@ -56,68 +53,6 @@ class ChatTokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special tokens left out."""
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
-
-
-class StreamDecoder:
-    """Turns tokens into text as they come, and never lets half a character out.
-
-    Decoding looks back a few tokens, since a token's text may depend on its neighbours.
-    """
-
-    def __init__(self, tokenizer: ChatTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._tokens: list[int] = []
-        self._context = 0  # from here on tokens are decoded again, for the sake of what follows
-        self._done = 0  # text of the tokens before this index has been given out
-
-    def push(self, tokens: Sequence[int]) -> str:
-        """Text that the new tokens complete; empty while a character is still unfinished."""
-        text = ""
-        for token in tokens:
-            self._tokens.append(token)
-            text += self._take()
-        return text
-
-    def _take(self) -> str:
-        before = self._tokenizer.decode(self._tokens[self._context : self._done])
-        now = self._tokenizer.decode(self._tokens[self._context :])
-        if len(now) <= len(before):
-            return ""
-        held = len(self._tokens) - self._done
-        if now.endswith(_REPLACEMENT) and held < _LONGEST_CHARACTER:
-            return ""
-        self._context, self._done = self._done, len(self._tokens)
-        return now[len(before) :]
-
-
-class StopMatcher:
-    """Finds stop strings in text that arrives in pieces, and holds back what may become one."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = list(stops)
-        self._held = ""
-
-    def push(self, text: str) -> tuple[str, bool]:
-        """Text that is safe to give out, and whether a stop string was reached (it is left out)."""
-        text = self._held + text
-        hits = [position for stop in self._stops if (position := text.find(stop)) >= 0]
-        if hits:
-            self._held = ""
-            return text[: min(hits)], True
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep], False
-
-    def flush(self) -> str:
-        """What was held back, once no more text comes."""
-        held, self._held = self._held, ""
-        return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    longest = min(len(text), len(stop) - 1)
-    return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
 
 
 def _role(message: Message) -> str:

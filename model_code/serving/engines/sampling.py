@@ -1,8 +1,8 @@
 """Chooses next tokens for a batch in which every request has its own temperature, top_p and seed.
 
 It plugs into transformers' continuous batching as a logits processor: the batch loop samples greedily, and
-this processor leaves only the chosen token above minus infinity. Each request draws its own random numbers on the
-host, so neither its neighbours in the batch nor the device change what a seed draws.
+this processor leaves only the chosen token above minus infinity. Each request draws its own random numbers on
+the host, so neither its neighbours in the batch nor the device change what a seed draws.
 """
 
 from __future__ import annotations

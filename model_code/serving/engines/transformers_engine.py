@@ -129,7 +129,9 @@ class TransformersEngine:
     async def _next(self, outputs: asyncio.Queue[GenerationOutput]) -> GenerationOutput:
         while True:
             try:
-                output = await asyncio.wait_for(outputs.get(), _ALIVE_CHECK_SECONDS)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation that meets a result.
+                async with asyncio.timeout(_ALIVE_CHECK_SECONDS):
+                    output = await outputs.get()
             except TimeoutError:
                 if reason := self.fault():
                     raise EngineError(reason) from None

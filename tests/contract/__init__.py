@@ -1,0 +1,1 @@
+"""What every model container promises, asked of a real server process over HTTP."""

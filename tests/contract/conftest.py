@@ -1,0 +1,41 @@
+"""One server for the whole suite, with the tiny model; tests that break a server start their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.contract.process import PYTHON, ROOT, ServerProcess
+
+PREPARE_SECONDS = 1800
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """The tiny model's folder, prepared once in the cache that `make up` uses too."""
+    home = os.environ.get("EVERGREEN_HOME", str(ROOT / ".evergreen"))
+    command = [PYTHON, "-m", "local.model", "--home", home, "--tiny"]
+    done = subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=PREPARE_SECONDS
+    )
+    return Path(json.loads(done.stdout)["folder"])
+
+
+@pytest.fixture(scope="session", params=["transformers"])
+def server(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerProcess]:
+    """A ready server, one per engine."""
+    with ServerProcess(tiny_model, EVERGREEN_ENGINE=request.param) as process:
+        yield process.wait_ready()
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[httpx.Client]:
+    """An HTTP client of the shared server."""
+    with server.client() as client:
+        yield client

@@ -1,0 +1,75 @@
+"""Hostile bodies: whatever arrives, the answer is no server error and the server lives."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contracts.errors import ErrorReply
+from tests.contract.process import chat
+
+SETTINGS = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda children: (
+        st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8), children, max_size=4)
+    ),
+    max_leaves=12,
+)
+MESSAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.sampled_from(["system", "developer", "user", "assistant", "tool"]) | JSON,
+        "content": st.text(max_size=200) | JSON,
+        "name": JSON,
+    },
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "messages": st.lists(MESSAGE, max_size=4) | JSON,
+        "max_tokens": st.integers(-2, 6) | JSON,
+        "temperature": st.floats(0, 2) | JSON,
+        "top_p": st.floats(0, 1) | JSON,
+        "stop": st.lists(st.text(max_size=4), max_size=4) | JSON,
+        "seed": st.integers() | JSON,
+        "stream": st.booleans() | JSON,
+        "stream_options": JSON,
+        "user": JSON,
+    },
+)
+
+
+def check(client: httpx.Client, body: bytes) -> None:
+    reply = client.post("/invocations", content=body)
+    assert reply.status_code < 500, (body, reply.text)
+    if reply.status_code >= 400:
+        assert ErrorReply.model_validate_json(reply.content).error.message
+    assert client.get("/ping").status_code == 200
+
+
+@SETTINGS
+@given(body=st.binary(max_size=400))
+def test_any_bytes(client: httpx.Client, body: bytes) -> None:
+    check(client, body)
+
+
+@SETTINGS
+@given(fields=FIELDS)
+def test_any_json_in_any_field(client: httpx.Client, fields: dict[str, object]) -> None:
+    body = chat(max_tokens=2) | fields
+    check(client, json.dumps(body).encode("utf-8", "surrogatepass"))
+
+
+@SETTINGS
+@given(text=st.text(max_size=400))
+def test_any_text_as_prompt(client: httpx.Client, text: str) -> None:
+    body = json.dumps(chat(messages=[{"role": "user", "content": text}], max_tokens=2))
+    check(client, body.encode("utf-8", "surrogatepass"))

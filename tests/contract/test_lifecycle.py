@@ -1,0 +1,197 @@
+"""Start, overload, departure, deadline and shutdown, each with a server of its own."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.contract.process import ServerProcess, chat, events
+
+LONG = chat(stream=True, max_tokens=1900)
+WAIT_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def narrow(tiny_model: Path) -> Iterator[ServerProcess]:
+    """A server that computes one request and lets one more wait."""
+    with ServerProcess(
+        tiny_model,
+        EVERGREEN_MAX_RUNNING_REQUESTS="1",
+        EVERGREEN_MAX_QUEUED_REQUESTS="1",
+    ) as process:
+        yield process.wait_ready()
+
+
+def wait_for(server: ServerProcess, metric: str, value: float) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        if server.metric(metric) == value:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{metric} is {server.metric(metric)}, not {value}")
+
+
+def copy_model(model: Path, to: Path) -> Path:
+    return Path(shutil.copytree(model, to / "model"))
+
+
+def critical_lines(server: ServerProcess) -> list[str]:
+    return [line["message"] for line in server.lines if line["level"] == "CRITICAL"]
+
+
+def test_a_corrupt_shard_is_named_and_nothing_is_served(tiny_model: Path, tmp_path: Path) -> None:
+    folder = copy_model(tiny_model, tmp_path)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+
+    with ServerProcess(folder) as server:
+        assert server.wait_exit() == 1
+        assert len(critical_lines(server)) == 1
+        assert "model.safetensors" in critical_lines(server)[0]
+        assert "Traceback" not in server.output
+
+
+def test_a_missing_file_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    folder = copy_model(tiny_model, tmp_path)
+    (folder / "tokenizer.json").unlink()
+
+    with ServerProcess(folder) as server:
+        assert server.wait_exit() == 1
+        assert "tokenizer.json is missing" in critical_lines(server)[0]
+
+
+def test_another_digest_than_expected_is_refused(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_MODEL_DIGEST="00" * 32) as server:
+        assert server.wait_exit() == 1
+        assert "00" * 32 in critical_lines(server)[0]
+
+
+def test_a_wrong_setting_is_named(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_MAX_RUNNING_REQUESTS="many") as server:
+        assert server.wait_exit() == 1
+        assert "EVERGREEN_MAX_RUNNING_REQUESTS" in critical_lines(server)[0]
+
+
+def test_ping_refuses_until_the_model_answers(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model) as server:
+        seen = set()
+        while (status := server.ping()) != 200:
+            seen.add(status)
+            assert server.process.poll() is None, server.output
+            time.sleep(0.02)
+
+    assert seen <= {None, 503}
+    assert 503 in seen
+
+
+def test_a_full_queue_refuses_with_a_hint(narrow: ServerProcess) -> None:
+    with narrow.client() as client, client.stream("POST", "/invocations", json=LONG) as running:
+        lines = running.iter_lines()  # kept: a forgotten iterator closes the stream
+        next(lines)
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            replies = list(
+                pool.map(lambda _: httpx.post(f"{narrow.url}/invocations", json=chat(), timeout=60), range(3))
+            )
+
+    refused = [reply for reply in replies if reply.status_code == 503]
+    assert len(refused) >= 2
+    for reply in refused:
+        assert reply.json()["error"]["code"] == "queue_full"
+        assert int(reply.headers["retry-after"]) >= 1
+    assert narrow.metric("evergreen_rejections_total") >= 2
+
+
+def test_a_client_that_leaves_frees_its_slot(narrow: ServerProcess) -> None:
+    before = narrow.metric("evergreen_cancellations_total")
+    with narrow.client() as client, client.stream("POST", "/invocations", json=LONG) as running:
+        lines = running.iter_lines()  # kept: a forgotten iterator closes the stream
+        next(lines)
+        assert narrow.metric("evergreen_running_requests") == 1
+
+    wait_for(narrow, "evergreen_running_requests", 0)
+    assert narrow.metric("evergreen_cancellations_total") == before + 1
+    line = narrow.line(message="request", failure="client_gone")
+    assert line["completion_tokens"] < LONG["max_tokens"]
+
+
+def test_a_client_that_leaves_the_queue_frees_its_place(narrow: ServerProcess) -> None:
+    with narrow.client() as client, client.stream("POST", "/invocations", json=LONG) as running:
+        lines = running.iter_lines()  # kept: a forgotten iterator closes the stream
+        next(lines)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{narrow.url}/invocations", json=chat(), timeout=0.2)
+        wait_for(narrow, "evergreen_queued_requests", 0)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_deadline_ends_a_request(narrow: ServerProcess, streamed: bool) -> None:
+    wait_for(narrow, "evergreen_running_requests", 0)
+    # Time enough for a first token where one is expected, never enough for the last.
+    patience = {"X-Amzn-SageMaker-Custom-Attributes": "timeout_ms=1000"}
+    reply = httpx.post(
+        f"{narrow.url}/invocations", json={**LONG, "stream": streamed}, headers=patience, timeout=60
+    )
+
+    if reply.status_code == 200:
+        assert streamed
+        last = [line for line in reply.text.splitlines() if line][-1]
+        error = json.loads(last.removeprefix("data: "))["error"]
+    else:
+        assert reply.status_code == 504
+        error = reply.json()["error"]
+    assert (error["type"], error["code"]) == ("timeout_error", "request_timeout")
+    wait_for(narrow, "evergreen_running_requests", 0)
+
+
+def test_on_sigterm_running_streams_finish_and_new_work_is_refused(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model) as server:
+        server.wait_ready()
+        with concurrent.futures.ThreadPoolExecutor(8) as pool, server.client() as client:
+            with client.stream("POST", "/invocations", json=LONG) as running:
+                lines = running.iter_lines()
+                first = next(lines)
+                others = [pool.submit(_stream, server, 300) for _ in range(8)]
+                wait_for(server, "evergreen_running_requests", 9)
+                server.terminate()
+                _wait_until_refusing(server)
+
+                refused = httpx.post(f"{server.url}/invocations", json=chat(), timeout=60)
+                assert refused.status_code == 503
+                assert refused.json()["error"]["code"] == "not_ready"
+                assert [first, *lines][-2:] == ["data: [DONE]", ""]
+            assert all(other.result(WAIT_SECONDS)[-1]["choices"] for other in others)
+        assert server.wait_exit() == 0
+
+
+def test_what_outlasts_the_drain_ends_with_an_error_event(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_DRAIN_SECONDS="0.2") as server:
+        server.wait_ready()
+        with server.client() as client, client.stream("POST", "/invocations", json=LONG) as running:
+            lines = running.iter_lines()
+            first = next(lines)
+            server.terminate()
+            last = [line for line in [first, *lines] if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "draining"
+        assert server.wait_exit() == 0
+
+
+def _stream(server: ServerProcess, tokens: int) -> list[dict]:
+    with server.client() as client:
+        with client.stream("POST", "/invocations", json=chat(stream=True, max_tokens=tokens)) as reply:
+            return events(reply)
+
+
+def _wait_until_refusing(server: ServerProcess) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while server.ping() != 503:
+        assert time.monotonic() < deadline, "the server never refused a ping after SIGTERM"
+        time.sleep(0.02)

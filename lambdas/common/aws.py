@@ -1,9 +1,9 @@
 """A small client for the AWS calls on the request path: signed requests over kept-alive connections.
 
-The SDK would do, but importing botocore and building two clients takes as long as all the rest of a cold start
-together, and a call through it costs three times the processor time. What is left out is left out on purpose:
-credentials and region come from the environment Lambda sets, there is no pagination, no query string, no FIPS
-endpoint. Functions off the request path and commands use boto3.
+The SDK would do, but importing botocore and building two clients takes as long as all the rest of a cold
+start together, and a call through it costs three times the processor time. What is left out is left out on
+purpose: credentials and region come from the environment Lambda sets, there is no pagination, no query
+string, no FIPS endpoint. Functions off the request path and commands use boto3.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -32,8 +32,8 @@ VARIABLES = {
 
 
 def test_the_environment_is_typed() -> None:
-    settings = load(InferenceEnvironment, VARIABLES)
-    assert (settings.record_ttl_days, settings.max_body_bytes, settings.log_level) == (30, 1_000_000, "INFO")
+    read = load(InferenceEnvironment, VARIABLES)
+    assert (read.record_ttl_days, read.max_body_bytes, read.log_level) == (30, 1_000_000, "INFO")
 
 
 def test_every_missing_or_malformed_variable_is_named_at_once() -> None:
@@ -45,12 +45,13 @@ def test_every_missing_or_malformed_variable_is_named_at_once() -> None:
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(min_size=1), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(min_size=1), inner, max_size=3),
     max_leaves=5,
 )
 
 
-@given(st.dictionaries(st.text(min_size=1), plain))
+@settings(max_examples=30)
+@given(st.dictionaries(st.text(min_size=1), plain, max_size=4))
 def test_items_come_back_as_they_went(values: dict[str, Any]) -> None:
     kept = {name: value for name, value in values.items() if value is not None}
     assert from_item(to_item(values)) == kept

@@ -9,32 +9,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
-from local.cloud.rest_api.configuration import ApiSource, parse_api, parse_stage
+from local.cloud.rest_api.configuration import Api, ApiSource, Method, parse_api, parse_stage
 from local.cloud.rest_api.gateway import Deployment
 from local.cloud.rest_api.routing import RouteTree
-
-
-class LiveApi(Protocol):
-    """A REST API as the control plane holds it now; the mappings may be its own, mutable ones."""
-
-    api: Mapping[str, Any]
-    resources: Mapping[str, Mapping[str, Any]]
-    stages: Mapping[str, Mapping[str, Any]]
-    authorizers: Mapping[str, Mapping[str, Any]]
-    validators: Mapping[str, Mapping[str, Any]]
-    models: Mapping[str, Mapping[str, Any]]
-    gateway_responses: Mapping[str, Mapping[str, Any]]
+from local.cloud.seam_types import RestApi
 
 
 class Deployments:
     """The snapshots of all APIs. `find_api` looks one up in the control plane."""
 
-    def __init__(self, find_api: Callable[[str], LiveApi | None]) -> None:
+    def __init__(self, find_api: Callable[[str], RestApi | None]) -> None:
         self._find_api = find_api
         self._sources: dict[tuple[str, str], ApiSource] = {}
-        self._parsed: dict[tuple[str, str], tuple[Any, RouteTree]] = {}
+        self._parsed: dict[tuple[str, str], tuple[Api, RouteTree[Method]]] = {}
 
     def take(self, api_id: str, deployment_id: str) -> None:
         """Remember an API's configuration as it is now. Only an API's stages keep its older snapshots."""
@@ -72,7 +61,7 @@ class Deployments:
             self._sources[api_id, deployment_id] = ApiSource(**raw)
         self._parsed.clear()
 
-    def _parse(self, api_id: str, deployment_id: str) -> tuple[Any, RouteTree]:
+    def _parse(self, api_id: str, deployment_id: str) -> tuple[Api, RouteTree[Method]]:
         key = (api_id, deployment_id)
         if key not in self._parsed:
             if key not in self._sources:
@@ -81,7 +70,7 @@ class Deployments:
             self._parsed[key] = (api, RouteTree(api.methods))
         return self._parsed[key]
 
-    def _forget_unused(self, api_id: str, live: LiveApi) -> None:
+    def _forget_unused(self, api_id: str, live: RestApi) -> None:
         """Drop what no stage serves any more, save the newest: its stage may be about to follow."""
         served = {stage.get("deploymentId") for stage in live.stages.values()}
         mine = [key for key in self._sources if key[0] == api_id]
@@ -91,7 +80,7 @@ class Deployments:
                 self._parsed.pop(key, None)
 
 
-def _source(live: LiveApi) -> ApiSource:
+def _source(live: RestApi) -> ApiSource:
     def values(items: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         return [copy.deepcopy(dict(item)) for item in items.values()]
 

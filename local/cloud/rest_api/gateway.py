@@ -43,7 +43,9 @@ class Deployment:
 class Surroundings(Protocol):
     """What the gateway asks of the cloud around it."""
 
-    functions: lambda_proxy.Functions
+    @property
+    def functions(self) -> lambda_proxy.Functions:
+        """How functions are run."""
 
     def may_invoke(self, function_arn: str, source_arn: str, credentials: str | None) -> bool:
         """Whether the function's resource policy, or the role in `credentials`, lets the API invoke it."""

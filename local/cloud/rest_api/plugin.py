@@ -17,6 +17,7 @@ from local.cloud.rest_api.deployments import Deployments
 from local.cloud.rest_api.gateway import MAX_BODY_BYTES, Gateway, Outcome
 from local.cloud.rest_api.gateway_responses import GatewayError
 from local.cloud.rest_api.kept_properties import KEPT
+from local.cloud.rest_api.lambda_proxy import Functions
 from local.cloud.rest_api.messages import Headers, Reply, Request
 from local.cloud.rest_api.observation import NAMESPACE, access_log_line, log_group_of, metric_data
 from local.cloud.rest_api.signatures import check_secret, signature_of
@@ -105,7 +106,7 @@ def _trace_id(event: Mapping[str, Any]) -> str | None:
 class _Cloud:
     """The gateway's surroundings on the laptop."""
 
-    functions = _Functions()
+    functions: Functions = _Functions()
 
     def may_invoke(self, function_arn: str, source_arn: str, credentials: str | None) -> bool:
         """The resource policy decides, or the role's trust; what the role itself may do is not checked."""
@@ -169,5 +170,5 @@ def _grouped(headers: Headers) -> dict[str, str | list[str]]:
 
 def _plain(status: int, error_type: str, message: str) -> seams.Reply:
     """An answer from before any deployment is reached, which no gateway response shapes."""
-    headers = {"Content-Type": "application/json", "x-amzn-ErrorType": error_type}
+    headers: dict[str, str | list[str]] = {"Content-Type": "application/json", "x-amzn-ErrorType": error_type}
     return seams.Reply(status, headers, f'{{"message":"{message}"}}'.encode())

@@ -92,4 +92,4 @@ def _computed(signature: Signature, request: Request, full_path: str, secret: st
         request.body,
     )
     copy.context["timestamp"] = request.header("x-amz-date")
-    return signer.signature(signer.string_to_sign(copy, signer.canonical_request(copy)), copy)
+    return str(signer.signature(signer.string_to_sign(copy, signer.canonical_request(copy)), copy))

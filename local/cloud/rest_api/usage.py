@@ -38,7 +38,7 @@ class Plan:
 
 def parse_plan(raw: Mapping[str, Any], keys: Sequence[Mapping[str, Any]], api_id: str, stage: str) -> Plan:
     """Parse a plan as `get_usage_plan` returns it; keys are found by their value."""
-    covered = next(
+    covered: Mapping[str, Any] = next(
         (
             item
             for item in raw.get("apiStages") or []

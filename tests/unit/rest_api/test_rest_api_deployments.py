@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from local.cloud.rest_api.configuration import ConfigurationError
 from local.cloud.rest_api.deployments import Deployments
 from local.cloud.rest_api.kept_properties import keep_method, keep_rest_api, keep_stage, keep_validator
+from local.cloud.seam_types import RestApi
 
 
 @pytest.fixture
 def live():
     """An API of one method in the control plane's hands, not deployed yet."""
     method = {"httpMethod": "GET", "methodIntegration": {"type": "MOCK", "uri": ""}}
-    return SimpleNamespace(
+    return RestApi(
         api={"id": "api1", "name": "evergreen", "apiKeySource": "HEADER"},
         resources={"r1": {"id": "r1", "path": "/x", "resourceMethods": {"GET": method}}},
         stages={"live": {"stageName": "live", "deploymentId": "d1"}},
-        authorizers={},
-        validators={},
-        models={},
-        gateway_responses={},
     )
 
 

@@ -17,7 +17,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from local.sagemaker.errors import ApiError
 from local.sagemaker.service import SageMaker
 from local.sagemaker.shapes import service_model
-from local.sagemaker.store import Record
+from local.sagemaker.store import Collection, Record
 
 WAIT_SECONDS = 1800.0
 _NAME_LIMIT = 63
@@ -64,7 +64,12 @@ class Resources:
         name = request[kind.name_field]
         arn = self._call(operation, request)[kind.arn_field]
         if kind is ENDPOINT:
-            await self._settle(name)
+            try:
+                await self._settle(name)
+            except (ResourceFailure, TimeoutError):
+                # A failed resource leaves nothing behind, or its name would stay taken.
+                await self.delete(kind, arn)
+                raise
         return arn, {kind.name_field: name}
 
     async def update_endpoint(self, physical_id: str, old: Record, new: Record) -> Created:
@@ -87,8 +92,7 @@ class Resources:
     async def delete(self, kind: ResourceKind, physical_id: str) -> None:
         """Delete a resource and wait until its processes have ended; one that is gone is no error."""
         name = self._name(kind, physical_id)
-        collection = {MODEL: "models", CONFIG: "configs", ENDPOINT: "endpoints"}[kind]
-        if getattr(self._sagemaker.store, collection).find(name) is None:
+        if self._collection(kind).find(name) is None:
             return
         if kind is ENDPOINT:
             await self._wait(name)
@@ -139,7 +143,14 @@ class Resources:
         return _typed(request, shape)
 
     def _name(self, kind: ResourceKind, physical_id: str) -> str:
-        return physical_id.rpartition("/")[2]
+        """The name behind an ARN, spelled as it was given."""
+        name = physical_id.rpartition("/")[2]
+        record = self._collection(kind).find(name)
+        return record[kind.name_field] if record else name
+
+    def _collection(self, kind: ResourceKind) -> Collection:
+        store = self._sagemaker.store
+        return {MODEL: store.models, CONFIG: store.configs, ENDPOINT: store.endpoints}[kind]
 
 
 def _typed(value: Any, shape: Shape) -> Any:

@@ -43,7 +43,8 @@ class Unreachable(Exception):
 
 
 class ContainerCall:
-    """A request under way. `received` is when the service got it, on the clock of `time.perf_counter`."""
+    """A request under way. `received` is when the service got it, on the clock of `time.perf_counter`;
+    `fleet_size` is how many instances its variant has."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class ContainerCall:
         instance: Instance,
         request: ContainerRequest,
         received: float,
+        fleet_size: int,
     ) -> None:
         self.variant = variant
         self.request = request
@@ -62,6 +64,7 @@ class ContainerCall:
         self._identity = identity
         self._instance = instance
         self._received = received
+        self._fleet_size = fleet_size
         self._sent = time.perf_counter()
         self._first_chunk: float | None = None
         self._limit = STREAM_SECONDS if request.streamed else WHOLE_SECONDS
@@ -174,6 +177,7 @@ class ContainerCall:
         status = self._response.status_code if self._response is not None else 0
         values = {
             "Invocations": 1.0,
+            "InvocationsPerInstance": 1.0 / self._fleet_size,
             "Invocation4XXErrors": float(400 <= status < 500),
             "Invocation5XXErrors": float(status >= 500),
             "InvocationModelErrors": float(model_error),

@@ -94,23 +94,29 @@ class Deployments:
     async def _create(self, record: Record) -> None:
         live = self.live[_key(record)]
         fleet = self._fleet(record, record["Config"], record["Models"], record["Sizes"])
+        live.blue = fleet
         try:
             await fleet.start()
         except StartFailure as failure:
+            live.blue = None
             self._set_status(record, "Failed", str(failure))
             return
-        live.blue = fleet
         self._set_status(record, "InService")
 
     async def _update(self, record: Record, plan: traffic.Plan) -> None:
         live = self.live[_key(record)]
         green = self._fleet(record, plan.config, plan.models, plan.sizes)
         record["Pending"] = {"StartTime": now(), "Config": plan.config, "Sizes": plan.sizes}
+        live.green, live.green_share = green, 0.0
         try:
             await green.start()
             failure = await self._shift(live, green, plan)
         except StartFailure as error:
             failure = str(error)
+        except Exception as error:
+            # Whatever went wrong, the old fleet still serves: go back to it.
+            log.exception("endpoint %s: update failed", record["EndpointName"])
+            failure = f"Internal error during the update: {error}"
         if failure is None:
             record |= {
                 "EndpointConfigName": plan.config["EndpointConfigName"],
@@ -128,7 +134,6 @@ class Deployments:
 
     async def _shift(self, live: LiveEndpoint, green: Fleet, plan: traffic.Plan) -> str | None:
         """Move traffic to green step by step; the reason to go back, or None when green has it all."""
-        live.green = green
         blue = live.blue
         for step in plan.steps:
             live.green_share = step.share

@@ -8,12 +8,11 @@ changes nothing for a running endpoint, and a restart brings back the same one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from local.sagemaker import rules, traffic
 from local.sagemaker.deployment import Deployments
-from local.sagemaker.fleet import Sizes
+from local.sagemaker.fleet import Fleet, Sizes
 from local.sagemaker.listing import page
 from local.sagemaker.pool import VariantPool, container_of
 from local.sagemaker.store import Record, Store, now
@@ -134,26 +133,26 @@ def describe_endpoint(store: Store, deployments: Deployments, request: Record) -
     if "MetricsConfig" in record["Config"]:
         answer["MetricsConfig"] = record["Config"]["MetricsConfig"]
     if live.blue:
-        answer |= _summaries(live.blue.production, live.blue.shadow)
+        answer |= _summaries(live.blue)
     if "Pending" in record and live.green:
         pending = record["Pending"]
         answer["PendingDeploymentSummary"] = {
             "EndpointConfigName": pending["Config"]["EndpointConfigName"],
             "StartTime": pending["StartTime"],
-        } | _summaries(live.green.production, live.green.shadow)
+        } | _summaries(live.green, "Baking" if live.green_share else "Creating")
     return answer
 
 
-def _summaries(production: Mapping[str, VariantPool], shadow: Mapping[str, VariantPool]) -> Record:
-    answer = {"ProductionVariants": [_summary(pool) for pool in production.values()]}
-    if shadow:
-        answer["ShadowProductionVariants"] = [_summary(pool) for pool in shadow.values()]
+def _summaries(fleet: Fleet, status: str | None = None) -> Record:
+    answer = {"ProductionVariants": [_summary(pool, status) for pool in fleet.production.values()]}
+    if fleet.shadow:
+        answer["ShadowProductionVariants"] = [_summary(pool, status) for pool in fleet.shadow.values()]
     return answer
 
 
-def _summary(pool: VariantPool) -> dict[str, Any]:
+def _summary(pool: VariantPool, status: str | None) -> dict[str, Any]:
     image = container_of(pool.model)["Image"]
-    return {
+    return ({"VariantStatus": [{"Status": status}]} if status else {}) | {
         "VariantName": pool.name,
         "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image}],
         "CurrentWeight": pool.weight,

@@ -36,6 +36,7 @@ RESTART_SLOW_SECONDS = 60.0  # when the quick restarts are used up
 STABLE_SECONDS = 60.0  # in service for so long, an instance gets its quick restarts back
 _LEASH = Path(__file__).with_name("leash.py")
 _TAIL_LINES = 20
+_TAIL_CHARACTERS = 800
 _LINE_LIMIT = 64 * 1024
 
 
@@ -43,8 +44,8 @@ class StartFailure(Exception):
     """An instance did not come into service; the message ends with the container's last log lines."""
 
 
-class EarlyExit(StartFailure):
-    """The process ended before its first answer; unlike silence, that may be chance (a port just taken)."""
+class PortTaken(StartFailure):
+    """Another process took the chosen port before the container could: chance, worth another try."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Instance:
                 break
             except (StartFailure, asyncio.CancelledError) as failure:
                 await self._end_process()
-                if attempt == START_ATTEMPTS or not isinstance(failure, EarlyExit):
+                if attempt == START_ATTEMPTS or not isinstance(failure, PortTaken):
                     raise
         self._watch = asyncio.create_task(self._keep_alive(), name=f"sagemaker-watch-{self.id}")
 
@@ -157,6 +158,7 @@ class Instance:
 
     async def _launch_once(self) -> None:
         self.port = _free_port()
+        self._tail.clear()
         environment = {**self._launch.environment, "SAGEMAKER_BIND_TO_PORT": str(self.port)}
         leash = (sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()))
         self._process = await asyncio.create_subprocess_exec(
@@ -185,7 +187,8 @@ class Instance:
                 await asyncio.wait_for(process.wait(), PING_SECONDS)
             if process.returncode is not None:
                 await self._finish_pump()
-                raise EarlyExit(
+                kind = StartFailure if _port_is_free(self.port) else PortTaken
+                raise kind(
                     f"{self._launch.label} stopped with exit status {process.returncode} before it passed "
                     f"the ping health check.{self._last_lines()}"
                 )
@@ -275,13 +278,25 @@ class Instance:
             self._pump.cancel()
 
     def _last_lines(self) -> str:
-        return f" Last log lines: {' | '.join(self._tail)}" if self._tail else ""
+        # The last words count: a reason has room for 1,024 characters in all.
+        text = " | ".join(self._tail)[-_TAIL_CHARACTERS:]
+        return f" Last log lines: {text}" if text else ""
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def _port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _signal_group(group: int, number: int) -> None:

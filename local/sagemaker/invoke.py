@@ -84,7 +84,7 @@ class Runtime:
         self._deployments = deployments
         self._client = client
         self._meter = meter
-        self._mirror = Mirror(client, meter, store.identity)
+        self.mirror = Mirror(client, meter, store.identity)
 
     async def handle(self, path: str, headers: Mapping[str, str], body: bytes) -> RuntimeReply:
         """Answer a POST; `headers` has lower-case names. Never raises ApiError: it becomes the reply."""
@@ -130,7 +130,7 @@ class Runtime:
     async def _invoke(self, invocation: Invocation) -> RuntimeReply:
         live = self._deployments.live[invocation.endpoint["EndpointName"].lower()]
         fleet, pool = live.route(invocation.target_variant)
-        self._mirror.copy(fleet, pool, invocation.request)
+        self.mirror.copy(fleet, pool, invocation.request)
         call = await self._open(invocation, pool)
         if not 200 <= call.status < 300:
             status = call.status
@@ -161,6 +161,7 @@ class Runtime:
                 instance,
                 invocation.request,
                 invocation.received,
+                len(pool.instances),
             )
             try:
                 await call.open()

@@ -70,6 +70,9 @@ def _offset(token: str | None) -> int:
     if token is None:
         return 0
     try:
-        return int(base64.urlsafe_b64decode(token))
+        offset = int(base64.urlsafe_b64decode(token))
     except (ValueError, binascii.Error):
-        raise invalid("Invalid NextToken.") from None
+        offset = -1
+    if offset < 0:
+        raise invalid("Invalid NextToken.")
+    return offset

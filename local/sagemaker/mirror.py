@@ -33,6 +33,11 @@ class Mirror:
         self._identity = identity
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether copies are under way."""
+        return bool(self._tasks)
+
     def copy(self, fleet: Fleet, production: VariantPool, request: ContainerRequest) -> None:
         """Send a copy to the shadow, with the probability that its weight has to the production weight."""
         for pool in fleet.shadow.values():
@@ -47,7 +52,14 @@ class Mirror:
         if instance is None:
             return
         call = ContainerCall(
-            self._client, self._meter, self._identity, pool.name, instance, request, time.perf_counter()
+            self._client,
+            self._meter,
+            self._identity,
+            pool.name,
+            instance,
+            request,
+            time.perf_counter(),
+            len(pool.instances),
         )
         try:
             await call.open()

@@ -25,6 +25,7 @@ from local.sagemaker.shapes import service_model
 from local.sagemaker.store import Identity
 
 SERVICE = "sagemaker"
+RUNTIME_SERVICE = "sagemaker-runtime"
 _PRINCIPAL = "sagemaker.amazonaws.com"
 _REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
 _CLIENT_CONFIG = Config(
@@ -90,9 +91,10 @@ def register(config: CloudConfig) -> None:
         s3=cloud.s3,
     )
     sagemaker = SageMaker(settings, cloud, config.processes)
-    for service in ("sagemaker", "sagemaker-runtime"):
+    for service in (SERVICE, RUNTIME_SERVICE):
         service_model(service)  # read now: it takes a second that no request should wait
-    _register_apis(sagemaker)
+    _register_control_plane(sagemaker)
+    _register_runtime(sagemaker)
     resources = cloudformation.Resources(sagemaker)
     for kind in cloudformation.KINDS:
         _register_type(kind, resources)
@@ -101,33 +103,37 @@ def register(config: CloudConfig) -> None:
     seams.on_shutdown(sagemaker.stop)
 
 
-def _register_apis(sagemaker: SageMaker) -> None:
+def _register_control_plane(sagemaker: SageMaker) -> None:
     async def handle(request: seams.HttpRequest) -> seams.Reply:
-        if operation_of(request.path):
-            reply = await sagemaker.runtime.handle(request.path, request.headers, request.body)
-            whole = isinstance(reply.body, bytes)
-            return seams.Reply(
-                reply.status,
-                dict(reply.headers),
-                reply.body if whole else seams.StreamingResponse(reply.body),
-            )
-        target = request.headers.get("x-amz-target", "")
-        answer = sagemaker.control.handle(target, request.body)
+        answer = sagemaker.control.handle(_target(request), request.body)
         return seams.Reply(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
 
-    def permission(request: seams.HttpRequest) -> seams.Permission | None:
-        runtime = operation_of(request.path)
-        if runtime:
-            operation, endpoint = runtime
-            return seams.Permission(f"{SERVICE}:{operation}", (sagemaker.store.endpoints.arn(endpoint),))
-        target = request.headers.get("x-amz-target", "")
+    def permission(request: seams.HttpRequest) -> seams.Permission:
+        target = _target(request)
         operation = target.removeprefix(api.TARGET_PREFIX)
         return seams.Permission(f"{SERVICE}:{operation}", sagemaker.control.resources(target, request.body))
 
+    seams.add_service(SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission)
+
+
+def _target(request: seams.HttpRequest) -> str:
+    # A request that is only signed for SageMaker and names no operation is refused as an unknown one.
+    return request.headers.get("x-amz-target", "")
+
+
+def _register_runtime(sagemaker: SageMaker) -> None:
+    async def handle(request: seams.HttpRequest) -> seams.Reply:
+        reply = await sagemaker.runtime.handle(request.path, request.headers, request.body)
+        body = reply.body if isinstance(reply.body, bytes) else seams.StreamingResponse(reply.body)
+        return seams.Reply(reply.status, dict(reply.headers), body)
+
+    def permission(request: seams.HttpRequest) -> seams.Permission:
+        operation, endpoint = operation_of(request.path)
+        return seams.Permission(f"{SERVICE}:{operation}", (sagemaker.store.endpoints.arn(endpoint),))
+
     seams.add_service(
-        SERVICE,
+        RUNTIME_SERVICE,
         handler=handle,
-        target_prefix=api.TARGET_PREFIX,
         matches=lambda method, path, _headers: method == "POST" and operation_of(path) is not None,
         permission=permission,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def steps_of(deployment_config: Record, instance_count: int) -> tuple[Step, ...]
         return Step(_share(policy["CanarySize"], instance_count), wait), Step(1.0, wait)
     if policy["Type"] == "LINEAR":
         size = _share(policy["LinearStepSize"], instance_count)
-        count = max(1, int(1 / size + 1e-9))
+        count = math.ceil(1 / size - 1e-9)  # the last step takes what is left
         shares = [size * index for index in range(1, count)] + [1.0]
         return tuple(Step(share, wait) for share in shares)
     return (Step(1.0, wait),)

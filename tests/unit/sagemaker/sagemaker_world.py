@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from botocore.eventstream import EventStreamBuffer
 
 from local.sagemaker.images import ImageTable, Program
 from local.sagemaker.instance import Ledger
@@ -143,3 +145,29 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
         await asyncio.sleep(0.02)
+
+
+def scenario(test: Callable[[Bench], Awaitable[None]]) -> Callable[[Path], None]:
+    """Makes a pytest test of a coroutine that plays with a running service."""
+
+    def play(tmp_path: Path) -> None:
+        async def drive() -> None:
+            async with running(tmp_path) as bench:
+                await test(bench)
+
+        asyncio.run(drive())
+
+    play.__name__, play.__doc__ = test.__name__, test.__doc__
+    return play
+
+
+async def collect(reply: Any) -> tuple[bytes, list[dict[str, str]]]:
+    """A streamed reply decoded by botocore's own parser: the payload, and the headers of every event."""
+    buffer, payload, headers = EventStreamBuffer(), b"", []
+    async for piece in reply.body:
+        buffer.add_data(piece)
+        for event in buffer:
+            headers.append(event.headers)
+            if event.headers[":message-type"] == "event":
+                payload += event.payload
+    return payload, headers

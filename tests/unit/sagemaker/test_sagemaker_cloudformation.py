@@ -1,0 +1,119 @@
+"""The CloudFormation types, called as CloudFormation would."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from sagemaker_world import IMAGE, ROLE, Bench, scenario, variant
+
+from local.sagemaker.cloudformation import CONFIG, ENDPOINT, MODEL, ResourceFailure, Resources
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012"
+
+
+def model_properties(name: str, **environment: str) -> dict[str, Any]:
+    return {
+        "ExecutionRoleArn": ROLE,
+        "PrimaryContainer": {"Image": IMAGE, "Environment": {"FAKE_NAME": name, **environment}},
+        "Tags": [{"Key": "aws:cloudformation:stack-name", "Value": "s"}, {"Key": "team", "Value": "a"}],
+    }
+
+
+async def config_for(resources: Resources, name: str, **environment: str) -> str:
+    """A model and a configuration with one variant; the configuration's name."""
+    _, attributes = await resources.create(MODEL, "Champion", model_properties(name, **environment))
+    # As templates do, with numbers in the shape of strings.
+    one = variant(model=attributes["ModelName"], InitialInstanceCount="1", InitialVariantWeight="2.5")
+    _, attributes = await resources.create(CONFIG, "Config", {"ProductionVariants": [one]})
+    return attributes["EndpointConfigName"]
+
+
+@scenario
+async def test_a_stacks_resources_live_and_die(bench: Bench) -> None:
+    resources = Resources(bench.sagemaker)
+    config = await config_for(resources, "first")
+    properties = {"EndpointName": "Evergreen-x", "EndpointConfigName": config}
+    physical_id, attributes = await resources.create(ENDPOINT, "Endpoint", properties)
+    assert physical_id == f"{ARN}:endpoint/evergreen-x"
+    assert attributes == {"EndpointName": "Evergreen-x"}
+    described = bench.call("DescribeEndpoint", EndpointName="Evergreen-x")
+    assert described["EndpointStatus"] == "InService"
+    assert described["ProductionVariants"][0]["CurrentWeight"] == 2.5
+    (model,) = bench.call("ListModels")["Models"]
+    assert model["ModelName"].startswith("Champion-")
+    assert bench.call("ListTags", ResourceArn=model["ModelArn"])["Tags"] == [{"Key": "team", "Value": "a"}]
+
+    changed = properties | {"EndpointConfigName": await config_for(resources, "second")}
+    assert await resources.update_endpoint(physical_id, properties, changed) == (physical_id, attributes)
+    answer = await bench.invoke(endpoint="evergreen-x")
+    assert json.loads(answer.body)["name"] == "second"
+
+    for _ in range(2):  # deleting what is gone is no error
+        await resources.delete(ENDPOINT, physical_id)
+    assert bench.call("ListEndpoints")["Endpoints"] == []
+    await resources.delete(CONFIG, f"{ARN}:endpoint-config/{config}")
+    assert len(bench.call("ListEndpointConfigs")["EndpointConfigs"]) == 1
+
+
+@scenario
+async def test_tags_alone_touch_no_process(bench: Bench) -> None:
+    resources = Resources(bench.sagemaker)
+    properties = {"EndpointName": "e", "EndpointConfigName": await config_for(resources, "m")}
+    physical_id, _ = await resources.create(ENDPOINT, "Endpoint", properties)
+    before = json.loads((await bench.invoke()).body)["pid"]
+    await resources.update_endpoint(
+        physical_id, properties, properties | {"Tags": [{"Key": "k", "Value": "v"}]}
+    )
+    assert json.loads((await bench.invoke()).body)["pid"] == before
+    assert bench.call("ListTags", ResourceArn=physical_id)["Tags"] == [{"Key": "k", "Value": "v"}]
+
+
+@scenario
+async def test_an_endpoint_that_does_not_start_fails_and_leaves_no_name_taken(bench: Bench) -> None:
+    resources = Resources(bench.sagemaker)
+    properties = {"EndpointName": "e", "EndpointConfigName": await config_for(resources, "m", FAKE_CRASH="1")}
+    with pytest.raises(ResourceFailure, match="the weights are damaged"):
+        await resources.create(ENDPOINT, "Endpoint", properties)
+    assert bench.call("ListEndpoints")["Endpoints"] == []
+
+
+@scenario
+async def test_an_update_that_does_not_start_fails_and_the_old_one_serves(bench: Bench) -> None:
+    resources = Resources(bench.sagemaker)
+    properties = {"EndpointName": "e", "EndpointConfigName": await config_for(resources, "good")}
+    physical_id, _ = await resources.create(ENDPOINT, "Endpoint", properties)
+    broken = properties | {"EndpointConfigName": await config_for(resources, "bad", FAKE_CRASH="1")}
+    with pytest.raises(ResourceFailure, match="the weights are damaged"):
+        await resources.update_endpoint(physical_id, properties, broken)
+    assert json.loads((await bench.invoke()).body)["name"] == "good"
+
+
+@scenario
+async def test_live_weights_survive_a_stack_update_that_retains_them(bench: Bench) -> None:
+    resources = Resources(bench.sagemaker)
+    properties = {
+        "EndpointName": "e",
+        "EndpointConfigName": await config_for(resources, "m"),
+        "RetainAllVariantProperties": "true",
+    }
+    physical_id, _ = await resources.create(ENDPOINT, "Endpoint", properties)
+    bench.call(
+        "UpdateEndpointWeightsAndCapacities",
+        EndpointName="e",
+        DesiredWeightsAndCapacities=[{"VariantName": "champion", "DesiredWeight": 9.0}],
+    )
+    await bench.settled()
+    changed = properties | {"EndpointConfigName": await config_for(resources, "m")}
+    await resources.update_endpoint(physical_id, properties, changed)
+    (champion,) = bench.call("DescribeEndpoint", EndpointName="e")["ProductionVariants"]
+    assert champion["CurrentWeight"] == 9.0
+
+
+@scenario
+async def test_a_bad_property_names_the_reason(bench: Bench) -> None:
+    with pytest.raises(
+        ResourceFailure, match=r"Unknown field 'Colour'.*Service: SageMaker, Status Code: 400"
+    ):
+        await Resources(bench.sagemaker).create(MODEL, "M", model_properties("m") | {"Colour": "red"})

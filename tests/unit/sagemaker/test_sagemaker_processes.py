@@ -1,0 +1,248 @@
+"""Instances as processes: start, health, death, restart, stop, and what they may see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sagemaker_world import (
+    HERE,
+    IMAGE,
+    PATIENCE_SECONDS,
+    ROLE,
+    Bench,
+    RecordedCloud,
+    build,
+    eventually,
+    running,
+    scenario,
+    variant,
+)
+
+from local.sagemaker import leash, metrics, pool
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def pids(bench: Bench) -> list[int]:
+    fleet = bench.sagemaker.deployments.live["e"].blue
+    return [instance.pid for each in fleet.pools for instance in each.instances]
+
+
+@scenario
+async def test_an_instance_sees_its_own_environment_and_nothing_else(bench: Bench) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_OF_THE_OPERATOR", "x")
+        bench.model("m", COLOUR="red")
+        bench.config("c", variant())
+        await bench.endpoint()
+        seen = json.loads((await bench.invoke()).body)["environment"]
+    assert seen["COLOUR"] == "red"
+    assert seen["AWS_ACCESS_KEY_ID"] == "AKIDROLE"
+    assert seen["AWS_SESSION_TOKEN"] == "token"
+    assert seen["AWS_REGION"] == "us-east-1"
+    assert seen["AWS_ENDPOINT_URL"] == bench.cloud.endpoint_url
+    assert int(seen["SAGEMAKER_BIND_TO_PORT"]) > 0
+    assert not {"SECRET_OF_THE_OPERATOR", "PYTHONPATH"} & seen.keys()
+    assert "/scratch/" in seen["HOME"]
+
+
+@scenario
+async def test_lines_of_a_container_become_log_events(bench: Bench) -> None:
+    bench.model("m")
+    bench.config("c", variant())
+    await bench.endpoint()
+    await eventually(lambda: bool(bench.cloud.lines), "the first line is shipped")
+    group, stream, line = bench.cloud.lines[0]
+    assert group == "/aws/sagemaker/Endpoints/e"
+    assert stream.startswith("champion/i-")
+    assert line == "m starting"
+
+
+@scenario
+async def test_a_crashing_container_fails_the_endpoint_with_its_last_lines(bench: Bench) -> None:
+    bench.model("m", FAKE_CRASH="1")
+    bench.config("c", variant())
+    described = await bench.endpoint()
+    assert described["EndpointStatus"] == "Failed"
+    assert "champion stopped with exit status 3" in described["FailureReason"]
+    assert described["FailureReason"].endswith("RuntimeError: the weights are damaged")
+    assert (await bench.invoke()).status == 400
+    bench.call("DeleteEndpoint", EndpointName="e")
+    await bench.sagemaker.deployments.wait("e")
+    assert bench.call("ListEndpoints")["Endpoints"] == []
+
+
+@scenario
+async def test_a_container_that_never_answers_its_ping(bench: Bench) -> None:
+    bench.model("m", FAKE_PING="500")
+    bench.config("c", variant())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "DEFAULT_STARTUP_SECONDS", 2.0)
+        described = await bench.endpoint()
+    assert described["EndpointStatus"] == "Failed"
+    assert "did not pass the ping health check. Please check CloudWatch logs" in described["FailureReason"]
+
+
+@scenario
+async def test_an_unknown_image(bench: Bench) -> None:
+    bench.call(
+        "CreateModel",
+        ModelName="m",
+        ExecutionRoleArn=ROLE,
+        PrimaryContainer={"Image": IMAGE.replace("fake", "unheard-of")},
+    )
+    bench.config("c", variant())
+    described = await bench.endpoint()
+    assert described["EndpointStatus"] == "Failed"
+    assert described["FailureReason"].startswith("CannotPullContainerError")
+
+
+@scenario
+async def test_a_killed_instance_is_replaced_and_callers_get_503_meanwhile(bench: Bench) -> None:
+    bench.model("m", FAKE_START_SECONDS="1")
+    bench.config("c", variant())
+    await bench.endpoint()
+    (before,) = pids(bench)
+    os.killpg(before, signal.SIGKILL)
+    await eventually(lambda: not alive(before), "the process is gone")
+    statuses = set()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while 200 not in statuses:
+        assert time.monotonic() < deadline
+        reply = await bench.invoke()
+        statuses.add(reply.status)
+        if reply.status != 200:
+            assert reply.headers["x-amzn-ErrorType"] == "ServiceUnavailable"
+        await asyncio.sleep(0.05)
+    assert statuses == {200, 503}
+    assert pids(bench) != [before]
+    assert bench.call("DescribeEndpoint", EndpointName="e")["EndpointStatus"] == "InService"
+
+
+@scenario
+async def test_one_dead_instance_of_two_costs_no_request(bench: Bench) -> None:
+    bench.model("m")
+    bench.config("c", variant(InitialInstanceCount=2))
+    await bench.endpoint()
+    killed = pids(bench)[0]
+    os.killpg(killed, signal.SIGKILL)
+    await eventually(lambda: not alive(killed), "the process is gone")
+    for _ in range(20):
+        assert (await bench.invoke()).status == 200
+
+
+@scenario
+async def test_counts_are_processes(bench: Bench) -> None:
+    bench.model("m")
+    bench.config("c", variant())
+    await bench.endpoint()
+
+    async def resize(count: int) -> dict:
+        bench.call(
+            "UpdateEndpointWeightsAndCapacities",
+            EndpointName="e",
+            DesiredWeightsAndCapacities=[{"VariantName": "champion", "DesiredInstanceCount": count}],
+        )
+        return (await bench.settled())["ProductionVariants"][0]
+
+    assert (await resize(3))["CurrentInstanceCount"] == 3
+    three = pids(bench)
+    assert len({json.loads((await bench.invoke()).body)["pid"] for _ in range(60)}) == 3
+    assert (await resize(1))["CurrentInstanceCount"] == 1
+    assert sum(alive(pid) for pid in three) == 1
+
+
+@scenario
+async def test_deleting_ends_the_processes_after_their_last_request(bench: Bench) -> None:
+    bench.model("m")
+    bench.config("c", variant())
+    await bench.endpoint()
+    (pid,) = pids(bench)
+    slow = asyncio.create_task(bench.invoke(b'{"sleep": 1}'))
+    await eventually(lambda: bool(bench.sagemaker.deployments.live["e"].blue.pools[0].outstanding), "it runs")
+    bench.call("DeleteEndpoint", EndpointName="e")
+    assert (await slow).status == 200
+    await bench.sagemaker.deployments.wait("e")
+    assert not alive(pid)
+    assert bench.call("ListEndpoints")["Endpoints"] == []
+
+
+def test_a_restored_endpoint_comes_back_even_without_its_model(tmp_path: Path) -> None:
+    async def first_life() -> dict:
+        async with running(tmp_path) as bench:
+            bench.model("m")
+            bench.config("c", variant(InitialVariantWeight=2.0))
+            await bench.endpoint()
+            bench.call("DeleteModel", ModelName="m")
+            bench.call("DeleteEndpointConfig", EndpointConfigName="c")
+            return json.loads(json.dumps(bench.sagemaker.dump()))
+
+    async def second_life(state: dict) -> None:
+        cloud = RecordedCloud()
+        bench = Bench(build(tmp_path, cloud), cloud)
+        bench.sagemaker.load(state)
+        await bench.sagemaker.start()
+        try:
+            assert bench.call("DescribeEndpoint", EndpointName="e")["EndpointStatus"] == "SystemUpdating"
+            described = await bench.settled()
+            assert described["EndpointStatus"] == "InService"
+            assert described["ProductionVariants"][0]["CurrentWeight"] == 2.0
+            assert (await bench.invoke()).status == 200
+        finally:
+            await bench.sagemaker.stop()
+
+    asyncio.run(second_life(asyncio.run(first_life())))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_an_instance_dies_with_the_emulator() -> None:
+    """A parent that starts a leashed process and is then killed takes the process along."""
+    script = (
+        "import os, subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, {leash.__file__!r}, str(os.getpid()), 'sleep', '600'],\n"
+        "                         start_new_session=True)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=HERE)
+    child = int(parent.stdout.readline())
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0] != b"sleep":
+        assert time.monotonic() < deadline, "the leash never became the command"
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    while alive(child):
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@scenario
+async def test_utilisation_is_measured_on_the_processes(bench: Bench) -> None:
+    bench.model("m")
+    bench.config("c", variant())
+    await bench.endpoint()
+    pools = bench.sagemaker.deployments.live["e"].blue.pools
+    metrics.utilisation(bench.sagemaker.meter, metrics.UtilisationMeter(), "e", pools)
+    metrics.concurrency(bench.sagemaker.meter, "e", pools)
+    bench.sagemaker.meter.flush()
+    by_name = {datum["MetricName"]: (namespace, datum) for namespace, datum in bench.cloud.metrics}
+    assert by_name["MemoryUtilization"][0] == "/aws/sagemaker/Endpoints"
+    assert 0 < by_name["MemoryUtilization"][1]["Values"][0] < 100
+    assert by_name["CPUUtilization"][1]["Unit"] == "Percent"
+    assert by_name["ConcurrentRequestsPerModel"][1]["Values"] == [0.0]

@@ -1,0 +1,199 @@
+"""Endpoint updates under traffic: no request is lost, and what goes wrong is taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from contextlib import asynccontextmanager
+
+from sagemaker_world import Bench, collect, eventually, scenario, variant
+
+
+@asynccontextmanager
+async def traffic(bench: Bench):
+    """Steady requests while the block runs; gives the counts of (status, answering model)."""
+    seen: Counter[tuple[int, str]] = Counter()
+    stop = asyncio.Event()
+
+    async def one_caller() -> None:
+        while not stop.is_set():
+            reply = await bench.invoke(b'{"sleep": 0.02}')
+            seen[reply.status, json.loads(reply.body).get("name", "")] += 1
+
+    callers = [asyncio.create_task(one_caller()) for _ in range(3)]
+    try:
+        yield seen
+    finally:
+        stop.set()
+        await asyncio.gather(*callers)
+
+
+async def two_releases(bench: Bench, count: int = 1, **second: str) -> None:
+    """Endpoint `e` serves model `old` under configuration `c`; `d` has model `new`."""
+    bench.model("old")
+    bench.model("new", **second)
+    bench.config("c", variant(model="old", InitialInstanceCount=count))
+    bench.config("d", variant(model="new", InitialInstanceCount=count))
+    assert (await bench.endpoint())["EndpointStatus"] == "InService"
+
+
+def guarded(kind: str, *alarms: str, **sizes: dict) -> dict:
+    routing = {"Type": kind, "WaitIntervalInSeconds": 1, **sizes}
+    deployment: dict = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+    if alarms:
+        deployment["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms]}
+    return deployment
+
+
+HALF = {"Type": "CAPACITY_PERCENT", "Value": 50}
+
+
+@scenario
+async def test_an_update_loses_no_request(bench: Bench) -> None:
+    await two_releases(bench)
+    async with traffic(bench) as seen:
+        await eventually(lambda: seen[200, "old"] > 5, "the old model answers")
+        bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="d")
+        described = bench.call("DescribeEndpoint", EndpointName="e")
+        assert described["EndpointStatus"] == "Updating"
+        described = await bench.settled()
+        await eventually(lambda: seen[200, "new"] > 5, "the new model answers")
+    assert described["EndpointConfigName"] == "d"
+    assert described["EndpointStatus"] == "InService"
+    assert "FailureReason" not in described
+    assert {status for status, _ in seen} == {200}
+    assert described["LastDeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"][
+        "Type"
+    ] == ("ALL_AT_ONCE")
+
+
+@scenario
+async def test_a_stream_that_began_before_an_update_ends_after_it(bench: Bench) -> None:
+    await two_releases(bench)
+    reply = await bench.invoke(b'{"chunks": 30, "pause": 0.1}', stream=True)
+    bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="d")
+    payload, headers = await collect(reply)
+    assert payload.count(b"chunk") == 30
+    assert {each[":message-type"] for each in headers} == {"event"}
+    assert (await bench.settled())["EndpointConfigName"] == "d"
+
+
+@scenario
+async def test_an_update_whose_container_does_not_start_is_taken_back(bench: Bench) -> None:
+    await two_releases(bench, FAKE_CRASH="1")
+    async with traffic(bench) as seen:
+        bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="d")
+        described = await bench.settled()
+    assert described["EndpointStatus"] == "InService"
+    assert described["EndpointConfigName"] == "c"
+    assert "the weights are damaged" in described["FailureReason"]
+    assert set(seen) <= {(200, "old")}
+    statuses = [detail["EndpointStatus"] for _, detail in bench.cloud.events]
+    assert statuses[-2:] == ["RollingBack", "InService"]
+
+
+@scenario
+async def test_a_canary_shares_traffic_and_then_takes_it_all(bench: Bench) -> None:
+    await two_releases(bench, count=2)
+    async with traffic(bench) as seen:
+        bench.call(
+            "UpdateEndpoint",
+            EndpointName="e",
+            EndpointConfigName="d",
+            DeploymentConfig=guarded("CANARY", CanarySize=HALF),
+        )
+        await eventually(lambda: seen[200, "new"] > 0, "the canary answers")
+        old_answers = seen[200, "old"]
+        pending = bench.call("DescribeEndpoint", EndpointName="e")["PendingDeploymentSummary"]
+        assert pending["EndpointConfigName"] == "d"
+        assert pending["ProductionVariants"][0]["VariantStatus"] == [{"Status": "Baking"}]
+        await eventually(lambda: seen[200, "old"] > old_answers, "the old model answers beside the canary")
+        described = await bench.settled()
+    assert described["EndpointConfigName"] == "d"
+    assert "PendingDeploymentSummary" not in described
+    assert {status for status, _ in seen} == {200}
+
+
+@scenario
+async def test_an_alarm_during_baking_takes_the_canary_back(bench: Bench) -> None:
+    await two_releases(bench, count=2)
+    async with traffic(bench) as seen:
+        bench.call(
+            "UpdateEndpoint",
+            EndpointName="e",
+            EndpointConfigName="d",
+            DeploymentConfig=guarded("CANARY", "errors", "latency", CanarySize=HALF),
+        )
+        await eventually(lambda: seen[200, "new"] > 0, "the canary answers")
+        bench.cloud.ringing.add("errors")
+        described = await bench.settled()
+    assert described["EndpointConfigName"] == "c"
+    assert described["EndpointStatus"] == "InService"
+    assert described["FailureReason"] == "Auto rollback: alarm(s) errors went into state ALARM."
+    assert {status for status, _ in seen} == {200}
+    answer = json.loads((await bench.invoke()).body)
+    assert answer["name"] == "old"
+
+
+@scenario
+async def test_variants_come_and_go(bench: Bench) -> None:
+    await two_releases(bench)
+    bench.config("ab", variant("champion", "old"), variant("challenger", "new"))
+    async with traffic(bench) as seen:
+        for config, answering in (("ab", {"old", "new"}), ("c", {"old"})):
+            bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName=config)
+            described = await bench.settled()
+            assert described["EndpointConfigName"] == config
+            seen.clear()
+            await eventually(lambda names=answering: {name for _, name in seen} == names, "all answer")
+            assert {status for status, _ in seen} == {200}
+
+
+async def sizes_after(bench: Bench, **options: object) -> tuple[float, int]:
+    bench.model("old")
+    bench.config("c", variant(model="old"))
+    bench.config("d", variant(model="old"))
+    await bench.endpoint()
+    bench.call(
+        "UpdateEndpointWeightsAndCapacities",
+        EndpointName="e",
+        DesiredWeightsAndCapacities=[
+            {"VariantName": "champion", "DesiredWeight": 5.0, "DesiredInstanceCount": 2}
+        ],
+    )
+    await bench.settled()
+    bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="d", **options)
+    (champion,) = (await bench.settled())["ProductionVariants"]
+    return champion["CurrentWeight"], champion["CurrentInstanceCount"]
+
+
+@scenario
+async def test_an_update_resets_weights_and_counts(bench: Bench) -> None:
+    assert await sizes_after(bench) == (1.0, 1)
+
+
+@scenario
+async def test_an_update_retains_weights_and_counts_when_asked(bench: Bench) -> None:
+    assert await sizes_after(bench, RetainAllVariantProperties=True) == (5.0, 2)
+
+
+@scenario
+async def test_an_excluded_property_is_reset(bench: Bench) -> None:
+    excluded = [{"VariantPropertyType": "DesiredWeight"}]
+    sizes = await sizes_after(
+        bench, RetainAllVariantProperties=True, ExcludeRetainedVariantProperties=excluded
+    )
+    assert sizes == (1.0, 2)
+
+
+@scenario
+async def test_a_deployment_configuration_can_be_retained(bench: Bench) -> None:
+    await two_releases(bench, count=2)
+    canary = guarded("CANARY", CanarySize=HALF)
+    bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="d", DeploymentConfig=canary)
+    await bench.settled()
+    bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="c", RetainDeploymentConfig=True)
+    described = await bench.settled()
+    assert described["EndpointConfigName"] == "c"
+    assert described["LastDeploymentConfig"] == canary

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from local.cloud import runtime_api
 from local.cloud.lambda_logs import FunctionLog, report
 from local.cloud.processes import ProcessLedger
-from local.cloud.runtime_api import NextInvocation, PayloadTooLarge, RuntimeFault
+from local.cloud.runtime_api import NextInvocation, PayloadTooLarge, RuntimeFault, RuntimeServer
 
 PAYLOAD_LIMIT = 6 * 1024 * 1024 + 100 * 1024
 _LOG_SETTLE_SECONDS = 0.25
 _REAP_SECONDS = 10.0
 _LOG_TURNS = 4
+_DRAIN_SECONDS = 30.0
 
 
 class Sink(Protocol):
@@ -88,7 +88,7 @@ class Worker:
         self._plan, self._ledger, self._log = plan, ledger, log
         self._take, self._gone, self._finished = take, gone, finished
         self._process: asyncio.subprocess.Process | None = None
-        self._server: asyncio.Server | None = None
+        self._server = RuntimeServer()
         self._current: Invocation | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._began = time.monotonic()
@@ -106,9 +106,9 @@ class Worker:
     async def start(self, environment: Callable[[str], dict[str, str]]) -> None:
         """Start the process; `environment` is given the address of its Runtime API. Raises OSError when the
         command cannot be run."""
-        self._server, address = await runtime_api.serve(self)
+        await self._server.start(self)
         try:
-            await self._spawn(environment(address))
+            await self._spawn(environment(self._server.address))
         except OSError:
             self._server.close()
             raise
@@ -285,6 +285,7 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await asyncio.wait([reading], timeout=_LOG_SETTLE_SECONDS)
+        await self._server.drained(_DRAIN_SECONDS)
         self._ledger.forget(self._process.pid)
         how = f"exit status {status}" if status >= 0 else f"signal: {signal.Signals(-status).name}"
         request_id = self._current.request_id if self._current else "none"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -73,18 +72,44 @@ class _Request:
     headers: dict[str, str]
 
 
-async def serve(handler: RuntimeHandler) -> tuple[asyncio.Server, str]:
-    """Listen on a free loopback port; answers the server and what goes into `AWS_LAMBDA_RUNTIME_API`."""
+class RuntimeServer:
+    """The listening side of one process; `address` goes into its `AWS_LAMBDA_RUNTIME_API`."""
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while (request := await _read_head(reader)) is not None:
-                await _respond(handler, request, reader, writer)
-        writer.close()
+    def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
+        self._conversations: set[asyncio.Task[None] | None] = set()
+        self.address = ""
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=_HEAD_LIMIT)
-    address, port = server.sockets[0].getsockname()
-    return server, f"{address}:{port}"
+    async def start(self, handler: RuntimeHandler) -> None:
+        """Listen on a free loopback port."""
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            conversation = asyncio.current_task()
+            self._conversations.add(conversation)
+            try:
+                while (request := await _read_head(reader)) is not None:
+                    await _respond(handler, request, reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                pass  # the process is gone; whoever watches it says so
+            finally:
+                self._conversations.discard(conversation)
+                writer.close()
+
+        self._server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=_HEAD_LIMIT)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+
+    async def drained(self, seconds: float) -> None:
+        """After the process ended: wait until all that it had still written was taken."""
+        await asyncio.sleep(0)
+        talking = [task for task in self._conversations if task]
+        if talking:
+            await asyncio.wait(talking, timeout=seconds)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._server:
+            self._server.close()
 
 
 async def _read_head(reader: asyncio.StreamReader) -> _Request | None:

@@ -1,0 +1,313 @@
+"""Deployed functions in their own processes: results, errors, streams, permissions, limits, logs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.cloud.own_emulator import OwnEmulator, allow, bundle
+
+ROW = "rows"
+CODE = """
+import json, os, sys, time
+import boto3
+
+def handler(event, context):
+    return globals()[event["do"]](event, context)
+
+def echo(event, context):
+    print("echo", event.get("word"))
+    return {"word": event.get("word"), "pid": os.getpid(), "arn": context.invoked_function_arn}
+
+def fail(event, context):
+    raise LookupError("nothing here")
+
+def leave(event, context):
+    os._exit(3)
+
+def sleep(event, context):
+    time.sleep(event["seconds"])
+    return os.getpid()
+
+def put(event, context):
+    boto3.client("dynamodb").put_item(TableName="rows", Item={"pk": {"S": event["pk"]}})
+    return "written"
+
+def count(event, context):
+    metrics = [{"Name": "n", "Unit": "Count"}]
+    directive = {"Namespace": "Counted", "Dimensions": [["kind"]], "Metrics": metrics}
+    head = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
+    print(json.dumps({"_aws": head, "kind": "test", "n": 4}))
+
+def environment(event, context):
+    return dict(os.environ)
+
+def big(event, context):
+    return "x" * (7 * 1024 * 1024)
+"""
+STREAM = """
+import http.client, json, os, time
+runtime = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+PATH = "/2018-06-01/runtime/invocation/"
+while True:
+    runtime.request("GET", PATH + "next")
+    reply = runtime.getresponse()
+    event, request_id = json.loads(reply.read()), reply.headers["Lambda-Runtime-Aws-Request-Id"]
+    def body():
+        for number in range(event["pieces"]):
+            yield f"piece {number}".encode()
+            time.sleep(event["pause"])
+        if event.get("leave"):
+            os._exit(4)
+    headers = {"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/plain"}
+    runtime.request("POST", PATH + request_id + "/response", body(), headers, encode_chunked=True)
+    runtime.getresponse().read()
+"""
+WRAPPER = "#!/bin/sh\nexec python3 stream.py\n"
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEmulator]:
+    own = OwnEmulator(tmp_path_factory.mktemp("functions"))
+    own.start()
+    own.client("dynamodb").create_table(
+        TableName=ROW,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    poor = own.make_role("poor", "lambda.amazonaws.com", allow("logs:*"))
+    rich = own.make_role("rich", "lambda.amazonaws.com", allow("logs:*"), allow("dynamodb:PutItem"))
+    own.make_function("poor", poor, {"app.py": CODE})
+    own.make_function("rich", rich, {"app.py": CODE})
+    own.make_function("hasty", poor, {"app.py": CODE}, Timeout=2)
+    own.make_function("broken", poor, {"app.py": "import nothing_of_that_name"})
+    own.make_function("single", poor, {"app.py": CODE})
+    own.client("lambda").put_function_concurrency(FunctionName="single", ReservedConcurrentExecutions=1)
+    wrapped = {"Variables": {"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/start"}}
+    own.make_function("stream", poor, {"stream.py": STREAM, "start": WRAPPER}, Environment=wrapped)
+    yield own
+    assert own.stop() == 0
+
+
+def invoke(emulator: OwnEmulator, function: str, **event: Any) -> tuple[str | None, Any]:
+    """The function error and the decoded payload."""
+    reply = emulator.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
+    return reply.get("FunctionError"), json.loads(reply["Payload"].read())
+
+
+def test_a_warm_process_serves_again(emulator: OwnEmulator) -> None:
+    _error, first = invoke(emulator, "poor", do="echo", word="hi")
+    _error, second = invoke(emulator, "poor", do="echo", word="hi")
+
+    assert first["word"] == "hi"
+    assert first["arn"] == "arn:aws:lambda:us-east-1:123456789012:function:poor"
+    assert first["pid"] == second["pid"]
+
+
+def test_an_exception_keeps_its_own_type(emulator: OwnEmulator) -> None:
+    error, payload = invoke(emulator, "poor", do="fail")
+
+    assert error == "Unhandled"
+    assert (payload["errorType"], payload["errorMessage"]) == ("LookupError", "nothing here")
+
+
+def test_a_process_that_leaves_is_an_exit_error_and_the_next_call_works(emulator: OwnEmulator) -> None:
+    error, payload = invoke(emulator, "poor", do="leave")
+
+    assert (error, payload["errorType"]) == ("Unhandled", "Runtime.ExitError")
+    assert "exit status 3" in payload["errorMessage"]
+    assert invoke(emulator, "poor", do="echo")[0] is None
+
+
+def test_the_timeout_ends_the_process(emulator: OwnEmulator) -> None:
+    error, payload = invoke(emulator, "hasty", do="sleep", seconds=600)
+
+    assert (error, payload["errorType"]) == ("Unhandled", "Sandbox.Timedout")
+    assert "Task timed out after 2.00 seconds" in payload["errorMessage"]
+
+
+def test_code_that_cannot_be_loaded_says_why(emulator: OwnEmulator) -> None:
+    error, payload = invoke(emulator, "broken")
+
+    assert (error, payload["errorType"]) == ("Unhandled", "Runtime.ImportModuleError")
+    assert "nothing_of_that_name" in payload["errorMessage"]
+
+
+def test_an_answer_above_six_megabytes_is_refused(emulator: OwnEmulator) -> None:
+    error, payload = invoke(emulator, "poor", do="big")
+
+    assert (error, payload["errorType"]) == ("Unhandled", "Function.ResponseSizeTooLarge")
+
+
+def test_a_role_without_the_action_is_denied_inside_the_function(emulator: OwnEmulator) -> None:
+    error, payload = invoke(emulator, "poor", do="put", pk="a")
+
+    assert error == "Unhandled"
+    assert "AccessDeniedException" in payload["errorMessage"]
+    assert "assumed-role/poor/" in payload["errorMessage"]
+    assert "Item" not in emulator.client("dynamodb").get_item(TableName=ROW, Key={"pk": {"S": "a"}})
+
+
+def test_a_role_with_the_action_is_served(emulator: OwnEmulator) -> None:
+    assert invoke(emulator, "rich", do="put", pk="b") == (None, "written")
+    assert "Item" in emulator.client("dynamodb").get_item(TableName=ROW, Key={"pk": {"S": "b"}})
+
+
+def test_a_permission_taken_away_acts_on_the_running_process(emulator: OwnEmulator) -> None:
+    iam = emulator.client("iam")
+    document = iam.get_role_policy(RoleName="rich", PolicyName="own")["PolicyDocument"]
+    assert invoke(emulator, "rich", do="put", pk="c")[0] is None
+    iam.delete_role_policy(RoleName="rich", PolicyName="own")
+    try:
+        assert invoke(emulator, "rich", do="put", pk="d")[0] == "Unhandled"
+    finally:
+        iam.put_role_policy(RoleName="rich", PolicyName="own", PolicyDocument=json.dumps(document))
+
+
+def test_nothing_of_the_hosts_environment_is_visible(emulator: OwnEmulator) -> None:
+    _error, environment = invoke(emulator, "poor", do="environment")
+
+    assert environment["AWS_LAMBDA_FUNCTION_NAME"] == "poor"
+    assert environment["AWS_ENDPOINT_URL"] == emulator.url
+    assert environment["AWS_ACCESS_KEY_ID"].startswith("ASIA")
+    assert not [name for name in environment if name.startswith(("EVERGREEN", "MINISTACK", "VIRTUAL"))]
+
+
+def test_calls_at_the_same_time_run_in_different_processes(emulator: OwnEmulator) -> None:
+    found: list[Any] = []
+
+    def call() -> None:
+        found.append(invoke(emulator, "poor", do="sleep", seconds=2))
+
+    threads = [threading.Thread(target=call) for _number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+
+    assert len({pid for _error, pid in found}) == 3
+
+
+def test_reserved_concurrency_throttles(emulator: OwnEmulator) -> None:
+    invoke(emulator, "single", do="echo")
+    running = threading.Thread(target=invoke, args=(emulator, "single"), kwargs={"do": "sleep", "seconds": 8})
+    running.start()
+    refused = None
+    try:
+        # The other call may not have arrived yet: ours then succeeds, and we ask again.
+        while running.is_alive() and refused is None:
+            try:
+                invoke(emulator, "single", do="echo")
+            except ClientError as error:
+                refused = error.response["Error"]["Code"]
+    finally:
+        running.join(timeout=120)
+
+    assert refused == "TooManyRequestsException"
+
+
+def test_a_stream_arrives_piece_by_piece(emulator: OwnEmulator) -> None:
+    reply = emulator.client("lambda").invoke_with_response_stream(
+        FunctionName="stream", Payload=json.dumps({"pieces": 4, "pause": 0.3})
+    )
+    arrived = [(time.monotonic(), event) for event in reply["EventStream"]]
+
+    pieces = [event["PayloadChunk"]["Payload"] for _moment, event in arrived if "PayloadChunk" in event]
+    assert pieces == [b"piece 0", b"piece 1", b"piece 2", b"piece 3"]
+    assert arrived[-1][1]["InvokeComplete"] == {}
+    # The function pauses for 0.9 s between the first piece and the last: had they been collected, they
+    # would have come together.
+    assert arrived[3][0] - arrived[0][0] > 0.3
+
+
+def test_a_stream_that_breaks_off_says_so(emulator: OwnEmulator) -> None:
+    reply = emulator.client("lambda").invoke_with_response_stream(
+        FunctionName="stream", Payload=json.dumps({"pieces": 2, "pause": 0, "leave": True})
+    )
+    *pieces, last = list(reply["EventStream"])
+
+    assert [piece["PayloadChunk"]["Payload"] for piece in pieces] == [b"piece 0", b"piece 1"]
+    assert last["InvokeComplete"]["ErrorCode"] == "Runtime.ExitError"
+
+
+def wait_for(find: Any) -> Any:
+    """Poll until something is found."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if found := find():
+            return found
+        time.sleep(0.2)
+    raise AssertionError("not found in time")
+
+
+def test_output_and_embedded_metrics_reach_cloudwatch(emulator: OwnEmulator) -> None:
+    invoke(emulator, "rich", do="echo", word="into the log")
+    invoke(emulator, "rich", do="count")
+    logs, metrics = emulator.client("logs"), emulator.client("cloudwatch")
+
+    def lines() -> list[str]:
+        events = logs.filter_log_events(logGroupName="/aws/lambda/rich")["events"]
+        found = [event["message"] for event in events]
+        return found if sum(line.startswith("REPORT") for line in found) >= 2 else []
+
+    found = wait_for(lines)
+    assert "echo into the log" in found
+    kinds = {line.split(" ")[0] for line in found}
+    assert {"START", "END", "REPORT"} <= kinds
+    names = {metric["MetricName"] for metric in metrics.list_metrics(Namespace="Counted")["Metrics"]}
+    assert names == {"n"}
+    names = {metric["MetricName"] for metric in metrics.list_metrics(Namespace="AWS/Lambda")["Metrics"]}
+    assert {"Invocations", "Errors", "Duration", "Throttles"} <= names
+
+
+def test_an_event_invocation_is_accepted_and_run(emulator: OwnEmulator) -> None:
+    payload = json.dumps({"do": "put", "pk": "later"})
+    reply = emulator.client("lambda").invoke(FunctionName="rich", InvocationType="Event", Payload=payload)
+
+    assert reply["StatusCode"] == 202
+    key = {"pk": {"S": "later"}}
+    wait_for(lambda: emulator.client("dynamodb").get_item(TableName=ROW, Key=key).get("Item"))
+
+
+def test_new_code_runs_in_new_processes(emulator: OwnEmulator) -> None:
+    functions = emulator.client("lambda")
+    role = emulator.make_role("changing", "lambda.amazonaws.com", allow("logs:*"))
+    emulator.make_function("changing", role, {"app.py": "def handler(e, c): return 'old'"})
+    assert invoke(emulator, "changing") == (None, "old")
+
+    functions.update_function_code(
+        FunctionName="changing", ZipFile=bundle({"app.py": "def handler(e, c): return 'new'"})
+    )
+    assert invoke(emulator, "changing") == (None, "new")
+
+
+def test_sns_asks_the_function_first(emulator: OwnEmulator) -> None:
+    topic = emulator.client("sns").create_topic(Name="news")["TopicArn"]
+    role = emulator.make_role("heard", "lambda.amazonaws.com", allow("logs:*"), allow("dynamodb:PutItem"))
+    code = (
+        CODE
+        + "\ndef handler(event, context): return put({'pk': event['Records'][0]['Sns']['Message']}, context)"
+    )
+    arn = emulator.make_function("heard", role, {"app.py": code})
+    emulator.client("sns").subscribe(TopicArn=topic, Protocol="lambda", Endpoint=arn)
+    table = emulator.client("dynamodb")
+
+    emulator.client("sns").publish(TopicArn=topic, Message="unheard")
+    emulator.client("lambda").add_permission(
+        FunctionName="heard",
+        StatementId="news",
+        Action="lambda:InvokeFunction",
+        Principal="sns.amazonaws.com",
+        SourceArn=topic,
+    )
+    emulator.client("sns").publish(TopicArn=topic, Message="heard")
+
+    wait_for(lambda: table.get_item(TableName=ROW, Key={"pk": {"S": "heard"}}).get("Item"))
+    assert "Item" not in table.get_item(TableName=ROW, Key={"pk": {"S": "unheard"}})

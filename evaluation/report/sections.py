@@ -87,7 +87,7 @@ def slices_section(report: EvaluationReport) -> str:
         results = [_result(report, info.name, system.name, name) for system in report.systems]
         title = f"{escape(name)}<small>{items:,} items</small>"
         rows.append(_row(report, title, results, paired[name], info, reach.get(_scale(info), 1.0)))
-    caption = f"{info.title} by slice. Many slices differ by chance, and few items make rough intervals: hints only."
+    caption = f"{info.title} by slice. Some slices differ by chance; few items make rough intervals."
     return _section("Slices", _table(escape(caption), _head(report, "Slice"), "".join(rows)))
 
 

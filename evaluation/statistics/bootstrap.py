@@ -66,8 +66,7 @@ class Replicates:
         sample = self.resampled[np.isfinite(self.resampled)]
         if not np.isfinite(self.value) or not sample.size:
             return 1.0
-        below = float((sample < 0).sum() + (sample == 0).sum() / 2)
-        share = (below + 1) / (sample.size + 2)
+        share = (_share_below(sample, 0.0) * sample.size + 1) / (sample.size + 2)
         correction = self._correction(sample)
         if correction:
             share = correction.undone(share)
@@ -77,7 +76,7 @@ class Replicates:
         """BCa's correction; None where it is undefined and plain percentiles have to do."""
         if self.left_out is None or self.left_out.size < 2 or not np.isfinite(self.left_out).all():
             return None
-        below = float(np.mean(sample < self.value) + np.mean(sample == self.value) / 2)
+        below = _share_below(sample, self.value)
         if not 0 < below < 1:
             return None
         deviations = self.left_out.mean() - self.left_out
@@ -156,3 +155,10 @@ def _chunk_sizes(rows: int, columns: int) -> Iterator[int]:
     step = max(1, _CELLS // columns)
     for first in range(0, rows, step):
         yield min(step, rows - first)
+
+
+def _share_below(sample: Floats, value: float) -> float:
+    """The share of the sample below a value, ties counted half; equal but for rounding is a tie."""
+    rounding = 1e-9 * float(sample.std())
+    below = np.mean(sample < value - rounding)
+    return float(below + np.mean(np.abs(sample - value) <= rounding) / 2)

@@ -60,14 +60,19 @@ def verdict(
         raise ValueError(f"the plan knows no criteria named {sorted(unknown)}")
     fractions = [look / plan.planned for look in (*earlier_looks, observed)] if observed else []
     shares = error_shares(plan.criteria, plan.alpha)
+    criticals = {
+        share: critical_values(fractions, share, plan.spending)[-1]
+        for share in set(shares.values())
+        if fractions
+    }
     evidence = []
     for criterion in plan.criteria:
         arms = outcomes.get(criterion.name)
         if arms is None or not fractions:
             evidence.append(Evidence(criterion))
             continue
-        critical = critical_values(fractions, shares[criterion.name], plan.spending)[-1]
-        evidence.append(_evidence(criterion, arms, critical, shares[criterion.name]))
+        share = shares[criterion.name]
+        evidence.append(_evidence(criterion, arms, criticals[share], share))
     return decide(evidence, alpha=plan.alpha, observed=observed, planned=plan.planned)
 
 

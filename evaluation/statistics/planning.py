@@ -13,15 +13,24 @@ from statistics import NormalDist
 def per_arm_for_rates(
     rate: float, margin: float, *, alpha: float = 0.05, power: float = 0.8, share: float = 0.5
 ) -> int:
-    """Observations in the smaller arm to exclude a rate more than `margin` worse, when both truly are `rate`.
+    """Observations in the smaller arm to exclude a rate more than `margin` above, when both truly are `rate`.
 
-    `share` is the smaller arm's part of the traffic: at 10 % the larger arm brings nine times as many, and
-    the smaller one needs little more than half of an even split's.
+    For a rate that must not fall, plan on its complement. `share` is the smaller arm's part of the traffic:
+    at 10 % the larger arm brings nine times as many, and the smaller one needs little more than half of an
+    even split's. The limit is judged by the variance at the rate to exclude, the power by that at the truth.
 
     >>> per_arm_for_rates(0.02, 0.02)
-    770
+    1020
     """
-    return per_arm_for_means(math.sqrt(rate * (1 - rate)), margin, alpha=alpha, power=power, share=share)
+    if rate < 0 or margin <= 0 or rate + margin >= 1:
+        raise ValueError(f"a plan needs a margin above zero and rates inside [0, 1), not {rate} + {margin}")
+    per_own = _per_own(share)
+    at_truth = rate * (1 - rate) * (1 + per_own)
+    excluded = rate + margin
+    at_limit = excluded * (1 - excluded) + rate * (1 - rate) * per_own
+    normal = NormalDist()
+    spread = normal.inv_cdf(1 - alpha / 2) * math.sqrt(at_limit) + normal.inv_cdf(power) * math.sqrt(at_truth)
+    return max(1, math.ceil((spread / margin) ** 2))
 
 
 def per_arm_for_means(
@@ -33,10 +42,7 @@ def per_arm_for_means(
     """
     if deviation < 0 or margin <= 0:
         raise ValueError("a plan needs a margin above zero and a deviation of at least zero")
-    if not 0 < share <= 0.5:
-        raise ValueError(f"the smaller arm's share must lie in (0, 0.5], not {share}")
-    other_per_own = (1 - share) / share
-    variance = deviation**2 * (1 + 1 / other_per_own)
+    variance = deviation**2 * (1 + _per_own(share))
     return max(1, math.ceil(variance * (_quantile_sum(alpha, power) / margin) ** 2))
 
 
@@ -56,6 +62,13 @@ def smallest_effect(deviation: float, items: int, *, alpha: float = 0.05, power:
     if items < 1:
         raise ValueError("a comparison needs at least one item")
     return deviation * _quantile_sum(alpha, power) / math.sqrt(items)
+
+
+def _per_own(share: float) -> float:
+    """The smaller arm's observations per observation of the larger."""
+    if not 0 < share <= 0.5:
+        raise ValueError(f"the smaller arm's share must lie in (0, 0.5], not {share}")
+    return share / (1 - share)
 
 
 def _quantile_sum(alpha: float, power: float) -> float:

@@ -51,12 +51,12 @@ def critical_values(
     criticals: list[float] = []
     process = _Process()
     spent = 0.0
-    for time in times:
+    for number, time in enumerate(times):
+        if number:
+            process = process.advance(times[number - 1], criticals[-1] * math.sqrt(times[number - 1]))
         allowed = 2 * spending(time, alpha / 2)
-        critical = process.critical_for(time, max(0.0, allowed - spent))
+        criticals.append(process.critical_for(time, max(0.0, allowed - spent)))
         spent = allowed
-        process = process.advance(time, critical * math.sqrt(time))
-        criticals.append(critical)
     return criticals
 
 

@@ -31,7 +31,8 @@ def accelerator(instance_type: str) -> Accelerator:
 
 def burstable(instance_type: str) -> bool:
     """T-family machines: CPU credits, and no autoscaling of endpoints."""
-    return family(instance_type).startswith("t")
+    name = family(instance_type)
+    return name[0] == "t" and name[1].isdigit()  # t2, t3, t4g; not trn1
 
 
 def has_instance_store(instance_type: str) -> bool:

@@ -32,7 +32,8 @@ def load(name: str, folder: Path = FOLDER) -> Settings:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none yet"
         raise SettingsError(
-            f"{_shown(path)}: there is no such environment.\n  allowed: {known}\n  example: cdk synth -c env=dev"
+            f"{_shown(path)}: there is no such environment.\n"
+            f"  allowed: {known}\n  example: cdk synth -c env=dev"
         )
     return _parse(path, name)
 

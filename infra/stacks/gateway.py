@@ -73,7 +73,6 @@ class GatewayStack(cdk.Stack):
         )
         data.access.grant_items(authorizer, "GetItem")
         data.access.grant_items(inference, "GetItem")
-        data.access.grant_items(api, "GetItem")
         data.records.grant_items(inference, "PutItem")
         data.records.grant_items(api, "GetItem", "PutItem")
         serving.endpoint.grant_invoke(inference)

@@ -1,0 +1,80 @@
+"""Each environment is synthesized once per test session; tests read the templates.
+
+Bundles are not built here (a custom asset hash names them all the same): test_bundle.py builds one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk.assertions import Template
+
+import infra
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = ("local", "dev", "prod")
+STACKS = ("data", "serving", "gateway")
+NO_BUNDLES: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
+
+
+@pytest.fixture(scope="session")
+def context() -> dict[str, Any]:
+    """What cdk.json tells the CLI, which an app in process does not read by itself."""
+    return json.loads((ROOT / "cdk.json").read_text())["context"] | NO_BUNDLES
+
+
+@pytest.fixture(scope="session")
+def assembly(context: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`assembly(env)` is the folder of the synthesized environment; synth runs policy and nag."""
+
+    @cache
+    def synthesize(env: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"cdk-{env}")
+        app = cdk.App(context=context, outdir=str(folder))
+        infra.build(app, env)
+        app.synth()
+        return folder
+
+    return synthesize
+
+
+@pytest.fixture(scope="session")
+def template_file(assembly: Callable[[str], Path]) -> Callable[[str, str], Path]:
+    """`template_file(env, stack)` is the template as CloudFormation gets it."""
+    return lambda env, stack: assembly(env) / f"evergreen-{env}-{stack}.template.json"
+
+
+@pytest.fixture(scope="session")
+def template_json(template_file: Callable[[str, str], Path]) -> Callable[[str, str], dict[str, Any]]:
+    """`template_json(env, stack)` is the parsed template."""
+    return lambda env, stack: json.loads(template_file(env, stack).read_text())
+
+
+@pytest.fixture(scope="session")
+def template(template_json: Callable[[str, str], dict[str, Any]]) -> Callable[[str, str], Template]:
+    """`template(env, stack)` answers CDK's fine-grained assertions."""
+
+    @cache
+    def assertions(env: str, stack: str) -> Template:
+        return Template.from_json(template_json(env, stack))
+
+    return assertions
+
+
+@pytest.fixture(scope="session")
+def resources(
+    template_json: Callable[[str, str], dict[str, Any]],
+) -> Callable[[str, str, str], dict[str, Any]]:
+    """`resources(env, stack, type)` maps logical ids to whole resources of one type."""
+
+    def of_type(env: str, stack: str, kind: str) -> dict[str, Any]:
+        found = template_json(env, stack)["Resources"]
+        return {name: resource for name, resource in found.items() if resource["Type"] == kind}
+
+    return of_type

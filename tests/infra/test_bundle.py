@@ -1,0 +1,133 @@
+"""Bundles: what goes in, that they are reproducible, and how pip is called for Lambda's platform."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from infra.constructs.bundle import Bundle, BundleError
+
+
+def write_wheel(folder: Path) -> None:
+    """A pure-Python wheel `tinydep` 1.0, so that pip needs no index."""
+    folder.mkdir()
+    info = "tinydep-1.0.dist-info"
+    with zipfile.ZipFile(folder / "tinydep-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tinydep/__init__.py", "ANSWER = 42\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tinydep\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A small repository with one function, and pip pointed at a folder of wheels."""
+    root = tmp_path / "repo"
+    for path, text in {
+        "lambdas/__init__.py": "",
+        "lambdas/door/handler.py": "def handler(event, context): ...\n",
+        "lambdas/door/__pycache__/handler.pyc": "stale",
+        "lambdas/door/tests/test_handler.py": "",
+        "lambdas/common/stream_bootstrap": "#!/bin/sh\n",
+        "contracts/__init__.py": "",
+        "evaluation/__init__.py": "",
+        "evaluation/report.py": "",
+        "evaluation/statistics/__init__.py": "",
+        "requirements/lambda-door.txt": "tinydep==1.0\n",
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    (root / "lambdas/common/stream_bootstrap").chmod(0o755)
+    write_wheel(tmp_path / "wheels")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    return root
+
+
+def bundle(root: Path, *, host: bool = True) -> Bundle:
+    return Bundle("door", "python3.14", "arm64", host=host, root=root)
+
+
+def listing(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("host", [True, False])
+def test_a_bundle_holds_sources_and_pins_and_no_ballast(checkout, tmp_path, host):
+    bundle(checkout, host=host).build(tmp_path / "out", cache=tmp_path / "cache")
+
+    assert listing(tmp_path / "out") == {
+        "lambdas/__init__.py",
+        "lambdas/door/handler.py",
+        "lambdas/common/stream_bootstrap",
+        "contracts/__init__.py",
+        "evaluation/__init__.py",
+        "evaluation/statistics/__init__.py",
+        "tinydep/__init__.py",
+    }
+
+
+def test_the_bootstrap_stays_executable(checkout, tmp_path):
+    bundle(checkout).build(tmp_path / "out", cache=tmp_path / "cache")
+
+    assert (tmp_path / "out/lambdas/common/stream_bootstrap").stat().st_mode & stat.S_IXUSR
+
+
+def test_the_hash_follows_sources_pins_platform_and_mode(checkout):
+    first = bundle(checkout)
+    seen = {first.hash}
+    assert bundle(checkout).hash in seen
+    (checkout / "lambdas/door/__pycache__/handler.pyc").write_text("other")
+    assert bundle(checkout).hash in seen
+
+    seen.add(Bundle("door", "python3.14", "x86_64", host=True, root=checkout).hash)
+    seen.add(bundle(checkout, host=False).hash)
+    (checkout / "lambdas/door/handler.py").write_text("changed = True\n")
+    seen.add(bundle(checkout).hash)
+    (checkout / "lambdas/common/stream_bootstrap").chmod(0o644)
+    seen.add(bundle(checkout).hash)
+    (checkout / "requirements/lambda-door.txt").write_text("tinydep==1.0  # again\n")
+    seen.add(bundle(checkout).hash)
+
+    assert len(seen) == 6
+
+
+def test_unchanged_pins_are_installed_once(checkout, tmp_path, monkeypatch):
+    bundle(checkout).build(tmp_path / "first", cache=tmp_path / "cache")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nothing"))
+    (checkout / "lambdas/door/handler.py").write_text("changed = True\n")
+
+    bundle(checkout).build(tmp_path / "second", cache=tmp_path / "cache")
+
+    assert "tinydep/__init__.py" in listing(tmp_path / "second")
+
+
+def test_a_pin_that_cannot_be_had_says_so_and_leaves_no_cache(checkout, tmp_path):
+    (checkout / "requirements/lambda-door.txt").write_text("not-there==9\n")
+
+    with pytest.raises(BundleError, match=r"lambda-door\.txt"):
+        bundle(checkout).build(tmp_path / "out", cache=tmp_path / "cache")
+
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_pip_is_asked_for_lambdas_platform(checkout, tmp_path):
+    command = bundle(checkout, host=False).pip_command(tmp_path)
+
+    assert "--only-binary=:all:" in command
+    assert command[command.index("--python-version") + 1] == "3.14"
+    assert "manylinux2014_aarch64" in command
+
+
+def test_the_real_functions_ship_their_bootstrap_and_contracts():
+    shipped = {
+        path.as_posix() for path in Bundle("inference", "python3.14", "arm64", host=False).source_files()
+    }
+
+    assert {"lambdas/inference/handler.py", "lambdas/common/stream_bootstrap", "contracts/chat.py"} <= shipped
+    assert not {path for path in shipped if "__pycache__" in path or path.startswith("tests/")}

@@ -1,0 +1,308 @@
+"""The gateway stack: routes, authorizer, error shape, functions and what each may do."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from contracts.errors import STATUS_OF_TYPE, ErrorReply
+from infra.constructs.web_acl import BODY_RULES
+
+ENVIRONMENTS = ("local", "dev", "prod")
+
+
+def function(resources, env, name):
+    functions = resources(env, "gateway", "AWS::Lambda::Function").values()
+    return next(f["Properties"] for f in functions if f["Properties"]["Handler"].split(".")[1] == name)
+
+
+def routes(resources, env):
+    """`POST /v1/feedback` → the method's properties."""
+    tree = resources(env, "gateway", "AWS::ApiGateway::Resource")
+
+    def path(reference):
+        if "Fn::GetAtt" in reference:
+            return ""
+        properties = tree[reference["Ref"]]["Properties"]
+        return f"{path(properties['ParentId'])}/{properties['PathPart']}"
+
+    methods = resources(env, "gateway", "AWS::ApiGateway::Method").values()
+    return {
+        f"{m['Properties']['HttpMethod']} {path(m['Properties']['ResourceId'])}": m["Properties"]
+        for m in methods
+        if m["Properties"]["HttpMethod"] != "OPTIONS"
+    }
+
+
+def actions(resources, env, name):
+    """What the role of function `name` allows: action → resource."""
+    policies = resources(env, "gateway", "AWS::IAM::Policy")
+    policy = next(p for key, p in policies.items() if key.startswith(f"{name}Role"))
+    granted = {}
+    for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+        listed = statement["Action"]
+        for action in [listed] if isinstance(listed, str) else listed:
+            granted.setdefault(action, []).append(json.dumps(statement["Resource"]))
+    return granted
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_routes_are_the_agreed_ones(resources, env):
+    assert set(routes(resources, env)) == {
+        "POST /v1/chat/completions",
+        "GET /v1/models",
+        "GET /v1/models/{model}",
+        "POST /v1/feedback",
+        "GET /health",
+    }
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_chat_streams_and_the_rest_does_not(resources, env):
+    for route, method in routes(resources, env).items():
+        integration = method["Integration"]
+        uri = integration["Uri"]["Fn::Join"][1]
+        if route == "POST /v1/chat/completions":
+            assert integration["ResponseTransferMode"] == "STREAM"
+            assert integration["TimeoutInMillis"] == 600_000
+            assert uri[-1] == "/response-streaming-invocations"
+        else:
+            assert "ResponseTransferMode" not in integration
+            assert uri[-1] == "/invocations"
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_route_but_health_needs_the_authorizer_and_a_usage_key(resources, env):
+    (authorizer,) = resources(env, "gateway", "AWS::ApiGateway::Authorizer")
+
+    for route, method in routes(resources, env).items():
+        if route == "GET /health":
+            assert (method["AuthorizationType"], method["ApiKeyRequired"]) == ("NONE", False)
+        else:
+            assert (method["AuthorizationType"], method["ApiKeyRequired"]) == ("CUSTOM", True)
+            assert method["AuthorizerId"] == {"Ref": authorizer}
+
+
+def test_the_usage_key_is_the_authorizers_answer_and_the_api_is_regional(template):
+    template("prod", "gateway").has_resource_properties(
+        "AWS::ApiGateway::RestApi",
+        {"ApiKeySourceType": "AUTHORIZER", "EndpointConfiguration": {"Types": ["REGIONAL"]}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "seconds", "source"),
+    [("local", 0, None), ("dev", 0, None), ("prod", 60, "method.request.header.Authorization")],
+)
+def test_the_authorizer_caches_only_under_an_identity(resources, env, seconds, source):
+    (authorizer,) = resources(env, "gateway", "AWS::ApiGateway::Authorizer").values()
+
+    properties = authorizer["Properties"]
+    assert properties["Type"] == "REQUEST"
+    assert properties["AuthorizerResultTtlInSeconds"] == seconds
+    assert properties.get("IdentitySource") == source
+
+
+def test_the_stage_logs_traces_and_throttles_but_never_logs_bodies(resources):
+    (stage,) = resources("prod", "gateway", "AWS::ApiGateway::Stage").values()
+
+    properties = stage["Properties"]
+    assert properties["StageName"] == "prod"
+    assert properties["TracingEnabled"] is True
+    assert json.loads(properties["AccessLogSetting"]["Format"])["request_id"] == "$context.requestId"
+    (methods,) = properties["MethodSettings"]
+    assert methods["DataTraceEnabled"] is False
+    assert (methods["ThrottlingRateLimit"], methods["ThrottlingBurstLimit"]) == (100, 200)
+
+
+def test_the_usage_plan_carries_quota_and_throttle(template):
+    template("prod", "gateway").has_resource_properties(
+        "AWS::ApiGateway::UsagePlan",
+        {
+            "Quota": {"Limit": 10_000_000, "Period": "MONTH"},
+            "Throttle": {"RateLimit": 100, "BurstLimit": 200},
+        },
+    )
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_gateway_errors_have_the_openai_shape_and_keep_their_side(resources, env):
+    responses = resources(env, "gateway", "AWS::ApiGateway::GatewayResponse").values()
+
+    seen = set()
+    for response in (entry["Properties"] for entry in responses):
+        seen.add(response["ResponseType"])
+        body = response["ResponseTemplates"]["application/json"]
+        filled = body.replace("$context.error.messageString", '"a message"')
+        error = ErrorReply.model_validate_json(filled).error
+        status = response.get("StatusCode")
+        ours = STATUS_OF_TYPE[error.type] >= 500
+        expected = "DEFAULT_5XX" if ours else "DEFAULT_4XX"
+        assert (int(status) >= 500) is ours if status else response["ResponseType"] == expected
+        assert response["ResponseParameters"]["gatewayresponse.header.x-request-id"] == "context.requestId"
+    assert {"UNAUTHORIZED", "THROTTLED", "QUOTA_EXCEEDED", "DEFAULT_4XX", "DEFAULT_5XX"} <= seen
+    assert len(seen) == len(responses)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_function_environments_are_the_agreed_ones(resources, env):
+    shared = {"ENVIRONMENT", "ACCESS_TABLE", "LOG_LEVEL"}
+    answering = shared | {"ENDPOINT_NAME", "MODEL_NAME", "MODEL_VERSION", "RECORDS_TABLE", "RECORD_TTL_DAYS"}
+    expected = {
+        "authorizer": shared,
+        "api": answering,
+        "inference": answering | {"MAX_BODY_BYTES", "AWS_LAMBDA_EXEC_WRAPPER"},
+    }
+
+    for name, names in expected.items():
+        variables = function(resources, env, name)["Environment"]["Variables"]
+        assert set(variables) == names
+        assert variables["ENVIRONMENT"] == env
+
+
+def test_environment_values_come_from_settings_and_the_other_stacks(resources, template_json):
+    variables = function(resources, "local", "inference")["Environment"]["Variables"]
+    parameters = template_json("local", "gateway")["Parameters"]
+
+    assert variables["ENDPOINT_NAME"] == "evergreen-local"
+    assert variables["MODEL_NAME"] == "smollm2-135m-instruct"
+    assert variables["RECORD_TTL_DAYS"] == "7"
+    assert variables["MAX_BODY_BYTES"] == "1048576"
+    assert variables["MODEL_VERSION"] == {"Ref": "ModelVersion"}
+    assert parameters["ModelVersion"]["Type"] == "AWS::SSM::Parameter::Value<String>"
+    assert parameters["ModelVersion"]["Default"] == "/evergreen-local/champion-version"
+    assert "AccessTable" in variables["ACCESS_TABLE"]["Fn::ImportValue"]
+    assert "RecordsTable" in variables["RECORDS_TABLE"]["Fn::ImportValue"]
+    assert variables["AWS_LAMBDA_EXEC_WRAPPER"] == "/var/task/lambdas/common/stream_bootstrap"
+
+
+def test_the_version_is_read_where_the_serving_stack_writes_it(template, template_json):
+    name = template_json("prod", "gateway")["Parameters"]["ModelVersion"]["Default"]
+
+    template("prod", "serving").has_resource_properties(
+        "AWS::SSM::Parameter", {"Name": name, "Value": {"Ref": "ChampionModelVersion"}}
+    )
+
+
+def test_functions_run_where_the_settings_say(resources):
+    for name in ("inference", "api", "authorizer"):
+        properties = function(resources, "prod", name)
+        assert (properties["Runtime"], properties["Architectures"]) == ("python3.14", ["arm64"])
+        assert properties["TracingConfig"] == {"Mode": "Active"}
+    assert function(resources, "prod", "inference")["ReservedConcurrentExecutions"] == 200
+
+
+LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+TRACES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+WRITE_KEYS = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Authorizer", LOGS | TRACES | {"dynamodb:GetItem", "kms:Decrypt"}),
+        ("Api", LOGS | TRACES | WRITE_KEYS | {"dynamodb:GetItem", "dynamodb:PutItem"}),
+        (
+            "Inference",
+            LOGS
+            | TRACES
+            | WRITE_KEYS
+            | {"dynamodb:GetItem", "dynamodb:PutItem", "sagemaker:InvokeEndpointWithResponseStream"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_each_role_holds_exactly_its_actions(resources, env, name, expected):
+    granted = actions(resources, env, name)
+
+    assert set(granted) == expected
+    assert {action for action, on in granted.items() if '"*"' in on} == TRACES
+
+
+def test_the_inference_function_reads_keys_and_routing_but_writes_records_only(resources):
+    granted = actions(resources, "prod", "Inference")
+
+    assert all("AccessTable" in on for on in granted["dynamodb:GetItem"])
+    assert all("RecordsTable" in on for on in granted["dynamodb:PutItem"])
+    assert all(
+        "endpoint/evergreen-prod" in on for on in granted["sagemaker:InvokeEndpointWithResponseStream"]
+    )
+
+
+def test_the_api_function_touches_records_only(resources):
+    granted = actions(resources, "prod", "Api")
+
+    for action in ("dynamodb:GetItem", "dynamodb:PutItem"):
+        assert all("RecordsTable" in on for on in granted[action])
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_functions_use_no_managed_policy(resources, env):
+    for name, role in resources(env, "gateway", "AWS::IAM::Role").items():
+        assert ("ManagedPolicyArns" in role["Properties"]) is name.startswith("DoorAccountLogRole")
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_log_group_is_encrypted_and_ends(resources, env):
+    for stack in ("serving", "gateway"):
+        groups = resources(env, stack, "AWS::Logs::LogGroup")
+        assert groups
+        for group in groups.values():
+            assert "KmsKeyId" in group["Properties"]
+            assert group["Properties"]["RetentionInDays"] in (7, 30, 90)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_prompts_pass_the_web_acl_and_floods_do_not(resources, env):
+    (acl,) = resources(env, "gateway", "AWS::WAFv2::WebACL").values()
+    assert resources(env, "gateway", "AWS::WAFv2::WebACLAssociation")
+
+    common, rate = acl["Properties"]["Rules"]
+    overrides = common["Statement"]["ManagedRuleGroupStatement"]["RuleActionOverrides"]
+    assert {rule["Name"] for rule in overrides} == set(BODY_RULES)
+    assert all(rule["ActionToUse"] == {"Count": {}} for rule in overrides)
+    assert rate["Action"] == {"Block": {}}
+    assert rate["Statement"]["RateBasedStatement"]["AggregateKeyType"] == "IP"
+
+
+def test_browsers_may_call_from_the_origins_of_the_settings_only(resources):
+    def preflights(env):
+        methods = resources(env, "gateway", "AWS::ApiGateway::Method").values()
+        return [m["Properties"] for m in methods if m["Properties"]["HttpMethod"] == "OPTIONS"]
+
+    assert preflights("prod") == []
+    allowed = json.dumps(preflights("dev"))
+    assert "http://localhost:3000" in allowed
+    assert "'*'" not in re.findall(r"Access-Control-Allow-Origin\": \"([^\"]*)\"", allowed)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_outputs_are_the_agreed_ones_and_the_url_ends_in_v1(template_json, env):
+    outputs = template_json(env, "gateway")["Outputs"]
+
+    assert set(outputs) == {"RestApiId", "StageName", "ApiUrl", "UsagePlanId"}
+    assert outputs["ApiUrl"]["Value"]["Fn::Join"][1][-1] == "/v1"
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_no_stack_needs_a_custom_resource(template_json, env):
+    for stack in ("data", "serving", "gateway"):
+        kinds = {resource["Type"] for resource in template_json(env, stack)["Resources"].values()}
+        assert not {kind for kind in kinds if kind.startswith("Custom::") or "CustomResource" in kind}
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_everything_that_can_be_tagged_is(resources, env):
+    expected = {"project": "evergreen", "environment": env}
+    taggable = {
+        "data": ["AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::KMS::Key"],
+        "serving": ["AWS::SageMaker::Endpoint", "AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Model"],
+        "gateway": ["AWS::Lambda::Function", "AWS::ApiGateway::RestApi", "AWS::IAM::Role"],
+    }
+    for stack, kinds in taggable.items():
+        for kind in kinds:
+            for resource in resources(env, stack, kind).values():
+                tags = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}
+                assert expected.items() <= tags.items()

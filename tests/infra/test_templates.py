@@ -1,0 +1,104 @@
+"""What holds for every template: cfn-lint, our policy in a real synth, and that nothing changes unnoticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_iam as iam
+from cfnlint.api import ManualArgs, lint
+
+import infra
+
+ROOT = Path(__file__).parents[2]
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+ENVIRONMENTS = ("local", "dev", "prod")
+STACKS = ("data", "serving", "gateway")
+ACCEPTED = {
+    "W3005": "CDK lets a function wait for its role by name as well as by reference",
+    "W1030": "ChallengerModelUri is empty only while the condition leaves its model out",
+}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_cfn_lint_finds_nothing(template_file, env, stack):
+    text = template_file(env, stack).read_text()
+
+    found = lint(text, config=ManualArgs(ignore_checks=list(ACCEPTED), regions=["us-east-1"]))
+
+    assert [str(match) for match in found] == []
+
+
+def test_a_role_with_full_access_ends_synth(context, tmp_path):
+    app = cdk.App(context=context, outdir=str(tmp_path))
+    infra.build(app, "local")
+    serving = app.node.find_child("evergreen-local-serving")
+    iam.Role(
+        serving,
+        "Careless",
+        assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
+        managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name("AmazonSageMakerFullAccess")],
+    )
+
+    with pytest.raises(RuntimeError):
+        app.synth()
+
+    report = (tmp_path / "validation-report.json").read_text()
+    assert "no-full-access" in report
+    assert "AwsSolutions-IAM4" in report
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"env": "nowhere"}, "settings/nowhere.yaml: there is no such environment."),
+        ({}, "name an environment, for example: cdk synth -c env=dev"),
+    ],
+)
+def test_a_wrong_environment_ends_synth_with_one_message_and_no_traceback(given, says):
+    finished = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=os.environ | {"CDK_CONTEXT_JSON": json.dumps(given)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert finished.returncode == 1
+    assert says in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def scrub(value: Any) -> Any:
+    """A template without what changes from machine to machine, or with every edit of the functions' code."""
+    if isinstance(value, dict):
+        return {scrub(key): scrub(entry) for key, entry in value.items() if key != "Metadata"}
+    if isinstance(value, list):
+        return [scrub(entry) for entry in value]
+    if isinstance(value, str):
+        value = re.sub(r"^[0-9a-f]{64}\.zip$", "<bundle>.zip", value)
+        value = re.sub(r"(RestApiDeployment[0-9A-F]{8})[0-9a-f]{32}", r"\1<deployment>", value)
+        return re.sub(r"^(python3\.\d+|x86_64|arm64)$", "<host>", value)
+    return value
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("env", ["local", "prod"])
+def test_the_template_is_the_reviewed_one(template_json, env, stack):
+    """A difference is meant to be read: write the new one with UPDATE_SNAPSHOTS=1 and review it."""
+    kept = SNAPSHOTS / f"{env}-{stack}.json"
+    now = json.dumps(scrub(template_json(env, stack)), indent=1, sort_keys=True) + "\n"
+    if os.environ.get("UPDATE_SNAPSHOTS") == "1":
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(now)
+
+    assert json.loads(now) == json.loads(kept.read_text())

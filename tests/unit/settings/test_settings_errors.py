@@ -1,0 +1,247 @@
+"""A settings file that cannot work ends in one error: file, line of the key, what is allowed, an example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.settings import SettingsError, load
+from infra.settings.loader import FOLDER
+
+PROD = (FOLDER / "prod.yaml").read_text()
+LOCAL = (FOLDER / "local.yaml").read_text()
+
+
+def error_of(folder: Path, text: str, name: str = "prod") -> str:
+    (folder / f"{name}.yaml").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(name, folder)
+    return str(caught.value)
+
+
+def line_of(text: str, piece: str) -> int:
+    return text[: text.index(piece)].count("\n") + 1
+
+
+# What is written, what stands there instead, where the error points, what it says, allows and shows.
+WRONG = [
+    (
+        "ttft_ms: 800",
+        "ttft_mss: 800",
+        "ttft_mss",
+        "Did you mean 'ttft_ms'?",
+        "quality_floor, ttft_ms",
+        "ttft_ms: 800",
+    ),
+    (
+        "ttft_ms: 800",
+        "ttft_ms: fast",
+        "ttft_ms",
+        "'goals.ttft_ms' does not fit",
+        "whole number from 1",
+        "ttft_ms: 800",
+    ),
+    ("ttft_ms: 800", "ttft_ms: '800'", "ttft_ms", "it holds '800'", "whole number", "ttft_ms: 800"),
+    ("  ttft_ms: 800\n", "", "goals:", "'goals.ttft_ms' is missing", "whole number", "ttft_ms: 800"),
+    (
+        "kind: vllm",
+        "kind: tgi",
+        "kind: tgi",
+        "does not name a known kind",
+        "vllm, neuron, transformers",
+        "kind: vllm",
+    ),
+    ("kind: realtime", "kind: batch", "kind: batch", "it holds 'batch'", "realtime", "kind: realtime"),
+    ("goals:", "goal:", "goal:", "Did you mean 'goals'?", "goals, environment", "goals: {"),
+    (
+        "cors_origins: []",
+        "cors_origins: [1]",
+        "cors_origins",
+        "it holds 1",
+        "a list of text",
+        "cors_origins: [",
+    ),
+    (
+        "    image: vllm",
+        "    images: vllm",
+        "images:",
+        "Did you mean 'image'?",
+        "kind, image",
+        "image: vllm-cuda-2.4",
+    ),
+    (
+        "canary_percent: 10",
+        "canary_percent: 60",
+        "deployment:",
+        "it holds 60",
+        "from 1 up to 50",
+        "canary_percent: 10",
+    ),
+    (
+        "timeout_seconds: 1800\n\nr",
+        "timeout_seconds: 59\n\nr",
+        "startup_t",
+        "it holds 59",
+        "from 60 up to 3600",
+        "1800",
+    ),
+    (
+        "\n  waf: {",
+        "\n  waf: { rules: 1,",
+        "waf:",
+        "'gateway.waf.rules' is unknown",
+        "enabled, requests",
+        "enabled: true",
+    ),
+    (
+        "environment:\n",
+        "environment:\n  name: x\n",
+        "name: x",
+        "'environment.name' is unknown",
+        "account",
+        "account:",
+    ),
+]
+
+AGAINST_THE_SERVICE = [
+    (
+        "type: ml.g6e.xlarge",
+        "type: ml.inf2.xlarge",
+        "instances:",
+        "does not run on",
+        "NVIDIA GPU type",
+        "ml.g6e.xlarge",
+    ),
+    (
+        "type: ml.g6e.xlarge",
+        "type: ml.c7i.xlarge",
+        "instances:",
+        "computes on its CPU",
+        "NVIDIA GPU",
+        "ml.g6e.xlarge",
+    ),
+    (
+        "image: vllm-cuda-2.4",
+        "image: latest",
+        "image:",
+        "not in the image table",
+        "vllm-cuda-2.4",
+        "vllm-cuda-2.4",
+    ),
+    (
+        "image: vllm-cuda-2.4",
+        "image: vllm-neuron-0.4.5",
+        "image:",
+        "runs another engine",
+        "vllm-cuda",
+        "vllm-cuda",
+    ),
+    (
+        "min: 2, max: 4",
+        "min: 1, max: 4",
+        "deployment:",
+        "at least 2 instances",
+        "instances.min: 2",
+        "kind: all_at_once",
+    ),
+    ("min: 2, max: 4", "min: 5, max: 4", "instances:", "max 4 is below min 5", "from 5 upwards", "max: 5"),
+    (
+        "max: 4 }",
+        "max: 4, volume_gb: 64 }",
+        "instances:",
+        "takes no volume size",
+        "leave the key out",
+        "remove the line",
+    ),
+    (
+        "tokens: 1024",
+        "tokens: 9999",
+        "default_max_tokens",
+        "exceeds the context",
+        "up to 8192",
+        "default_max_tokens: 2048",
+    ),
+    (
+        "    inference_ami_version: al2023-ami-sagemaker-inference-gpu-4-1\n",
+        "",
+        "engine:",
+        "built for CUDA 13",
+        "al2023-ami-sagemaker-inference-gpu-4-1",
+        "inference_ami_version: al2023",
+    ),
+]
+
+
+@pytest.mark.parametrize(("was", "now", "at", "says", "allowed", "example"), [*WRONG, *AGAINST_THE_SERVICE])
+def test_the_error_names_line_fault_alternative_and_example(tmp_path, was, now, at, says, allowed, example):
+    assert was in PROD
+    text = PROD.replace(was, now, 1)
+
+    message = error_of(tmp_path, text)
+
+    first, permitted, shown = message.splitlines()
+    assert first.startswith(f"{tmp_path / 'prod.yaml'}:{line_of(text, at)}: ")
+    assert says in first
+    assert permitted.startswith("  allowed: ")
+    assert allowed in permitted
+    assert shown.startswith("  example: ")
+    assert example in shown
+
+
+def test_burstable_machines_do_not_scale(tmp_path):
+    text = LOCAL.replace("type: ml.c7i.2xlarge, min: 1, max: 1", "type: ml.t2.medium, min: 1, max: 2")
+
+    message = error_of(tmp_path, text, "local")
+
+    assert "SageMaker does not autoscale burstable" in message
+    assert "example: max: 1" in message
+
+
+def test_a_burstable_machine_of_fixed_number_is_accepted(tmp_path):
+    text = LOCAL.replace("type: ml.c7i.2xlarge, min: 1, max: 1", "type: ml.t2.medium, min: 1, max: 1")
+    (tmp_path / "local.yaml").write_text(text)
+
+    assert load("local", tmp_path).endpoint.instances.type == "ml.t2.medium"
+
+
+def test_the_endpoints_name_fits_sagemaker(tmp_path):
+    assert "SageMaker allows 63" in error_of(tmp_path, PROD, "x" * 54)
+    (tmp_path / f"{'x' * 53}.yaml").write_text(PROD)
+
+    assert len(load("x" * 53, tmp_path).endpoint_name) == 63
+
+
+def test_a_key_that_stands_twice_is_refused_at_its_second_line(tmp_path):
+    text = PROD + "  ttl_days: 7\n"
+
+    message = error_of(tmp_path, text)
+
+    assert f":{len(text.splitlines())}: the key 'ttl_days' stands here twice" in message
+
+
+def test_what_is_not_yaml_is_told_with_its_line(tmp_path):
+    message = error_of(tmp_path, PROD.replace("goals:", "goals: : x"))
+
+    assert f":{line_of(PROD, 'goals:')}: this is not YAML" in message
+
+
+@pytest.mark.parametrize("text", ["", "- goals\n", "just text\n"])
+def test_a_file_without_sections_says_which_there_are(tmp_path, text):
+    assert "goals, environment, functions" in error_of(tmp_path, text)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "prod.yaml").write_bytes(b"goals: \xff\n")
+
+    with pytest.raises(SettingsError, match="this is not YAML"):
+        load("prod", tmp_path)
+
+
+def test_the_environments_name_is_the_files_own(tmp_path):
+    assert "'name' is the file's own name" in error_of(tmp_path, "name: prod\n" + PROD)
+
+
+def test_an_environment_without_a_file_lists_those_there_are():
+    with pytest.raises(SettingsError, match="allowed: dev, local, prod"):
+        load("staging")

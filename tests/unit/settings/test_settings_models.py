@@ -1,0 +1,98 @@
+"""The shipped files load; machines, images and the reference are what they claim."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from infra.settings import instances, load, reference
+from infra.settings.images import image_table
+from infra.settings.loader import FOLDER
+
+
+@pytest.mark.parametrize(
+    ("env", "engine", "machine"),
+    [
+        ("local", "transformers", "ml.c7i.2xlarge"),
+        ("dev", "neuron", "ml.inf2.xlarge"),
+        ("prod", "vllm", "ml.g6e.xlarge"),
+    ],
+)
+def test_the_shipped_environments_load(env, engine, machine):
+    endpoint = load(env).endpoint
+
+    assert (endpoint.engine.kind, endpoint.instances.type) == (engine, machine)
+
+
+def test_settings_cannot_be_changed_after_loading():
+    with pytest.raises(ValidationError):
+        load("prod").goals.ttft_ms = 1
+
+
+def test_host_means_this_machine():
+    functions = load("local").functions
+
+    assert functions.runtime_name == f"python{sys.version_info.major}.{sys.version_info.minor}"
+    expected = "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
+    assert functions.architecture_name == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "accelerator", "store", "burstable"),
+    [
+        ("ml.g6e.xlarge", "gpu", True, False),
+        ("ml.p5.48xlarge", "gpu", True, False),
+        ("ml.p6-b200.48xlarge", "gpu", True, False),
+        ("ml.p3.2xlarge", "gpu", False, False),
+        ("ml.inf2.xlarge", "neuron", False, False),
+        ("ml.trn1.32xlarge", "neuron", True, False),
+        ("ml.c7i.2xlarge", "cpu", False, False),
+        ("ml.m5d.large", "cpu", True, False),
+        ("ml.t2.medium", "cpu", False, True),
+    ],
+)
+def test_machines_are_known_by_their_family(machine, accelerator, store, burstable):
+    assert instances.accelerator(machine) == accelerator
+    assert instances.has_instance_store(machine) is store
+    assert instances.burstable(machine) is burstable
+
+
+def test_images_are_pinned_and_dated():
+    table = image_table()
+
+    assert table.checked >= datetime.date(2026, 11, 1)
+    for image in table.images.values():
+        assert image.tag not in ("latest", "")
+        assert image.private or any(part.isdigit() for part in image.tag)
+        assert image.private or image.registry in table.registries
+
+
+@pytest.mark.parametrize(
+    ("region", "publisher"), [("us-east-1", "763104351884"), ("eu-south-1", "692866216735")]
+)
+def test_the_publisher_depends_on_the_region(region, publisher):
+    uri = image_table().uri("vllm-cuda-2.4", account="111122223333", region=region)
+
+    assert uri == f"{publisher}.dkr.ecr.{region}.amazonaws.com/vllm:server-sagemaker-cuda-v2.4"
+
+
+def test_our_own_image_lies_in_the_deploying_account():
+    uri = image_table().uri("evergreen-serving-local", account="111122223333", region="us-east-1")
+
+    assert uri.startswith("111122223333.dkr.ecr.us-east-1.")
+
+
+def test_the_reference_is_current():
+    """After a change: `python -m infra.settings.reference > docs/settings.md`."""
+    assert (FOLDER.parent / "docs" / "settings.md").read_text() == reference.render()
+
+
+def test_the_reference_names_every_key_with_its_meaning():
+    rows = [line.split(" | ") for line in reference.render().splitlines() if line.startswith("| `")]
+
+    assert len(rows) > 60
+    assert all(len(row[-1].strip(" |")) > 5 for row in rows)

@@ -24,7 +24,10 @@ from model_code.training.prepare import PrepareSettings, prepare
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", REPOSITORY / ".evergreen" / "venvs"))
 PYTHON = VENVS / "serving" / "bin" / "python"
 PROCESS_SECONDS = 400
-SMALL = ["--parameter_budget", "20000", "--adapted_layers", "1", "--epochs", "2", "--batch_size", "16"]
+SMALL = (
+    "--parameter_budget 20000 --adapted_layers 1 --epochs 2 --batch_size 16 --learning_rate 0.02 "
+    "--precision float32"
+).split()
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason=f"needs the serving environment at {PYTHON}")
 

@@ -11,10 +11,10 @@ from tests.cloud.conftest import REPOSITORY
 from tests.cloud.own_emulator import ACCOUNT, REGION, VENVS
 
 HIDDEN = """
-import sys
+import importlib, sys
 from local.cloud import seams
 module, _, name = sys.argv[1].partition(":")
-delattr(seams.REQUIRED[module][0], name)
+delattr(importlib.import_module(module), name)
 print("\\n".join(seams.missing_names()))
 """
 

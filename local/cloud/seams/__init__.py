@@ -1,0 +1,90 @@
+"""The one door to the emulator: every name of ministack that Evergreen uses, most of them private, is used in
+this package.
+
+`names.REQUIRED` lists them; `missing_names` says in plain words which of them a new version lacks. Other
+modules of `local` see `seam_types` and the functions below and never import ministack themselves. Import this
+package after the emulator's environment variables are set (`local.cloud.__main__` does).
+"""
+
+from __future__ import annotations
+
+from local.cloud.seam_types import (
+    Credentials,
+    Function,
+    Handler,
+    HttpRequest,
+    Permission,
+    Refusal,
+    Reply,
+    RestApi,
+    StreamingResponse,
+    UsagePlan,
+)
+from local.cloud.seams import apis, cloudformation, functions, requests
+from local.cloud.seams.apis import on_api_deployment, rest_api, usage_plans
+from local.cloud.seams.cloudformation import add_resource_type, after_provisioning, stacks_in_motion
+from local.cloud.seams.functions import function, function_permits, set_function_executor, set_stream_invoker
+from local.cloud.seams.identity import role_credentials
+from local.cloud.seams.names import missing_names, unlisted_names
+from local.cloud.seams.requests import add_http_route, add_service, application, authorize, on_operator_change
+from local.cloud.seams.scope import call, home, on_shutdown, on_startup
+from local.cloud.seams.state import add_state, export_state, import_state
+from local.cloud.seams.telemetry import emit_event, evaluate_alarms, put_log_events, put_metric_data
+
+__all__ = [
+    "Credentials",
+    "Function",
+    "Handler",
+    "HttpRequest",
+    "Permission",
+    "Refusal",
+    "Reply",
+    "RestApi",
+    "StreamingResponse",
+    "UsagePlan",
+    "add_http_route",
+    "add_resource_type",
+    "add_service",
+    "add_state",
+    "after_provisioning",
+    "application",
+    "authorize",
+    "call",
+    "emit_event",
+    "evaluate_alarms",
+    "export_state",
+    "function",
+    "function_permits",
+    "import_state",
+    "install",
+    "missing_names",
+    "on_api_deployment",
+    "on_operator_change",
+    "on_shutdown",
+    "on_startup",
+    "put_log_events",
+    "put_metric_data",
+    "rest_api",
+    "role_credentials",
+    "set_function_executor",
+    "set_stream_invoker",
+    "stacks_in_motion",
+    "unlisted_names",
+    "usage_plans",
+]
+
+
+def install(account: str, region: str) -> None:
+    """Put our hooks into the emulator. Call once, before the server starts.
+
+    Raises RuntimeError naming every private name that this version of the emulator lacks.
+    """
+    missing = missing_names()
+    if missing:
+        raise RuntimeError("; ".join(missing))
+    home.update(account=account, region=region)
+    requests.recognise_our_services()
+    requests.treat_loopback_as_secure()
+    cloudformation.provision_on_worker_threads()
+    apis.keep_transfer_mode()
+    functions.ask_before_notifying()

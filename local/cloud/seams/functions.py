@@ -1,0 +1,128 @@
+"""Lambda: what is deployed, who may invoke it, and our own way of running it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from ministack.core import responses as _responses
+from ministack.services import lambda_svc as _lambda
+from ministack.services import sns as _sns
+
+from local.cloud.seam_types import Function
+from local.cloud.seams.identity import service_allowed
+from local.cloud.seams.scope import home_scope, log
+from local.cloud.seams.streams import runner
+
+
+def function(name_or_arn: str) -> Function | None:
+    """The function behind a name, ARN, version or alias; None when there is none."""
+    with home_scope():
+        record, config, _name = _lambda._get_func_record_for_ref(name_or_arn)
+        return _function_of(record, config) if record and config else None
+
+
+def _function_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> Function:
+    name = config["FunctionName"]
+    base = _lambda._functions.get(name) or record
+    layers = [_lambda._resolve_layer_zip(layer) for layer in config.get("Layers") or []]
+    return Function(
+        name=name,
+        arn=config["FunctionArn"],
+        version=config.get("Version", "$LATEST"),
+        configuration=config,
+        code_zip=record.get("code_zip") or b"",
+        layer_zips=[layer for layer in layers if layer],
+        reserved_concurrency=_lambda._reserved_concurrency(base, config),
+    )
+
+
+def function_permits(function_arn: str, principal: str, source_arn: str) -> bool:
+    """Whether the function's resource policy lets a service principal (`apigateway.amazonaws.com`) invoke it
+    on behalf of `source_arn`."""
+    with home_scope():
+        found = _lambda.function_policy_for_arn(function_arn)
+        if found is None:
+            return False
+        context = {"aws:sourcearn": source_arn}
+        return service_allowed(found[0], principal, "lambda:InvokeFunction", function_arn, context)
+
+
+def set_function_executor(execute: Callable[[Function, Any, bool], dict[str, Any]]) -> None:
+    """Run every invocation that the emulator makes (Invoke, Step Functions, EventBridge, SNS, alarms …)
+    through `execute(function, event, wait)`, which answers
+    `{"body": bytes, "error": bool, "function_error": str | None, "log": str, "throttle": bool}`.
+
+    `wait` is false when the caller sits on the event loop itself: waiting there would block the very server
+    that the function calls. Only asynchronous deliveries (SNS) do that, so their result is not needed.
+    """
+
+    def run(record: dict[str, Any], event: Any) -> dict[str, Any]:
+        config = record.get("config") or record
+        with home_scope():
+            deployed = _function_of(record, config)
+        return execute(deployed, event, not _on_event_loop())
+
+    _lambda._execute_function = run
+    # The pool counts every invocation itself, whoever asked for it.
+    _lambda._emit_lambda_metrics = lambda *_args, **_kwargs: None
+
+
+def set_stream_invoker(
+    invoke: Callable[[Function, bytes], Awaitable[AsyncIterator[bytes]]],
+) -> None:
+    """Answer `InvokeWithResponseStream` through `invoke(function, event)`, whose iterator raises when the
+    function fails midway. Exceptions of `invoke` itself must be turned into its first piece."""
+
+    async def run(name: str, event: Any, headers: dict, qualifier: str | None, query: dict) -> tuple:
+        reference = f"{name}:{qualifier}" if qualifier else name
+        deployed = function(reference)
+        if deployed is None:
+            return await original(name, event, headers, qualifier, query)
+        pieces = await invoke(deployed, json.dumps(event).encode())
+        reply_headers: dict[str, Any] = {"Content-Type": "application/vnd.amazon.eventstream"}
+        return 200, reply_headers, _responses.StreamingResponse(runner(_as_events(pieces)))
+
+    original = _lambda._invoke_with_response_stream
+    _lambda._invoke_with_response_stream = run
+
+
+async def _as_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Lambda's event stream: a `PayloadChunk` per piece, then `InvokeComplete` with the error, if any."""
+    outcome: dict[str, str] = {}
+    try:
+        async for piece in pieces:
+            yield _event_frame("PayloadChunk", "application/octet-stream", piece)
+    except Exception as error:
+        outcome = {
+            "ErrorCode": getattr(error, "error_type", type(error).__name__),
+            "ErrorDetails": str(error),
+        }
+    yield _event_frame("InvokeComplete", "application/json", json.dumps(outcome).encode())
+
+
+def _event_frame(kind: str, content_type: str, payload: bytes) -> bytes:
+    headers = {":message-type": "event", ":event-type": kind, ":content-type": content_type}
+    return _lambda._es_encode_message(headers, payload)
+
+
+def _on_event_loop() -> bool:
+    with contextlib.suppress(RuntimeError):
+        return asyncio.get_running_loop() is not None
+    return False
+
+
+def ask_before_notifying() -> None:
+    """SNS may invoke a function only if the function's policy lets it; the emulator does not ask."""
+    deliver = _sns._deliver_to_lambda
+
+    def deliver_if_permitted(endpoint: str, envelope: str, topic_arn: str, *rest: Any) -> None:
+        if function_permits(endpoint, "sns.amazonaws.com", topic_arn):
+            deliver(endpoint, envelope, topic_arn, *rest)
+        else:
+            log.warning("%s may not invoke %s: its policy does not allow it", topic_arn, endpoint)
+
+    _sns._deliver_to_lambda = deliver_if_permitted

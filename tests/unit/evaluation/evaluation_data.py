@@ -36,8 +36,10 @@ def system(
     own = random.Random(f"{name}{seed}")
     rows = []
     for number in range(items):
-        right = sentence(random.Random(f"item{number}"))
-        first, tokens = own.uniform(50, 100) * speed, own.randint(5, 30)
+        item = random.Random(f"item{number}")
+        right = sentence(item)
+        tokens = item.randint(5, 30)
+        first = own.uniform(50, 100) * speed
         fails = number < failing
         rows.append(
             Prediction(

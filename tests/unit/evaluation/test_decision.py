@@ -16,7 +16,7 @@ from evaluation.statistics.canary import Arms, CanaryPlan, verdict
 from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares, judge
 from evaluation.statistics.means import Moments
 from evaluation.statistics.planning import per_arm_for_rates
-from evaluation.statistics.rates import Rate
+from evaluation.statistics.rates import Rate, two_sided_critical
 from evaluation.statistics.sequential import sample_inflation
 
 QUALITY = Criterion("token_f1", "token F1", "superior", 0.0, True, "fraction")
@@ -115,6 +115,30 @@ def test_an_impossible_margin_is_refused(margin):
         Criterion("x", "x", "non_inferior", margin, True, "score")
 
 
+def test_three_criteria_share_one_budget():
+    # Standard errors of one: a promotion is rare when one criterion truly fails, a roll back when none does.
+    criteria = [
+        Criterion(name, name, "non_inferior", 3.0, True, "score") for name in ("quality", "speed", "errors")
+    ]
+    shares = error_shares(criteria, 0.10)
+    generator = np.random.default_rng(2)
+
+    def share(outcome, truths, runs=3000):
+        count = 0
+        for estimates in generator.normal(truths, 1.0, size=(runs, 3)):
+            evidence = []
+            for criterion, estimate in zip(criteria, estimates, strict=True):
+                half = two_sided_critical(shares[criterion.name])
+                interval = Interval(low=estimate - half, high=estimate + half, level=0.9, method="z")
+                evidence.append(Evidence(criterion, estimate, interval))
+            count += decide(evidence, alpha=0.10, observed=1, planned=1).outcome == outcome
+        return count / runs
+
+    assert share("promote", [5.0, 5.0, -3.0]) <= 0.05 / 3 + 0.008
+    assert share("roll_back", [0.0, 0.0, 0.0]) <= 0.05 + 0.012
+    assert share("promote", [5.0, 5.0, 5.0]) > 0.95
+
+
 def run_canary(generator, plan, champion_rate, challenger_rate, looks=(0.5, 1.0)):
     """A canary at 10 %: verdicts at the looks until one decides."""
     seen = {"champion": [0, 0], "challenger": [0, 0]}
@@ -184,18 +208,25 @@ def test_arms_are_measured_alike():
         Arms(Rate(0, 1), Moments(1, 0.0, 0.0))
 
 
-def test_the_release_decision_runs_without_numpy():
-    code = (
-        "import sys; sys.modules['numpy'] = None\n"
-        "import evaluation.statistics\n"
-        "from evaluation.statistics import anytime, canary, decision, means, planning, rates, sequential\n"
-        "plan = canary.CanaryPlan((decision.Criterion('e', 'error rate', 'non_inferior', .02, False, 'fraction'),), 9)\n"
-        "print(canary.verdict(plan, {'e': canary.Arms(rates.Rate(0, 90), rates.Rate(9, 10))}, [5], 10).outcome)\n"
-    )
-    root = Path(__file__).parents[3]
+WITHOUT_NUMPY = """
+import sys
+sys.modules["numpy"] = None
+import evaluation.statistics
+from evaluation.statistics import anytime, canary, decision, means, planning, rates, sequential
+criterion = decision.Criterion("e", "error rate", "non_inferior", 0.02, False, "fraction")
+arms = canary.Arms(rates.Rate(0, 90), rates.Rate(9, 10))
+print(canary.verdict(canary.CanaryPlan((criterion,), planned=9), {"e": arms}, [5], 10).outcome)
+"""
 
+
+def test_the_release_decision_runs_without_numpy():
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", WITHOUT_NUMPY],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
     assert (done.stdout.strip(), done.stderr) == ("roll_back", "")

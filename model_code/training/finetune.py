@@ -30,13 +30,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import peft
 import torch
 import transformers
-from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from contracts.artefact import ArtefactError, Manifest, file_sha256, verify
+from contracts.artefact import ArtefactError, Manifest, verify
 from contracts.training import (
-    DATA_CARD_FILE,
-    TRAIN_FILE,
     TRAINING_CARD_FILE,
     DataCard,
     FileDigest,
@@ -46,50 +43,14 @@ from contracts.training import (
 
 from . import checkpoint
 from .checkpoint import Progress
+from .dataset import read_train, split_validation
 from .encoding import Example, encode_all
 from .hyperparameters import Hyperparameters
 from .job import EXIT_STOPPED, Job, StoppedError, StopSignal, TrainingError, read_hyperparameters, say
 from .loop import Trainer
 from .lora import attach, merge
 from .pack import pack
-from .reading import lines_of
 from .schedule import AdapterPlan
-from .splitting import clusters_of, is_set_aside
-
-VALIDATION_SIMILARITY = 0.8
-
-
-def read_train(folder: Path) -> tuple[list[SupportPair], FileDigest, DataCard | None]:
-    """The prepared pairs, the file's digest and the data card beside it, if any. Raises TrainingError."""
-    path = folder / TRAIN_FILE
-    if not path.is_file():
-        raise TrainingError(f"channel train has no {TRAIN_FILE}: prepare the data first")
-    pairs = []
-    for number, line in lines_of(path):
-        try:
-            pairs.append(SupportPair.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "line"
-            raise TrainingError(f"{TRAIN_FILE} line {number}: {field}: {first['msg']}") from None
-    if not pairs:
-        raise TrainingError(f"{TRAIN_FILE} is empty")
-    card_path = folder / DATA_CARD_FILE
-    card = DataCard.model_validate_json(card_path.read_bytes()) if card_path.is_file() else None
-    return pairs, FileDigest(name=TRAIN_FILE, sha256=file_sha256(path), rows=len(pairs)), card
-
-
-def split_validation(
-    pairs: Sequence[SupportPair], settings: Hyperparameters
-) -> tuple[list[SupportPair], list[SupportPair]]:
-    """Training and validation pairs: whole template groups are set aside for early stopping."""
-    clusters = clusters_of(pairs, VALIDATION_SIMILARITY)
-    salt = f"validation {settings.seed}"
-    aside = [is_set_aside(cluster, settings.validation_fraction, salt) for cluster in clusters]
-    if all(aside) or not any(aside):
-        return list(pairs), []
-    train = [pair for pair, held in zip(pairs, aside, strict=True) if not held]
-    return train, [pair for pair, held in zip(pairs, aside, strict=True) if held]
 
 
 def training_dtype(precision: str) -> torch.dtype:

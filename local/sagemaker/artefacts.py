@@ -7,6 +7,7 @@ complete, and is never changed after. Blocking: run it on a thread.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tarfile
 import tempfile
@@ -23,6 +24,10 @@ from local.sagemaker.store import Record
 
 MAX_OBJECTS = 10_000
 MAX_BYTES = 64 * 1024**3
+KEPT_UNUSED = 4
+"""Fetched models that no endpoint uses and that are kept all the same, the latest used ones."""
+
+_PARTIAL = ".partial-"
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccessDeniedException"}
 _MISSING = {"NoSuchKey", "NoSuchBucket", "404", "NotFound"}
 
@@ -84,15 +89,26 @@ class ArtefactCache:
             target = self.folder / _digest(source, objects)
             if not target.is_dir():
                 self._download(client, source, objects, target)
+            os.utime(target)
             return target
         except ClientError as error:
             raise ArtefactFailure(self._explain(error, source, role_arn)) from error
         except (BotoCoreError, OSError, tarfile.TarError) as error:
             raise ArtefactFailure(f"Failed to download model data from {source.uri}: {error}") from error
 
+    def prune(self, in_use: set[Path]) -> None:
+        """Remove the models that were used longest ago, apart from those in use and a few more."""
+        if not self.folder.is_dir():
+            return
+        unused = [path for path in self.folder.iterdir() if path.is_dir() and path not in in_use]
+        unused = [path for path in unused if not path.name.startswith(_PARTIAL)]
+        unused.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in unused[KEPT_UNUSED:]:
+            shutil.rmtree(path, ignore_errors=True)
+
     def _download(self, client: Any, source: Source, objects: list[Record], target: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.folder))
         try:
             for item in objects:
                 name = "model.tar.gz" if source.gzip else _relative(item["Key"], source.key)

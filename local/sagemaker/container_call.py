@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from local.sagemaker.errors import ApiError
+from local.sagemaker.errors import ApiError, unavailable
 from local.sagemaker.instance import CONNECT_TIMEOUT, Instance
 from local.sagemaker.metrics import Meter
 from local.sagemaker.store import Identity
@@ -22,6 +22,7 @@ WHOLE_SECONDS = 60.0
 STREAM_SECONDS = 480.0
 MAX_REPLY_BYTES = 25 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
+NO_REPLY_STATUS = 503  # as which a call without any reply is counted
 _TIMED_OUT = (
     "Your invocation timed out while waiting for a response from container primary. Review the latency "
     "metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
@@ -84,8 +85,8 @@ class ContainerCall:
         return self._response.headers.get(name)
 
     async def open(self) -> None:
-        """Send the request and return when the reply's head is there. Raises Unreachable, or ApiError when
-        the container hangs up or takes too long; the call is closed then."""
+        """Send the request and return when the reply's head is there. Raises Unreachable when it was not
+        taken, ApiError when the container hangs up or takes too long; the call is closed then."""
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
         outgoing = httpx.Request(
             "POST",
@@ -101,9 +102,14 @@ class ContainerCall:
             self._instance.suspect()
             self._release()
             raise Unreachable(str(error)) from error
-        except (httpx.HTTPError, TimeoutError) as error:
+        except TimeoutError as error:
             await self.close(model_error=True)
             raise self._broken(error) from error
+        except httpx.HTTPError as error:
+            # Nothing of an answer was there yet: like an instance that is gone, not like a model's error.
+            self._instance.suspect()
+            await self.close(model_error=True)
+            raise unavailable("The container closed the connection before it answered.") from error
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -174,7 +180,7 @@ class ContainerCall:
 
     def _publish(self, model_error: bool, broke_midstream: bool) -> None:
         now = time.perf_counter()
-        status = self._response.status_code if self._response is not None else 0
+        status = self._response.status_code if self._response is not None else NO_REPLY_STATUS
         values = {
             "Invocations": 1.0,
             "InvocationsPerInstance": 1.0 / self._fleet_size,

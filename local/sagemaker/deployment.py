@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import shutil
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 from local.sagemaker import traffic
@@ -59,7 +62,7 @@ class Deployments:
                 self._begin(record, self._delete(record))
             elif status != "Failed":
                 creating = status == "Creating"
-                self._set_status(record, "Creating" if creating else "SystemUpdating")
+                record["EndpointStatus"] = "Creating" if creating else "SystemUpdating"
                 self._begin(record, self._create(record))
 
     async def wait(self, name: str) -> None:
@@ -80,6 +83,7 @@ class Deployments:
 
     def _begin(self, record: Record, transition: Coroutine[Any, Any, None]) -> None:
         key = _key(record)
+        self._tell(record)
         task = asyncio.create_task(transition, name=f"sagemaker-endpoint-{key}")
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(key, record, done))
@@ -87,6 +91,8 @@ class Deployments:
     def _ended(self, key: str, record: Record, task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
+        if not self._tasks:
+            self._workshop.artefacts.prune(self._folders_in_use())
         if not task.cancelled() and task.exception():
             log.error("endpoint %s: transition failed", key, exc_info=task.exception())
             self._set_status(record, "Failed", f"Internal error: {task.exception()}")
@@ -166,9 +172,14 @@ class Deployments:
         fleets = list(live.fleets())
         live.blue = live.green = None
         await asyncio.gather(*(fleet.stop(drain=True) for fleet in fleets))
+        await asyncio.to_thread(shutil.rmtree, self._workshop.scratch / _key(record), ignore_errors=True)
         del self.live[_key(record)]
         self._store.endpoints.remove(record["EndpointName"])
         self._store.tags.pop(record["EndpointArn"], None)
+
+    def _folders_in_use(self) -> set[Path]:
+        pools = [pool for live in self.live.values() for fleet in live.fleets() for pool in fleet.pools]
+        return {pool.model_folder for pool in pools if pool.model_folder}
 
     def _fleet(self, record: Record, config: Record, models: dict[str, Record], sizes: Sizes) -> Fleet:
         return Fleet(self._workshop, record["EndpointName"], config, models, sizes)
@@ -179,15 +190,19 @@ class Deployments:
         record.pop("FailureReason", None)
         if reason:
             record["FailureReason"] = reason[:MAX_REASON]
+        self._tell(record)
+
+    def _tell(self, record: Record) -> None:
+        """Put the endpoint's state on the event bus, which spells a status `IN_SERVICE`."""
         detail = {
             "EndpointName": record["EndpointName"],
             "EndpointArn": record["EndpointArn"],
             "EndpointConfigName": record["EndpointConfigName"],
-            "EndpointStatus": status,
+            "EndpointStatus": re.sub(r"(?<=[a-z])(?=[A-Z])", "_", record["EndpointStatus"]).upper(),
             "CreationTime": int(record["CreationTime"] * 1000),
             "LastModifiedTime": int(record["LastModifiedTime"] * 1000),
         }
-        if reason:
+        if "FailureReason" in record:
             detail["FailureReason"] = record["FailureReason"]
         self._workshop.cloud.emit_event("SageMaker Endpoint State Change", detail, [record["EndpointArn"]])
 

@@ -30,6 +30,11 @@ def invalid(message: str) -> ApiError:
     return ApiError("ValidationException", message)
 
 
+def unavailable(message: str) -> ApiError:
+    """The runtime's answer when nothing can take the request now; a later try may succeed."""
+    return ApiError("ServiceUnavailable", message, 503)
+
+
 def limit_exceeded(message: str) -> ApiError:
     """A quota of the account, or of this laptop, stands in the way."""
     return ApiError("ResourceLimitExceeded", message)

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterable
 
 from local.sagemaker import routing
-from local.sagemaker.errors import ApiError
+from local.sagemaker.errors import ApiError, unavailable
 from local.sagemaker.instance import StartFailure
 from local.sagemaker.pool import VariantPool, Workshop
 from local.sagemaker.store import Record
@@ -72,7 +72,7 @@ class LiveEndpoint:
         """The variant that takes a request; raises the runtime's error for an unknown one."""
         fleet = self.green if self.green and random.random() < self.green_share else self.blue  # noqa: S311
         if fleet is None:
-            raise no_capacity()
+            raise unavailable("The endpoint has no instance.")
         if target_variant is None:
             weights = {name: pool.weight for name, pool in fleet.production.items()}
             target_variant = routing.choose_variant(weights, random.random())  # noqa: S311
@@ -85,8 +85,3 @@ class LiveEndpoint:
     def fleets(self) -> Iterable[Fleet]:
         """The fleets that run now."""
         return [fleet for fleet in (self.blue, self.green) if fleet]
-
-
-def no_capacity() -> ApiError:
-    """The runtime's answer when nothing can take the request now."""
-    return ApiError("ServiceUnavailable", "The endpoint has no healthy instance for the request.", 503)

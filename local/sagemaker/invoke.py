@@ -16,8 +16,7 @@ import httpx
 from local.sagemaker import eventstream
 from local.sagemaker.container_call import ContainerCall, ContainerRequest, Unreachable
 from local.sagemaker.deployment import Deployments
-from local.sagemaker.errors import ApiError
-from local.sagemaker.fleet import no_capacity
+from local.sagemaker.errors import ApiError, unavailable
 from local.sagemaker.metrics import Meter
 from local.sagemaker.mirror import Mirror
 from local.sagemaker.pool import VariantPool
@@ -26,10 +25,13 @@ from local.sagemaker.shapes import check, service_model
 from local.sagemaker.store import Record, Store
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
-_PATH = re.compile(r"^/endpoints/(?P<name>[^/]+)/(?P<kind>invocations|invocations-response-stream)$")
+_PATH = re.compile(
+    r"^/endpoints/(?P<name>[^/]+)/(?P<kind>invocations|invocations-response-stream|async-invocations)$"
+)
 _OPERATIONS = {
     "invocations": "InvokeEndpoint",
     "invocations-response-stream": "InvokeEndpointWithResponseStream",
+    "async-invocations": "InvokeEndpointAsync",
 }
 _UNSUPPORTED = ("TargetModel", "TargetContainerHostname", "InferenceComponentName", "EnableExplanations")
 # What reaches the container; every other header of the caller is dropped.
@@ -100,6 +102,8 @@ class Runtime:
         if found is None:
             raise ApiError("UnknownOperationException", f"No runtime operation has the path {path}.", 404)
         operation, name = found
+        if operation == "InvokeEndpointAsync":
+            raise ApiError("ValidationError", f"Endpoint {name} does not support asynchronous inference.")
         if len(body) > MAX_BODY_BYTES:
             raise ApiError("413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.", 413)
         shape = service_model("sagemaker-runtime").operation_model(operation).input_shape
@@ -170,4 +174,4 @@ class Runtime:
             return call
         name = invocation.endpoint["EndpointName"]
         self._meter.record(name, pool.name, {"Invocations": 1, "Invocation5XXErrors": 1})
-        raise no_capacity()
+        raise unavailable("The endpoint has no healthy instance for the request.")

@@ -6,6 +6,7 @@ The only module of this package that knows the emulator, and it knows it through
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ class _EmulatedCloud:
     def __init__(self, config: CloudConfig) -> None:
         self.endpoint_url = config.endpoint_url
         self._config = config
+        self._alarms = functools.cache(
+            lambda: self._client("cloudwatch", RoleCredentials(config.account, "local", ""))
+        )
 
     def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
         seams.put_metric_data(namespace, data)
@@ -59,8 +63,7 @@ class _EmulatedCloud:
 
     def _alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
         seams.evaluate_alarms()
-        client = self._client("cloudwatch", RoleCredentials(self._config.account, "local", ""))
-        found = client.describe_alarms(AlarmNames=list(names), StateValue="ALARM")
+        found = self._alarms().describe_alarms(AlarmNames=list(names), StateValue="ALARM")
         kinds = ("MetricAlarms", "CompositeAlarms")
         return [alarm["AlarmName"] for kind in kinds for alarm in found.get(kind, [])]
 

@@ -59,6 +59,7 @@ class VariantPool:
         self._endpoint = endpoint
         self._variant = variant
         self._launch: Launch | None = None
+        self.model_folder: Path | None = None
 
     @property
     def log_group(self) -> str:
@@ -121,12 +122,13 @@ class VariantPool:
         try:
             program = workshop.images.resolve(container["Image"])
             credentials = workshop.cloud.role_credentials(role)
-            folder = None
             if source:
-                folder = await asyncio.to_thread(workshop.artefacts.fetch, source, role, credentials)
+                self.model_folder = await asyncio.to_thread(
+                    workshop.artefacts.fetch, source, role, credentials
+                )
         except (ImageNotFound, ArtefactFailure, PermissionError) as error:
             raise StartFailure(str(error)) from error
-        home = workshop.scratch / f"{self._endpoint}-{self.name}"
+        home = workshop.scratch / self._endpoint.lower() / self.name
         home.mkdir(parents=True, exist_ok=True)
         environment = {
             **container.get("Environment", {}),
@@ -143,8 +145,8 @@ class VariantPool:
             "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
             "AWS_SESSION_TOKEN": credentials.session_token,
         }
-        if folder:
-            environment[ENV_SAGEMAKER_MODEL_DIR] = str(folder)
+        if self.model_folder:
+            environment[ENV_SAGEMAKER_MODEL_DIR] = str(self.model_folder)
         return Launch(
             program=program,
             environment=environment,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,16 @@ def test_too_much_is_refused_before_it_is_fetched(tmp_path: Path, monkeypatch: p
     with pytest.raises(ArtefactFailure, match="too large"):
         cache(tmp_path, s3).fetch(PREFIX, ROLE, CREDENTIALS)
     assert s3.downloads == []
+
+
+def test_only_models_in_use_and_the_latest_few_are_kept(tmp_path: Path) -> None:
+    store = cache(tmp_path, FakeS3({}))
+    folders = [tmp_path / f"model{index}" for index in range(artefacts.KEPT_UNUSED + 3)]
+    for age, folder in enumerate(reversed(folders)):
+        folder.mkdir()
+        os.utime(folder, (1_000_000 - age, 1_000_000 - age))
+    store.prune({folders[0]})
+    assert [folder.exists() for folder in folders] == [True, False, False] + [True] * artefacts.KEPT_UNUSED
 
 
 def test_a_key_cannot_leave_the_folder(tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ async def test_a_container_that_breaks_off_midstream(bench: Bench) -> None:
     assert bench.cloud.total("InvocationModelErrors", "champion") == 1
 
 
+@scenario
+async def test_a_container_that_dies_before_it_answers(bench: Bench) -> None:
+    await serve(bench, variant())
+    reply = await bench.invoke(b'{"exit": true}', stream=True)
+    assert (reply.status, reply.headers["x-amzn-ErrorType"]) == (503, "ServiceUnavailable")
+    bench.sagemaker.meter.flush()
+    assert bench.cloud.total("Invocation5XXErrors", "champion") == 1
+    assert bench.cloud.total("InvocationModelErrors", "champion") == 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("status", "side"), [(400, "client"), (503, "server")])
 def test_a_containers_error_is_a_model_error(tmp_path, stream: bool, status: int, side: str) -> None:
@@ -145,6 +155,8 @@ async def test_requests_that_never_reach_a_container(bench: Bench) -> None:
     await refused(400, "ValidationError", "Variant nope", X_Amzn_SageMaker_Target_Variant="nope")
     await refused(400, "ValidationError", "TargetModel", X_Amzn_SageMaker_Target_Model="m.tar.gz")
     await refused(400, "ValidationError", "customAttributes", X_Amzn_SageMaker_Custom_Attributes="a" * 1025)
+    asynchronous = await bench.sagemaker.runtime.handle("/endpoints/e/async-invocations", {}, b"")
+    assert (asynchronous.status, asynchronous.headers["x-amzn-ErrorType"]) == (400, "ValidationError")
     too_large = b"x" * (invoke.MAX_BODY_BYTES + 1)
     await refused(413, "413", "exceeded 6291456 bytes", body=too_large)
     assert (await bench.invoke(b"x" * invoke.MAX_BODY_BYTES)).status == 200

@@ -90,7 +90,7 @@ async def test_an_update_whose_container_does_not_start_is_taken_back(bench: Ben
     assert "the weights are damaged" in described["FailureReason"]
     assert set(seen) <= {(200, "old")}
     statuses = [detail["EndpointStatus"] for _, detail in bench.cloud.events]
-    assert statuses[-2:] == ["RollingBack", "InService"]
+    assert statuses == ["CREATING", "IN_SERVICE", "UPDATING", "ROLLING_BACK", "IN_SERVICE"]
 
 
 @scenario

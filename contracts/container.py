@@ -25,6 +25,7 @@ DEFAULT_MODEL_DIR = "/opt/ml/model"
 HEADER_CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 ATTRIBUTE_REQUEST_ID = "request_id"
 ATTRIBUTE_TRACEPARENT = "traceparent"
+ATTRIBUTE_ROUTE = "route"  # public path of the operation where it is not chat, e.g. /v1/embeddings
 ATTRIBUTE_TIMEOUT_MS = (
     "timeout_ms"  # the caller's patience in milliseconds; the container's own bound holds too
 )

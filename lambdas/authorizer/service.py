@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from contracts.access import AccessKey, key_pk
 from lambdas.common.dynamo import Dynamo, from_item
-from lambdas.common.requests import header
+from lambdas.common.requests import headers
 
 _LONGEST_SECRET = 512
 
@@ -86,8 +86,9 @@ class Authorizer:
 
 def _secret(event: dict[str, Any]) -> str:
     """The key as `Authorization: Bearer …`, or as `x-api-key`."""
-    scheme, _, token = (header(event, "authorization") or "").partition(" ")
-    secret = token.strip() if scheme.lower() == "bearer" else header(event, "x-api-key")
+    sent = headers(event)
+    scheme, _, token = sent.get("authorization", "").partition(" ")
+    secret = token.strip() if scheme.lower() == "bearer" else sent.get("x-api-key")
     if not secret or len(secret) > _LONGEST_SECRET or not secret.isprintable():
         raise Refused("missing")
     return secret

@@ -23,10 +23,11 @@ def body_bytes(event: dict[str, Any]) -> bytes:
         return b"\xff"  # never valid UTF-8
 
 
-def header(event: dict[str, Any], name: str) -> str | None:
-    """A request header by its name in any case; the last one where it was sent several times."""
-    headers: dict[str, str] = event.get("headers") or {}
-    for key, value in headers.items():
-        if key.lower() == name:
-            return value
-    return None
+def headers(event: dict[str, Any]) -> dict[str, str]:
+    """The request's headers with names in lower case; the last value where one was sent several times."""
+    return {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+
+
+def route(event: dict[str, Any]) -> str:
+    """The path below the stage; IAM callers reach the same routes below `/iam`."""
+    return str(event.get("path", "")).removeprefix("/iam")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from contracts.chat import ChatRequest
+from contracts.completions import CompletionRequest
 from contracts.routing import Routing
 from lambdas.common.errors import ApiError
+from lambdas.inference.operations import Generation, ModelRequest, Operation
 
 Chunk = dict[str, Any]
 """One parsed `chat.completion.chunk`; see contracts.chat.ChatChunk."""
@@ -28,6 +30,7 @@ class Arrival:
     request_id: str
     body: bytes
     authorizer: dict[str, str]
+    headers: dict[str, str]  # names in lower case
     trace_id: str | None
     received_at: float
     deadline_ms: int | None = None
@@ -47,13 +50,15 @@ class Exchange:
     """State of one request. Times are seconds on `clock`, which only ever goes forward."""
 
     arrival: Arrival
+    operation: Operation
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
 
-    request: ChatRequest | None = None
+    request: ModelRequest | None = None
     caller: Caller | None = None
     routing: Routing | None = None
     variant: str | None = None  # asked for by ChooseVariant, then the one that answered
+    variant_is_the_callers: bool = False
     model_version: str = ""
     chunks: Iterable[Chunk] = ()
     body: Iterable[bytes] = ()
@@ -74,15 +79,31 @@ class Exchange:
         self.started = self.clock()
 
     @property
-    def completion_id(self) -> str:
+    def answer_id(self) -> str:
         """The answer's id, by which feedback finds the request again."""
-        return f"chatcmpl-{self.arrival.request_id}"
+        return self.operation.id_prefix + self.arrival.request_id
 
     @property
-    def the_request(self) -> ChatRequest:
+    def the_request(self) -> ModelRequest:
         """The request, for stages after Validate."""
         assert self.request is not None
         return self.request
+
+    @property
+    def the_generation(self) -> ChatRequest | CompletionRequest:
+        """The request, for stages that only a generation passes."""
+        assert isinstance(self.request, ChatRequest | CompletionRequest)
+        return self.request
+
+    @property
+    def generation(self) -> Generation:
+        """The operation, for stages that only a generation passes."""
+        return cast(Generation, self.operation)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the caller asked for a stream."""
+        return isinstance(self.request, ChatRequest | CompletionRequest) and self.request.stream
 
     @property
     def the_caller(self) -> Caller:

@@ -8,22 +8,23 @@ from typing import Any
 
 from lambdas.common import logs, requests
 from lambdas.common.streaming_runtime import Context, StreamingReply
-from lambdas.inference.exchange import Arrival, Exchange
+from lambdas.inference.exchange import Arrival
 from lambdas.inference.service import from_environment
 
-_pipeline = from_environment(os.environ)
+_service = from_environment(os.environ)
 
 
 def handler(event: dict[str, Any], context: Context) -> StreamingReply:
-    """Answer `POST /v1/chat/completions`."""
+    """Answer one request on a route that calls the model."""
     request_id = requests.request_id(event)
     logs.correlate(request_id, context.trace_id)
     arrival = Arrival(
         request_id=request_id,
         body=requests.body_bytes(event),
         authorizer=event["requestContext"].get("authorizer") or {},
+        headers=requests.headers(event),
         trace_id=context.trace_id,
         received_at=time.time(),
         deadline_ms=context.deadline_ms or None,
     )
-    return _pipeline.answer(Exchange(arrival))
+    return _service.answer(requests.route(event), arrival)

@@ -32,6 +32,11 @@ class ModelFailure(Exception):
     api_error: ApiError
     retryable: bool = False
 
+    @property
+    def is_outage(self) -> bool:
+        """The endpoint was down or silent, rather than busy or unwilling."""
+        return self.retryable or self.api_error.type == "timeout_error"
+
 
 class VariantVanished(Exception):
     """The endpoint has no variant of the name asked for (any more)."""
@@ -48,17 +53,17 @@ def from_service(
     if code == "ModelError":
         return ModelFailure(from_container(original_status or 500, original_message or ""))
     if code == "ModelNotReadyException":
-        return ModelFailure(_unavailable("The model is starting. Try again shortly.", RETRY_AFTER_WAKING))
+        return ModelFailure(unavailable("The model is starting. Try again shortly.", RETRY_AFTER_WAKING))
     if code in _THROTTLED or http_status == 429 or (http_status == 400 and not message):
         error = ApiError(
             "rate_limit_error", "Too many requests.", code="throttled", retry_after=RETRY_AFTER_BUSY
         )
         return ModelFailure(error)
     if code in _UNAVAILABLE or http_status >= 500:
-        return ModelFailure(_unavailable("The model is not available.", RETRY_AFTER_BUSY), retryable=True)
+        return ModelFailure(unavailable("The model is not available.", RETRY_AFTER_BUSY), retryable=True)
     if code in {"ValidationError", "ValidationException"}:
         # The request was checked before: what SageMaker refuses now is an endpoint that is not there.
-        return ModelFailure(_unavailable("The model is not deployed.", RETRY_AFTER_WAKING))
+        return ModelFailure(unavailable("The model is not deployed.", RETRY_AFTER_WAKING))
     return ModelFailure(ApiError("server_error", "The call to the model failed.", code="model_call_failed"))
 
 
@@ -85,7 +90,7 @@ def from_container(status: int, body: str) -> ApiError:
 
 def connection_failed() -> ModelFailure:
     """No reply came, or the connection broke before one."""
-    return ModelFailure(_unavailable("The model cannot be reached.", RETRY_AFTER_BUSY), retryable=True)
+    return ModelFailure(unavailable("The model cannot be reached.", RETRY_AFTER_BUSY), retryable=True)
 
 
 def timed_out() -> ApiError:
@@ -105,7 +110,7 @@ def garbage() -> ApiError:
 
 def _by_status(status: int) -> ApiError:
     if status in (429, 503):
-        return _unavailable("The model is busy.", RETRY_AFTER_BUSY)
+        return unavailable("The model is busy.", RETRY_AFTER_BUSY)
     if status in (408, 504):
         return timed_out()
     if 400 <= status < 500:
@@ -113,5 +118,6 @@ def _by_status(status: int) -> ApiError:
     return ApiError("server_error", "The model failed to answer.", code="model_error")
 
 
-def _unavailable(message: str, retry_after: int) -> ApiError:
+def unavailable(message: str, retry_after: int) -> ApiError:
+    """The model cannot answer now and may later; `retry_after` is in seconds."""
     return ApiError("overloaded_error", message, code="model_unavailable", retry_after=retry_after)

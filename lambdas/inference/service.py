@@ -1,4 +1,4 @@
-"""Puts the inference function together: its stages in order, each with what it needs."""
+"""Puts the inference function together: the stages of each operation in order, each with what it needs."""
 
 from __future__ import annotations
 
@@ -7,48 +7,66 @@ from collections.abc import Mapping
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import InferenceEnvironment, load
 from lambdas.common.logs import Logger
+from lambdas.common.streaming_runtime import StreamingReply
+from lambdas.inference.calls import ModelCalls, ModelEndpoint
+from lambdas.inference.circuit_breaker import CircuitBreaker
+from lambdas.inference.exchange import Arrival, Exchange
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
-from lambdas.inference.pipeline import Pipeline
+from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
+from lambdas.inference.pipeline import Pipeline, Stage
 from lambdas.inference.retry_budget import RetryBudget
 from lambdas.inference.stages.afterwards import PublishMetrics, Record, RecordSink
 from lambdas.inference.stages.authorise import Authorise
 from lambdas.inference.stages.choose_variant import CachedRouting, ChooseVariant, RoutingSource
-from lambdas.inference.stages.invoke import Invoke, ModelEndpoint
+from lambdas.inference.stages.embed import Embed
+from lambdas.inference.stages.invoke import Invoke
 from lambdas.inference.stages.observe import Observe
 from lambdas.inference.stages.render import Render
+from lambdas.inference.stages.unknown_route import UnknownRoute
 from lambdas.inference.stages.validate import Validate
 
 
-def pipeline(
-    settings: InferenceEnvironment,
-    endpoint: ModelEndpoint,
-    routing: RoutingSource,
-    records: RecordSink,
-) -> Pipeline:
-    """The stages, read from top to bottom."""
-    logger = Logger("inference", settings.log_level)
-    return Pipeline(
-        stages=[
+class Service:
+    """Every operation with its pipeline."""
+
+    def __init__(
+        self,
+        settings: InferenceEnvironment,
+        endpoint: ModelEndpoint,
+        routing: RoutingSource,
+        records: RecordSink,
+    ) -> None:
+        logger = Logger("inference", settings.log_level)
+        calls = ModelCalls(endpoint, settings.model_version, RetryBudget(), CircuitBreaker())
+        admit: list[Stage] = [
             Validate(settings.model_name, settings.max_body_bytes),
             Authorise(),
             ChooseVariant(CachedRouting(routing, logger)),
-            Invoke(endpoint, settings.model_version, RetryBudget()),
-            Observe(),
-            Render(),
-        ],
-        afterwards=[
+        ]
+        generate: list[Stage] = [*admit, Invoke(calls), Observe(), Render()]
+        embed: list[Stage] = [*admit, Embed(calls)]
+        afterwards: list[Stage] = [
             Record(records, settings.endpoint_name, logger),
             PublishMetrics(settings.endpoint_name, settings.model_version, logger),
-        ],
-        logger=logger,
-    )
+        ]
+        self._pipelines: dict[str, tuple[Operation, Pipeline]] = {
+            CHAT.route: (CHAT, Pipeline(generate, afterwards, logger)),
+            TEXT_COMPLETION.route: (TEXT_COMPLETION, Pipeline(generate, afterwards, logger)),
+            EMBEDDINGS.route: (EMBEDDINGS, Pipeline(embed, afterwards, logger)),
+        }
+        self._unknown = (CHAT, Pipeline([UnknownRoute()], afterwards, logger))
+
+    def answer(self, route: str, arrival: Arrival) -> StreamingReply:
+        """The reply to a request on a public path. Never raises."""
+        operation, pipeline = self._pipelines.get(route, self._unknown)
+        return pipeline.answer(Exchange(arrival, operation))
 
 
-def from_environment(variables: Mapping[str, str]) -> Pipeline:
-    """The pipeline against AWS. Raises BadEnvironment."""
+def from_environment(variables: Mapping[str, str]) -> Service:
+    """The service against AWS. Raises BadEnvironment."""
     settings = load(InferenceEnvironment, variables)
     tables = DynamoDB()
-    return pipeline(
+    return Service(
         settings,
         SageMakerEndpoint(settings.endpoint_name),
         RoutingTable(settings.access_table, settings.endpoint_name, tables),

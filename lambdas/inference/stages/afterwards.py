@@ -51,7 +51,7 @@ def _record(exchange: Exchange) -> InferenceRecord:
         model=request.model,
         model_version=exchange.model_version,
         variant=exchange.variant,
-        streamed=request.stream,
+        streamed=exchange.streamed,
         status=exchange.status,
         error_type=error_type(exchange),
         finish_reason=exchange.finish_reason,

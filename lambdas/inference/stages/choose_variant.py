@@ -6,13 +6,19 @@ The split is read from the routing item, never from the endpoint: no describe ca
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+from contracts.access import SCOPE_CHOOSE_VARIANT
 from contracts.routing import ROUTING_CACHE_SECONDS, Routing
+from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
 from lambdas.inference.exchange import Exchange
+
+HEADER = "x-evergreen-variant"
+_VARIANT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
 
 class RoutingSource(Protocol):
@@ -52,14 +58,32 @@ class ChooseVariant:
         self._routing = routing
 
     def apply(self, exchange: Exchange) -> None:
-        """Outside an experiment the endpoint's own weights decide."""
+        """Outside an experiment the endpoint's own weights decide. Raises ApiError for a wrong choice."""
         routing = exchange.routing = self._routing.read()
+        if HEADER in exchange.arrival.headers:
+            exchange.variant = _callers_choice(exchange)
+            exchange.variant_is_the_callers = True
+            return
         if routing is None or routing.experiment is None:
             return
         caller = exchange.the_caller
         # Two tenants may use the same user id: they are different people.
         user = f"{caller.tenant}/{exchange.the_request.user or caller.key_name}"
         exchange.variant = assign(routing, user)
+
+
+def _callers_choice(exchange: Exchange) -> str:
+    """A variant by name, for comparing variants: only with a key made for it, or experiments mean nothing."""
+    if SCOPE_CHOOSE_VARIANT not in exchange.the_caller.scopes:
+        raise ApiError(
+            "permission_error",
+            f"Naming a variant takes a key with the scope '{SCOPE_CHOOSE_VARIANT}'.",
+            code="insufficient_scope",
+        )
+    name = exchange.arrival.headers[HEADER]
+    if not _VARIANT_NAME.fullmatch(name):
+        raise ApiError("invalid_request_error", "There is no such variant.", code="unknown_variant")
+    return name
 
 
 def assign(routing: Routing, user: str) -> str | None:

@@ -16,11 +16,11 @@ class Observe:
 
 
 def _observed(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    request = exchange.the_request
+    request = exchange.the_generation
     options = request.stream_options
     show_usage = not request.stream or (options is not None and options.include_usage)
     for chunk in chunks:
-        chunk["id"] = exchange.completion_id
+        chunk["id"] = exchange.answer_id
         chunk["model"] = request.model
         _note(exchange, chunk)
         if not show_usage and chunk.pop("usage", None) is not None and not chunk["choices"]:
@@ -30,7 +30,7 @@ def _observed(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
 
 def _note(exchange: Exchange, chunk: Chunk) -> None:
     for choice in chunk["choices"]:
-        if (choice.get("delta") or {}).get("content"):
+        if exchange.generation.text(choice):
             exchange.last_token_at = exchange.clock()
             if exchange.first_token_at is None:
                 exchange.first_token_at = exchange.last_token_at

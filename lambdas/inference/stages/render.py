@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from contracts.chat import AnswerMessage, ChatCompletion, Choice, Usage
+from pydantic import BaseModel
+
+from contracts.chat import Usage
 from lambdas.inference import model_errors, sse
 from lambdas.inference.exchange import Chunk, Exchange
+from lambdas.inference.operations import Gathered
 
 _SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 
@@ -17,7 +20,7 @@ class Render:
 
     def apply(self, exchange: Exchange) -> None:
         """An assembled answer is read to its end here, so its errors keep their status."""
-        if exchange.the_request.stream:
+        if exchange.the_generation.stream:
             exchange.headers.update(_SSE_HEADERS)
             exchange.body = _events(exchange.chunks)
         else:
@@ -31,11 +34,10 @@ def _events(chunks: Iterable[Chunk]) -> Iterator[bytes]:
     yield sse.event(sse.DONE.decode())
 
 
-def assemble(exchange: Exchange) -> ChatCompletion:
-    """One `chat.completion` from all chunks. Raises ApiError when the stream breaks or says nothing."""
+def assemble(exchange: Exchange) -> BaseModel:
+    """One reply from all chunks. Raises ApiError when the stream breaks or says nothing."""
     created: int | None = None
-    texts: dict[int, list[str]] = {}
-    reasons: dict[int, str] = {}
+    answers: dict[int, Gathered] = {}
     usage: Usage | None = None
     for chunk in exchange.chunks:
         created = chunk.get("created", created)
@@ -43,21 +45,15 @@ def assemble(exchange: Exchange) -> ChatCompletion:
             usage = Usage.model_validate(chunk["usage"])
         for choice in chunk["choices"]:
             index = choice.get("index", 0)
-            texts.setdefault(index, []).append((choice.get("delta") or {}).get("content") or "")
-            if choice.get("finish_reason"):
-                reasons[index] = choice["finish_reason"]
-    if not texts:
+            answer = answers.setdefault(index, Gathered(index))
+            answer.text += exchange.generation.text(choice)
+            answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
+    if not answers:
         raise model_errors.garbage()
-    choices = [
-        Choice.model_validate(
-            {"index": i, "message": AnswerMessage(content="".join(texts[i])), "finish_reason": reasons.get(i)}
-        )
-        for i in sorted(texts)
-    ]
-    return ChatCompletion(
-        id=exchange.completion_id,
-        created=created or int(exchange.arrival.received_at),
-        model=exchange.the_request.model,
-        choices=choices,
-        usage=usage,
+    return exchange.generation.whole(
+        exchange.answer_id,
+        created or int(exchange.arrival.received_at),
+        exchange.the_request.model,
+        [answers[index] for index in sorted(answers)],
+        usage,
     )

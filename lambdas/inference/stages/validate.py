@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contracts.chat import ChatRequest
 from lambdas.common.errors import ApiError
 from lambdas.inference.exchange import Exchange
 
@@ -30,7 +29,7 @@ class Validate:
             raise ApiError(
                 "invalid_request_error", "The body is not valid UTF-8.", code="invalid_encoding"
             ) from None
-        request = ChatRequest.model_validate_json(body)
+        request = exchange.operation.request.model_validate_json(body)
         if request.model != self._model_name:
             raise ApiError(
                 "not_found_error",

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from lambdas.common.dynamo import DynamoDB
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
-from lambdas.inference.service import pipeline
+from lambdas.inference.service import Service
 
 # A slow machine is no defect.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,7 +64,7 @@ def door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyPatch)
             parts=fake_model_endpoint.cut(fake_model_endpoint.chat_events("Hel", "lo"), 50)
         )
     ]
-    built = pipeline(
+    built = Service(
         SETTINGS,
         SageMakerEndpoint(ENDPOINT),
         RoutingTable("access", ENDPOINT, DynamoDB()),

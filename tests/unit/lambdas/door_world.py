@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from contracts.routing import Routing
 from lambdas.common.dynamo import from_item, to_item
 from lambdas.common.environment import InferenceEnvironment
 from lambdas.common.streaming_runtime import StreamingReply
-from lambdas.inference.exchange import Arrival, Exchange
+from lambdas.inference.exchange import Arrival
+from lambdas.inference.operations import CHAT
 
 MODEL = "smollm2"
 ENDPOINT = "evergreen-test"
@@ -27,6 +29,8 @@ SETTINGS = InferenceEnvironment(
     record_ttl_days=7,
     max_body_bytes=1_000_000,
 )
+Headers = Mapping[str, str]
+NONE: Headers = {}
 AUTHORIZER = {"tenant": "shop", "key_name": "web", "scopes": "inference"}
 
 
@@ -36,20 +40,24 @@ class Door:
 
     sagemaker: FakeSageMaker
     tables: Any
-    pipeline: Any
+    service: Any
 
-    def ask(self, body: bytes | dict[str, Any], **authorizer: str) -> tuple[StreamingReply, bytes]:
+    def ask(
+        self, body: bytes | dict[str, Any], *, route: str = CHAT.route, headers: Headers = NONE, **caller: str
+    ) -> tuple[StreamingReply, bytes]:
         """The reply and its whole body; what runs afterwards has run."""
-        reply = self.start(body, **authorizer)
+        reply = self.start(body, route=route, headers=headers, **caller)
         text = b"".join(reply.body)
         reply.after()
         return reply, text
 
-    def start(self, body: bytes | dict[str, Any], **authorizer: str) -> StreamingReply:
+    def start(
+        self, body: bytes | dict[str, Any], *, route: str = CHAT.route, headers: Headers = NONE, **caller: str
+    ) -> StreamingReply:
         """The reply, its body still to be read."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        arrival = Arrival("req-1", raw, authorizer or AUTHORIZER, None, received_at=1_700_000_000.0)
-        reply: StreamingReply = self.pipeline.answer(Exchange(arrival))
+        arrival = Arrival("req-1", raw, caller or AUTHORIZER, dict(headers), None, 1_700_000_000.0)
+        reply: StreamingReply = self.service.answer(route, arrival)
         return reply
 
     def error(self, body: bytes | dict[str, Any]) -> tuple[int, dict[str, Any]]:

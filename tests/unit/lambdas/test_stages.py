@@ -1,4 +1,4 @@
-"""Stages and helpers of the pipeline by themselves; whole requests stand in test_front_door."""
+"""Stages and helpers of the pipeline by themselves; whole requests stand in test_door_*."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from contracts.routing import ROUTING_CACHE_SECONDS, Routing, VariantRoute
 from lambdas.common.logs import Logger
 from lambdas.inference import sse
 from lambdas.inference.exchange import Arrival, Chunk, Exchange
+from lambdas.inference.operations import CHAT
 from lambdas.inference.retry_budget import RetryBudget
 from lambdas.inference.stages.choose_variant import CachedRouting, assign
 from lambdas.inference.stages.observe import Observe
@@ -128,7 +129,7 @@ def test_a_failing_source_leaves_the_last_split_in_force_and_is_not_hammered() -
 
 def exchange(*chunks: Chunk, times: list[float]) -> Exchange:
     clock = iter(times)
-    made = Exchange(Arrival("r", b"", {}, None, 0.0), clock=lambda: next(clock))
+    made = Exchange(Arrival("r", b"", {}, {}, None, 0.0), CHAT, clock=lambda: next(clock))
     made.request = ChatRequest.model_validate(chat(stream=True))
     made.chunks = iter(chunks)
     return made

@@ -1,0 +1,60 @@
+"""The OpenAI text-completions protocol (the older one, without roles), as far as Evergreen speaks it.
+
+The container serves it under the custom attribute `route=/v1/completions`, as vLLM's SageMaker images do.
+Source: the OpenAI API reference, "Completions".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.chat import MAX_COMPLETION_TOKENS, FinishReason, StreamOptions, Usage
+
+
+class CompletionRequest(BaseModel):
+    """Body of `POST /v1/completions`: one prompt, one answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field(min_length=1, max_length=256)
+    prompt: str = Field(min_length=1)
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    seed: int | None = None
+    n: Literal[1] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = Field(default=None, max_length=256)
+
+    @property
+    def token_limit(self) -> int | None:
+        """Most tokens of the answer; None when the caller set no limit."""
+        return self.max_tokens
+
+
+class CompletionChoice(BaseModel):
+    """One answer, or its share of a stream chunk."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    index: int = 0
+    text: str
+    finish_reason: FinishReason | None = None
+    logprobs: Any | None = None
+
+
+class Completion(BaseModel):
+    """A whole reply, and equally one chunk of a streamed one."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None

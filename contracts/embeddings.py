@@ -1,0 +1,60 @@
+"""The OpenAI embeddings protocol, as far as Evergreen speaks it.
+
+The container serves it under the custom attribute `route=/v1/embeddings`, as vLLM's SageMaker images do.
+Source: the OpenAI API reference, "Embeddings".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class EmbeddingsRequest(BaseModel):
+    """Body of `POST /v1/embeddings`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field(min_length=1, max_length=256)
+    input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=2048)]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    user: str | None = Field(default=None, max_length=256)
+
+    @property
+    def texts(self) -> list[str]:
+        """`input` as a list."""
+        return [self.input] if isinstance(self.input, str) else list(self.input)
+
+
+class EmbeddingsUsage(BaseModel):
+    """Token counts; embeddings have no completion tokens."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(BaseModel):
+    """One vector: floats, or base64 of little-endian 32-bit floats."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingList(BaseModel):
+    """A whole reply, in the order of the inputs."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingsUsage

@@ -119,6 +119,7 @@ class Bundle:
             "install",
             "--no-compile",
             "--disable-pip-version-check",
+            "--no-color",
             "--quiet",
         ]
         command += ["--target", str(target), "--requirement", str(self.requirements)]
@@ -153,5 +154,9 @@ class _LocalBundling:
 
     def try_bundle(self, output_dir: str, *_options: Any, **_more: Any) -> bool:
         folder = Path(output_dir)
-        self._bundle.build(folder, cache=folder.parent / ".wheels")
+        try:
+            self._bundle.build(folder, cache=folder.parent / ".wheels")
+        except BundleError as error:
+            # As an exception it would come back through jsii, buried in frames.
+            sys.exit(str(error))
         return True

@@ -18,6 +18,9 @@ from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 
 STREAM_TIMEOUT = cdk.Duration.minutes(10)
+STREAMED = (("POST", "/v1/chat/completions"),)
+BUFFERED = (("GET", "/v1/models"), ("GET", "/v1/models/{model}"), ("POST", "/v1/feedback"))
+HEALTH = "/health"
 
 _ACCESS_LOG_FIELDS = {
     "request_id": "$context.requestId",
@@ -54,11 +57,7 @@ class InferenceApi(Construct):
         spec = settings.gateway
         self.rest_api = self._rest_api(LogGroup(self, "AccessLogs", settings=settings, key=logs_key))
         self.stage = self.rest_api.deployment_stage
-        self._guard = apigateway.MethodOptions(
-            authorizer=self._authorizer(authorizer),
-            authorization_type=apigateway.AuthorizationType.CUSTOM,
-            api_key_required=True,
-        )
+        self._authorizer = self._make_authorizer(authorizer)
         self._routes(inference, api)
         add_gateway_responses(self, self.rest_api, browsers=bool(spec.cors_origins))
         self.usage_plan = self.rest_api.add_usage_plan(
@@ -116,7 +115,7 @@ class InferenceApi(Construct):
             ),
         )
 
-    def _authorizer(self, function: lambda_.IFunction) -> apigateway.RequestAuthorizer:
+    def _make_authorizer(self, function: lambda_.IFunction) -> apigateway.RequestAuthorizer:
         # A cached decision needs an identity source to be cached under, and API Gateway then answers 401
         # itself when that header is missing: so `x-api-key` alone works only without a cache.
         seconds = self._settings.gateway.authorizer_cache_seconds
@@ -141,27 +140,23 @@ class InferenceApi(Construct):
             allow_test_invoke=False,
         )
         buffered = apigateway.LambdaIntegration(api, allow_test_invoke=False)
-        v1 = self.rest_api.root.add_resource("v1")
-        models = v1.add_resource("models")
-        self._method(v1.add_resource("chat").add_resource("completions"), "POST", stream)
-        self._method(models, "GET", buffered)
-        self._method(models.add_resource("{model}"), "GET", buffered)
-        self._method(v1.add_resource("feedback"), "POST", buffered)
-        health = self.rest_api.root.add_resource("health").add_method(
+        for verb, path in STREAMED:
+            self._guarded_method(verb, path, stream)
+        for verb, path in BUFFERED:
+            self._guarded_method(verb, path, buffered)
+        health = self.rest_api.root.resource_for_path(HEALTH).add_method(
             "GET", buffered, authorization_type=apigateway.AuthorizationType.NONE, api_key_required=False
         )
         open_door = "Health answers load balancers and probes, which have no key; it tells nothing but that."
         acknowledge(health, {"AwsSolutions-APIG4": open_door})
 
-    def _method(
-        self, resource: apigateway.Resource, verb: str, integration: apigateway.LambdaIntegration
-    ) -> None:
-        resource.add_method(
+    def _guarded_method(self, verb: str, path: str, integration: apigateway.LambdaIntegration) -> None:
+        self.rest_api.root.resource_for_path(path).add_method(
             verb,
             integration,
-            authorizer=self._guard.authorizer,
-            authorization_type=self._guard.authorization_type,
-            api_key_required=self._guard.api_key_required,
+            authorizer=self._authorizer,
+            authorization_type=apigateway.AuthorizationType.CUSTOM,
+            api_key_required=True,
         )
 
     def _execution_logs(self, key: kms.IKey) -> None:

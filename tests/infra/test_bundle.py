@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import zipfile
 from pathlib import Path
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_lambda as lambda_
 
 from infra.constructs.bundle import Bundle, BundleError
 
@@ -114,6 +117,38 @@ def test_a_pin_that_cannot_be_had_says_so_and_leaves_no_cache(checkout, tmp_path
         bundle(checkout).build(tmp_path / "out", cache=tmp_path / "cache")
 
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def synthesize(root: Path, outdir: Path) -> None:
+    app = cdk.App(outdir=str(outdir))
+    stack = cdk.Stack(app, "Stack")
+    lambda_.Function(
+        stack,
+        "Door",
+        code=bundle(root).code(),
+        handler="lambdas.door.handler.handler",
+        runtime=lambda_.Runtime.PYTHON_3_14,
+    )
+    app.synth()
+
+
+def test_an_unchanged_bundle_is_taken_from_the_output_folder(checkout, tmp_path, monkeypatch):
+    outdir = tmp_path / "cdk.out"
+    synthesize(checkout, outdir)
+    shutil.rmtree(outdir / ".wheels")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nothing"))
+
+    synthesize(checkout, outdir)
+
+    (built,) = [folder for folder in outdir.glob("asset.*") if folder.is_dir()]
+    assert "tinydep/__init__.py" in listing(built)
+
+
+def test_pins_that_cannot_be_had_end_synth_with_pips_words(checkout, tmp_path):
+    (checkout / "requirements/lambda-door.txt").write_text("not-there==9\n")
+
+    with pytest.raises(SystemExit, match=r"pip could not install lambda-door\.txt"):
+        synthesize(checkout, tmp_path / "cdk.out")
 
 
 def test_pip_is_asked_for_lambdas_platform(checkout, tmp_path):

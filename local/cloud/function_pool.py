@@ -6,11 +6,12 @@ Runs on the pool's event loop only; `lambda_pool` is the way in.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 import uuid
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from local.cloud.config import CloudConfig
 from local.cloud.lambda_environment import command, log_group, unpack, variables
 from local.cloud.lambda_logs import FunctionLog
 from local.cloud.lambda_results import TooManyRequests
-from local.cloud.lambda_worker import Invocation, Worker, WorkerPlan
+from local.cloud.lambda_worker import Invocation, Worker
 from local.cloud.seam_types import Function
 
 MACHINE_LIMIT = 16
@@ -159,40 +160,39 @@ class FunctionPool:
             self._in_background(self._start(worker))
 
     def _new_worker(self) -> Worker:
-        function, python = self._function, self._config.python("lambda")
-        self._folders = unpack(function, self._config.folder / "code")
+        function = self._function
         stream = f"{time.strftime('%Y/%m/%d')}/[{function.version}]{uuid.uuid4().hex}"
-        log = FunctionLog(log_group(function), stream, seams.put_log_events, seams.put_metric_data)
-        plan = WorkerPlan(
-            name=function.name,
-            arn=function.arn,
-            version=function.version,
-            memory_mb=int(function.configuration.get("MemorySize", 128)),
-            command=command(function, self._folders, python),
-            folder=self._folders.task,
-        )
+        log = FunctionLog(log_group(function), stream, self._send_logs, seams.put_metric_data)
         return Worker(
-            plan, self._config.processes, log, take=self._take, gone=self._gone, finished=self._finished
+            function, self._config.processes, log, take=self._take, gone=self._gone, finished=self._finished
         )
 
+    def _send_logs(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:
+        """A function whose role may not write to its log group has no log, as on Lambda."""
+        place = f"{self._config.region}:{self._config.account}:log-group:{group}:log-stream:{stream}"
+        role = self._function.configuration["Role"]
+        if seams.role_allows(role, "logs:PutLogEvents", f"arn:aws:logs:{place}"):
+            seams.put_log_events(group, stream, events)
+
     async def _start(self, worker: Worker) -> None:
-        function = self._function
+        function, python = self._function, self._config.python("lambda")
         try:
+            folders = await asyncio.to_thread(unpack, function, self._config.folder / "code")
             credentials = seams.role_credentials(
                 function.configuration["Role"], function.name, service="lambda.amazonaws.com"
             )
-            await worker.start(
-                lambda runtime_api: variables(
-                    function,
-                    self._folders,
-                    python=self._config.python("lambda"),
-                    runtime_api=runtime_api,
-                    endpoint_url=self._config.endpoint_url,
-                    region=self._config.region,
-                    credentials=credentials,
-                    log_stream=worker.log_stream,
-                )
+            environment = functools.partial(
+                variables,
+                function,
+                folders,
+                python=python,
+                endpoint_url=self._config.endpoint_url,
+                region=self._config.region,
+                credentials=credentials,
+                log_stream=worker.log_stream,
             )
+            start = command(function, folders, python)
+            await worker.start(start, folders.task, lambda address: environment(runtime_api=address))
         except PermissionError as error:
             await self._gone(worker, "AccessDeniedException", _error("AccessDeniedException", str(error)))
         except OSError as error:

@@ -19,6 +19,8 @@ from local.cloud.snapshots import snapshots_of
 
 _QUIET_SECONDS = 2.0
 _LOOK_EVERY_SECONDS = 1.0
+_ATTEMPTS = 5
+_ATTEMPT_SECONDS = 0.2
 _log = logging.getLogger("evergreen.cloud")
 
 
@@ -62,7 +64,7 @@ class _Keeper:
         if seams.stacks_in_motion():
             _log.warning("stopped in the middle of a deployment: the state before it stays in force")
             return
-        self._snapshots.save(seams.export_state())
+        self._snapshots.save(await _exported())
 
     async def _watch(self) -> None:
         while True:
@@ -73,10 +75,19 @@ class _Keeper:
                 continue
             self._changed_at = None
             try:
-                parts = seams.export_state()
+                parts = await _exported()
                 await asyncio.to_thread(self._snapshots.save, parts)
             except (RuntimeError, OSError):
-                # A worker thread changed a table under our hands, or the disk is full: try at the next quiet
-                # moment. The former snapshot stays in force.
+                # Such as a full disk: try at the next quiet moment. The former snapshot stays in force.
                 _log.warning("the state could not be saved this time", exc_info=True)
                 self._changed_at = time.monotonic()
+
+
+async def _exported() -> dict[str, str]:
+    """The state. A worker thread may change a table under our hands: then once more, a few times."""
+    for _attempt in range(_ATTEMPTS - 1):
+        try:
+            return seams.export_state()
+        except RuntimeError:
+            await asyncio.sleep(_ATTEMPT_SECONDS)
+    return seams.export_state()

@@ -19,6 +19,7 @@ from typing import Protocol
 from local.cloud.lambda_logs import FunctionLog, report
 from local.cloud.processes import ProcessLedger
 from local.cloud.runtime_api import NextInvocation, PayloadTooLarge, RuntimeFault, RuntimeServer
+from local.cloud.seam_types import Function
 
 PAYLOAD_LIMIT = 6 * 1024 * 1024 + 100 * 1024
 _LOG_SETTLE_SECONDS = 0.25
@@ -60,24 +61,12 @@ class Invocation:
     log_tail: bytes = b""
 
 
-@dataclass(frozen=True)
-class WorkerPlan:
-    """All that a process is started with."""
-
-    name: str
-    arn: str
-    version: str
-    memory_mb: int
-    command: Sequence[str]
-    folder: Path
-
-
 class Worker:
     """A function's process, from start to death. All methods run on the pool's event loop."""
 
     def __init__(
         self,
-        plan: WorkerPlan,
+        function: Function,
         ledger: ProcessLedger,
         log: FunctionLog,
         *,
@@ -85,7 +74,7 @@ class Worker:
         gone: Callable[[Worker, str, str], Awaitable[None]],
         finished: Callable[[Invocation, float], None],
     ) -> None:
-        self._plan, self._ledger, self._log = plan, ledger, log
+        self._function, self._ledger, self._log = function, ledger, log
         self._take, self._gone, self._finished = take, gone, finished
         self._process: asyncio.subprocess.Process | None = None
         self._server = RuntimeServer()
@@ -103,20 +92,22 @@ class Worker:
         """The name of the process's log stream."""
         return self._log.stream
 
-    async def start(self, environment: Callable[[str], dict[str, str]]) -> None:
-        """Start the process; `environment` is given the address of its Runtime API. Raises OSError when the
-        command cannot be run."""
+    async def start(
+        self, command: Sequence[str], folder: Path, environment: Callable[[str], dict[str, str]]
+    ) -> None:
+        """Start the process in a folder; `environment` is given the address of its Runtime API. Raises
+        OSError when the command cannot be run."""
         await self._server.start(self)
         try:
-            await self._spawn(environment(self._server.address))
+            await self._spawn(command, folder, environment(self._server.address))
         except OSError:
             self._server.close()
             raise
 
-    async def _spawn(self, environment: dict[str, str]) -> None:
+    async def _spawn(self, command: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *self._plan.command,
-            cwd=self._plan.folder,
+            *command,
+            cwd=folder,
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -124,7 +115,7 @@ class Worker:
             start_new_session=True,
             limit=1 << 20,
         )
-        self._ledger.record(self._process.pid, f"function {self._plan.name}")
+        self._ledger.record(self._process.pid, f"function {self._function.name}")
         reading = asyncio.create_task(self._read_output())
         self._tasks = [reading, asyncio.create_task(self._watch(reading))]
 
@@ -166,12 +157,12 @@ class Worker:
         invocation.began = time.monotonic()
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(invocation.seconds, self._expire, invocation)
-        self._log.start(invocation.request_id, self._plan.version)
+        self._log.start(invocation.request_id, self._function.version)
         return NextInvocation(
             request_id=invocation.request_id,
             payload=invocation.payload,
             deadline_ms=int((time.time() + invocation.seconds) * 1000),
-            function_arn=self._plan.arn,
+            function_arn=self._function.arn,
             trace_id=invocation.trace_id,
         )
 
@@ -249,7 +240,7 @@ class Worker:
             report(
                 invocation.request_id,
                 duration_ms=duration_ms,
-                memory_mb=self._plan.memory_mb,
+                memory_mb=int(self._function.configuration.get("MemorySize", 128)),
                 used_mb=self._used_mb(),
                 init_ms=self._init_ms,
             )

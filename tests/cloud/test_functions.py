@@ -6,12 +6,13 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.own_emulator import OwnEmulator, allow, bundle
+from tests.cloud.own_emulator import OwnEmulator, allow, bundle, policy
 
 ROW = "rows"
 CODE = """
@@ -33,6 +34,11 @@ def leave(event, context):
 
 def sleep(event, context):
     time.sleep(event["seconds"])
+
+def meet(event, context):
+    open(os.path.join(event["folder"], str(os.getpid())), "w").close()
+    while len(os.listdir(event["folder"])) < event["guests"]:
+        time.sleep(0.05)
     return os.getpid()
 
 def put(event, context):
@@ -62,7 +68,8 @@ while True:
     def body():
         for number in range(event["pieces"]):
             yield f"piece {number}".encode()
-            time.sleep(event["pause"])
+            while "folder" in event and not os.path.exists(os.path.join(event["folder"], str(number))):
+                time.sleep(0.02)
         if event.get("leave"):
             os._exit(4)
     headers = {"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/plain"}
@@ -180,11 +187,11 @@ def test_nothing_of_the_hosts_environment_is_visible(emulator: OwnEmulator) -> N
     assert not [name for name in environment if name.startswith(("EVERGREEN", "MINISTACK", "VIRTUAL"))]
 
 
-def test_calls_at_the_same_time_run_in_different_processes(emulator: OwnEmulator) -> None:
+def test_calls_at_the_same_time_run_in_different_processes(emulator: OwnEmulator, tmp_path: Path) -> None:
     found: list[Any] = []
 
     def call() -> None:
-        found.append(invoke(emulator, "poor", do="sleep", seconds=2))
+        found.append(invoke(emulator, "poor", do="meet", folder=str(tmp_path), guests=3))
 
     threads = [threading.Thread(target=call) for _number in range(3)]
     for thread in threads:
@@ -192,48 +199,49 @@ def test_calls_at_the_same_time_run_in_different_processes(emulator: OwnEmulator
     for thread in threads:
         thread.join(timeout=120)
 
+    assert [error for error, _pid in found] == [None] * 3
     assert len({pid for _error, pid in found}) == 3
 
 
-def test_reserved_concurrency_throttles(emulator: OwnEmulator) -> None:
-    invoke(emulator, "single", do="echo")
-    running = threading.Thread(target=invoke, args=(emulator, "single"), kwargs={"do": "sleep", "seconds": 8})
+def test_reserved_concurrency_throttles(emulator: OwnEmulator, tmp_path: Path) -> None:
+    wait = {"do": "meet", "folder": str(tmp_path), "guests": 2}
+    running = threading.Thread(target=invoke, args=(emulator, "single"), kwargs=wait)
     running.start()
-    refused = None
     try:
-        # The other call may not have arrived yet: ours then succeeds, and we ask again.
-        while running.is_alive() and refused is None:
-            try:
-                invoke(emulator, "single", do="echo")
-            except ClientError as error:
-                refused = error.response["Error"]["Code"]
+        wait_for(lambda: list(tmp_path.iterdir()))
+        with pytest.raises(ClientError) as refusal:
+            invoke(emulator, "single", do="echo")
     finally:
+        (tmp_path / "release").touch()
         running.join(timeout=120)
 
-    assert refused == "TooManyRequestsException"
+    assert refusal.value.response["Error"]["Code"] == "TooManyRequestsException"
+    assert invoke(emulator, "single", do="echo")[0] is None
 
 
-def test_a_stream_arrives_piece_by_piece(emulator: OwnEmulator) -> None:
+def test_a_stream_arrives_piece_by_piece(emulator: OwnEmulator, tmp_path: Path) -> None:
+    # The function writes a piece only when we have taken the one before: collected pieces would never come.
     reply = emulator.client("lambda").invoke_with_response_stream(
-        FunctionName="stream", Payload=json.dumps({"pieces": 4, "pause": 0.3})
+        FunctionName="stream", Payload=json.dumps({"pieces": 4, "folder": str(tmp_path)})
     )
-    arrived = [(time.monotonic(), event) for event in reply["EventStream"]]
+    pieces = []
+    for event in reply["EventStream"]:
+        if "PayloadChunk" in event:
+            (tmp_path / str(len(pieces))).touch()
+            pieces.append(event["PayloadChunk"]["Payload"])
+        last = event
 
-    pieces = [event["PayloadChunk"]["Payload"] for _moment, event in arrived if "PayloadChunk" in event]
     assert pieces == [b"piece 0", b"piece 1", b"piece 2", b"piece 3"]
-    assert arrived[-1][1]["InvokeComplete"] == {}
-    # The function pauses for 0.9 s between the first piece and the last: had they been collected, they
-    # would have come together.
-    assert arrived[3][0] - arrived[0][0] > 0.3
+    assert last == {"InvokeComplete": {}}
 
 
 def test_a_stream_that_breaks_off_says_so(emulator: OwnEmulator) -> None:
     reply = emulator.client("lambda").invoke_with_response_stream(
-        FunctionName="stream", Payload=json.dumps({"pieces": 2, "pause": 0, "leave": True})
+        FunctionName="stream", Payload=json.dumps({"pieces": 2, "leave": True})
     )
     *pieces, last = list(reply["EventStream"])
 
-    assert [piece["PayloadChunk"]["Payload"] for piece in pieces] == [b"piece 0", b"piece 1"]
+    assert b"".join(piece["PayloadChunk"]["Payload"] for piece in pieces) == b"piece 0piece 1"
     assert last["InvokeComplete"]["ErrorCode"] == "Runtime.ExitError"
 
 
@@ -265,6 +273,28 @@ def test_output_and_embedded_metrics_reach_cloudwatch(emulator: OwnEmulator) -> 
     assert names == {"n"}
     names = {metric["MetricName"] for metric in metrics.list_metrics(Namespace="AWS/Lambda")["Metrics"]}
     assert {"Invocations", "Errors", "Duration", "Throttles"} <= names
+
+
+def test_a_role_that_may_not_write_logs_has_none(emulator: OwnEmulator) -> None:
+    role = emulator.make_role("silent", "lambda.amazonaws.com")
+    emulator.make_function("silent", role, {"app.py": "def handler(e, c): print('unheard')"})
+
+    assert invoke(emulator, "silent")[0] is None
+    assert invoke(emulator, "silent")[0] is None
+    groups = emulator.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/silent")
+    assert groups["logGroups"] == []
+
+
+def test_a_role_that_lambda_may_not_assume_is_refused(emulator: OwnEmulator) -> None:
+    role = emulator.make_role("other", "lambda.amazonaws.com")
+    emulator.make_function("untrusted", role, {"app.py": "def handler(e, c): return 1"})
+    trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    emulator.client("iam").update_assume_role_policy(RoleName="other", PolicyDocument=policy(trust))
+
+    error, payload = invoke(emulator, "untrusted")
+
+    assert (error, payload["errorType"]) == ("Unhandled", "AccessDeniedException")
+    assert "cannot be assumed by lambda.amazonaws.com" in payload["errorMessage"]
 
 
 def test_an_event_invocation_is_accepted_and_run(emulator: OwnEmulator) -> None:

@@ -24,7 +24,7 @@ from local.cloud.seams import apis, cloudformation, functions, requests
 from local.cloud.seams.apis import on_api_deployment, rest_api, usage_plans
 from local.cloud.seams.cloudformation import add_resource_type, after_provisioning, stacks_in_motion
 from local.cloud.seams.functions import function, function_permits, set_function_executor, set_stream_invoker
-from local.cloud.seams.identity import role_credentials
+from local.cloud.seams.identity import role_allows, role_credentials
 from local.cloud.seams.names import missing_names, unlisted_names
 from local.cloud.seams.requests import add_http_route, add_service, application, authorize, on_operator_change
 from local.cloud.seams.scope import call, home, on_shutdown, on_startup
@@ -65,6 +65,7 @@ __all__ = [
     "put_log_events",
     "put_metric_data",
     "rest_api",
+    "role_allows",
     "role_credentials",
     "set_function_executor",
     "set_stream_invoker",

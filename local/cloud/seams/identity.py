@@ -62,17 +62,30 @@ def _trusts(role: Mapping[str, Any], role_arn: str, service: str) -> bool:
     return service_allowed(on_role, service, "sts:AssumeRole", role_arn, {})
 
 
+def role_allows(role_arn: str, action: str, resource: str) -> bool:
+    """Whether a role's own policies allow an action: for what a service does in the role's name without a
+    request of its own, such as writing a function's log."""
+    with home_scope():
+        facts = _facts(role_arn, "AssumedRole", action, resource, {})
+        policies = _iam._gather_role_policies(role_arn.rpartition("/")[2], home["account"])
+        return _iam.evaluate(facts, policies).decision == "Allow"
+
+
 def service_allowed(
     policy: Mapping[str, Any], service: str, action: str, resource: str, context: dict[str, Any]
 ) -> bool:
-    facts = _iam.EvalContext(
-        principal_arn="",
-        principal_type="AWSService",
+    facts = _facts("", "AWSService", action, resource, {"aws:sourceaccount": home["account"], **context})
+    return _iam.evaluate_resource_policy(dict(policy), facts, service=service).decision == "Allow"
+
+
+def _facts(principal: str, kind: str, action: str, resource: str, context: dict[str, Any]) -> Any:
+    return _iam.EvalContext(
+        principal_arn=principal,
+        principal_type=kind,
         principal_account=home["account"],
         action=action,
         resource_arn=resource,
         region=home["region"],
         secure_transport=True,
-        service_context={"aws:sourceaccount": home["account"], **context},
+        service_context=context,
     )
-    return _iam.evaluate_resource_policy(dict(policy), facts, service=service).decision == "Allow"

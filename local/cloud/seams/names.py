@@ -22,7 +22,9 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "ministack.core.iam_evaluator": (
         "AuthError",
         "EvalContext",
+        "_gather_role_policies",
         "enforce",
+        "evaluate",
         "evaluate_resource_policy",
         "pin_signed_body",
         "pin_signed_request",

@@ -73,7 +73,7 @@ def test_prompt_longer_than_the_context_names_the_limit(laptop: Laptop, streamed
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"Authorization": "Bearer eg-wrong"}, {"Authorization": "Basic eA=="}, {"Authorization": "Bearer "}],
+    [{}, {"Authorization": "Bearer eg-wrong"}, {"Authorization": "Basic eA=="}, {"Authorization": "Bearer"}],
 )
 def test_missing_or_wrong_key_is_refused_with_the_same_answer(
     laptop: Laptop, headers: dict[str, str]

@@ -59,7 +59,7 @@ def role_lacks(laptop: Laptop, role: str, action: str) -> Iterator[None]:
 
 def chat(laptop: Laptop, key: str | None = None) -> httpx.Response:
     """One short chat request."""
-    body = {"model": "tiny-llama-random", "messages": HELLO, "max_tokens": 2}
+    body = {"model": laptop.model, "messages": HELLO, "max_tokens": 2}
     headers = {"Authorization": f"Bearer {key}"} if key else laptop.headers
     return httpx.post(f"{laptop.api_url}/chat/completions", json=body, headers=headers, timeout=60)
 

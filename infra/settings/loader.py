@@ -40,13 +40,15 @@ def load(name: str, folder: Path = FOLDER) -> Settings:
 
 def _parse(path: Path, name: str) -> Settings:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
+        _refuse_aliases(path, text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(root, yaml.MappingNode):
             raise SettingsError(
                 f"{_shown(path)}:1: the file must hold a mapping of sections.\n  allowed: {_sections()}"
             )
         _refuse_duplicates(path, root)
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
@@ -70,7 +72,7 @@ def _parse(path: Path, name: str) -> Settings:
 
 
 def _explain(path: Path, root: yaml.MappingNode, error: ErrorDetails) -> str:
-    where, kinds = _split(root, [str(part) for part in error["loc"]])
+    where, kinds = _split([str(part) for part in error["loc"]])
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, RuleError):
         where = [*where, *cause.path]
@@ -109,24 +111,20 @@ def _flow(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=200).strip().removesuffix("\n...")
 
 
-def _split(root: yaml.MappingNode, loc: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split(loc: Sequence[str]) -> tuple[list[str], list[str]]:
     """Keys of the file, and apart from them the union kinds that pydantic weaves into a location."""
     where: list[str] = []
     kinds: list[str] = []
-    for depth, part in enumerate(loc):
-        _, key = schema.resolve(Settings, where, kinds) if where else (Settings, None)
-        choice = len(key.models) > 1 if key else False
-        if choice and len(kinds) < _choices(where, kinds) and depth > 0:
+    kind_follows = False
+    for part in loc:
+        if kind_follows:
             kinds.append(part)
-        else:
-            where.append(part)
+            kind_follows = False
+            continue
+        where.append(part)
+        _, key = schema.resolve(Settings, where, kinds)
+        kind_follows = key is not None and len(key.models) > 1
     return where, kinds
-
-
-def _choices(where: Sequence[str], kinds: Sequence[str]) -> int:
-    """How many of the keys along `where` hold a choice of kinds."""
-    found = [schema.resolve(Settings, where[: end + 1], kinds)[1] for end in range(len(where))]
-    return sum(1 for key in found if key and len(key.models) > 1)
 
 
 def _entries(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
@@ -147,11 +145,26 @@ def _line(root: yaml.MappingNode, where: Sequence[str]) -> int:
     return line
 
 
+def _refuse_aliases(path: Path, text: str) -> None:
+    """What a key holds stands at the key: a reader never has to merge by hand."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise SettingsError(
+                f"{_shown(path)}:{event.start_mark.line + 1}: '*{event.anchor}' refers to another place.\n"
+                "  allowed: the value itself\n  example: write the value out"
+            )
+
+
 def _refuse_duplicates(path: Path, node: yaml.Node) -> None:
     if not isinstance(node, yaml.MappingNode):
         return
     seen: set[str] = set()
     for key, value in _entries(node):
+        if not isinstance(key, yaml.ScalarNode):
+            raise SettingsError(
+                f"{_shown(path)}:{key.start_mark.line + 1}: a key must be one word.\n"
+                "  allowed: a name\n  example: key: value"
+            )
         if key.value in seen:
             raise SettingsError(
                 f"{_shown(path)}:{key.start_mark.line + 1}: the key '{key.value}' stands here twice.\n"

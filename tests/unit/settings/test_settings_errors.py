@@ -231,6 +231,19 @@ def test_a_file_without_sections_says_which_there_are(tmp_path, text):
     assert "goals, environment, functions" in error_of(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("goals: &a {b: *a}\n", ":1: '*a' refers to another place"),
+        ("goals: 1\n? [a, b]\n: c\n", ":2: a key must be one word"),
+        (PROD + "7: 8\n", "the key '7' is unknown"),
+        ("goals:\n" + PROD.split("\n", 6)[6], "'goals' does not fit"),
+    ],
+)
+def test_shapes_that_are_no_settings_are_refused_with_their_line(tmp_path, text, says):
+    assert says in error_of(tmp_path, text)
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "prod.yaml").write_bytes(b"goals: \xff\n")
 

@@ -341,3 +341,50 @@ def test_sns_asks_the_function_first(emulator: OwnEmulator) -> None:
 
     wait_for(lambda: table.get_item(TableName=ROW, Key={"pk": {"S": "heard"}}).get("Item"))
     assert "Item" not in table.get_item(TableName=ROW, Key={"pk": {"S": "unheard"}})
+
+
+def test_eventbridge_asks_the_function_first(emulator: OwnEmulator) -> None:
+    events, table = emulator.client("events"), emulator.client("dynamodb")
+    rule = events.put_rule(Name="news", EventPattern=json.dumps({"source": ["test"]}))["RuleArn"]
+    role = emulator.make_role("ruled", "lambda.amazonaws.com", allow("dynamodb:PutItem"))
+    code = CODE + "\ndef handler(event, context): return put(event['detail'], context)"
+    arn = emulator.make_function("ruled", role, {"app.py": code})
+    events.put_targets(Rule="news", Targets=[{"Id": "one", "Arn": arn}])
+
+    def put(word: str) -> None:
+        entry = {"Source": "test", "DetailType": "news", "Detail": json.dumps({"pk": word})}
+        assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
+
+    put("not asked")
+    emulator.client("lambda").add_permission(
+        FunctionName="ruled",
+        StatementId="news",
+        Action="lambda:InvokeFunction",
+        Principal="events.amazonaws.com",
+        SourceArn=rule,
+    )
+    put("asked")
+
+    wait_for(lambda: table.get_item(TableName=ROW, Key={"pk": {"S": "asked"}}).get("Item"))
+    assert "Item" not in table.get_item(TableName=ROW, Key={"pk": {"S": "not asked"}})
+
+
+def test_a_state_machine_runs_functions_and_knows_empty_parameters(emulator: OwnEmulator) -> None:
+    role = emulator.make_role("machine", "states.amazonaws.com", allow("lambda:InvokeFunction"))
+    function = emulator.make_role("inner", "lambda.amazonaws.com")
+    arn = emulator.make_function(
+        "inner", function, {"app.py": "def handler(event, c): return {'got': event}"}
+    )
+    task = {"Type": "Task", "Resource": arn, "Parameters": {}, "End": True}
+    definition = json.dumps({"StartAt": "Only", "States": {"Only": task}})
+    states = emulator.client("stepfunctions")
+    machine = states.create_state_machine(name="m", roleArn=role, definition=definition)["stateMachineArn"]
+    run = states.start_execution(stateMachineArn=machine, input=json.dumps({"a": 1}))["executionArn"]
+
+    def ended() -> Any:
+        execution = states.describe_execution(executionArn=run)
+        return execution if execution["status"] != "RUNNING" else None
+
+    execution = wait_for(ended)
+    assert execution["status"] == "SUCCEEDED"
+    assert json.loads(execution["output"]) == {"got": {}}

@@ -20,7 +20,7 @@ from local.cloud.seam_types import (
     StreamingResponse,
     UsagePlan,
 )
-from local.cloud.seams import apis, cloudformation, functions, requests
+from local.cloud.seams import apis, cloudformation, functions, requests, workflows
 from local.cloud.seams.apis import on_api_deployment, rest_api, usage_plans
 from local.cloud.seams.cloudformation import add_resource_type, after_provisioning, stacks_in_motion
 from local.cloud.seams.functions import function, function_permits, set_function_executor, set_stream_invoker
@@ -89,3 +89,4 @@ def install(account: str, region: str) -> None:
     cloudformation.provision_on_worker_threads()
     apis.keep_transfer_mode()
     functions.ask_before_notifying()
+    workflows.keep_empty_parameters()

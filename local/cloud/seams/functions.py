@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from ministack.core import responses as _responses
+from ministack.services import eventbridge as _events
 from ministack.services import lambda_svc as _lambda
 from ministack.services import sns as _sns
 
@@ -116,13 +117,26 @@ def _on_event_loop() -> bool:
 
 
 def ask_before_notifying() -> None:
-    """SNS may invoke a function only if the function's policy lets it; the emulator does not ask."""
-    deliver = _sns._deliver_to_lambda
+    """SNS and EventBridge may invoke a function only if the function's policy lets them; the emulator does
+    not ask. Schedules are not asked for: EventBridge Scheduler invokes under a role of its own."""
+    deliver, invoke_target = _sns._deliver_to_lambda, _events._invoke_target
 
     def deliver_if_permitted(endpoint: str, envelope: str, topic_arn: str, *rest: Any) -> None:
-        if function_permits(endpoint, "sns.amazonaws.com", topic_arn):
+        if _permitted(endpoint, "sns.amazonaws.com", topic_arn):
             deliver(endpoint, envelope, topic_arn, *rest)
-        else:
-            log.warning("%s may not invoke %s: its policy does not allow it", topic_arn, endpoint)
+
+    def invoke_if_permitted(target: dict[str, Any], event: Any, rule: dict[str, Any], *rest: Any) -> None:
+        arn, rule_arn = target.get("Arn", ""), rule.get("Arn", "")
+        asked = ":lambda:" in arn and ":rule/" in rule_arn
+        if not asked or _permitted(arn, "events.amazonaws.com", rule_arn):
+            invoke_target(target, event, rule, *rest)
 
     _sns._deliver_to_lambda = deliver_if_permitted
+    _events._invoke_target = invoke_if_permitted
+
+
+def _permitted(function_arn: str, principal: str, source_arn: str) -> bool:
+    permitted = function_permits(function_arn, principal, source_arn)
+    if not permitted:
+        log.warning("%s may not invoke %s: its policy does not allow it", source_arn, function_arn)
+    return permitted

@@ -80,7 +80,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
         "_log_groups",
         "_put_log_events",
     ),
-    "ministack.services.eventbridge": ("_put_events",),
+    "ministack.services.eventbridge": ("_invoke_target", "_put_events"),
     "ministack.services.iam": (
         "_gen_secret",
         "_gen_session_access_key",
@@ -101,6 +101,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     ),
     "ministack.services.s3": ("_buckets",),
     "ministack.services.sns": ("_deliver_to_lambda",),
+    "ministack.services.stepfunctions": ("_apply_parameters",),
     "ministack.services.sts": ("register_session",),
 }
 

@@ -11,8 +11,9 @@ import os
 import shutil
 import tarfile
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,6 +75,7 @@ class ArtefactCache:
     folder: Path
     s3: S3Factory
     region: str
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def fetch(self, source: Source, role_arn: str, credentials: RoleCredentials) -> Path:
         """The local folder holding a model's files. Raises ArtefactFailure.
@@ -87,9 +89,8 @@ class ArtefactCache:
                 raise ArtefactFailure(f"Could not find model data at {source.uri}.")
             client.head_object(Bucket=source.bucket, Key=objects[0]["Key"])
             target = self.folder / _digest(source, objects)
-            if not target.is_dir():
+            if not self._touch(target):
                 self._download(client, source, objects, target)
-            os.utime(target)
             return target
         except ClientError as error:
             raise ArtefactFailure(self._explain(error, source, role_arn)) from error
@@ -98,13 +99,19 @@ class ArtefactCache:
 
     def prune(self, in_use: set[Path]) -> None:
         """Remove the models that were used longest ago, apart from those in use and a few more."""
-        if not self.folder.is_dir():
-            return
-        unused = [path for path in self.folder.iterdir() if path.is_dir() and path not in in_use]
-        unused = [path for path in unused if not path.name.startswith(_PARTIAL)]
-        unused.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in unused[KEPT_UNUSED:]:
-            shutil.rmtree(path, ignore_errors=True)
+        with self._lock:
+            whole = [path for path in self.folder.glob("[!.]*") if path not in in_use]
+            whole.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+            for path in whole[KEPT_UNUSED:]:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _touch(self, target: Path) -> bool:
+        """Whether the folder is there; if so it counts as just used, and is safe from `prune`."""
+        with self._lock:
+            if target.is_dir():
+                os.utime(target)
+                return True
+            return False
 
     def _download(self, client: Any, source: Source, objects: list[Record], target: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -92,7 +92,8 @@ class Deployments:
         if self._tasks.get(key) is task:
             del self._tasks[key]
         if not self._tasks:
-            self._workshop.artefacts.prune(self._folders_in_use())
+            prune = self._workshop.artefacts.prune
+            asyncio.get_running_loop().run_in_executor(None, prune, self._folders_in_use())
         if not task.cancelled() and task.exception():
             log.error("endpoint %s: transition failed", key, exc_info=task.exception())
             self._set_status(record, "Failed", f"Internal error: {task.exception()}")

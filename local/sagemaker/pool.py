@@ -18,9 +18,10 @@ import httpx
 from contracts.container import ENV_SAGEMAKER_MODEL_DIR
 from local.sagemaker import routing
 from local.sagemaker.artefacts import ArtefactCache, ArtefactFailure, source_of
-from local.sagemaker.images import ImageNotFound, ImageTable
-from local.sagemaker.instance import Instance, Launch, Ledger, StartFailure
+from local.sagemaker.images import ImageNotFound, ImageTable, Program
+from local.sagemaker.instance import Instance, Launch, StartFailure
 from local.sagemaker.ports import Cloud
+from local.sagemaker.process import Ledger
 from local.sagemaker.store import Identity, Record
 
 DEFAULT_STARTUP_SECONDS = 240.0
@@ -117,21 +118,35 @@ class VariantPool:
     async def _prepare(self) -> Launch:
         """Fetch what an instance needs; raises StartFailure in the service's words."""
         workshop, container = self._workshop, container_of(self.model)
-        role = self.model["ExecutionRoleArn"]
-        source = source_of(container)
+        role, source = self.model["ExecutionRoleArn"], source_of(container)
         try:
             program = workshop.images.resolve(container["Image"])
-            credentials = workshop.cloud.role_credentials(role)
             if source:
+                credentials = workshop.cloud.role_credentials(role)
                 self.model_folder = await asyncio.to_thread(
                     workshop.artefacts.fetch, source, role, credentials
                 )
         except (ImageNotFound, ArtefactFailure, PermissionError) as error:
             raise StartFailure(str(error)) from error
+        return Launch(
+            program=program,
+            environment=lambda: self._environment(program),
+            startup_timeout=self._variant.get(
+                "ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_SECONDS
+            ),
+            label=f"The primary container for production variant {self.name}",
+        )
+
+    def _environment(self, program: Program) -> dict[str, str]:
+        workshop = self._workshop
         home = workshop.scratch / self._endpoint.lower() / self.name
         home.mkdir(parents=True, exist_ok=True)
+        try:
+            credentials = workshop.cloud.role_credentials(self.model["ExecutionRoleArn"])
+        except PermissionError as error:
+            raise StartFailure(str(error)) from error
         environment = {
-            **container.get("Environment", {}),
+            **container_of(self.model).get("Environment", {}),
             **program.environment,
             "PATH": os.pathsep.join((str(Path(program.command[0]).parent), _SYSTEM_PATH)),
             "HOME": str(home),
@@ -147,14 +162,7 @@ class VariantPool:
         }
         if self.model_folder:
             environment[ENV_SAGEMAKER_MODEL_DIR] = str(self.model_folder)
-        return Launch(
-            program=program,
-            environment=environment,
-            startup_timeout=self._variant.get(
-                "ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_SECONDS
-            ),
-            label=f"The primary container for production variant {self.name}",
-        )
+        return environment
 
 
 def container_of(model: Record) -> Record:

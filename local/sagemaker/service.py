@@ -21,10 +21,10 @@ from local.sagemaker.api import ControlPlane
 from local.sagemaker.artefacts import ArtefactCache, S3Factory
 from local.sagemaker.deployment import Deployments
 from local.sagemaker.images import ImageTable
-from local.sagemaker.instance import Ledger
 from local.sagemaker.invoke import Runtime
 from local.sagemaker.pool import Workshop
 from local.sagemaker.ports import Cloud
+from local.sagemaker.process import Ledger
 from local.sagemaker.store import Identity, Store
 
 log = logging.getLogger(__name__)

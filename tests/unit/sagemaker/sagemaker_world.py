@@ -14,8 +14,8 @@ from typing import Any
 from botocore.eventstream import EventStreamBuffer
 
 from local.sagemaker.images import ImageTable, Program
-from local.sagemaker.instance import Ledger
 from local.sagemaker.ports import RoleCredentials
+from local.sagemaker.process import Ledger
 from local.sagemaker.service import SageMaker, Settings
 from local.sagemaker.store import Identity
 

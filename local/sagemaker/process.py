@@ -1,0 +1,134 @@
+"""A container as a process: started on a leash, its lines read, its whole group ended.
+
+Knows nothing of health checks and requests; endpoints' instances are built on it, and so can jobs be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+from local.sagemaker.images import Program
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_SECONDS = 30.0
+_LEASH = Path(__file__).with_name("leash.py")
+_LINE_LIMIT = 64 * 1024
+_TAIL_LINES = 20
+_TAIL_CHARACTERS = 800
+_PUMP_GRACE_SECONDS = 1.0
+
+
+class Ledger:
+    """Where live processes are noted, so that a killed emulator's orphans can be found; this one forgets."""
+
+    def record(self, pid: int, purpose: str) -> None:
+        """A process was started."""
+
+    def forget(self, pid: int) -> None:
+        """A process has ended."""
+
+
+class ContainerProcess:
+    """One running process, leader of a group of its own. Make it with `start`."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, on_line: Callable[[str], None], ledger: Ledger
+    ) -> None:
+        self._process = process
+        self._on_line = on_line
+        self._ledger = ledger
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._pump = asyncio.create_task(self._pump_lines(), name=f"container-log-{process.pid}")
+
+    @classmethod
+    async def start(
+        cls,
+        program: Program,
+        environment: Mapping[str, str],
+        *,
+        purpose: str,
+        on_line: Callable[[str], None],
+        ledger: Ledger,
+    ) -> Self:
+        """Start a program with exactly this environment; `on_line` gets each line that it writes."""
+        leash = (sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()))
+        process = await asyncio.create_subprocess_exec(
+            *leash,
+            *program.command,
+            cwd=program.folder,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            limit=_LINE_LIMIT,
+        )
+        ledger.record(process.pid, purpose)
+        return cls(process, on_line, ledger)
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also its group's."""
+        return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        return self._process.returncode
+
+    async def ended_within(self, seconds: float) -> bool:
+        """Wait for the end, for at most so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), seconds)
+        return self._process.returncode is not None
+
+    async def end(self) -> None:
+        """SIGTERM to the group, SIGKILL after 30 s; returns when the process is gone and its lines read."""
+        if self.exit_status is None:
+            self._signal(signal.SIGTERM)
+            if not await self.ended_within(STOP_GRACE_SECONDS):
+                log.warning("process %d ignored SIGTERM", self.pid)
+        # The leader is gone or deaf; whatever it started in its group goes with it.
+        self._signal(signal.SIGKILL)
+        await self._process.wait()
+        await self.read_to_end()
+        self._ledger.forget(self.pid)
+
+    async def read_to_end(self) -> None:
+        """Wait for the last lines of a process that has ended."""
+        # A grandchild may hold the pipe open; its lines are not worth waiting for.
+        await asyncio.wait([self._pump], timeout=_PUMP_GRACE_SECONDS)
+        self._pump.cancel()
+
+    def last_lines(self) -> str:
+        """The latest lines, joined and cut from the front to fit into a failure reason."""
+        return " | ".join(self._tail)[-_TAIL_CHARACTERS:]
+
+    async def _pump_lines(self) -> None:
+        stream = self._process.stdout
+        while True:
+            try:
+                raw = await stream.readuntil(b"\n")
+            except asyncio.IncompleteReadError as end:
+                raw = end.partial
+            except asyncio.LimitOverrunError as overrun:
+                raw = await stream.read(overrun.consumed)
+            if not raw:
+                return
+            line = raw.decode(errors="replace").rstrip("\r\n")
+            self._tail.append(line)
+            self._on_line(line)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)

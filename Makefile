@@ -44,6 +44,9 @@ check: environments  ## format, lint, types, import rules, synth with policy
 test: environments  ## everything CI runs
 	@$(BIN)/python -m pytest -m "not peers" $(PYTEST)
 
+bench-smoke: environments  ## time to first token beside the bare handler; cold and warm starts
+	@$(BIN)/python bench/smoke.py
+
 synth: environments  ## templates of one environment: make synth ENV=prod
 	$(require_env)
 	@$(CDK) synth -q --output cdk.out/$(ENV) && echo "Templates in cdk.out/$(ENV)"

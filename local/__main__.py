@@ -67,7 +67,9 @@ def main(words: list[str] | None = None) -> int:
                 return 0
             if given.command == "up":
                 print(f"Evergreen on this machine, in {home.root}", flush=True)
-                environments.prepare(home, Steps(home.logs))
+                steps = Steps(home.logs)
+                environments.prepare(home, steps)
+                steps.save(home.timings)
             return _hand_over(home, "local.bringup", [given.command, *(["--tiny"] if home.tiny else [])])
     except Stop as problem:
         return fail(problem)

@@ -70,7 +70,8 @@ def outputs_of(home: Home, room: str) -> dict[str, str]:
 
 def up(home: Home) -> int:
     """Every step after the environments, in order; prints how to use what is running."""
-    steps = Steps(home.logs)
+    steps = Steps(home.logs, json.loads(home.timings.read_text()) if home.timings.exists() else None)
+    cold = "environment serving" in steps.seconds
     with steps.step("model") as step:
         model = _prepare_model(home, step)
     with steps.step("cdk synth") as step:
@@ -92,7 +93,9 @@ def up(home: Home) -> int:
         answer = "".join(chat.stream(outputs["api_url"], key, FIRST_PROMPT, max_tokens=40))
         if not answer.strip():
             raise Stop("the deployed model answered with nothing: see the endpoint's logs with `make logs`.")
-    steps.save(home.root / "timings.json")
+    steps.save(home.timings)
+    if cold:
+        steps.save(home.timings.with_name("timings-cold.json"))
     _greet(outputs, answer, sum(steps.seconds.values()))
     return 0
 

@@ -50,6 +50,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def timings(self) -> Path:
+        """Seconds of each step of the last `make up`; `timings-cold.json` beside it is the last from nothing."""
+        return self.root / "timings.json"
+
+    @property
     def assembly(self) -> Path:
         """The synthesized cloud assembly."""
         return self.root / "cdk.out" / "local"

@@ -21,9 +21,9 @@ class Stop(Exception):
 class Steps:
     """Prints each step with its seconds and keeps the times for `timings.json`."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, seconds: dict[str, float] | None = None) -> None:
         self.logs = logs
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = dict(seconds or {})
         self._lock = threading.Lock()
         logs.mkdir(parents=True, exist_ok=True)
 

@@ -29,6 +29,13 @@ class AccessKey(BaseModel):
     created_at: int
     expires_at: int | None = None
     revoked: bool = False
+    requests_per_day: int | None = None
+    tokens_per_day: int | None = None
+
+    @property
+    def id(self) -> str:
+        """What names the key to people and in its usage: the beginning of its hash."""
+        return self.pk.removeprefix("KEY#")[:12]
 
 
 def key_pk(secret: str) -> str:

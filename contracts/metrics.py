@@ -11,6 +11,7 @@ NAMESPACE = "Evergreen"
 REQUESTS = "evergreen.requests"
 ERRORS = "evergreen.errors"
 RECORDS_LOST = "evergreen.records.lost"
+BUDGET_UNCHECKED = "evergreen.budget.unchecked"
 FEEDBACK = "evergreen.feedback"
 FEEDBACK_SCORE = "evergreen.feedback.score"
 DURATION = "gen_ai.server.request.duration"  # Milliseconds

@@ -35,10 +35,14 @@ def _model(model: str) -> Response[str]:
 
 @_app.post("/v1/feedback")
 def _feedback() -> Response[str]:
-    event = _app.current_event.raw_event
-    tenant = (event["requestContext"].get("authorizer") or {}).get("tenant")
-    receipt = _service.feedback(tenant, requests.body_bytes(event))
+    receipt = _service.feedback(_tenant(), requests.body_bytes(_app.current_event.raw_event))
     return _json(201, receipt.model_dump_json())
+
+
+@_app.get("/v1/usage")
+def _usage() -> Response[str]:
+    asked = _app.current_event.raw_event.get("queryStringParameters") or {}
+    return _json(200, _service.usage(_tenant(), asked.get("start"), asked.get("end")).model_dump_json())
 
 
 @_app.not_found
@@ -62,6 +66,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     reply.setdefault("multiValueHeaders", {})["x-request-id"] = [request_id]
     _logger.info("request", status=reply["statusCode"])
     return reply
+
+
+def _tenant() -> str:
+    """The caller's tenant, as the authorizer in front found out. Raises ApiError 401 where there is none."""
+    tenant = (_app.current_event.raw_event["requestContext"].get("authorizer") or {}).get("tenant")
+    if not tenant:
+        raise ApiError("authentication_error", "A valid API key is needed.", code="invalid_api_key")
+    return str(tenant)
 
 
 def _json(status: int, body: str) -> Response[str]:

@@ -1,23 +1,26 @@
-"""What the buffered routes do: name the models, take feedback. Knows neither HTTP nor AWS."""
+"""What the buffered routes do: name the models, take feedback, show usage. Knows neither HTTP nor AWS."""
 
 from __future__ import annotations
 
+import datetime
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from contracts import metrics
 from contracts.chat import ModelCard, ModelList
 from contracts.records import Feedback, FeedbackRequest, InferenceRecord
-from lambdas.api.gateway import RecordsTable
+from contracts.usage import DayUsage, UsageReport
+from lambdas.api.gateway import RecordsTable, UsageTable
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import ApiEnvironment, load
 from lambdas.common.errors import ApiError
 from lambdas.common.metrics import MetricLine
 
+MAX_USAGE_DAYS = 400
 MAX_FEEDBACK_BYTES = 256 * 1024
 _COMPLETION_PREFIX = "chatcmpl-"
 
@@ -30,6 +33,13 @@ class Records(Protocol):
 
     def add(self, feedback: Feedback) -> None:
         """Keep a piece of feedback beside its record."""
+
+
+class Usage(Protocol):
+    """Where each key's days are kept."""
+
+    def days(self, tenant: str, start: str, end: str) -> Iterable[dict[str, Any]]:
+        """The tenant's rows (`contracts.usage`) from day to day, both included."""
 
 
 class FeedbackReceipt(BaseModel):
@@ -47,9 +57,14 @@ class ApiService:
     """The buffered routes of one environment."""
 
     def __init__(
-        self, settings: ApiEnvironment, records: Records, clock: Callable[[], float] = time.time
+        self,
+        settings: ApiEnvironment,
+        records: Records,
+        usage: Usage,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._usage = usage
         self._records = records
         self._clock = clock
 
@@ -64,10 +79,34 @@ class ApiService:
                 return card
         raise ApiError("not_found_error", "This model does not exist.", param="model", code="model_not_found")
 
-    def feedback(self, tenant: str | None, body: bytes) -> FeedbackReceipt:
-        """Store feedback on one of the tenant's own requests. Raises ApiError 400, 401, 404 or 413."""
-        if not tenant:
-            raise ApiError("authentication_error", "A valid API key is needed.", code="invalid_api_key")
+    def usage(self, tenant: str, start: str | None, end: str | None) -> UsageReport:
+        """What the tenant's keys have used; without dates, this month so far. Raises ApiError 400."""
+        today = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC).date()
+        last = _date(end, "end") if end else today
+        first = _date(start, "start") if start else last.replace(day=1)
+        if not 0 <= (last - first).days <= MAX_USAGE_DAYS:
+            raise ApiError(
+                "invalid_request_error",
+                f"'start' must not be after 'end', nor more than {MAX_USAGE_DAYS} days before it.",
+                param="start",
+                code="invalid_value",
+            )
+        days = [
+            DayUsage(**row, cost_usd=row.get("cost_nano_usd", 0) / 1e9)
+            for row in self._usage.days(tenant, first.isoformat(), last.isoformat())
+        ]
+        return UsageReport(
+            start=first.isoformat(),
+            end=last.isoformat(),
+            data=days,
+            requests=sum(day.requests for day in days),
+            input_tokens=sum(day.input_tokens for day in days),
+            output_tokens=sum(day.output_tokens for day in days),
+            cost_usd=sum(day.cost_usd for day in days),
+        )
+
+    def feedback(self, tenant: str, body: bytes) -> FeedbackReceipt:
+        """Store feedback on one of the tenant's own requests. Raises ApiError 400, 404 or 413."""
         request = _parsed(body)
         request_id = request.request_id.removeprefix(_COMPLETION_PREFIX)
         record = self._records.find(request_id)
@@ -110,6 +149,18 @@ class ApiService:
         line.emit(request_id=feedback.request_id)
 
 
+def _date(text: str, param: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise ApiError(
+            "invalid_request_error",
+            f"'{param}' must be a day like 2026-11-22.",
+            param=param,
+            code="invalid_value",
+        ) from None
+
+
 def _parsed(body: bytes) -> FeedbackRequest:
     if len(body) > MAX_FEEDBACK_BYTES:
         raise ApiError(
@@ -134,5 +185,9 @@ def _score(feedback: Feedback) -> float | None:
 def from_environment(variables: Mapping[str, str]) -> ApiService:
     """The service against AWS. Raises BadEnvironment."""
     settings = load(ApiEnvironment, variables)
-    records = RecordsTable(settings.records_table, settings.record_ttl_days, DynamoDB())
-    return ApiService(settings, records)
+    tables = DynamoDB()
+    return ApiService(
+        settings,
+        RecordsTable(settings.records_table, settings.record_ttl_days, tables),
+        UsageTable(settings.records_table, tables),
+    )

@@ -24,7 +24,6 @@ from botocore.exceptions import ClientError
 from contracts.access import KEY_PREFIX, SCOPE_INFERENCE, AccessKey, key_pk
 from lambdas.common.dynamo import from_item, to_item
 
-_ID_LENGTH = 12
 _DAY_SECONDS = 86_400
 
 
@@ -43,7 +42,15 @@ class KeyAdmin:
         self._table = self._output("data", "AccessTableName")
 
     def create(
-        self, tenant: str, name: str, scopes: list[str], expires_days: int | None, secret: str | None = None
+        self,
+        tenant: str,
+        name: str,
+        scopes: list[str],
+        expires_days: int | None = None,
+        secret: str | None = None,
+        *,
+        requests_per_day: int | None = None,
+        tokens_per_day: int | None = None,
     ) -> str:
         """Register a key (a given secret, or a new one) and return the secret."""
         secret = secret or KEY_PREFIX + secrets.token_urlsafe(32)
@@ -56,6 +63,8 @@ class KeyAdmin:
             scopes=scopes,
             created_at=now,
             expires_at=now + expires_days * _DAY_SECONDS if expires_days else None,
+            requests_per_day=requests_per_day,
+            tokens_per_day=tokens_per_day,
         )
         self._dynamodb.put_item(TableName=self._table, Item=to_item(key.model_dump()))
         return secret
@@ -72,7 +81,7 @@ class KeyAdmin:
 
     def revoke(self, id: str) -> AccessKey:
         """Revoke the one key whose id (as `list` shows it) begins so. Raises AdminError for none or many."""
-        matching = [key for key in self.all_keys() if key_id(key).startswith(id)]
+        matching = [key for key in self.all_keys() if key.id.startswith(id)]
         if len(matching) != 1:
             raise AdminError(f"{len(matching)} keys have an id that begins with '{id}'; exactly one must")
         self._dynamodb.update_item(
@@ -114,11 +123,6 @@ class KeyAdmin:
         return str(outputs[name])
 
 
-def key_id(key: AccessKey) -> str:
-    """What names a key to people: the beginning of its hash."""
-    return key.pk.removeprefix("KEY#")[:_ID_LENGTH]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
@@ -131,7 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
-    secret = admin.create(options.tenant, options.name, options.scopes, options.expires_days, options.key)
+    secret = admin.create(
+        options.tenant,
+        options.name,
+        options.scopes,
+        options.expires_days,
+        options.key,
+        requests_per_day=options.requests_per_day,
+        tokens_per_day=options.tokens_per_day,
+    )
     if options.json:
         print(json.dumps({"api_key": secret, "tenant": options.tenant}))
     else:
@@ -142,7 +154,7 @@ def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
 def _list(admin: KeyAdmin, options: argparse.Namespace) -> int:
     for key in admin.all_keys():
         state = "revoked" if key.revoked else "expired" if _expired(key) else "valid"
-        print(f"{key_id(key)}  {state:8}  {key.tenant}/{key.name}  {' '.join(key.scopes)}")
+        print(f"{key.id}  {state:8}  {key.tenant}/{key.name}  {' '.join(key.scopes)}")
     return 0
 
 
@@ -152,7 +164,7 @@ def _expired(key: AccessKey) -> bool:
 
 def _revoke(admin: KeyAdmin, options: argparse.Namespace) -> int:
     key = admin.revoke(options.id)
-    print(f"{key_id(key)} of {key.tenant}/{key.name} is revoked")
+    print(f"{key.id} of {key.tenant}/{key.name} is revoked")
     return 0
 
 
@@ -165,6 +177,8 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--name", default="default", help="tells a tenant's keys apart")
     create.add_argument("--scopes", nargs="+", default=[SCOPE_INFERENCE])
     create.add_argument("--expires-days", type=int)
+    create.add_argument("--requests-per-day", type=int, help="the key's own budget; none by default")
+    create.add_argument("--tokens-per-day", type=int, help="the key's own budget; none by default")
     create.add_argument("--key", help="register this secret instead of making one")
     create.add_argument("--json", action="store_true", help="print one JSON object for scripts")
     create.set_defaults(run=_create)

@@ -69,7 +69,7 @@ class Authorizer:
                     }
                 ],
             },
-            "context": {"tenant": key.tenant, "key_name": key.name, "scopes": " ".join(key.scopes)},
+            "context": _context(key),
             "usageIdentifierKey": key.usage_identifier,
         }
 
@@ -82,6 +82,18 @@ class Authorizer:
         if key.expires_at is not None and key.expires_at <= self._clock():
             raise Refused("expired")
         return key
+
+
+def _context(key: AccessKey) -> dict[str, str]:
+    """What the functions behind learn of the caller; API Gateway passes on strings only."""
+    limits = {"requests_per_day": key.requests_per_day, "tokens_per_day": key.tokens_per_day}
+    return {
+        "tenant": key.tenant,
+        "key_name": key.name,
+        "key_id": key.id,
+        "scopes": " ".join(key.scopes),
+        **{name: str(limit) for name, limit in limits.items() if limit is not None},
+    }
 
 
 def _secret(event: dict[str, Any]) -> str:

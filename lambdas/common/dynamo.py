@@ -34,7 +34,11 @@ class DynamoError(Exception):
 
 
 class ConditionFailed(DynamoError):
-    """The condition of a write does not hold."""
+    """The condition of a write does not hold; `item` is the row as it is, where the call asked for it."""
+
+    def __init__(self, code: str, item: dict[str, Any]) -> None:
+        super().__init__(code)
+        self.item = item
 
 
 class Dynamo(Protocol):
@@ -81,7 +85,7 @@ class DynamoDB:
             return answer
         code = str(answer.get("__type", reply.status)).rpartition("#")[2]
         if code in {"ConditionalCheckFailedException", "TransactionCanceledException"}:
-            raise ConditionFailed(code)
+            raise ConditionFailed(code, from_item(answer.get("Item") or {}))
         raise DynamoError(code)
 
 

@@ -38,9 +38,14 @@ class ApiEnvironment(_Environment):
 
 
 class InferenceEnvironment(ApiEnvironment):
-    """Variables of the streaming routes. `max_body_bytes` is the largest body that is read at all."""
+    """Variables of the streaming routes. `max_body_bytes` is the largest body that is read at all.
+
+    Prices are in US dollars per million tokens; 0 where nobody accounts for cost.
+    """
 
     max_body_bytes: int = Field(ge=1024)
+    input_token_price: float = Field(default=0, ge=0)
+    output_token_price: float = Field(default=0, ge=0)
 
 
 E_ = TypeVar("E_", bound=_Environment)

@@ -43,6 +43,14 @@ class Caller:
     tenant: str
     key_name: str
     scopes: frozenset[str]
+    key_id: str = ""
+    requests_per_day: int | None = None
+    tokens_per_day: int | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the key has a budget of its own."""
+        return self.requests_per_day is not None or self.tokens_per_day is not None
 
 
 @dataclass
@@ -64,6 +72,10 @@ class Exchange:
     body: Iterable[bytes] = ()
     release: Callable[[], None] = lambda: None  # lets go of the model's stream
     headers: dict[str, str] = field(default_factory=dict)
+
+    day: str = ""  # the day (UTC) it is booked on
+    reserved_tokens: int | None = None
+    pieces: int = 0  # chunks with text: one token each, or close to it
 
     status: int = 200
     ended: bool = False

@@ -40,7 +40,7 @@ class Pipeline:
         return self._reply(exchange, exchange.headers, self._deliver(exchange))
 
     def _refuse(self, exchange: Exchange, error: ApiError) -> StreamingReply:
-        return self._reply(exchange, error.headers, iter([error.body.encode()]))
+        return self._reply(exchange, {**exchange.headers, **error.headers}, iter([error.body.encode()]))
 
     def _reply(self, exchange: Exchange, headers: dict[str, str], body: Iterator[bytes]) -> StreamingReply:
         named = {**headers, "x-request-id": exchange.arrival.request_id}

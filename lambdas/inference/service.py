@@ -17,6 +17,7 @@ from lambdas.inference.pipeline import Pipeline, Stage
 from lambdas.inference.retry_budget import RetryBudget
 from lambdas.inference.stages.afterwards import PublishMetrics, Record, RecordSink
 from lambdas.inference.stages.authorise import Authorise
+from lambdas.inference.stages.budget import Ledger, ReserveBudget, SettleBudget
 from lambdas.inference.stages.choose_variant import CachedRouting, ChooseVariant, RoutingSource
 from lambdas.inference.stages.embed import Embed
 from lambdas.inference.stages.invoke import Invoke
@@ -24,6 +25,7 @@ from lambdas.inference.stages.observe import Observe
 from lambdas.inference.stages.render import Render
 from lambdas.inference.stages.unknown_route import UnknownRoute
 from lambdas.inference.stages.validate import Validate
+from lambdas.inference.usage_table import Prices, UsageTable
 
 
 class Service:
@@ -35,17 +37,20 @@ class Service:
         endpoint: ModelEndpoint,
         routing: RoutingSource,
         records: RecordSink,
+        ledger: Ledger,
     ) -> None:
         logger = Logger("inference", settings.log_level)
         calls = ModelCalls(endpoint, settings.model_version, RetryBudget(), CircuitBreaker())
         admit: list[Stage] = [
             Validate(settings.model_name, settings.max_body_bytes),
             Authorise(),
+            ReserveBudget(ledger, settings.endpoint_name, logger),
             ChooseVariant(CachedRouting(routing, logger)),
         ]
         generate: list[Stage] = [*admit, Invoke(calls), Observe(), Render()]
         embed: list[Stage] = [*admit, Embed(calls)]
         afterwards: list[Stage] = [
+            SettleBudget(ledger),
             Record(records, settings.endpoint_name, logger),
             PublishMetrics(settings.endpoint_name, settings.model_version, logger),
         ]
@@ -71,4 +76,7 @@ def from_environment(variables: Mapping[str, str]) -> Service:
         SageMakerEndpoint(settings.endpoint_name),
         RoutingTable(settings.access_table, settings.endpoint_name, tables),
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
+        UsageTable(
+            settings.records_table, Prices(settings.input_token_price, settings.output_token_price), tables
+        ),
     )

@@ -22,4 +22,16 @@ class Authorise:
                 f"This key lacks the scope '{SCOPE_INFERENCE}'.",
                 code="insufficient_scope",
             )
-        exchange.caller = Caller(authorizer["tenant"], authorizer.get("key_name", ""), scopes)
+        exchange.caller = Caller(
+            authorizer["tenant"],
+            authorizer.get("key_name", ""),
+            scopes,
+            authorizer.get("key_id", ""),
+            _limit(authorizer.get("requests_per_day")),
+            _limit(authorizer.get("tokens_per_day")),
+        )
+
+
+def _limit(text: str | None) -> int | None:
+    """The authorizer's context knows strings only; a limit that is not set is not there."""
+    return int(text) if text else None

@@ -31,6 +31,7 @@ def _observed(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
 def _note(exchange: Exchange, chunk: Chunk) -> None:
     for choice in chunk["choices"]:
         if exchange.generation.text(choice):
+            exchange.pieces += 1
             exchange.last_token_at = exchange.clock()
             if exchange.first_token_at is None:
                 exchange.first_token_at = exchange.last_token_at

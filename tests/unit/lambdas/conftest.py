@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from lambdas.common.dynamo import DynamoDB
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
 from lambdas.inference.service import Service
+from lambdas.inference.usage_table import Prices, UsageTable
 
 # A slow machine is no defect.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -69,5 +70,6 @@ def door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyPatch)
         SageMakerEndpoint(ENDPOINT),
         RoutingTable("access", ENDPOINT, DynamoDB()),
         RecordsTable("records", 7, DynamoDB()),
+        UsageTable("records", Prices(input=1.0, output=2.0), DynamoDB()),
     )
     return Door(sagemaker, tables, built)

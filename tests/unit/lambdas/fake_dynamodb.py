@@ -33,7 +33,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, answer)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            self._reply(400, {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": str(error)})
+            refusal = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": str(error)}
+            self._reply(400, refusal | ({"Item": error.response["Item"]} if "Item" in error.response else {}))
 
     def _reply(self, status: int, answer: dict[str, Any]) -> None:
         body = json.dumps(answer, default=str).encode()

@@ -13,7 +13,10 @@ from door_world import ENDPOINT, MODEL, emitted
 from contracts import metrics
 from contracts.records import InferenceRecord
 from lambdas.common.dynamo import DynamoDB, from_item
+from lambdas.inference.exchange import Caller
 from lambdas.inference.gateway import RecordsTable
+from lambdas.inference.stages.budget import Charge
+from lambdas.inference.usage_table import Prices, UsageTable
 
 Call = Callable[..., tuple[int, Any, dict[str, Any]]]
 
@@ -36,13 +39,15 @@ def call(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Call:
 
     module = importlib.reload(module)
 
-    def ask(method: str, path: str, body: Any = None, tenant: str | None = "shop") -> tuple[int, Any, Any]:
+    def ask(
+        method: str, path: str, body: Any = None, tenant: str | None = "shop", **query: str
+    ) -> tuple[int, Any, Any]:
         event = {
             "httpMethod": method,
             "path": path,
             "headers": {},
             "multiValueHeaders": {},
-            "queryStringParameters": None,
+            "queryStringParameters": query or None,
             "multiValueQueryStringParameters": None,
             "body": body if isinstance(body, str) or body is None else json.dumps(body),
             "isBase64Encoded": False,
@@ -189,3 +194,51 @@ def test_a_table_that_fails_is_a_server_error_without_inside(
     assert (status, body["error"]["type"]) == (500, "server_error")
     assert "records" not in body["error"]["message"]
     assert "hush" not in capsys.readouterr().out
+
+
+# --- usage -----------------------------------------------------------------------------------------------
+
+
+def book(tenant: str, day: str, input_tokens: int) -> None:
+    """A request of this tenant's key on that day, as the streaming function books it."""
+    caller = Caller(tenant, "web", frozenset(), "abc")
+    charge = Charge(input_tokens, output_tokens=0, reserved=None)
+    UsageTable("records", Prices(input=2.0, output=0.0), DynamoDB()).settle(caller, day, charge)
+
+
+def test_usage_shows_the_tenants_own_days_and_their_sums(call: Call) -> None:
+    for day, tokens in (("2026-01-31", 1), ("2026-02-01", 10), ("2026-02-01", 20), ("2026-02-02", 5)):
+        book("shop", day, tokens)
+    book("rival", "2026-02-01", 1_000)
+    status, body, _ = call("GET", "/v1/usage", start="2026-02-01", end="2026-02-02")
+    assert status == 200
+    assert [(row["day"], row["requests"], row["input_tokens"]) for row in body["data"]] == [
+        ("2026-02-01", 2, 30),
+        ("2026-02-02", 1, 5),
+    ]
+    assert (body["requests"], body["input_tokens"]) == (3, 35)
+    assert body["cost_usd"] == pytest.approx(35 * 2 / 1e6)
+
+
+def test_usage_without_dates_is_this_month(call: Call) -> None:
+    status, body, _ = call("GET", "/v1/usage")
+    assert (status, body["data"]) == (200, [])
+    assert body["start"].endswith("-01")
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ({"start": "yesterday"}, "start"),
+        ({"end": "2026-02-30"}, "end"),
+        ({"start": "2026-02-02", "end": "2026-02-01"}, "start"),
+        ({"start": "2020-01-01", "end": "2026-02-01"}, "start"),
+    ],
+)
+def test_bad_dates_are_refused_by_name(call: Call, query: dict[str, str], param: str) -> None:
+    status, body, _ = call("GET", "/v1/usage", **query)
+    assert (status, body["error"]["param"]) == (400, param)
+
+
+def test_usage_takes_a_tenant(call: Call) -> None:
+    assert call("GET", "/v1/usage", tenant=None)[0] == 401

@@ -60,13 +60,24 @@ def put_key(tables: Any, **changes: Any) -> None:
 def test_a_valid_key_lets_its_tenant_in(admit: Admit, tables: Any, headers: dict[str, str]) -> None:
     put_key(tables)
     answer = admit(**headers)
-    assert answer["context"] == {"tenant": "shop", "key_name": "web", "scopes": "inference choose-variant"}
+    assert answer["context"] == {
+        "tenant": "shop",
+        "key_name": "web",
+        "scopes": "inference choose-variant",
+        "key_id": key_pk(SECRET)[4:16],
+    }
     assert answer["usageIdentifierKey"] == "u" * 40
     (statement,) = answer["policyDocument"]["Statement"]
     assert (statement["Effect"], statement["Action"]) == ("Allow", "execute-api:Invoke")
     # The answer is cached for the key: it must hold on every route, of this stage only.
     assert statement["Resource"] == "arn:aws:execute-api:us-east-1:123456789012:api1/dev/*"
     assert SECRET not in json.dumps(answer)
+
+
+def test_limits_of_a_key_reach_the_functions_behind(admit: Admit, tables: Any) -> None:
+    put_key(tables, requests_per_day=5, tokens_per_day=1_000)
+    context = admit(x_api_key=SECRET)["context"]
+    assert (context["requests_per_day"], context["tokens_per_day"]) == ("5", "1000")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +184,12 @@ def test_a_new_key_opens_the_door(
 
     assert made["tenant"] == "shop"
     answer = admit(Authorization=f"Bearer {made['api_key']}")
-    assert answer["context"] == {"tenant": "shop", "key_name": "web", "scopes": "inference"}
+    assert answer["context"] == {
+        "tenant": "shop",
+        "key_name": "web",
+        "scopes": "inference",
+        "key_id": key_pk(made["api_key"])[4:16],
+    }
     assert answer["usageIdentifierKey"] == "v" * 40
     operator.gateway.assert_no_pending_responses()
 
@@ -203,7 +219,7 @@ def test_keys_are_listed_and_revoked_by_id(
     operator: Operator, admit: Admit, tables: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_key(tables)
-    shown = admin.key_id(AccessKey.model_validate(from_item(tables.scan(TableName="access")["Items"][0])))
+    shown = AccessKey.model_validate(from_item(tables.scan(TableName="access")["Items"][0])).id
     assert admin.main(["list", "--env", "dev"]) == 0
     listed = capsys.readouterr().out
     assert shown in listed

@@ -1,0 +1,155 @@
+"""Has this key anything left for today? Reserved before the model is asked, settled when the answer is over.
+
+A request is charged with an estimate at once, in one conditional write, so parallel requests cannot all see
+the same rest. Overspending is bounded by what single requests use beyond their estimates. What a process that
+died had reserved stays charged until the day ends: the budget errs towards its limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts import metrics
+from contracts.embeddings import EmbeddingsRequest
+from lambdas.common.errors import ApiError
+from lambdas.common.logs import Logger
+from lambdas.common.metrics import MetricLine
+from lambdas.inference.exchange import Caller, Exchange
+
+_BYTES_PER_TOKEN = 4
+_ANSWER_ESTIMATE = 256
+_DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a key has spent today, tokens reserved for running requests included."""
+
+    requests: int
+    tokens: int
+
+
+@dataclass
+class Exhausted(Exception):
+    """A reservation that does not fit into what is left."""
+
+    spent: Spent
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a finished request adds to its day. `reserved` tokens were charged before; None: nothing was."""
+
+    input_tokens: int
+    output_tokens: int
+    reserved: int | None
+
+
+class Ledger(Protocol):
+    """Where each key's days are kept. `day` is `YYYY-MM-DD`."""
+
+    def reserve(self, caller: Caller, day: str, tokens: int) -> Spent:
+        """Charge one request and these tokens, if they fit. Raises Exhausted."""
+
+    def settle(self, caller: Caller, day: str, charge: Charge) -> None:
+        """Replace what was reserved by what was used."""
+
+
+class ReserveBudget:
+    """Fills `exchange.reserved_tokens`, `exchange.day` and the `x-ratelimit-…` headers of a limited key."""
+
+    def __init__(
+        self, ledger: Ledger, endpoint_name: str, logger: Logger, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._ledger = ledger
+        self._endpoint_name = endpoint_name
+        self._logger = logger
+        self._clock = clock
+
+    def apply(self, exchange: Exchange) -> None:
+        """Raises ApiError 429 naming the limit and when it resets.
+
+        While the ledger cannot be asked requests pass unchecked, counted as such: the usage plan still holds.
+        """
+        caller = exchange.the_caller
+        now = self._clock()
+        exchange.day = time.strftime("%Y-%m-%d", time.gmtime(now))
+        if not caller.is_limited:
+            return
+        reset = _DAY_SECONDS - int(now) % _DAY_SECONDS
+        tokens = estimate(exchange)
+        try:
+            spent = self._ledger.reserve(caller, exchange.day, tokens)
+        except Exhausted as refusal:
+            exchange.headers.update(_headers(caller, refusal.spent, reset))
+            raise _refusal(caller, refusal.spent, tokens, reset) from None
+        except Exception as error:
+            self._logger.failure("budget_unchecked", error)
+            line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
+            line.add({metrics.BUDGET_UNCHECKED: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
+            line.emit(request_id=exchange.arrival.request_id)
+            return
+        exchange.reserved_tokens = tokens
+        exchange.headers.update(_headers(caller, spent, reset))
+
+
+class SettleBudget:
+    """Books what a request has used. Keys without limits are booked as well: it is what they are billed by."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def apply(self, exchange: Exchange) -> None:
+        """A request that was refused before it was reserved leaves no trace. Raises what the ledger raises."""
+        caller, reserved = exchange.caller, exchange.reserved_tokens
+        used_nothing = exchange.prompt_tokens is None and exchange.first_token_at is None
+        if caller is None or not exchange.day or (reserved is None and used_nothing):
+            return
+        charge = Charge(
+            exchange.prompt_tokens or 0,
+            # An answer that broke off told no usage: what was seen of it counts.
+            exchange.completion_tokens if exchange.completion_tokens is not None else exchange.pieces,
+            reserved,
+        )
+        self._ledger.settle(caller, exchange.day, charge)
+
+
+def estimate(exchange: Exchange) -> int:
+    """Tokens a request will roughly use: by its size, and by its limit or a usual answer's length."""
+    prompt = len(exchange.arrival.body) // _BYTES_PER_TOKEN
+    if isinstance(exchange.request, EmbeddingsRequest):
+        return prompt
+    return prompt + (exchange.the_generation.token_limit or _ANSWER_ESTIMATE)
+
+
+def _headers(caller: Caller, spent: Spent, reset: int) -> dict[str, str]:
+    """As OpenAI names them, here for the day."""
+    headers: dict[str, str] = {}
+    for name, limit, used in (
+        ("requests", caller.requests_per_day, spent.requests),
+        ("tokens", caller.tokens_per_day, spent.tokens),
+    ):
+        if limit is not None:
+            headers[f"x-ratelimit-limit-{name}"] = str(limit)
+            headers[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - used))
+            headers[f"x-ratelimit-reset-{name}"] = f"{reset}s"
+    return headers
+
+
+def _refusal(caller: Caller, spent: Spent, tokens: int, reset: int) -> ApiError:
+    if caller.tokens_per_day is not None and spent.tokens + tokens > caller.tokens_per_day:
+        limit = f"{caller.tokens_per_day} tokens per day"
+        detail = f"; {spent.tokens} are spent and this request needs about {tokens}"
+        code = "tokens_per_day_exceeded"
+    else:
+        limit, detail = f"{caller.requests_per_day} requests per day", ""
+        code = "requests_per_day_exceeded"
+    return ApiError(
+        "rate_limit_error",
+        f"This key may use {limit}{detail}. The limit resets in {reset} s, at midnight UTC.",
+        code=code,
+        retry_after=reset,
+    )

@@ -38,6 +38,12 @@ _RESPONSES: list[tuple[str, apigateway.ResponseType, ErrorType, str | None, int 
     ("Other5xx", _Of.DEFAULT_5_XX, "server_error", None, 0),
 ]
 
+# Where API Gateway's own words would mislead: it says "Missing Authentication Token" of an unknown route.
+_MESSAGES = {
+    "unknown_route": "There is no such route: check the method and the path.",
+    "invalid_api_key": "The API key is missing or not valid: send it as `Authorization: Bearer <key>`.",
+}
+
 
 def add_gateway_responses(scope: Construct, api: apigateway.RestApi, *, browsers: bool) -> None:
     """Give every error that API Gateway makes itself our body, the request id, and CORS for `browsers`."""
@@ -63,6 +69,8 @@ def _status(error_type: ErrorType, status: int | None) -> str | None:
 
 def _body(error_type: ErrorType, code: str | None) -> str:
     # messageString brings its own quotes and escapes; contracts.errors holds the shape.
+    own = _MESSAGES.get(code or "")
+    message = f'"{own}"' if own else "$context.error.messageString"
     name = f'"{code}"' if code else "null"
     rest = f'"type":"{error_type}","param":null,"code":{name}'
-    return f'{{"error":{{"message":$context.error.messageString,{rest}}}}}'
+    return f'{{"error":{{"message":{message},{rest}}}}}'

@@ -149,8 +149,9 @@ def _refuse_aliases(path: Path, text: str) -> None:
     """What a key holds stands at the key: a reader never has to merge by hand."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1 if event.start_mark else 1
             raise SettingsError(
-                f"{_shown(path)}:{event.start_mark.line + 1}: '*{event.anchor}' refers to another place.\n"
+                f"{_shown(path)}:{line}: '*{event.anchor}' refers to another place.\n"
                 "  allowed: the value itself\n  example: write the value out"
             )
 

@@ -97,13 +97,13 @@ class ReserveBudget:
 
 
 class SettleBudget:
-    """Books what a request has used. Keys without limits are booked as well: it is what they are billed by."""
+    """Books what a request has used. Keys without limits are booked as well: they are billed by it."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def apply(self, exchange: Exchange) -> None:
-        """A request that was refused before it was reserved leaves no trace. Raises what the ledger raises."""
+        """A request refused before it was reserved leaves no trace. Raises what the ledger raises."""
         caller, reserved = exchange.caller, exchange.reserved_tokens
         used_nothing = exchange.prompt_tokens is None and exchange.first_token_at is None
         if caller is None or not exchange.day or (reserved is None and used_nothing):

@@ -86,6 +86,8 @@ def _sentences(text: str, stemming: bool) -> list[list[str]]:
 
 def _summary(wanted: Sequence[Sequence[str]], given: Sequence[Sequence[str]]) -> Rouge:
     """ROUGE-Lsum: per reference sentence the union of its common subsequences; no token counts twice."""
+    if len(wanted) == len(given) == 1:  # one line each: the union is the one common subsequence
+        return _rouge(_common_length(wanted[0], given[0]), len(wanted[0]), len(given[0]))
     left_wanted = Counter(word for sentence in wanted for word in sentence)
     left_given = Counter(word for sentence in given for word in sentence)
     wanted_total, given_total = left_wanted.total(), left_given.total()
@@ -104,9 +106,12 @@ def _common_places(wanted: Sequence[str], given: Sequence[str]) -> list[int]:
     """Places in `wanted` of one longest common subsequence; of several, the one `rouge-score` reads out."""
     table = [[0] * (len(given) + 1)]
     for word in wanted:
-        above, row = table[-1], [0]
+        above, row, left = table[-1], [0], 0
         for column, other in enumerate(given):
-            row.append(above[column] + 1 if word == other else max(above[column + 1], row[column]))
+            # no max(): this is the innermost loop of the slowest metric
+            up = above[column + 1]
+            left = above[column] + 1 if word == other else up if up > left else left
+            row.append(left)
         table.append(row)
     places = []
     row_index, column = len(wanted), len(given)

@@ -9,7 +9,7 @@ from contracts.release import CriterionResult
 from contracts.report import EvaluationReport, Example, MetricInfo, MetricResult, PairedComparison
 from evaluation.report.plots import curve_plot, histogram_plot, interval_plot
 from evaluation.report.words import bounds, in_sentence, signed, size
-from evaluation.statistics.decision import amount, signed_amount
+from evaluation.statistics.decision import amount, signed_amount, signed_range
 
 ERROR_RATE = "error_rate"
 _TIMINGS = {"duration": "Latency", "ttft": "Time to first token", "tpot": "Time per output token"}
@@ -242,8 +242,8 @@ def _criterion_figures(one: CriterionResult) -> str:
     if one.difference is None or one.interval is None:
         return "not enough data"
     level = f"{100 * one.interval.level:.3g} % interval"
-    low, high = signed_amount(one.interval.low, one.unit), signed_amount(one.interval.high, one.unit)
-    return f"{signed_amount(one.difference, one.unit)}<small>{level} {low} to {high}</small>"
+    limits = signed_range(one.interval, one.unit)
+    return f"{signed_amount(one.difference, one.unit)}<small>{level} {limits}</small>"
 
 
 def _example(one: Example, info: MetricInfo) -> str:

@@ -122,41 +122,57 @@ def _result(evidence: Evidence, state: CriterionState) -> CriterionResult:
     )
 
 
+_SUFFIXES = {"fraction": " points", "percent": " points", "relative": " %", "ms": " ms"}
+
+
 def amount(value: float, unit: str) -> str:
     """A size in words.
 
     >>> amount(0.0312, "fraction"), amount(0.1, "relative"), amount(12.4, "ms")
-    ('3.1 points', '10 %', '12 ms')
+    ('3.1 points', '10 %', '12.4 ms')
     """
-    if unit == "fraction":
-        return f"{100 * value:.1f} points"
-    if unit == "percent":
-        return f"{value:.1f} points"
-    if unit == "relative":
-        return f"{100 * value:.3g} %"
-    if unit == "ms":
-        return f"{value:.0f} ms"
-    return f"{value:.3g}"
-
-
-def _range(interval: Interval, unit: str) -> str:
-    low, high = (signed_amount(value, unit) for value in (interval.low, interval.high))
-    return f"{100 * interval.level:.3g} % interval {low} to {high}"
+    return _number(value, unit) + _SUFFIXES.get(unit, "")
 
 
 def signed_amount(value: float, unit: str) -> str:
-    """A difference in words, with its sign."""
-    sign = "+" if value > 0 else "−" if value < 0 else ""
-    return sign + amount(abs(value), unit)
+    """A difference in words, with its sign.
+
+    >>> signed_amount(-0.02, "relative")
+    '−2 %'
+    """
+    return _signed(value, unit) + _SUFFIXES.get(unit, "")
+
+
+def signed_range(interval: Interval, unit: str) -> str:
+    """Both ends of an interval of a difference, the unit once.
+
+    >>> signed_range(Interval(low=-0.01, high=0.025, level=0.95, method="x"), "fraction")
+    '−1 to +2.5 points'
+    """
+    return f"{_signed(interval.low, unit)} to {signed_amount(interval.high, unit)}"
+
+
+def _number(value: float, unit: str) -> str:
+    if unit not in _SUFFIXES:
+        return f"{value:.3g}"
+    shown = 100 * value if unit in ("fraction", "relative") else value
+    return f"{shown:.1f}".removesuffix(".0")
+
+
+def _signed(value: float, unit: str) -> str:
+    text = _number(abs(value), unit)
+    return text if text == "0" else f"{'+' if value > 0 else '−'}{text}"
 
 
 def _finding(evidence: Evidence) -> str:
     criterion, difference, interval = evidence.criterion, evidence.difference, evidence.interval
     if difference is None or interval is None:
         raise ValueError(f"{criterion.name}: a finding needs an estimate")
-    direction = "higher" if difference > 0 else "lower" if difference < 0 else None
-    moved = f"is {amount(abs(difference), criterion.unit)} {direction}" if direction else "is unchanged"
-    return f"the {criterion.title} {moved} ({_range(interval, criterion.unit)})"
+    if _number(abs(difference), criterion.unit) == "0":
+        moved = "is unchanged"
+    else:
+        moved = f"is {amount(abs(difference), criterion.unit)} {'higher' if difference > 0 else 'lower'}"
+    return f"the {criterion.title} {moved} ({signed_range(interval, criterion.unit)})"
 
 
 def _doubt(evidence: Evidence) -> str:

@@ -160,11 +160,9 @@ class _Runner:
         error = None if sink.error_type is None else "Unhandled"
         return InvokeResult(sink.payload(), error, invocation.request_id, invocation.log_tail)
 
-    def execute(self, function: Function, event: Any, wait: bool) -> dict[str, Any]:
+    def execute(self, function: Function, event: Any) -> dict[str, Any]:
         """What the emulator's own invocations come to; see `seams.set_function_executor`."""
         running = self.in_thread(self.run(function, event, with_log=True))
-        if not wait:
-            return {"body": None, "error": False, "log": ""}
         try:
             result = running.result()
         except TooManyRequests as error:

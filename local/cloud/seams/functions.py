@@ -52,20 +52,22 @@ def function_permits(function_arn: str, principal: str, source_arn: str) -> bool
         return service_allowed(found[0], principal, "lambda:InvokeFunction", function_arn, context)
 
 
-def set_function_executor(execute: Callable[[Function, Any, bool], dict[str, Any]]) -> None:
+def set_function_executor(execute: Callable[[Function, Any], dict[str, Any]]) -> None:
     """Run every invocation that the emulator makes (Invoke, Step Functions, EventBridge, SNS, alarms …)
-    through `execute(function, event, wait)`, which answers
+    through `execute(function, event)`, which answers
     `{"body": bytes, "error": bool, "function_error": str | None, "log": str, "throttle": bool}`.
 
-    `wait` is false when the caller sits on the event loop itself: waiting there would block the very server
-    that the function calls. Only asynchronous deliveries (SNS) do that, so their result is not needed.
+    It blocks until the function ended. On the event loop that would block the very server which the function
+    calls, so there it is refused.
     """
 
     def run(record: dict[str, Any], event: Any) -> dict[str, Any]:
         config = record.get("config") or record
+        if _on_event_loop():
+            raise RuntimeError(f"{config.get('FunctionName')} was to be run on the server's event loop")
         with home_scope():
             deployed = _function_of(record, config)
-        return execute(deployed, event, not _on_event_loop())
+        return execute(deployed, event)
 
     _lambda._execute_function = run
     # The pool counts every invocation itself, whoever asked for it.

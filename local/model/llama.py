@@ -28,7 +28,6 @@ TINY = {
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
     "head_dim": 32,
-    "max_position_embeddings": 2048,
 }
 TINY_SEED = 20250101
 TINY_STANDARD_DEVIATION = 0.05

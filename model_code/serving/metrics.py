@@ -16,9 +16,9 @@ _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 class Metrics:
     """All series of one server, on a registry of its own."""
 
-    def __init__(self, model: str, engine: str) -> None:
+    def __init__(self, model: str) -> None:
         self._registry = CollectorRegistry()
-        self._labels = {"gen_ai_request_model": model, "evergreen_engine": engine}
+        self._labels = {"gen_ai_request_model": model}
         self.duration = self._histogram("gen_ai_server_request_duration_seconds", "Time to answer.", _SECONDS)
         self.first_token = self._histogram(
             "gen_ai_server_time_to_first_token_seconds",

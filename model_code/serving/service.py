@@ -53,7 +53,7 @@ class Service:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
-        self.metrics = Metrics(settings.model_name, settings.engine)
+        self.metrics = Metrics(settings.model_name)
         self._engine: Engine | None = None
         self._tokenizer: ChatTokenizer | None = None
         self._admission: Admission | None = None

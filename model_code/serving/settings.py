@@ -37,7 +37,7 @@ class ServerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine: Literal["transformers"] = "transformers"
+    engine: Literal["auto", "transformers", "openvino"] = "auto"
     model_name: str = Field(default="model", min_length=1)
     model_version: str = ""
     model_digest: str | None = None

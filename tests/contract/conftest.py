@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.process import PYTHON, ROOT, ServerProcess
+from tests.contract.process import ENGINES, PYTHON, ROOT, ServerProcess
 
 PREPARE_SECONDS = 1800
 
@@ -27,10 +27,11 @@ def tiny_model() -> Path:
     return Path(json.loads(done.stdout)["folder"])
 
 
-@pytest.fixture(scope="session", params=["transformers"])
+@pytest.fixture(scope="session", params=ENGINES)
 def server(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerProcess]:
     """A ready server, one per engine."""
-    with ServerProcess(tiny_model, EVERGREEN_ENGINE=request.param) as process:
+    settings = {"EVERGREEN_ENGINE": request.param, "EVERGREEN_MAX_CONTEXT_TOKENS": "2048"}
+    with ServerProcess(tiny_model, **settings) as process:
         yield process.wait_ready()
 
 

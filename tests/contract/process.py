@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", ROOT / ".evergreen" / "venvs"))
 PYTHON = VENVS / "serving" / "bin" / "python"
 MODEL = "tiny"
+ENGINES = ["transformers", "openvino"]
 START_SECONDS = 180.0
 EXIT_SECONDS = 60.0
 LOG_SECONDS = 30.0

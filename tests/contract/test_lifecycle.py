@@ -12,17 +12,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.process import ServerProcess, chat, events
+from tests.contract.process import ENGINES, ServerProcess, chat, events
 
-LONG = chat(stream=True, max_tokens=1900)
+LONG = chat(stream=True, max_tokens=8000)
+SHORTER = chat(stream=True, max_tokens=1500)
 WAIT_SECONDS = 60.0
 
 
-@pytest.fixture(scope="module")
-def narrow(tiny_model: Path) -> Iterator[ServerProcess]:
+@pytest.fixture(scope="module", params=ENGINES)
+def narrow(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerProcess]:
     """A server that computes one request and lets one more wait."""
     with ServerProcess(
         tiny_model,
+        EVERGREEN_ENGINE=request.param,
         EVERGREEN_MAX_RUNNING_REQUESTS="1",
         EVERGREEN_MAX_QUEUED_REQUESTS="1",
     ) as process:
@@ -136,7 +138,7 @@ def test_a_client_that_leaves_the_queue_frees_its_place(narrow: ServerProcess) -
 def test_the_deadline_ends_a_request(narrow: ServerProcess, streamed: bool) -> None:
     wait_for(narrow, "evergreen_running_requests", 0)
     # Time enough for a first token where one is expected, never enough for the last.
-    patience = {"X-Amzn-SageMaker-Custom-Attributes": "timeout_ms=1000"}
+    patience = {"X-Amzn-SageMaker-Custom-Attributes": "timeout_ms=300"}
     reply = httpx.post(
         f"{narrow.url}/invocations", json={**LONG, "stream": streamed}, headers=patience, timeout=60
     )
@@ -156,7 +158,7 @@ def test_on_sigterm_running_streams_finish_and_new_work_is_refused(tiny_model: P
     with ServerProcess(tiny_model) as server:
         server.wait_ready()
         with concurrent.futures.ThreadPoolExecutor(8) as pool, server.client() as client:
-            with client.stream("POST", "/invocations", json=LONG) as running:
+            with client.stream("POST", "/invocations", json=SHORTER) as running:
                 lines = running.iter_lines()
                 first = next(lines)
                 others = [pool.submit(_stream, server, 300) for _ in range(8)]

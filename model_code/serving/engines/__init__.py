@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from model_code.serving.engines.base import Engine
     from model_code.serving.settings import ServerSettings
 
+_ACCELERATORS = (Path("/dev/nvidiactl"),)
+OPENVINO_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+"""Model types, as `config.json` names them, that the openvino engine can build."""
+
 
 def create(settings: ServerSettings) -> Engine:
     """The engine that the settings name, not loaded yet. Imports take seconds: call it off the event loop."""
+    engine = choose(settings.engine, settings.model_folder)
+    options = {
+        "max_context": settings.max_context,
+        "max_running": settings.max_running,
+        "threads": settings.threads,
+    }
+    if engine == "openvino":
+        from model_code.serving.engines.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(**options)
     from model_code.serving.engines.transformers_engine import TransformersEngine
 
-    return TransformersEngine(
-        max_context=settings.max_context, max_running=settings.max_running, threads=settings.threads
-    )
+    return TransformersEngine(**options)
+
+
+def choose(
+    wanted: Literal["auto", "transformers", "openvino"], folder: Path
+) -> Literal["transformers", "openvino"]:
+    """`auto` means openvino for a model it knows on a machine without accelerator, else transformers."""
+    if wanted != "auto":
+        return wanted
+    if any(device.exists() for device in _ACCELERATORS):
+        return "transformers"
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    return "openvino" if kind in OPENVINO_TYPES else "transformers"

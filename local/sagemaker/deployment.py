@@ -112,19 +112,12 @@ class Deployments:
 
     async def _update(self, record: Record, plan: traffic.Plan) -> None:
         live = self.live[_key(record)]
-        green = self._fleet(record, plan.config, plan.models, plan.sizes)
+        blue, green = live.blue, self._fleet(record, plan.config, plan.models, plan.sizes)
         record["Pending"] = {"StartTime": now(), "Config": plan.config, "Sizes": plan.sizes}
         live.green, live.green_share = green, 0.0
-        try:
-            await green.start()
-            failure = await self._shift(live, green, plan)
-        except StartFailure as error:
-            failure = str(error)
-        except Exception as error:
-            # Whatever went wrong, the old fleet still serves: go back to it.
-            log.exception("endpoint %s: update failed", record["EndpointName"])
-            failure = f"Internal error during the update: {error}"
+        failure = await self._shift(live, green, plan)
         if failure is None:
+            live.blue, live.green, live.green_share = green, None, 0.0
             record |= {
                 "EndpointConfigName": plan.config["EndpointConfigName"],
                 "Config": plan.config,
@@ -132,25 +125,30 @@ class Deployments:
                 "Sizes": plan.sizes,
                 "LastDeploymentConfig": plan.deployment_config,
             }
+            await asyncio.sleep(plan.termination_wait)
+            await blue.stop(drain=True)
         else:
             self._set_status(record, "RollingBack", failure)
-            live.green_share, live.green = 0.0, None
+            live.green, live.green_share = None, 0.0
             await green.stop(drain=True)
         record.pop("Pending")
         self._set_status(record, "InService", failure)
 
     async def _shift(self, live: LiveEndpoint, green: Fleet, plan: traffic.Plan) -> str | None:
-        """Move traffic to green step by step; the reason to go back, or None when green has it all."""
-        blue = live.blue
-        for step in plan.steps:
-            live.green_share = step.share
-            tripped = await traffic.bake(step.bake_seconds, plan.alarms, self._workshop.cloud)
-            if tripped:
-                return f"Auto rollback: alarm(s) {', '.join(tripped)} went into state ALARM."
-        live.blue, live.green, live.green_share = green, None, 0.0
-        if blue:
-            await asyncio.sleep(plan.termination_wait)
-            await blue.stop(drain=True)
+        """Start green and move traffic to it step by step; the reason to go back, or None when it has all."""
+        try:
+            await green.start()
+            for step in plan.steps:
+                live.green_share = step.share
+                tripped = await traffic.bake(step.bake_seconds, plan.alarms, self._workshop.cloud)
+                if tripped:
+                    return f"Auto rollback: alarm(s) {', '.join(tripped)} went into state ALARM."
+        except StartFailure as error:
+            return str(error)
+        except Exception as error:
+            # Whatever went wrong, the old fleet still serves: go back to it.
+            log.exception("endpoint %s: update failed", plan.config["EndpointConfigName"])
+            return f"Internal error during the update: {error}"
         return None
 
     async def _resize(self, record: Record, sizes: Sizes) -> None:
@@ -205,7 +203,13 @@ class Deployments:
         }
         if "FailureReason" in record:
             detail["FailureReason"] = record["FailureReason"]
-        self._workshop.cloud.emit_event("SageMaker Endpoint State Change", detail, [record["EndpointArn"]])
+        try:
+            self._workshop.cloud.emit_event(
+                "SageMaker Endpoint State Change", detail, [record["EndpointArn"]]
+            )
+        except Exception:
+            # Whoever listens to the bus must not be able to stop a deployment.
+            log.exception("endpoint %s: its state was not put on the event bus", record["EndpointName"])
 
 
 def _key(record: Record) -> str:

@@ -25,6 +25,7 @@ from local.sagemaker.process import Ledger
 from local.sagemaker.store import Identity, Record
 
 DEFAULT_STARTUP_SECONDS = 240.0
+DEFAULT_DOWNLOAD_SECONDS = 1200.0
 DRAIN_SECONDS = 480.0  # a streamed reply may take that long
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -123,9 +124,14 @@ class VariantPool:
             program = workshop.images.resolve(container["Image"])
             if source:
                 credentials = workshop.cloud.role_credentials(role)
-                self.model_folder = await asyncio.to_thread(
-                    workshop.artefacts.fetch, source, role, credentials
-                )
+                async with asyncio.timeout(
+                    self._variant.get("ModelDataDownloadTimeoutInSeconds", DEFAULT_DOWNLOAD_SECONDS)
+                ):
+                    self.model_folder = await asyncio.to_thread(
+                        workshop.artefacts.fetch, source, role, credentials
+                    )
+        except TimeoutError:
+            raise StartFailure(f"Model data download timed out for {source.uri}.") from None
         except (ImageNotFound, ArtefactFailure, PermissionError) as error:
             raise StartFailure(str(error)) from error
         return Launch(

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -109,6 +110,36 @@ async def test_an_unknown_image(bench: Bench) -> None:
     described = await bench.endpoint()
     assert described["EndpointStatus"] == "Failed"
     assert described["FailureReason"].startswith("CannotPullContainerError")
+
+
+def test_model_data_that_takes_too_long(tmp_path: Path) -> None:
+    class Endless:
+        """A bucket that never answers in time."""
+
+        def get_paginator(self, _name: str) -> None:
+            gate.wait(PATIENCE_SECONDS)
+            raise OSError("given up")
+
+    async def play() -> dict:
+        cloud = RecordedCloud()
+        bench = Bench(build(tmp_path, cloud, lambda _credentials: Endless()), cloud)
+        await bench.sagemaker.start()
+        data = {"S3Uri": "s3://b/p/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+        container = {"Image": IMAGE, "ModelDataSource": {"S3DataSource": data}}
+        bench.call("CreateModel", ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=container)
+        bench.config("c", variant())
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(pool, "DEFAULT_DOWNLOAD_SECONDS", 0.2)
+                return await bench.endpoint()
+        finally:
+            gate.set()
+            await bench.sagemaker.stop()
+
+    gate = threading.Event()
+    described = asyncio.run(play())
+    assert described["EndpointStatus"] == "Failed"
+    assert described["FailureReason"] == "Model data download timed out for s3://b/p/."
 
 
 @scenario

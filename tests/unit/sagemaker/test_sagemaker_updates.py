@@ -137,6 +137,25 @@ async def test_an_alarm_during_baking_takes_the_canary_back(bench: Bench) -> Non
 
 
 @scenario
+async def test_an_alarm_that_cannot_be_read_takes_the_update_back(bench: Bench) -> None:
+    async def broken(_names: object) -> list[str]:
+        raise ConnectionError("CloudWatch is away")
+
+    await two_releases(bench, count=2)
+    bench.cloud.alarms_in_alarm = broken
+    bench.call(
+        "UpdateEndpoint",
+        EndpointName="e",
+        EndpointConfigName="d",
+        DeploymentConfig=guarded("CANARY", "errors", CanarySize=HALF),
+    )
+    described = await bench.settled()
+    assert described["EndpointConfigName"] == "c"
+    assert described["FailureReason"].endswith("CloudWatch is away")
+    assert json.loads((await bench.invoke()).body)["name"] == "old"
+
+
+@scenario
 async def test_variants_come_and_go(bench: Bench) -> None:
     await two_releases(bench)
     bench.config("ab", variant("champion", "old"), variant("challenger", "new"))

@@ -3,7 +3,7 @@
 Each criterion gets its share of alpha (union bound) and an equal-tailed interval of challenger minus champion
 at that share. With every criterion truly no worse than the champion, a roll back happens with probability at
 most alpha / 2; with any criterion truly worse by its margin or more, a promotion happens with probability at
-most alpha / 2 of that criterion's share, since promotion needs all criteria at once. Both hold however the
+most half of that criterion's share, since promotion needs all criteria at once. Both hold however the
 criteria depend on each other, and for interim looks when the intervals are repeated ones (see `canary`).
 """
 

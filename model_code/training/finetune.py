@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import resource
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -27,21 +26,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Idle threads sleep instead of spinning: on a laptop the endpoint serves on the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import peft
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contracts.artefact import ArtefactError, Manifest, verify
-from contracts.training import (
-    TRAINING_CARD_FILE,
-    DataCard,
-    FileDigest,
-    SupportPair,
-    TrainingCard,
-)
+from contracts.training import TRAINING_CARD_FILE, FileDigest, SupportPair
 
 from . import checkpoint
+from .card import Inputs, Setup, training_card
 from .checkpoint import Progress
 from .dataset import read_train, split_validation
 from .encoding import Example, encode_all
@@ -50,7 +43,6 @@ from .job import EXIT_STOPPED, Job, StoppedError, StopSignal, TrainingError, rea
 from .loop import Trainer
 from .lora import attach, merge
 from .pack import pack
-from .schedule import AdapterPlan
 
 
 def training_dtype(precision: str) -> torch.dtype:
@@ -63,13 +55,6 @@ def training_dtype(precision: str) -> torch.dtype:
         able = torch.cpu.get_capabilities()
         native = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return torch.bfloat16 if native else torch.float32
-
-
-def peak_memory_mib() -> float:
-    """The most memory the process (and its accelerator, if any) held at once, in MiB."""
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
-    return host + device
 
 
 def run_digest(settings: Hyperparameters, base: Manifest, data: FileDigest) -> str:
@@ -99,56 +84,6 @@ def _load(folder: Path, dtype: torch.dtype | str) -> transformers.PreTrainedMode
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
 
 
-def _metrics(progress: Progress) -> dict[str, float]:
-    values = {
-        "validation_base_loss": progress.base_loss,
-        "validation_loss": progress.best_loss,
-        "best_step": float(progress.best_step),
-        "steps": float(progress.step),
-        "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _card(
-    job: Job,
-    settings: Hyperparameters,
-    base: Manifest,
-    data: tuple[FileDigest, DataCard | None],
-    plan: AdapterPlan,
-    total_parameters: int,
-    resumed_from: int,
-    progress: Progress,
-    dtype: torch.dtype,
-) -> TrainingCard:
-    return TrainingCard(
-        method=settings.method,
-        base_name=base.name,
-        base_digest=base.digest,
-        data=[data[0]],
-        data_card=data[1],
-        hyperparameters={
-            **settings.model_dump(),
-            "rank": plan.rank,
-            "adapted_modules": len(plan.targets),
-            "training_dtype": str(dtype).removeprefix("torch."),
-        },
-        code_version=job.code_version,
-        trainable_parameters=plan.parameters,
-        total_parameters=total_parameters,
-        metrics=_metrics(progress),
-        resumed_from_step=resumed_from,
-        training_seconds=progress.seconds,
-        peak_memory_mib=peak_memory_mib(),
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "peft": peft.__version__,
-        },
-    )
-
-
 def finetune(job: Job, settings: Hyperparameters, stop: StopSignal) -> Manifest:
     """The whole job. Raises TrainingError or ArtefactError with the reason, StoppedError on SIGTERM."""
     base = verify(job.base_model, settings.base_digest)
@@ -157,9 +92,8 @@ def finetune(job: Job, settings: Hyperparameters, stop: StopSignal) -> Manifest:
 
     run = run_digest(settings, base, data)
     progress = checkpoint.load(job.checkpoints, run) or Progress(run=run)
-    resumed_from = progress.step
-    if resumed_from:
-        say(f"resuming from the checkpoint of step {resumed_from}")
+    if progress.step:
+        say(f"resuming from the checkpoint of step {progress.step}")
 
     torch.manual_seed(settings.seed)
     dtype = training_dtype(settings.precision)
@@ -169,16 +103,16 @@ def finetune(job: Job, settings: Hyperparameters, stop: StopSignal) -> Manifest:
     if torch.cuda.is_available():
         model.to("cuda")
     say(f"LoRA of rank {plan.rank} on {len(plan.targets)} layers: {plan.parameters} parameters, {dtype}")
+    setup = Setup(plan, total_parameters, dtype, resumed_from_step=progress.step)
     progress = Trainer(model, settings, train, validation, pad_id, progress, job.checkpoints, stop).run()
     del model, base_model
 
     merged = merge(_load(job.base_model, "auto"), settings, progress.best_adapter or {})
-    card = _card(
-        job, settings, base, (data, data_card), plan, total_parameters, resumed_from, progress, dtype
-    )
+    inputs = Inputs(base, data, data_card, job.code_version)
+    card = training_card(inputs, settings, setup, progress)
     manifest = pack(merged, job.base_model, job.model, settings.model_name or base.name, card)
     job.output_data.mkdir(parents=True, exist_ok=True)
-    (job.output_data / TRAINING_CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    shutil.copyfile(job.model / TRAINING_CARD_FILE, job.output_data / TRAINING_CARD_FILE)
     return manifest
 
 
@@ -201,9 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         job.fail(f"{type(error).__name__}: {error}")
         traceback.print_exc()
         return 1
-    print(
-        json.dumps({"name": manifest.name, "digest": manifest.digest, "folder": str(job.model)}), flush=True
-    )
+    told = {"name": manifest.name, "digest": manifest.digest, "folder": str(job.model)}
+    print(json.dumps(told), flush=True)
     return 0
 
 

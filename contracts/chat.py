@@ -110,6 +110,7 @@ class Choice(_Answer):
     message: AnswerMessage
     finish_reason: FinishReason | None = None
     logprobs: Any | None = None
+    content_filter: str | None = None  # `<guard>:<label>` of a refused answer
 
 
 class ChatCompletion(_Answer):

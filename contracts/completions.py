@@ -45,6 +45,7 @@ class CompletionChoice(BaseModel):
     text: str
     finish_reason: FinishReason | None = None
     logprobs: Any | None = None
+    content_filter: str | None = None  # `<guard>:<label>` of a refused answer
 
 
 class Completion(BaseModel):

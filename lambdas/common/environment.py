@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
+
+from contracts.guards import GuardSettings
 
 
 class BadEnvironment(Exception):
     """A variable is missing or malformed; the message names every such variable."""
 
 
-class _Environment(BaseModel):
+class FunctionEnvironment(BaseModel):
+    """Variables every function has; extend it for those of your own."""
+
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=str.upper, populate_by_name=True)
 
     environment: str
@@ -23,11 +27,11 @@ class _Environment(BaseModel):
     access_table: str
 
 
-class AuthorizerEnvironment(_Environment):
+class AuthorizerEnvironment(FunctionEnvironment):
     """Variables of the authorizer."""
 
 
-class ApiEnvironment(_Environment):
+class ApiEnvironment(FunctionEnvironment):
     """Variables of the buffered routes."""
 
     endpoint_name: str
@@ -40,15 +44,16 @@ class ApiEnvironment(_Environment):
 class InferenceEnvironment(ApiEnvironment):
     """Variables of the streaming routes. `max_body_bytes` is the largest body that is read at all.
 
-    Prices are in US dollars per million tokens; 0 where nobody accounts for cost.
+    Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards` is JSON.
     """
 
     max_body_bytes: int = Field(ge=1024)
     input_token_price: float = Field(default=0, ge=0)
     output_token_price: float = Field(default=0, ge=0)
+    guards: Json[GuardSettings] = GuardSettings()
 
 
-E_ = TypeVar("E_", bound=_Environment)
+E_ = TypeVar("E_", bound=FunctionEnvironment)
 
 
 def load(kind: type[E_], variables: Mapping[str, str]) -> E_:

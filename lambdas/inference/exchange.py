@@ -14,6 +14,8 @@ from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.routing import Routing
 from lambdas.common.errors import ApiError
+from lambdas.inference.guards.base import Action, Finding, GuardTimes
+from lambdas.inference.guards.vault import Vault
 from lambdas.inference.operations import Generation, ModelRequest, Operation
 
 Chunk = dict[str, Any]
@@ -72,6 +74,11 @@ class Exchange:
     body: Iterable[bytes] = ()
     release: Callable[[], None] = lambda: None  # lets go of the model's stream
     headers: dict[str, str] = field(default_factory=dict)
+
+    is_answered: bool = False  # by a guard or the like: the model need not be asked
+    vault: Vault = field(default_factory=Vault)
+    findings: list[Finding] = field(default_factory=list)
+    guard_times: GuardTimes = field(default_factory=GuardTimes)
 
     day: str = ""  # the day (UTC) it is booked on
     reserved_tokens: int | None = None
@@ -139,6 +146,16 @@ class Exchange:
     def duration_ms(self) -> float:
         """From arrival to the end of the reply, or until now."""
         return ((self.clock() if self.ended_at is None else self.ended_at) - self.started) * 1000
+
+    @property
+    def blocked_by(self) -> Finding | None:
+        """The first finding that refuses the request or its answer."""
+        return next((finding for finding in self.findings if finding.action is Action.BLOCK), None)
+
+    def note(self, findings: list[Finding]) -> list[Finding]:
+        """Keep findings for the record and the metrics; returns them."""
+        self.findings += findings
+        return findings
 
     def fail(self, error: ApiError) -> None:
         """Note how the request ended when it did not end well."""

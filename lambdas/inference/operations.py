@@ -25,6 +25,7 @@ class Gathered:
     index: int
     text: str = ""
     finish_reason: str | None = None
+    content_filter: str | None = None
 
 
 class Operation:
@@ -37,6 +38,8 @@ class Operation:
 
 class Generation(Operation, ABC):
     """A protocol that generates text, streamed or whole."""
+
+    chunk_object: ClassVar[str]
 
     @abstractmethod
     def text(self, choice: dict[str, Any]) -> str:
@@ -58,6 +61,7 @@ class Chat(Generation):
 
     route = "/v1/chat/completions"
     id_prefix = "chatcmpl-"
+    chunk_object = "chat.completion.chunk"
     request = ChatRequest
 
     def text(self, choice: dict[str, Any]) -> str:
@@ -78,6 +82,7 @@ class Chat(Generation):
                     "index": answer.index,
                     "message": AnswerMessage(content=answer.text),
                     "finish_reason": answer.finish_reason,
+                    "content_filter": answer.content_filter,
                 }
             )
             for answer in answers
@@ -90,6 +95,7 @@ class TextCompletion(Generation):
 
     route = "/v1/completions"
     id_prefix = "cmpl-"
+    chunk_object = "text_completion"
     request = CompletionRequest
 
     def text(self, choice: dict[str, Any]) -> str:
@@ -106,7 +112,12 @@ class TextCompletion(Generation):
         """See Generation."""
         choices = [
             CompletionChoice.model_validate(
-                {"index": answer.index, "text": answer.text, "finish_reason": answer.finish_reason}
+                {
+                    "index": answer.index,
+                    "text": answer.text,
+                    "finish_reason": answer.finish_reason,
+                    "content_filter": answer.content_filter,
+                }
             )
             for answer in answers
         ]

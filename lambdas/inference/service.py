@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from contracts.guards import GuardSettings
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import InferenceEnvironment, load
 from lambdas.common.logs import Logger
@@ -12,6 +13,9 @@ from lambdas.inference.calls import ModelCalls, ModelEndpoint
 from lambdas.inference.circuit_breaker import CircuitBreaker
 from lambdas.inference.exchange import Arrival, Exchange
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
+from lambdas.inference.guards.base import Guard, Guards
+from lambdas.inference.guards.phrases import denied_topics, injection_rules
+from lambdas.inference.guards.pii import PiiRules
 from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
 from lambdas.inference.pipeline import Pipeline, Stage
 from lambdas.inference.retry_budget import RetryBudget
@@ -20,6 +24,8 @@ from lambdas.inference.stages.authorise import Authorise
 from lambdas.inference.stages.budget import Ledger, ReserveBudget, SettleBudget
 from lambdas.inference.stages.choose_variant import CachedRouting, ChooseVariant, RoutingSource
 from lambdas.inference.stages.embed import Embed
+from lambdas.inference.stages.guard_answer import GuardAnswer
+from lambdas.inference.stages.guard_prompt import GuardPrompt
 from lambdas.inference.stages.invoke import Invoke
 from lambdas.inference.stages.observe import Observe
 from lambdas.inference.stages.render import Render
@@ -44,10 +50,17 @@ class Service:
         admit: list[Stage] = [
             Validate(settings.model_name, settings.max_body_bytes),
             Authorise(),
+            GuardPrompt(_guards(settings.guards, logger, of_prompts=True)),
             ReserveBudget(ledger, settings.endpoint_name, logger),
             ChooseVariant(CachedRouting(routing, logger)),
         ]
-        generate: list[Stage] = [*admit, Invoke(calls), Observe(), Render()]
+        generate: list[Stage] = [
+            *admit,
+            Invoke(calls),
+            Observe(),
+            GuardAnswer(_guards(settings.guards, logger, of_prompts=False)),
+            Render(),
+        ]
         embed: list[Stage] = [*admit, Embed(calls)]
         afterwards: list[Stage] = [
             SettleBudget(ledger),
@@ -65,6 +78,18 @@ class Service:
         """The reply to a request on a public path. Never raises."""
         operation, pipeline = self._pipelines.get(route, self._unknown)
         return pipeline.answer(Exchange(arrival, operation))
+
+
+def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Guards:
+    """The guards that are switched on. Injection is something that only prompts do."""
+    guards: list[Guard] = []
+    if settings.mask_pii:
+        guards.append(PiiRules())
+    if settings.denied_topics:
+        guards.append(denied_topics(settings.denied_topics))
+    if settings.block_injection and of_prompts:
+        guards.append(injection_rules())
+    return Guards(guards, logger, fail_open=settings.fail_open)
 
 
 def from_environment(variables: Mapping[str, str]) -> Service:

@@ -92,6 +92,7 @@ class PublishMetrics:
         if error is not None:
             line.add(errors, [[metrics.DIM_ENDPOINT, metrics.DIM_ERROR_TYPE]])
         line.emit(request_id=exchange.arrival.request_id)
+        self._publish_guards(exchange)
         self._logger.info(
             "request",
             status=exchange.status,
@@ -100,8 +101,21 @@ class PublishMetrics:
             variant=exchange.variant,
             model_version=exchange.model_version,
             finish_reason=exchange.finish_reason,
+            findings=[f"{finding.guard}:{finding.label}:{finding.action}" for finding in exchange.findings],
             duration_ms=round(exchange.duration_ms, 1),
         )
+
+    def _publish_guards(self, exchange: Exchange) -> None:
+        """The time each guard took, and how much it found, by itself."""
+        for guard, milliseconds in exchange.guard_times.by_guard.items():
+            found = sum(finding.guard == guard for finding in exchange.findings)
+            line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name, metrics.DIM_GUARD: guard})
+            values: dict[str, tuple[float, Unit]] = {
+                metrics.GUARD_DURATION: (milliseconds, "Milliseconds"),
+                metrics.GUARD_FINDINGS: (found, "Count"),
+            }
+            line.add(values, [[metrics.DIM_ENDPOINT, metrics.DIM_GUARD]])
+            line.emit(request_id=exchange.arrival.request_id)
 
 
 def _measurements(exchange: Exchange) -> dict[str, tuple[float, Unit]]:

@@ -77,7 +77,7 @@ class ReserveBudget:
         caller = exchange.the_caller
         now = self._clock()
         exchange.day = time.strftime("%Y-%m-%d", time.gmtime(now))
-        if not caller.is_limited:
+        if exchange.is_answered or not caller.is_limited:
             return
         reset = _DAY_SECONDS - int(now) % _DAY_SECONDS
         tokens = estimate(exchange)

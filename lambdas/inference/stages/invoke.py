@@ -18,6 +18,8 @@ class Invoke:
 
     def apply(self, exchange: Exchange) -> None:
         """Returns once the first event is there, so that a refusal keeps its status. Raises ApiError."""
+        if exchange.is_answered:
+            return
         answer = self._calls.open(exchange, _Answer)
         exchange.release = answer.release
         exchange.chunks = answer.chunks()

@@ -48,6 +48,7 @@ def assemble(exchange: Exchange) -> BaseModel:
             answer = answers.setdefault(index, Gathered(index))
             answer.text += exchange.generation.text(choice)
             answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
+            answer.content_filter = choice.get("content_filter") or answer.content_filter
     if not answers:
         raise model_errors.garbage()
     return exchange.generation.whole(

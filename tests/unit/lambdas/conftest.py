@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import fake_dynamodb
 import fake_model_endpoint
 import pytest
 from door_world import ENDPOINT, SETTINGS, Door
-from fake_model_endpoint import FakeSageMaker
+from fake_model_endpoint import FakeSageMaker, Reply, chat_events, cut
 from hypothesis import HealthCheck, settings
 
 from lambdas.common.dynamo import DynamoDB
+from lambdas.common.environment import InferenceEnvironment
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
 from lambdas.inference.service import Service
 from lambdas.inference.usage_table import Prices, UsageTable
@@ -58,18 +59,26 @@ def sagemaker() -> Iterator[FakeSageMaker]:
 
 
 @pytest.fixture
-def door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyPatch) -> Door:
+def make_door(
+    sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[InferenceEnvironment], Door]:
+    """Doors with settings of their own."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", sagemaker.url)
-    sagemaker.replies = [
-        fake_model_endpoint.Reply(
-            parts=fake_model_endpoint.cut(fake_model_endpoint.chat_events("Hel", "lo"), 50)
+    sagemaker.replies = [Reply(parts=cut(chat_events("Hel", "lo"), 50))]
+
+    def make(settings: InferenceEnvironment) -> Door:
+        service = Service(
+            settings,
+            SageMakerEndpoint(ENDPOINT),
+            RoutingTable("access", ENDPOINT, DynamoDB()),
+            RecordsTable("records", 7, DynamoDB()),
+            UsageTable("records", Prices(input=1.0, output=2.0), DynamoDB()),
         )
-    ]
-    built = Service(
-        SETTINGS,
-        SageMakerEndpoint(ENDPOINT),
-        RoutingTable("access", ENDPOINT, DynamoDB()),
-        RecordsTable("records", 7, DynamoDB()),
-        UsageTable("records", Prices(input=1.0, output=2.0), DynamoDB()),
-    )
-    return Door(sagemaker, tables, built)
+        return Door(sagemaker, tables, service)
+
+    return make
+
+
+@pytest.fixture
+def door(make_door: Callable[[InferenceEnvironment], Door]) -> Door:
+    return make_door(SETTINGS)

@@ -1,0 +1,20 @@
+"""Which checks prompts and answers pass, as settings write it and the front door reads it (`GUARDS`)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_Phrase = Annotated[str, Field(min_length=3, max_length=200)]
+
+
+class GuardSettings(BaseModel):
+    """Everything is off unless set. A guard that fails lets requests pass only where `fail_open` is set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mask_pii: bool = False
+    block_injection: bool = False
+    denied_topics: dict[str, list[_Phrase]] = Field(default_factory=dict)
+    fail_open: bool = False

@@ -1,0 +1,73 @@
+"""Blocks by phrases: topics an operator denies, and usual ways to talk a model out of its instructions.
+
+Rules of this kind stop the common and the careless; who means it gets around them. A model-based provider
+stands behind the same interface.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from lambdas.inference.guards.base import Action, Finding, plain
+
+_DROP = r"\b(?:ignore|disregard|forget|override|bypass)\b"
+_OLD = r"\b(?:previous|prior|above|earlier|preceding|foregoing)\b"
+_ORDERS = r"\b(?:instructions?|prompts?|rules|directions|guidelines|messages?|commands)\b"
+_HIDDEN = r"\b(?:system|initial|hidden|original|secret)\b"
+_INJECTION: dict[str, Sequence[str]] = {
+    "ignore_instructions": (
+        rf"{_DROP}[^.!?]{{0,40}}{_OLD}[^.!?]{{0,20}}{_ORDERS}",
+        rf"{_DROP} (?:all |any )?(?:of )?(?:your|the|system) (?:\w+ )?{_ORDERS}",
+    ),
+    "reveal_instructions": (
+        r"\b(?:reveal|print|repeat|show|output|leak|tell me)\b[^.!?]{0,40}"
+        rf"\b(?:your|the) {_HIDDEN} {_ORDERS}",
+    ),
+    "change_role": (
+        r"\byou are (?:now|no longer)\b[^.!?]{0,40}\b(?:dan|jailbroken|unrestricted|unfiltered)\b",
+        r"\b(?:enter|enable|you are now in) developer mode\b",
+        r"\bpretend (?:that )?you have no (?:restrictions|rules|guidelines|filters)\b",
+    ),
+    "control_tokens": (
+        r"<\|(?:im_start|im_end|system|user|assistant|endoftext|eot_id|start_header_id|end_header_id)\|>",
+        r"\[/?inst\]|<</?sys>>",
+    ),
+}
+
+
+class PhraseRules:
+    """Blocks a text in which one of the patterns of a label is found."""
+
+    def __init__(self, name: str, patterns: Mapping[str, Sequence[str]]) -> None:
+        self.name = name
+        self._patterns = [
+            (label, re.compile("|".join(f"(?:{pattern})" for pattern in alternatives)))
+            for label, alternatives in patterns.items()
+            if alternatives
+        ]
+
+    def check(self, text: str) -> list[Finding]:
+        """At most one finding per label; it stands for the whole text, whose folded form was searched."""
+        folded = plain(text)
+        return [
+            Finding(self.name, label, Action.BLOCK, 0, len(text))
+            for label, pattern in self._patterns
+            if pattern.search(folded)
+        ]
+
+
+def injection_rules() -> PhraseRules:
+    """The usual attempts at prompt injection."""
+    return PhraseRules("injection", _INJECTION)
+
+
+def denied_topics(topics: Mapping[str, Sequence[str]]) -> PhraseRules:
+    """Topics by name, each with the phrases that give it away; whole words, in any case and spacing."""
+    return PhraseRules(
+        "denied_topic",
+        {
+            name: [rf"(?<!\w){re.escape(plain(phrase))}(?!\w)" for phrase in phrases]
+            for name, phrases in topics.items()
+        },
+    )

@@ -1,0 +1,93 @@
+"""Checks what the caller sends before the model sees it: masks personal data, refuses what is denied.
+
+A refusal is a completion like any other, with `finish_reason: content_filter` and the reason beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from contracts.chat import ChatRequest, Message, TextPart
+from contracts.completions import CompletionRequest
+from contracts.embeddings import EmbeddingsRequest
+from lambdas.common.errors import ApiError
+from lambdas.inference.exchange import Chunk, Exchange
+from lambdas.inference.guards.base import Action, Finding, Guards
+from lambdas.inference.operations import ModelRequest
+
+REFUSAL = "I cannot help with this request."
+
+
+class GuardPrompt:
+    """Replaces texts in `exchange.request`; where the request is refused, fills `exchange.chunks`."""
+
+    def __init__(self, guards: Guards) -> None:
+        self._guards = guards
+
+    def apply(self, exchange: Exchange) -> None:
+        """Raises ApiError 503 where a guard fails, 400 for embeddings: they have no words to refuse with."""
+        if not self._guards:
+            return
+        exchange.request = self._guarded(exchange, exchange.the_request)
+        blocking = exchange.blocked_by
+        if blocking is None:
+            return
+        if isinstance(exchange.request, EmbeddingsRequest):
+            raise ApiError(
+                "invalid_request_error",
+                f"The input is not accepted ({blocking.guard}: {blocking.label}).",
+                param="input",
+                code="content_filter",
+            )
+        exchange.chunks = refusal(exchange, REFUSAL)
+        exchange.is_answered = True
+
+    def _guarded(self, exchange: Exchange, request: ModelRequest) -> ModelRequest:
+        if isinstance(request, ChatRequest):
+            messages = [self._message(exchange, message) for message in request.messages]
+            return request.model_copy(update={"messages": messages})
+        if isinstance(request, CompletionRequest):
+            return request.model_copy(update={"prompt": self._text(exchange, request.prompt)})
+        if isinstance(request.input, str):
+            return request.model_copy(update={"input": self._text(exchange, request.input)})
+        return request.model_copy(update={"input": [self._text(exchange, text) for text in request.input]})
+
+    def _message(self, exchange: Exchange, message: Message) -> Message:
+        if message.content is None:
+            return message
+        # Whoever builds on this API writes these two and may speak of what callers may not.
+        trusted = message.role in {"system", "developer"}
+        if isinstance(message.content, str):
+            return message.model_copy(update={"content": self._text(exchange, message.content, trusted)})
+        parts = [
+            TextPart(type="text", text=self._text(exchange, part.text, trusted)) for part in message.content
+        ]
+        return message.model_copy(update={"content": parts})
+
+    def _text(self, exchange: Exchange, text: str, trusted: bool = False) -> str:
+        findings = self._guards.check(text, exchange.guard_times)
+        if trusted:
+            findings = [finding for finding in findings if finding.action is not Action.BLOCK]
+        exchange.note(findings)
+        return exchange.vault.mask(text, findings)
+
+
+def first_block(findings: list[Finding]) -> Finding | None:
+    """The finding that refuses a text; None where it may pass."""
+    return next((finding for finding in findings if finding.action is Action.BLOCK), None)
+
+
+def refusal(exchange: Exchange, text: str) -> Iterator[Chunk]:
+    """A refused answer as chunks; the model has no part in it, so it has used nothing."""
+    blocking = exchange.blocked_by
+    choice: Chunk = {"index": 0, "finish_reason": "content_filter"}
+    exchange.generation.set_text(choice, text)
+    if blocking is not None:
+        choice["content_filter"] = f"{blocking.guard}:{blocking.label}"
+    yield {
+        "id": exchange.answer_id,
+        "object": exchange.generation.chunk_object,
+        "created": int(exchange.arrival.received_at),
+        "model": exchange.the_request.model,
+        "choices": [choice],
+    }

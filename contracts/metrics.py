@@ -16,6 +16,7 @@ GUARD_DURATION = "evergreen.guard.duration"  # Milliseconds
 BUDGET_UNCHECKED = "evergreen.budget.unchecked"
 FEEDBACK = "evergreen.feedback"
 FEEDBACK_SCORE = "evergreen.feedback.score"
+RELEASE_VERDICT = "evergreen.release.verdict"  # 1 promote, 0 open, -1 roll back
 DURATION = "gen_ai.server.request.duration"  # Milliseconds
 TIME_TO_FIRST_TOKEN = "gen_ai.server.time_to_first_token"  # noqa: S105 (Milliseconds)
 TIME_PER_OUTPUT_TOKEN = "gen_ai.server.time_per_output_token"  # noqa: S105 (Milliseconds)

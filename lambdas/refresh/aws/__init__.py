@@ -1,0 +1,1 @@
+"""The refresh functions' only way to AWS: one module per service, nothing decided here."""

@@ -1,0 +1,68 @@
+"""Entry of the function `release`: lock, registry, topology and traffic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from contracts.refresh import RELEASE_TASKS
+from lambdas.common.dynamo import DynamoDB
+from lambdas.common.environment import load
+from lambdas.common.logs import Logger
+from lambdas.refresh.aws.artefacts import ArtefactFiles
+from lambdas.refresh.aws.clients import client
+from lambdas.refresh.aws.endpoint import Endpoint
+from lambdas.refresh.aws.registry import ModelRegistry
+from lambdas.refresh.aws.stack import ServingStack
+from lambdas.refresh.aws.workflow import Approvers, Workflow
+from lambdas.refresh.environment import ReleaseEnvironment
+from lambdas.refresh.locking import ReleaseLocks
+from lambdas.refresh.registering import Registering
+from lambdas.refresh.releasing import ReleaseService
+from lambdas.refresh.tables import Ledger, LockTable, QuestionTable, RoutingWriter
+from lambdas.refresh.tasks import run
+from lambdas.refresh.topology import Topology
+
+
+class Release:
+    """The function against AWS."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        settings = load(ReleaseEnvironment, variables)
+        tables, sagemaker, workflow = DynamoDB(), client("sagemaker"), Workflow(client("stepfunctions"))
+        topic = settings.approval_topic_arn
+        self._logger = Logger("release", settings.log_level)
+        self._ledger = Ledger(settings.ledger_table, tables)
+        self._service = ReleaseService(
+            settings.endpoint_name,
+            settings.serving_stack,
+            ReleaseLocks(LockTable(settings.ledger_table, settings.endpoint_name, tables), workflow),
+            Topology(
+                settings.endpoint_name,
+                ServingStack(settings.serving_stack, client("cloudformation")),
+                Endpoint(settings.endpoint_name, sagemaker),
+                RoutingWriter(settings.access_table, tables),
+            ),
+            Registering(
+                ArtefactFiles(settings.artefacts_bucket, client("s3")),
+                ModelRegistry(settings.model_package_group, sagemaker),
+                Approvers(topic, client("sns")) if topic else None,
+                workflow,
+                QuestionTable(settings.ledger_table, tables),
+                settings.aws_lambda_function_name,
+            ),
+            self._ledger,
+        )
+
+    def __call__(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one event."""
+        return run(event, RELEASE_TASKS, self._service.answer, self._ledger, self._logger)
+
+
+_release = Release(os.environ)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Do the event's task; see contracts.refresh. Step Functions sees an exception by its class's name."""
+    return _release(event)

@@ -1,0 +1,179 @@
+"""What the function `release` does, task by task: each under the lock, each with its row in the ledger."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from pydantic import BaseModel
+
+from contracts import refresh
+from contracts.refresh import Nothing, Registered, Settled, Snapshot, StageStarted
+from lambdas.refresh.locking import ReleaseLocks
+from lambdas.refresh.registering import Registering
+from lambdas.refresh.tables import Ledger
+from lambdas.refresh.topology import Topology
+
+
+class ReleaseService:
+    """Releases of one endpoint."""
+
+    def __init__(
+        self,
+        endpoint_name: str,
+        serving_stack: str,
+        locks: ReleaseLocks,
+        topology: Topology,
+        registering: Registering,
+        ledger: Ledger,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._endpoint_name = endpoint_name
+        self._serving_stack = serving_stack
+        self._locks = locks
+        self._topology = topology
+        self._registering = registering
+        self._ledger = ledger
+        self._clock = clock
+
+    def answer(self, task: refresh.AnyReleaseTask) -> BaseModel:
+        """Do a task. Raises the errors of lambdas.refresh.errors."""
+        match task:
+            case refresh.AcquireLock():
+                return self._acquire_lock(task)
+            case refresh.DescribeChallenger():
+                return self._describe_challenger(task)
+            case refresh.Register():
+                return self._register(task)
+            case refresh.Approve():
+                return self._approve(task)
+            case refresh.Decide():
+                return self._decide(task)
+            case refresh.StartExperiment():
+                return self._start_experiment(task)
+            case refresh.AwaitTopology():
+                return self._await_topology(task)
+            case refresh.SetShare():
+                return self._set_share(task)
+            case refresh.Promote():
+                return self._promote(task)
+            case refresh.Retire():
+                return self._retire(task)
+            case refresh.Restore():
+                return self._restore(task)
+            case refresh.ReleaseLock():
+                return self._release_lock(task)
+
+    def _acquire_lock(self, task: refresh.AcquireLock) -> Snapshot:
+        lock, dead = self._locks.acquire(task.release_id, task.execution_arn, self._topology.champion)
+        outcome, reason = "acquired", f"{lock.champion.version} serves."
+        if dead is not None:
+            outcome = "taken_over"
+            reason = f"The release {dead.release_id} no longer runs; {lock.champion.version} serves."
+        self._ledger.note(task.release_id, "acquire_lock", outcome, reason, {"trigger": task.trigger})
+        # Without a running release nobody ends an experiment that was left behind.
+        if self._topology.phase() != "steady" and self._topology.restore(task.release_id, lock.champion):
+            self._ledger.note(
+                task.release_id, "acquire_lock", "restoring", "An abandoned experiment is being ended."
+            )
+        return Snapshot(
+            champion=lock.champion, endpoint_name=self._endpoint_name, serving_stack=self._serving_stack
+        )
+
+    def _describe_challenger(self, task: refresh.DescribeChallenger) -> refresh.ServedModel:
+        challenger = self._registering.describe(task)
+        self._ledger.note(
+            task.release_id,
+            "describe_challenger",
+            "complete",
+            f"{challenger.version}.",
+            challenger.model_dump(),
+        )
+        return challenger
+
+    def _register(self, task: refresh.Register) -> Registered:
+        arn = self._registering.register(task, self._topology.image())
+        self._ledger.note(task.release_id, "register", "registered", f"{arn}.", {"package_arn": arn})
+        return Registered(package_arn=arn)
+
+    def _approve(self, task: refresh.Approve) -> Nothing:
+        self._registering.approve(task)
+        asked = task.status == "PendingManualApproval"
+        self._ledger.note(
+            task.release_id,
+            "approve",
+            "asked" if asked else task.status.lower(),
+            "The approvers were asked." if asked else "Decided by the settings.",
+            {"package_arn": task.package_arn},
+        )
+        return Nothing()
+
+    def _decide(self, task: refresh.Decide) -> Nothing:
+        self._registering.decide(task)
+        self._ledger.note(task.release_id, "decide", task.decision, "A person decided.")
+        return Nothing()
+
+    def _start_experiment(self, task: refresh.StartExperiment) -> Nothing:
+        self._locks.require(task.release_id)
+        self._topology.start(task.release_id, task.champion, task.challenger)
+        self._ledger.note(
+            task.release_id,
+            "start_experiment",
+            "started",
+            f"{task.challenger.version} comes to stand beside {task.champion.version}.",
+        )
+        return Nothing()
+
+    def _await_topology(self, task: refresh.AwaitTopology) -> Settled:
+        # Without the lock the topology is another release's to wait for.
+        settled = self._locks.mine(task.release_id) is None or self._topology.settled(task.phase)
+        if settled:
+            self._ledger.note(task.release_id, "await_topology", "settled", f"Phase {task.phase}.")
+        return Settled(settled=settled)
+
+    def _set_share(self, task: refresh.SetShare) -> StageStarted:
+        self._locks.require(task.release_id)
+        self._topology.share(task.release_id, task.share, task.champion, task.challenger)
+        started = StageStarted(stage=task.stage, started_at=round(self._clock(), 3))
+        reason = f"{task.challenger.version} gets {100 * task.share:g} % of the traffic."
+        self._ledger.note(task.release_id, "set_share", "started", reason, started.model_dump())
+        return started
+
+    def _promote(self, task: refresh.Promote) -> Nothing:
+        self._locks.require(task.release_id)
+        self._topology.promote(task.release_id, task.champion, task.challenger)
+        reason = f"{task.challenger.version} replaces {task.champion.version}."
+        self._ledger.note(task.release_id, "promote", "started", reason)
+        return Nothing()
+
+    def _retire(self, task: refresh.Retire) -> Nothing:
+        self._locks.require(task.release_id)
+        self._topology.retire(task.release_id, task.challenger)
+        self._ledger.note(task.release_id, "retire", "started", "The challenger variant goes.")
+        return Nothing()
+
+    def _restore(self, task: refresh.Restore) -> Nothing:
+        lock = self._locks.mine(task.release_id)
+        if lock is None:  # a release that never got the lock has nothing of its own to take back
+            return Nothing()
+        champion = task.champion or lock.champion
+        changed = self._topology.restore(task.release_id, champion)
+        outcome = "started" if changed else "nothing_to_do"
+        self._ledger.note(task.release_id, "restore", outcome, f"{champion.version} serves alone.")
+        return Nothing()
+
+    def _release_lock(self, task: refresh.ReleaseLock) -> Nothing:
+        freed = self._locks.release(task.release_id)
+        detail = {"lock": "freed" if freed else "not held"}
+        self._ledger.note(task.release_id, "release_lock", task.outcome, _words(task.reason), detail)
+        return Nothing()
+
+
+def _words(reason: str) -> str:
+    """A failed function's message out of the JSON that Step Functions gives; else the reason itself."""
+    try:
+        cause = json.loads(reason)
+    except ValueError:
+        return reason
+    return str(cause.get("errorMessage", reason)) if isinstance(cause, dict) else reason

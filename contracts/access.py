@@ -31,6 +31,7 @@ class AccessKey(BaseModel):
     revoked: bool = False
     requests_per_day: int | None = None
     tokens_per_day: int | None = None
+    keep_text: bool = True  # whether masked transcripts are kept
 
     @property
     def id(self) -> str:

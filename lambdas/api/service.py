@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -19,10 +20,13 @@ from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import ApiEnvironment, load
 from lambdas.common.errors import ApiError
 from lambdas.common.metrics import MetricLine
+from lambdas.inference.guards.pii import PiiRules
+from lambdas.inference.guards.vault import Vault
 
 MAX_USAGE_DAYS = 400
 MAX_FEEDBACK_BYTES = 256 * 1024
-_COMPLETION_PREFIX = "chatcmpl-"
+_ANSWER_PREFIX = re.compile("^(?:chatcmpl|cmpl|embd)-")
+_PII = PiiRules()
 
 
 class Records(Protocol):
@@ -108,7 +112,7 @@ class ApiService:
     def feedback(self, tenant: str, body: bytes) -> FeedbackReceipt:
         """Store feedback on one of the tenant's own requests. Raises ApiError 400, 404 or 413."""
         request = _parsed(body)
-        request_id = request.request_id.removeprefix(_COMPLETION_PREFIX)
+        request_id = _ANSWER_PREFIX.sub("", request.request_id)
         record = self._records.find(request_id)
         if record is None or record.tenant != tenant:
             # Another tenant's request must look like one that never was.
@@ -124,7 +128,8 @@ class ApiService:
             model_version=record.model_version,
             tenant=tenant,
             given_at=self._clock(),
-            **{**request.model_dump(), "request_id": request_id},
+            **_masked(request).model_dump(exclude={"request_id"}),
+            request_id=request_id,
         )
         self._records.add(feedback)
         self._count(feedback)
@@ -173,6 +178,14 @@ def _parsed(body: bytes) -> FeedbackRequest:
             "invalid_request_error", "The body is not valid UTF-8.", code="invalid_encoding"
         ) from None
     return FeedbackRequest.model_validate_json(body)
+
+
+def _masked(request: FeedbackRequest) -> FeedbackRequest:
+    """The request with personal data in its words replaced by labels, as in everything that is kept."""
+    words = {"correction": request.correction, "comment": request.comment}
+    return request.model_copy(
+        update={name: Vault().mask_for_good(text, _PII.check(text)) for name, text in words.items() if text}
+    )
 
 
 def _score(feedback: Feedback) -> float | None:

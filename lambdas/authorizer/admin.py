@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
 
 from contracts.access import KEY_PREFIX, SCOPE_INFERENCE, AccessKey, key_pk
 from lambdas.common.dynamo import from_item, to_item
+from lambdas.common.stacks import StackError, stack_output
 
 _DAY_SECONDS = 86_400
 
@@ -39,7 +39,7 @@ class KeyAdmin:
         self._cloudformation = clients("cloudformation")
         self._gateway = clients("apigateway")
         self._dynamodb = clients("dynamodb")
-        self._table = self._output("data", "AccessTableName")
+        self._table = stack_output(self._cloudformation, env, "data", "AccessTableName")
 
     def create(
         self,
@@ -51,6 +51,7 @@ class KeyAdmin:
         *,
         requests_per_day: int | None = None,
         tokens_per_day: int | None = None,
+        keep_text: bool = True,
     ) -> str:
         """Register a key (a given secret, or a new one) and return the secret."""
         secret = secret or KEY_PREFIX + secrets.token_urlsafe(32)
@@ -65,6 +66,7 @@ class KeyAdmin:
             expires_at=now + expires_days * _DAY_SECONDS if expires_days else None,
             requests_per_day=requests_per_day,
             tokens_per_day=tokens_per_day,
+            keep_text=keep_text,
         )
         self._dynamodb.put_item(TableName=self._table, Item=to_item(key.model_dump()))
         return secret
@@ -104,23 +106,11 @@ class KeyAdmin:
             if existing
             else self._gateway.create_api_key(name=name, enabled=True, value=secrets.token_hex(20))
         )
+        plan = stack_output(self._cloudformation, self._env, "gateway", "UsagePlanId")
         # A conflict says that the key is under the plan already.
         with contextlib.suppress(self._gateway.exceptions.ConflictException):
-            self._gateway.create_usage_plan_key(
-                usagePlanId=self._output("gateway", "UsagePlanId"), keyId=key["id"], keyType="API_KEY"
-            )
+            self._gateway.create_usage_plan_key(usagePlanId=plan, keyId=key["id"], keyType="API_KEY")
         return str(key["value"])
-
-    def _output(self, stack: str, name: str) -> str:
-        stack_name = f"evergreen-{self._env}-{stack}"
-        try:
-            found = self._cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
-        except ClientError as error:
-            raise AdminError(f"stack {stack_name}: {error.response['Error'].get('Message')}") from error
-        outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
-        if name not in outputs:
-            raise AdminError(f"stack {stack_name} has no output {name}")
-        return str(outputs[name])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         admin = KeyAdmin(options.env)
         return int(options.run(admin, options))
-    except AdminError as error:
+    except (AdminError, StackError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -143,6 +133,7 @@ def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
         options.key,
         requests_per_day=options.requests_per_day,
         tokens_per_day=options.tokens_per_day,
+        keep_text=not options.no_text,
     )
     if options.json:
         print(json.dumps({"api_key": secret, "tenant": options.tenant}))
@@ -179,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--expires-days", type=int)
     create.add_argument("--requests-per-day", type=int, help="the key's own budget; none by default")
     create.add_argument("--tokens-per-day", type=int, help="the key's own budget; none by default")
+    create.add_argument("--no-text", action="store_true", help="keep no prompt or answer, not even masked")
     create.add_argument("--key", help="register this secret instead of making one")
     create.add_argument("--json", action="store_true", help="print one JSON object for scripts")
     create.set_defaults(run=_create)

@@ -92,6 +92,7 @@ def _context(key: AccessKey) -> dict[str, str]:
         "key_name": key.name,
         "key_id": key.id,
         "scopes": " ".join(key.scopes),
+        **({} if key.keep_text else {"keep_text": "false"}),
         **{name: str(limit) for name, limit in limits.items() if limit is not None},
     }
 

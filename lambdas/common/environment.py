@@ -45,12 +45,14 @@ class InferenceEnvironment(ApiEnvironment):
     """Variables of the streaming routes. `max_body_bytes` is the largest body that is read at all.
 
     Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards` is JSON.
+    Without a `transcripts_bucket` no transcript is kept.
     """
 
     max_body_bytes: int = Field(ge=1024)
     input_token_price: float = Field(default=0, ge=0)
     output_token_price: float = Field(default=0, ge=0)
     guards: Json[GuardSettings] = GuardSettings()
+    transcripts_bucket: str | None = None
 
 
 E_ = TypeVar("E_", bound=FunctionEnvironment)

@@ -48,6 +48,7 @@ class Caller:
     key_id: str = ""
     requests_per_day: int | None = None
     tokens_per_day: int | None = None
+    keep_text: bool = True
 
     @property
     def is_limited(self) -> bool:
@@ -79,6 +80,8 @@ class Exchange:
     vault: Vault = field(default_factory=Vault)
     findings: list[Finding] = field(default_factory=list)
     guard_times: GuardTimes = field(default_factory=GuardTimes)
+
+    answer_texts: list[str] = field(default_factory=list)  # where a transcript is kept
 
     day: str = ""  # the day (UTC) it is booked on
     reserved_tokens: int | None = None

@@ -1,8 +1,10 @@
-"""The only module of this function that talks to AWS: SageMaker Runtime and the two tables."""
+"""The only module of this function that talks to AWS: SageMaker Runtime, two tables, a bucket."""
 
 from __future__ import annotations
 
+import hashlib
 import time
+import urllib.parse
 from collections.abc import Iterator
 
 from contracts.access import routing_pk
@@ -88,6 +90,31 @@ def _refusal(reply: aws.Reply, variant: str | None) -> Exception:
         detail.get("OriginalStatusCode"),
         detail.get("OriginalMessage"),
     )
+
+
+class TranscriptBucket:
+    """Objects in the records bucket; encryption is the bucket's own default."""
+
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
+        self._client = aws.Client("s3", "s3", "s3", connect_timeout=1, read_timeout=5)
+
+    def store(self, key: str, line: bytes) -> None:
+        """Put one object. Raises TranscriptRefused, or what the client raises."""
+        path = urllib.parse.quote(f"/{self._bucket}/{key}", safe="/-_.~")
+        headers = {
+            "content-type": "application/x-ndjson",
+            "x-amz-content-sha256": hashlib.sha256(line).hexdigest(),
+        }
+        reply = self._client.send("PUT", path, headers, line)
+        for _ in reply:
+            pass  # an empty body, or the reason in XML; read, so that the connection can be used again
+        if reply.status != 200:
+            raise TranscriptRefused(reply.status)
+
+
+class TranscriptRefused(Exception):
+    """S3 did not take a transcript; holds its status."""
 
 
 class RoutingTable:

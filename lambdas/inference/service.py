@@ -12,12 +12,13 @@ from lambdas.common.streaming_runtime import StreamingReply
 from lambdas.inference.calls import ModelCalls, ModelEndpoint
 from lambdas.inference.circuit_breaker import CircuitBreaker
 from lambdas.inference.exchange import Arrival, Exchange
-from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
+from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint, TranscriptBucket
 from lambdas.inference.guards.base import Guard, Guards
 from lambdas.inference.guards.phrases import denied_topics, injection_rules
 from lambdas.inference.guards.pii import PiiRules
 from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
 from lambdas.inference.pipeline import Pipeline, Stage
+from lambdas.inference.prices import Prices
 from lambdas.inference.retry_budget import RetryBudget
 from lambdas.inference.stages.afterwards import PublishMetrics, Record, RecordSink
 from lambdas.inference.stages.authorise import Authorise
@@ -29,9 +30,10 @@ from lambdas.inference.stages.guard_prompt import GuardPrompt
 from lambdas.inference.stages.invoke import Invoke
 from lambdas.inference.stages.observe import Observe
 from lambdas.inference.stages.render import Render
+from lambdas.inference.stages.transcript import KeepAnswer, StoreTranscript, TranscriptSink
 from lambdas.inference.stages.unknown_route import UnknownRoute
 from lambdas.inference.stages.validate import Validate
-from lambdas.inference.usage_table import Prices, UsageTable
+from lambdas.inference.usage_table import UsageTable
 
 
 class Service:
@@ -44,6 +46,7 @@ class Service:
         routing: RoutingSource,
         records: RecordSink,
         ledger: Ledger,
+        transcripts: TranscriptSink | None = None,
     ) -> None:
         logger = Logger("inference", settings.log_level)
         calls = ModelCalls(endpoint, settings.model_version, RetryBudget(), CircuitBreaker())
@@ -59,6 +62,7 @@ class Service:
             Invoke(calls),
             Observe(),
             GuardAnswer(_guards(settings.guards, logger, of_prompts=False)),
+            *([KeepAnswer()] if transcripts else []),
             Render(),
         ]
         embed: list[Stage] = [*admit, Embed(calls)]
@@ -67,6 +71,9 @@ class Service:
             Record(records, settings.endpoint_name, logger),
             PublishMetrics(settings.endpoint_name, settings.model_version, logger),
         ]
+        if transcripts:
+            prices = Prices(settings.input_token_price, settings.output_token_price)
+            afterwards.append(StoreTranscript(transcripts, settings.endpoint_name, prices, logger))
         self._pipelines: dict[str, tuple[Operation, Pipeline]] = {
             CHAT.route: (CHAT, Pipeline(generate, afterwards, logger)),
             TEXT_COMPLETION.route: (TEXT_COMPLETION, Pipeline(generate, afterwards, logger)),
@@ -104,4 +111,5 @@ def from_environment(variables: Mapping[str, str]) -> Service:
         UsageTable(
             settings.records_table, Prices(settings.input_token_price, settings.output_token_price), tables
         ),
+        TranscriptBucket(settings.transcripts_bucket) if settings.transcripts_bucket else None,
     )

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from contracts.usage import usage_pk, usage_sk
 from lambdas.common.dynamo import ConditionFailed, Dynamo, from_item, to_attribute
 from lambdas.inference.exchange import Caller
+from lambdas.inference.prices import Prices
 from lambdas.inference.stages.budget import Charge, Exhausted, Spent
 
 _KEPT_SECONDS = 400 * 86_400
 """Long enough to look back on a year."""
-
-
-@dataclass(frozen=True)
-class Prices:
-    """US dollars per million tokens."""
-
-    input: float
-    output: float
-
-    def cost(self, input_tokens: int, output_tokens: int) -> int:
-        """In billionths of a dollar."""
-        return round((input_tokens * self.input + output_tokens * self.output) * 1_000)
 
 
 class UsageTable:

@@ -31,6 +31,10 @@ class Finding:
     start: int
     end: int
 
+    def __str__(self) -> str:
+        """For records and logs."""
+        return f"{self.guard}:{self.label}:{self.action}"
+
 
 class Guard(Protocol):
     """One check. `name` is what metrics and refusals call it."""

@@ -33,7 +33,7 @@ class Record:
         if exchange.request is None or exchange.caller is None:
             return
         try:
-            self._sink.store(_record(exchange))
+            self._sink.store(record_of(exchange))
         except Exception as error:
             self._logger.failure("record_lost", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
@@ -41,7 +41,8 @@ class Record:
             line.emit(request_id=exchange.arrival.request_id)
 
 
-def _record(exchange: Exchange) -> InferenceRecord:
+def record_of(exchange: Exchange) -> InferenceRecord:
+    """Counts and timings of a request that was understood."""
     request, caller = exchange.the_request, exchange.the_caller
     return InferenceRecord(
         request_id=exchange.arrival.request_id,
@@ -101,7 +102,7 @@ class PublishMetrics:
             variant=exchange.variant,
             model_version=exchange.model_version,
             finish_reason=exchange.finish_reason,
-            findings=[f"{finding.guard}:{finding.label}:{finding.action}" for finding in exchange.findings],
+            findings=[str(finding) for finding in exchange.findings],
             duration_ms=round(exchange.duration_ms, 1),
         )
 

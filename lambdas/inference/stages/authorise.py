@@ -29,6 +29,7 @@ class Authorise:
             authorizer.get("key_id", ""),
             _limit(authorizer.get("requests_per_day")),
             _limit(authorizer.get("tokens_per_day")),
+            keep_text=authorizer.get("keep_text") != "false",
         )
 
 

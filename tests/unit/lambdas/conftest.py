@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, settings
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import InferenceEnvironment
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
+from lambdas.inference.prices import Prices
 from lambdas.inference.service import Service
-from lambdas.inference.usage_table import Prices, UsageTable
+from lambdas.inference.usage_table import UsageTable
 
 # A slow machine is no defect.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,20 +60,19 @@ def sagemaker() -> Iterator[FakeSageMaker]:
 
 
 @pytest.fixture
-def make_door(
-    sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[InferenceEnvironment], Door]:
-    """Doors with settings of their own."""
+def make_door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Door]:
+    """Doors with settings of their own, and somewhere to keep transcripts if given."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", sagemaker.url)
     sagemaker.replies = [Reply(parts=cut(chat_events("Hel", "lo"), 50))]
 
-    def make(settings: InferenceEnvironment) -> Door:
+    def make(settings: InferenceEnvironment, transcripts: Any = None) -> Door:
         service = Service(
             settings,
             SageMakerEndpoint(ENDPOINT),
             RoutingTable("access", ENDPOINT, DynamoDB()),
             RecordsTable("records", 7, DynamoDB()),
             UsageTable("records", Prices(input=1.0, output=2.0), DynamoDB()),
+            transcripts,
         )
         return Door(sagemaker, tables, service)
 
@@ -80,5 +80,5 @@ def make_door(
 
 
 @pytest.fixture
-def door(make_door: Callable[[InferenceEnvironment], Door]) -> Door:
+def door(make_door: Callable[..., Door]) -> Door:
     return make_door(SETTINGS)

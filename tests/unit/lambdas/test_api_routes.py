@@ -15,8 +15,9 @@ from contracts.records import InferenceRecord
 from lambdas.common.dynamo import DynamoDB, from_item
 from lambdas.inference.exchange import Caller
 from lambdas.inference.gateway import RecordsTable
+from lambdas.inference.prices import Prices
 from lambdas.inference.stages.budget import Charge
-from lambdas.inference.usage_table import Prices, UsageTable
+from lambdas.inference.usage_table import UsageTable
 
 Call = Callable[..., tuple[int, Any, dict[str, Any]]]
 
@@ -107,7 +108,7 @@ def test_an_unknown_route_is_an_error_object(call: Call, method: str, path: str)
 
 
 @pytest.mark.usefixtures("recorded")
-@pytest.mark.parametrize("request_id", ["req-1", "chatcmpl-req-1"])
+@pytest.mark.parametrize("request_id", ["req-1", "chatcmpl-req-1", "cmpl-req-1"])
 def test_feedback_is_kept_with_the_variant_that_answered(
     call: Call, tables: Any, request_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +142,14 @@ def test_a_word_without_score_counts_as_feedback_only(call: Call, capsys: pytest
     assert emitted(output, metrics.FEEDBACK)
     assert not emitted(output, metrics.FEEDBACK_SCORE)
     assert "hm" not in output
+
+
+@pytest.mark.usefixtures("recorded")
+def test_words_are_kept_without_personal_data(call: Call, tables: Any) -> None:
+    call("POST", "/v1/feedback", {"request_id": "req-1", "comment": "ask ann@x.org", "correction": "ok"})
+    rows = [from_item(item) for item in tables.scan(TableName="records")["Items"]]
+    (row,) = [row for row in rows if row["sk"].startswith("FEEDBACK#")]
+    assert (row["comment"], row["correction"]) == ("ask [EMAIL]", "ok")
 
 
 @pytest.mark.usefixtures("recorded")

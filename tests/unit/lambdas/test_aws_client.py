@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,8 +12,9 @@ from unittest import mock
 
 import fake_model_endpoint
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials as SdkCredentials
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,23 @@ def test_signatures_are_the_sdks(body: bytes, headers: dict[str, str], path: str
     headers = {**headers, "host": "runtime.sagemaker.eu-central-1.amazonaws.com"}
     ours = sign("POST", path, headers, body, Credentials("AKID", "secret", token), SCOPE, NOW)
     assert ours["authorization"] == sdk_signature(path, headers, body, token)
+
+
+@pytest.mark.parametrize("path", ["/bucket/transcripts/day%3D2026-11-22/a.jsonl", "/bucket/a%20b"])
+def test_signatures_for_s3_are_the_sdks(path: str) -> None:
+    body = b"{}\n"
+    headers = {
+        "host": "s3.eu-central-1.amazonaws.com",
+        "content-type": "application/x-ndjson",
+        "x-amz-content-sha256": hashlib.sha256(body).hexdigest(),
+    }
+    request = AWSRequest("PUT", f"https://{headers['host']}{path}", headers=dict(headers), data=body)
+    # The SDK hashes what it sends over a plain connection only, or when told to.
+    request.context["client_config"] = Config(s3={"payload_signing_enabled": True})
+    with mock.patch("botocore.auth.get_current_datetime", return_value=NOW.replace(tzinfo=None)):
+        S3SigV4Auth(SdkCredentials("AKID", "secret"), "s3", "eu-central-1").add_auth(request)
+    ours = sign("PUT", path, headers, body, Credentials("AKID", "secret"), Scope("eu-central-1", "s3"), NOW)
+    assert ours["authorization"] == request.headers["Authorization"]
 
 
 # --- connections -----------------------------------------------------------------------------------------

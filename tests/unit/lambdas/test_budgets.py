@@ -13,8 +13,9 @@ from fake_model_endpoint import Reply, chat_events, cut, payload_part
 from contracts import metrics
 from lambdas.common.dynamo import DynamoDB, from_item
 from lambdas.inference.exchange import Caller
+from lambdas.inference.prices import Prices
 from lambdas.inference.stages.budget import Charge, Exhausted, Spent
-from lambdas.inference.usage_table import Prices, UsageTable
+from lambdas.inference.usage_table import UsageTable
 
 DAY = "2026-11-22"
 LIMITED = {**AUTHORIZER, "key_id": "abc"}

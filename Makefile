@@ -11,7 +11,7 @@ export EVERGREEN_PORT ?= $(PORT)
 export PYTHONDONTWRITEBYTECODE = 1
 VENVS := $(abspath .evergreen/venvs)
 export EVERGREEN_VENVS ?= $(VENVS)
-BIN = $(EVERGREEN_VENVS)/cdk/bin
+BIN = $(EVERGREEN_VENVS)/dev/bin
 ENVIRONMENTS = $(basename $(notdir $(wildcard settings/*.yaml)))
 CDK = PATH="$(EVERGREEN_VENVS)/node/bin:$$PATH" node_modules/.bin/cdk --app "$(BIN)/python app.py" -c env=$(ENV)
 require_env = @test -n "$(ENV)" || { echo "evergreen: say which environment, e.g. make $@ ENV=prod (one of: $(ENVIRONMENTS))" >&2; exit 1; }

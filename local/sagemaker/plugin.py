@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from botocore.config import Config
 
 from local.cloud import seams
 from local.cloud.config import CloudConfig
-from local.sagemaker import api, cloudformation
+from local.sagemaker import api, cloudformation, inventory
 from local.sagemaker.cloudformation import CONFIG, ENDPOINT, MODEL, ResourceKind
 from local.sagemaker.images import default_table
 from local.sagemaker.invoke import operation_of
@@ -98,6 +99,7 @@ def register(config: CloudConfig) -> None:
         service_model(service)  # read now: it takes a second that no request should wait
     _register_control_plane(sagemaker)
     _register_runtime(sagemaker)
+    _register_inventory(sagemaker)
     resources = cloudformation.Resources(sagemaker)
     for kind in cloudformation.KINDS:
         _register_type(kind, resources)
@@ -140,6 +142,16 @@ def _register_runtime(sagemaker: SageMaker) -> None:
         matches=lambda method, path, _headers: method == "POST" and operation_of(path) is not None,
         permission=permission,
     )
+
+
+def _register_inventory(sagemaker: SageMaker) -> None:
+    async def handle(request: seams.HttpRequest) -> seams.Reply:
+        if request.method != "GET" or request.path != inventory.PATH:
+            return seams.Reply(404, {"Content-Type": "text/plain"}, b"no such page")
+        found = inventory.instances(sagemaker.store, sagemaker.deployments)
+        return seams.Reply(200, {"Content-Type": "application/json"}, json.dumps(found).encode())
+
+    seams.add_http_route(inventory.PATH, handle)
 
 
 def _register_type(kind: ResourceKind, resources: cloudformation.Resources) -> None:

@@ -9,8 +9,8 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from contracts.artefact import Manifest, verify
@@ -59,6 +59,7 @@ class Service:
         self._admission: Admission | None = None
         self._ids = itertools.count()
         self._not_ready = "the model is loading"
+        self._progress = time.monotonic()  # when the engine last showed a sign of life
         self.cut_off = asyncio.Event()
         """Set when draining has run out of time: whatever still runs must end now."""
 
@@ -106,7 +107,16 @@ class Service:
         """Why no request can be served now, or None when ready."""
         if self._not_ready:
             return self._not_ready
-        return self._engine.fault() if self._engine else "no engine"
+        fault = self._engine.fault() if self._engine else "no engine"
+        return fault or self._stalled()
+
+    def _stalled(self) -> str | None:
+        """The watchdog: an engine with work that gives no token for too long is not well."""
+        running = self._admission.running if self._admission else 0
+        silence = time.monotonic() - self._progress
+        if running == 0 or silence < self.settings.stall:
+            return None
+        return f"no token for {silence:.0f} s while {running} requests run"
 
     async def plan(self, request: ChatRequest) -> Plan:
         """Check a request against the model. Raises ServingError: not ready, unknown model, too long."""
@@ -152,8 +162,9 @@ class Service:
         request = GenerationRequest(str(next(self._ids)), plan.prompt, plan.max_tokens, plan.sampling)
         count = 0
         try:
-            async with self._slots().slot(plan.tokens), aclosing(engine.generate(request)) as events:
+            async with self._slot(plan.tokens), aclosing(engine.generate(request)) as events:
                 async for tokens in events:
+                    self._progress = time.monotonic()
                     text, stopped = matcher.push(decoder.push(tokens.tokens))
                     first, count = count == 0, count + len(tokens.tokens)
                     if stopped:
@@ -167,6 +178,14 @@ class Service:
         except QueueFull:
             self.metrics.count_rejection("queue_full")
             raise overloaded("Too many requests are waiting.", code="queue_full") from None
+
+    @asynccontextmanager
+    async def _slot(self, tokens: int) -> AsyncIterator[None]:
+        admission = self._slots()
+        async with admission.slot(tokens):
+            if admission.running == 1:  # the engine was idle until now: its silence meant nothing
+                self._progress = time.monotonic()
+            yield
 
     def _loaded(self) -> tuple[Engine, ChatTokenizer]:
         if self._engine is None or self._tokenizer is None:

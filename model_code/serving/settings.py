@@ -27,6 +27,7 @@ _VARIABLES = {
     "default_max_tokens": container.ENV_DEFAULT_MAX_TOKENS,
     "request_timeout": container.ENV_REQUEST_TIMEOUT,
     "drain": container.ENV_DRAIN,
+    "stall": container.ENV_STALL,
     "host": container.ENV_HOST,
     "threads": "OMP_NUM_THREADS",
 }
@@ -51,6 +52,7 @@ class ServerSettings(BaseModel):
     request_timeout: float = Field(default=600.0, gt=0)
     # SageMaker sends SIGKILL 30 s after SIGTERM; what this leaves of them is for closing connections.
     drain: float = Field(default=25.0, ge=0, le=28)
+    stall: float = Field(default=120.0, gt=0)
     threads: int = Field(default_factory=lambda: usable_cores(), ge=1)
 
 

@@ -1,0 +1,165 @@
+"""The service over engines that misbehave; needs the serving environment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("prometheus_client")
+pytest.importorskip("tokenizers")
+
+from contracts.artefact import MANIFEST_NAME, describe
+from contracts.chat import ChatRequest, Message
+from model_code.serving import engines
+from model_code.serving.engines.base import (
+    EngineError,
+    EngineStats,
+    GenerationRequest,
+    TokenEvent,
+)
+from model_code.serving.errors import ServingError
+from model_code.serving.service import Service
+from model_code.serving.settings import ServerSettings
+
+Behaviour = Callable[[GenerationRequest], AsyncGenerator[TokenEvent, None]]
+REQUEST = ChatRequest(model="m", messages=[Message(role="user", content="a")], max_tokens=4)
+
+
+class FakeEngine:
+    """Answers the warm-up, then does what a test wants."""
+
+    name = "fake"
+    context_tokens = 64
+    cache_tokens = 256
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
+        self.reason: str | None = None
+
+    def load(self, folder: Path) -> None:
+        """Nothing to load."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
+        """The warm-up's answer, or the test's."""
+        if request.request_id == "warm-up":
+            yield TokenEvent([0], "length")
+            return
+        async for event in self._behaviour(request):
+            yield event
+
+    def fault(self) -> str | None:
+        """What the test says."""
+        return self.reason
+
+    def stats(self) -> EngineStats:
+        """No load."""
+        return EngineStats(running=0, waiting=0, cache_use=0.0)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+async def silent(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
+    """Accepts work and never answers."""
+    await asyncio.Event().wait()
+    yield TokenEvent([0])
+
+
+async def dying(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
+    """One token, then the end."""
+    yield TokenEvent([0])
+    raise EngineError("out of memory")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An artefact whose tokenizer knows single letters."""
+    vocabulary = {letter: index for index, letter in enumerate("abcdefghij<>:")}
+    tokenizer = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+        "pre_tokenizer": None, "post_processor": None, "decoder": None,
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+    }  # fmt: skip
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}:"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    (tmp_path / MANIFEST_NAME).write_bytes(describe(tmp_path, "m").canonical())
+    return tmp_path
+
+
+def start(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, behaviour: Behaviour, **settings: object
+) -> tuple[Service, FakeEngine]:
+    engine = FakeEngine(behaviour)
+    monkeypatch.setattr(engines, "create", lambda settings: engine)
+    fields = {"model_name": "m", "model_folder": folder, **settings}
+    return Service(ServerSettings.model_validate(fields)), engine
+
+
+def test_an_engine_that_falls_silent_makes_the_server_unready(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        service, _ = start(monkeypatch, folder, silent, stall=0.05)
+        await service.start()
+        assert service.unready_reason() is None
+
+        pieces = service.generate(await service.plan(REQUEST))
+        waiting = asyncio.ensure_future(anext(pieces))
+        await asyncio.sleep(0.2)
+        assert "no token for" in (service.unready_reason() or "")
+        with pytest.raises(ServingError, match="cannot serve now"):
+            await service.plan(REQUEST)
+
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await pieces.aclose()
+        assert service.unready_reason() is None  # idle again: silence means nothing
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_server_stays_ready_however_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        service, _ = start(monkeypatch, folder, silent, stall=0.01)
+        await service.start()
+        await asyncio.sleep(0.1)
+        assert service.unready_reason() is None
+
+    asyncio.run(scenario())
+
+
+def test_a_failing_request_frees_its_slot_and_a_dead_engine_is_unready(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        service, engine = start(monkeypatch, folder, dying, max_running=1, max_queued=0)
+        await service.start()
+        for _ in range(2):  # the second finds the slot free
+            with pytest.raises(EngineError):
+                async for _piece in service.generate(await service.plan(REQUEST)):
+                    pass
+        engine.reason = "the batch loop died"
+        assert service.unready_reason() == "the batch loop died"
+
+    asyncio.run(scenario())
+
+
+def test_the_default_length_is_the_setting_or_what_is_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        open_end = REQUEST.model_copy(update={"max_tokens": None})
+        service, _ = start(monkeypatch, folder, silent)
+        await service.start()
+        assert (await service.plan(open_end)).max_tokens == 64 - 2
+
+        bounded, _ = start(monkeypatch, folder, silent, default_max_tokens=5)
+        await bounded.start()
+        assert (await bounded.plan(open_end)).max_tokens == 5
+
+    asyncio.run(scenario())

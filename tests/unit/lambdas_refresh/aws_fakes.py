@@ -1,0 +1,259 @@
+"""The services that a release moves, small: they refuse parameters that botocore's model would refuse."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import botocore.session
+from botocore.exceptions import ClientError, ParamValidationError
+from botocore.response import StreamingBody
+from botocore.validate import ParamValidator
+
+from lambdas.common.dynamo import ConditionFailed, DynamoError, from_item
+
+_session = botocore.session.Session()
+
+
+def refusal(code: str, message: str) -> ClientError:
+    """An error as a service answers it."""
+    return ClientError({"Error": {"Code": code, "Message": message}}, "Operation")
+
+
+class Service:
+    """Notes every call and holds its parameters to the service's own model."""
+
+    name: str
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self._model = _session.get_service_model(self.name)
+
+    def received(self, operation: str) -> list[dict[str, Any]]:
+        """The parameters of each call of an operation."""
+        return [parameters for name, parameters in self.calls if name == operation]
+
+    def _check(self, operation: str, parameters: dict[str, Any]) -> None:
+        self.calls.append((operation, parameters))
+        pascal = "".join(part.capitalize() for part in operation.split("_"))
+        report = ParamValidator().validate(parameters, self._model.operation_model(pascal).input_shape)
+        if report.has_errors():
+            raise ParamValidationError(report=report.generate_report())
+
+
+class CloudFormation(Service):
+    """One stack. An update lasts until `finish` or `roll_back`."""
+
+    name = "cloudformation"
+
+    def __init__(self, parameters: dict[str, str]) -> None:
+        super().__init__()
+        self.parameters = dict(parameters)
+        self.before = dict(parameters)
+        self.status = "CREATE_COMPLETE"
+        self.tokens: list[str] = []
+        self.events: list[dict[str, Any]] = []
+
+    def describe_stacks(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_stacks", parameters)
+        described = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
+        return {"Stacks": [{"StackStatus": self.status, "Parameters": described}]}
+
+    def describe_stack_events(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_stack_events", parameters)
+        return {"StackEvents": self.events}
+
+    def update_stack(self, **parameters: Any) -> dict[str, Any]:
+        self._check("update_stack", parameters)
+        assert parameters["UsePreviousTemplate"] is True
+        assert re.fullmatch(r"[a-zA-Z0-9][-a-zA-Z0-9]{0,127}", parameters["ClientRequestToken"])
+        if self.status.endswith("_IN_PROGRESS"):
+            raise refusal("ValidationError", f"Stack:x is in {self.status} state and can not be updated.")
+        if self.status.endswith("_FAILED"):
+            raise refusal("ValidationError", f"Stack:x is in {self.status} state and can not be updated.")
+        wanted = {
+            entry["ParameterKey"]: self.parameters[entry["ParameterKey"]]
+            if entry.get("UsePreviousValue")
+            else entry["ParameterValue"]
+            for entry in parameters["Parameters"]
+        }
+        if set(wanted) != set(self.parameters):
+            raise refusal("ValidationError", "Parameters must all have values")
+        if wanted == self.parameters:
+            raise refusal("ValidationError", "No updates are to be performed.")
+        self.before, self.parameters = self.parameters, wanted
+        self.status = "UPDATE_IN_PROGRESS"
+        self.tokens.append(parameters["ClientRequestToken"])
+        return {"StackId": "x"}
+
+    def finish(self) -> None:
+        self.status = "UPDATE_COMPLETE"
+
+    def roll_back(self, resource: str, reason: str) -> None:
+        self.status, self.parameters = "UPDATE_ROLLBACK_COMPLETE", self.before
+        self.events = [
+            {"LogicalResourceId": "Other", "ResourceStatus": "UPDATE_FAILED"}
+            | {"ResourceStatusReason": "Resource update cancelled"},
+            {
+                "LogicalResourceId": resource,
+                "ResourceStatus": "UPDATE_FAILED",
+                "ResourceStatusReason": reason,
+            },
+            {"LogicalResourceId": "evergreen-test-serving", "ResourceStatus": "UPDATE_IN_PROGRESS"},
+            {
+                "LogicalResourceId": "Old",
+                "ResourceStatus": "UPDATE_FAILED",
+                "ResourceStatusReason": "long ago",
+            },
+        ]
+
+
+class SageMaker(Service):
+    """One endpoint whose variants follow the stack's phase, and a model registry."""
+
+    name = "sagemaker"
+
+    def __init__(self, stack: CloudFormation) -> None:
+        super().__init__()
+        self._stack = stack
+        self.status = "InService"
+        self.failure: str | None = None
+        self.weights = {"champion": 1.0, "challenger": 0.1}
+        self.rests_after = 0  # describe calls until an update is over
+        self.lost: set[str] = set()
+        self.packages: dict[str, dict[str, Any]] = {}
+
+    def describe_endpoint(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_endpoint", parameters)
+        if self.rests_after:
+            self.rests_after -= 1
+            if not self.rests_after:
+                self.status = "InService"
+        names = {"steady": ["champion"], "shadow": ["champion"], "ab": ["champion", "challenger"]}
+        answer: dict[str, Any] = {
+            "EndpointStatus": self.status,
+            "ProductionVariants": [
+                self._variant(name)
+                for name in names[self._stack.parameters["Phase"]]
+                if name not in self.lost
+            ],
+        }
+        if self._stack.parameters["Phase"] == "shadow":
+            answer["ShadowProductionVariants"] = [self._variant("challenger")]
+        return answer | ({"FailureReason": self.failure} if self.failure else {})
+
+    def _variant(self, name: str) -> dict[str, Any]:
+        return {
+            "VariantName": name,
+            "DesiredWeight": self.weights[name],
+            "DesiredInstanceCount": 2,
+            "DeployedImages": [{"SpecifiedImage": "registry/serving:1"}],
+        }
+
+    def update_endpoint_weights_and_capacities(self, **parameters: Any) -> dict[str, Any]:
+        self._check("update_endpoint_weights_and_capacities", parameters)
+        if self.status != "InService":
+            raise refusal("ValidationException", "Cannot update in-progress endpoint")
+        for wanted in parameters["DesiredWeightsAndCapacities"]:
+            self.weights[wanted["VariantName"]] = wanted["DesiredWeight"]
+        self.status, self.rests_after = "Updating", 2
+        return {"EndpointArn": "x"}
+
+    def create_model_package(self, **parameters: Any) -> dict[str, Any]:
+        self._check("create_model_package", parameters)
+        arn = f"arn:aws:sagemaker:us-east-1:123456789012:model-package/group/{parameters['ClientToken'][:8]}"
+        self.packages[arn] = parameters
+        return {"ModelPackageArn": arn}
+
+    def update_model_package(self, **parameters: Any) -> dict[str, Any]:
+        self._check("update_model_package", parameters)
+        self.packages[parameters["ModelPackageArn"]]["ModelApprovalStatus"] = parameters[
+            "ModelApprovalStatus"
+        ]
+        return {"ModelPackageArn": parameters["ModelPackageArn"]}
+
+
+class StepFunctions(Service):
+    """Executions by ARN with a status, and tasks that wait by token."""
+
+    name = "stepfunctions"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.executions: dict[str, str] = {}
+        self.waiting: set[str] = set()
+
+    def describe_execution(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_execution", parameters)
+        if parameters["executionArn"] not in self.executions:
+            raise refusal("ExecutionDoesNotExist", "no such execution")
+        return {"status": self.executions[parameters["executionArn"]]}
+
+    def send_task_success(self, **parameters: Any) -> dict[str, Any]:
+        self._check("send_task_success", parameters)
+        return self._end(parameters["taskToken"])
+
+    def send_task_failure(self, **parameters: Any) -> dict[str, Any]:
+        self._check("send_task_failure", parameters)
+        return self._end(parameters["taskToken"])
+
+    def _end(self, token: str) -> dict[str, Any]:
+        if token not in self.waiting:
+            raise refusal("TaskTimedOut", "the task has timed out")
+        self.waiting.discard(token)
+        return {}
+
+
+class Topic(Service):
+    """Messages that went out."""
+
+    name = "sns"
+
+    def publish(self, **parameters: Any) -> dict[str, Any]:
+        self._check("publish", parameters)
+        return {"MessageId": "1"}
+
+
+class Bucket(Service):
+    """Objects by key."""
+
+    name = "s3"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects: dict[str, bytes] = {}
+
+    def get_object(self, **parameters: Any) -> dict[str, Any]:
+        self._check("get_object", parameters)
+        if parameters["Key"] not in self.objects:
+            raise refusal("NoSuchKey", "The specified key does not exist.")
+        content = self.objects[parameters["Key"]]
+        return {"ContentLength": len(content), "Body": StreamingBody(io.BytesIO(content), len(content))}
+
+    def get_paginator(self, operation: str) -> Bucket:
+        assert operation == "list_objects_v2"
+        return self
+
+    def paginate(self, **parameters: Any) -> list[dict[str, Any]]:
+        self._check("list_objects_v2", parameters)
+        found = [key for key in self.objects if key.startswith(parameters["Prefix"])]
+        return [{"Contents": [{"Key": key, "Size": len(self.objects[key])}]} for key in found] or [{}]
+
+
+class Tables:
+    """moto's DynamoDB behind the functions' own protocol."""
+
+    def __init__(self, dynamodb: Any) -> None:
+        self._dynamodb = dynamodb
+
+    def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        method = re.sub(r"(?<!^)([A-Z])", r"_\1", operation).lower()
+        try:
+            answer: dict[str, Any] = getattr(self._dynamodb, method)(**parameters)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "ConditionalCheckFailedException":
+                raise ConditionFailed(code, from_item({})) from None
+            raise DynamoError(code) from error
+        return answer

@@ -1,0 +1,271 @@
+"""Both functions against fakes of the services, and the calls that a state machine would make of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import boto3
+from aws_fakes import Bucket, CloudFormation, SageMaker, StepFunctions, Tables, Topic
+
+from contracts.artefact import MANIFEST_NAME, ArtefactFile, Manifest
+from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, Gate, GateSettings
+from contracts.training import DATA_CARD_FILE, DataCard, FileDigest, SideCount
+from lambdas.common.dynamo import from_item, to_item
+from lambdas.common.logs import Logger
+from lambdas.inference.gateway import RoutingTable
+from lambdas.refresh.aws.artefacts import ArtefactFiles
+from lambdas.refresh.aws.endpoint import Endpoint
+from lambdas.refresh.aws.registry import ModelRegistry
+from lambdas.refresh.aws.stack import ServingStack
+from lambdas.refresh.aws.workflow import Approvers, Workflow
+from lambdas.refresh.judging import JudgeService
+from lambdas.refresh.locking import ReleaseLocks
+from lambdas.refresh.registering import Registering
+from lambdas.refresh.releasing import ReleaseService
+from lambdas.refresh.tables import (
+    CALLS_INDEX,
+    RATINGS_INDEX,
+    Ledger,
+    LockTable,
+    QuestionTable,
+    RoutingWriter,
+    TrafficTable,
+)
+from lambdas.refresh.tasks import run
+from lambdas.refresh.topology import Topology
+
+ENDPOINT, STACK, BUCKET = "evergreen-test", "evergreen-test-serving", "artefacts"
+RELEASE = "release-1"
+OLD = {"uri": f"s3://{BUCKET}/models/base/", "digest": "0" * 64, "version": "base-1"}
+NEW = {
+    "uri": f"s3://{BUCKET}/releases/{RELEASE}/training/job/output/model/",
+    "digest": "1" * 64,
+    "version": f"base-{RELEASE}",
+}
+STEADY = {
+    "ChampionModelUri": OLD["uri"],
+    "ChampionModelDigest": OLD["digest"],
+    "ChampionModelVersion": OLD["version"],
+    "ChallengerModelUri": "",
+    "ChallengerModelDigest": "",
+    "ChallengerModelVersion": "",
+    "Phase": "steady",
+    "Rollout": "guarded",
+    "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version",
+}
+GATE = GateSettings(metric="token_f1")
+CANARY = CanarySettings(
+    shares=[0.1, 0.5],
+    planned_sample=[30, 60],
+    deadline_minutes=10,
+    maximum_error_rate=0.02,
+    maximum_rating_loss=0.2,
+)
+
+
+class Clock:
+    """Seconds that pass when told to, or when somebody sleeps."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class World:
+    """What there is before a release: one champion, nobody's lock."""
+
+    def __init__(self) -> None:
+        dynamodb = boto3.client("dynamodb")
+        _create_tables(dynamodb)
+        self.tables = Tables(dynamodb)
+        self.clock = Clock(1_800_000_000.0)
+        self.stack = CloudFormation(STEADY)
+        self.sagemaker = SageMaker(self.stack)
+        self.workflow = StepFunctions()
+        self.topic = Topic()
+        self.bucket = Bucket()
+        self.ledger = Ledger("ledger", self.tables, self.clock)
+        self.routing = RoutingTable("access", ENDPOINT, self.tables)
+        self._logger = Logger("test")
+        self._judge = self._judge_service()
+        self._release = self._release_service()
+
+    def _judge_service(self) -> JudgeService:
+        return JudgeService(
+            ENDPOINT,
+            BUCKET,
+            GATE,
+            CANARY,
+            ArtefactFiles(BUCKET, self.bucket),
+            self.routing,
+            TrafficTable("records", self.tables),
+            self.ledger,
+            self.clock,
+        )
+
+    def _release_service(self) -> ReleaseService:
+        workflow = Workflow(self.workflow)
+        topology = Topology(
+            ENDPOINT,
+            ServingStack(STACK, self.stack),
+            Endpoint(ENDPOINT, self.sagemaker),
+            RoutingWriter("access", self.tables),
+            self.clock,
+            self.clock.sleep,
+        )
+        registering = Registering(
+            ArtefactFiles(BUCKET, self.bucket),
+            ModelRegistry("group", self.sagemaker),
+            Approvers("arn:aws:sns:us-east-1:123456789012:approvals", self.topic),
+            workflow,
+            QuestionTable("ledger", self.tables),
+            "release",
+        )
+        locks = ReleaseLocks(LockTable("ledger", ENDPOINT, self.tables), workflow, self.clock)
+        return ReleaseService(ENDPOINT, STACK, locks, topology, registering, self.ledger, self.clock)
+
+    def release(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:
+        """Invoke `release` as the state machine does, a second later: JSON in, JSON out."""
+        self.clock.now += 1
+        event = json.loads(json.dumps({"task": task, "release_id": release_id, **fields}))
+        answer = run(event, RELEASE_TASKS, self._release.answer, self.ledger, self._logger)
+        return dict(json.loads(json.dumps(answer)))
+
+    def judge(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:
+        """Invoke `judge` as the state machine does."""
+        event = json.loads(json.dumps({"task": task, "release_id": release_id, **fields}))
+
+        def answer(parsed: Any) -> Any:
+            return self._judge.gate(parsed) if isinstance(parsed, Gate) else self._judge.verdict(parsed)
+
+        return run(event, JUDGE_TASKS, answer, self.ledger, self._logger)
+
+    def lock(self, release_id: str = RELEASE) -> dict[str, Any]:
+        """Acquire the lock for an execution that runs."""
+        self.workflow.executions[f"arn:{release_id}"] = "RUNNING"
+        return self.release("acquire_lock", release_id=release_id, execution_arn=f"arn:{release_id}")
+
+    def experiment(self) -> None:
+        """A release whose challenger stands beside the champion."""
+        self.lock()
+        self.release("start_experiment", champion=OLD, challenger=NEW)
+        self.stack.finish()
+        assert self.release("await_topology", phase="ab") == {"settled": True}
+
+    def split(self) -> dict[str, tuple[float, str]]:
+        """Weight and model version by variant, as the front door reads them."""
+        routing = self.routing.read()
+        return {one.name: (one.weight, one.model_version) for one in routing.variants} if routing else {}
+
+    def story(self, release_id: str = RELEASE) -> list[tuple[str, str]]:
+        """Step and outcome of each ledger row, in order."""
+        return [(row["step"], row["outcome"]) for row in self.rows(release_id) if "step" in row]
+
+    def rows(self, release_id: str = RELEASE) -> list[dict[str, Any]]:
+        """The release's ledger rows, in order."""
+        reply = self.tables.call(
+            "Query",
+            TableName="ledger",
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=to_item({":pk": f"RELEASE#{release_id}"}),
+        )
+        return [from_item(item) for item in reply["Items"]]
+
+    def put_artefact(self, prefix: str, files: dict[str, bytes], name: str = "base") -> str:
+        """An artefact with its manifest in the bucket; its digest."""
+        manifest = Manifest(
+            name=name,
+            files=[
+                ArtefactFile(path=path, bytes=len(content), sha256="2" * 64)
+                for path, content in files.items()
+            ],
+        )
+        self.bucket.objects |= {prefix + path: content for path, content in files.items()}
+        self.bucket.objects[prefix + MANIFEST_NAME] = manifest.canonical()
+        return manifest.digest
+
+    def put_data_card(self, heldout_rows: int) -> None:
+        """The card of the release's data."""
+        side = SideCount(rows=heldout_rows, users=1, groups=1)
+        card = DataCard(
+            sources=[],
+            evaluation_sets=[],
+            files=[FileDigest(name="train.jsonl", sha256="3" * 64, rows=100)],
+            rows_read=100,
+            dropped={},
+            masked={},
+            train=side,
+            heldout=side,
+            settings={},
+        )
+        self.bucket.objects[f"releases/{RELEASE}/data/{DATA_CARD_FILE}"] = card.model_dump_json().encode()
+
+    def answered(self, count: int, variant: str, version: str, *, start: int = 0, **fields: Any) -> None:
+        """Requests that a variant answered, one per second from now on, with ratings where `thumbs` is given.
+
+        `thumbs` is a list, one entry per request; None for a request that nobody rated.
+        """
+        thumbs = fields.pop("thumbs", None)
+        for number in range(count):
+            request, at = f"{variant}-{start + number}", self.clock.now + start + number
+            record = {
+                "pk": request,
+                "sk": "RECORD",
+                "model_version": version,
+                "variant": variant,
+                "received_at": at,
+                "status": 200,
+                "time_to_first_token_ms": 100.0 + number % 7,
+                **fields,
+            }
+            self.tables.call("PutItem", TableName="records", Item=to_item(record))
+            if thumbs and thumbs[number]:
+                feedback = {
+                    "pk": request,
+                    "sk": "FEEDBACK#1",
+                    "request_id": request,
+                    "model_version": version,
+                    "variant": variant,
+                    "given_at": at + 0.5,
+                    "thumbs": thumbs[number],
+                }
+                self.tables.call("PutItem", TableName="records", Item=to_item(feedback))
+
+
+def _create_tables(dynamodb: Any) -> None:
+    def table(name: str, keys: dict[str, str], indexes: dict[str, str] | None = None) -> None:
+        numbers = dict.fromkeys((indexes or {}).values(), "N")
+        attributes = keys | ({"model_version": "S", **numbers} if indexes else {})
+        options: dict[str, Any] = {}
+        if indexes:
+            options["GlobalSecondaryIndexes"] = [
+                {
+                    "IndexName": index,
+                    "KeySchema": _schema(["model_version", at]),
+                    "Projection": {"ProjectionType": "ALL"},
+                }
+                for index, at in indexes.items()
+            ]
+        dynamodb.create_table(
+            TableName=name,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": k, "AttributeType": v} for k, v in attributes.items()],
+            KeySchema=_schema(list(keys)),
+            **options,
+        )
+
+    table("access", {"pk": "S"})
+    table("ledger", {"pk": "S", "sk": "S"})
+    table("records", {"pk": "S", "sk": "S"}, {CALLS_INDEX: "received_at", RATINGS_INDEX: "given_at"})
+
+
+def _schema(keys: list[str]) -> list[dict[str, str]]:
+    return [
+        {"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ["HASH", "RANGE"], strict=False)
+    ]

@@ -65,3 +65,14 @@ class Feedback(BaseModel):
     score: float | None = None
     correction: str | None = None
     comment: str | None = None
+
+
+class FeedbackReceipt(BaseModel):
+    """Reply of `POST /v1/feedback`; `created` is in seconds since the epoch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    object: Literal["feedback"] = "feedback"
+    request_id: str
+    created: int

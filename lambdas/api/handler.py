@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import urllib.parse
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
+from lambdas.api.openapi import document
 from lambdas.api.service import from_environment
 from lambdas.common import logs, requests
 from lambdas.common.errors import ApiError, to_api_error
@@ -21,6 +23,11 @@ _app = APIGatewayRestResolver()
 @_app.get("/health")
 def _health() -> Response[str]:
     return _json(200, '{"status":"ok"}')
+
+
+@_app.get("/v1/openapi.json")
+def _openapi() -> Response[str]:
+    return _json(200, json.dumps(document()))
 
 
 @_app.get("/v1/models")

@@ -7,13 +7,11 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any, Protocol
 
 from contracts import metrics
 from contracts.chat import ModelCard, ModelList
-from contracts.records import Feedback, FeedbackRequest, InferenceRecord
+from contracts.records import Feedback, FeedbackReceipt, FeedbackRequest, InferenceRecord
 from contracts.usage import DayUsage, UsageReport
 from lambdas.api.gateway import RecordsTable, UsageTable
 from lambdas.common.dynamo import DynamoDB
@@ -44,17 +42,6 @@ class Usage(Protocol):
 
     def days(self, tenant: str, start: str, end: str) -> Iterable[dict[str, Any]]:
         """The tenant's rows (`contracts.usage`) from day to day, both included."""
-
-
-class FeedbackReceipt(BaseModel):
-    """Reply of `POST /v1/feedback`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    object: Literal["feedback"] = "feedback"
-    request_id: str
-    created: int
 
 
 class ApiService:

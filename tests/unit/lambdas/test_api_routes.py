@@ -251,3 +251,8 @@ def test_bad_dates_are_refused_by_name(call: Call, query: dict[str, str], param:
 
 def test_usage_takes_a_tenant(call: Call) -> None:
     assert call("GET", "/v1/usage", tenant=None)[0] == 401
+
+
+def test_the_openapi_document_is_served(call: Call) -> None:
+    status, body, _ = call("GET", "/v1/openapi.json")
+    assert (status, body["openapi"]) == (200, "3.1.0")

@@ -1,0 +1,132 @@
+"""The OpenAPI document of the HTTP API, made from the very models that requests are checked against.
+
+python -m lambdas.api.openapi > docs/openapi.json
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from contracts.chat import ChatChunk, ChatCompletion, ChatRequest, ModelCard, ModelList
+from contracts.completions import Completion, CompletionRequest
+from contracts.embeddings import EmbeddingList, EmbeddingsRequest
+from contracts.errors import ErrorReply
+from contracts.records import FeedbackReceipt, FeedbackRequest
+from contracts.usage import UsageReport
+
+VERSION = "1.0.0"
+_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, CompletionRequest, EmbeddingsRequest, FeedbackRequest)
+_REPLIES: tuple[type[BaseModel], ...] = (
+    ChatCompletion,
+    ChatChunk,
+    Completion,
+    EmbeddingList,
+    ModelList,
+    ModelCard,
+    FeedbackReceipt,
+    UsageReport,
+    ErrorReply,
+)
+_REFUSALS = {
+    "400": "Something in the request has to change; `param` names it.",
+    "401": "No valid key.",
+    "403": "The key lacks a scope.",
+    "404": "No such model, request or route.",
+    "429": "A budget is spent or too many requests came at once; `retry-after` says when to come back.",
+    "500": "The service failed.",
+    "503": "The model is full, starting or down; `retry-after` says when to come back.",
+    "504": "The model did not answer in time.",
+}
+
+
+def document() -> dict[str, Any]:
+    """The document as JSON values; the server's address is relative, since it differs by stage."""
+    _, schemas = models_json_schema(
+        [*((model, "validation") for model in _REQUESTS), *((model, "serialization") for model in _REPLIES)],
+        ref_template="#/components/schemas/{model}",
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Evergreen", "version": VERSION, "license": {"name": "Apache-2.0"}},
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "paths": {
+            "/v1/chat/completions": {
+                "post": _operation("chat", ChatRequest, ChatCompletion, stream_of=ChatChunk)
+            },
+            "/v1/completions": {
+                "post": _operation("complete", CompletionRequest, Completion, stream_of=Completion)
+            },
+            "/v1/embeddings": {"post": _operation("embed", EmbeddingsRequest, EmbeddingList)},
+            "/v1/models": {"get": _operation("listModels", None, ModelList)},
+            "/v1/models/{model}": {
+                "get": _operation("getModel", None, ModelCard, parameters=[_parameter("model", "path")])
+            },
+            "/v1/feedback": {
+                "post": _operation("giveFeedback", FeedbackRequest, FeedbackReceipt, status="201")
+            },
+            "/v1/usage": {
+                "get": _operation(
+                    "getUsage",
+                    None,
+                    UsageReport,
+                    parameters=[_parameter(name, "query", format="date") for name in ("start", "end")],
+                )
+            },
+        },
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(
+    id: str,
+    request: type[BaseModel] | None,
+    reply: type[BaseModel],
+    *,
+    stream_of: type[BaseModel] | None = None,
+    status: str = "200",
+    parameters: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    content = {"application/json": {"schema": _reference(reply)}}
+    if stream_of is not None:
+        content["text/event-stream"] = {"schema": _reference(stream_of)}
+    operation: dict[str, Any] = {
+        "operationId": id,
+        "responses": {
+            status: {"description": "The answer.", "content": content},
+            **{
+                refusal: {
+                    "description": meaning,
+                    "content": {"application/json": {"schema": _reference(ErrorReply)}},
+                }
+                for refusal, meaning in _REFUSALS.items()
+            },
+        },
+    }
+    if request is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _reference(request)}},
+        }
+    if parameters:
+        operation["parameters"] = parameters
+    return operation
+
+
+def _parameter(name: str, place: str, **schema: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": {"type": "string", **schema}}
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+if __name__ == "__main__":
+    print(json.dumps(document(), indent=2, sort_keys=True))

@@ -1,0 +1,125 @@
+"""Whatever is sent, the answer is well-formed: an error object of the caller's fault, or a proper answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from door_world import MODEL, SETTINGS
+from fake_model_endpoint import chat_events
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.chat import ChatCompletion
+from contracts.errors import ErrorReply
+from contracts.guards import GuardSettings
+from lambdas.common.streaming_runtime import StreamingReply
+from lambdas.inference.exchange import Arrival
+from lambdas.inference.service import Service
+
+ANSWER = chat_events("Hel", "lo")
+GUARDED = SETTINGS.model_copy(
+    update={"guards": GuardSettings(mask_pii=True, block_injection=True, denied_topics={"t": ["bomb"]})}
+)
+
+
+class Model:
+    """Answers everything; nothing else of AWS is there."""
+
+    variant = "champion"
+
+    def invoke(self, body: bytes, attributes: str, variant: str | None) -> Model:
+        json.loads(body)
+        assert attributes.isascii()
+        return self
+
+    def __iter__(self) -> Any:
+        return iter([ANSWER])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def read(self) -> None:
+        """No routing item."""
+
+    def store(self, *_: Any) -> None:
+        """Kept nowhere."""
+
+    def settle(self, *_: Any) -> None:
+        """Booked nowhere."""
+
+
+MODEL_OF_ALL = Model()
+DOOR = Service(GUARDED, MODEL_OF_ALL, MODEL_OF_ALL, MODEL_OF_ALL, MODEL_OF_ALL, MODEL_OF_ALL)  # type: ignore[arg-type]
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+roles = st.sampled_from(["system", "developer", "user", "assistant", "tool", "nobody"])
+messages = st.lists(
+    st.fixed_dictionaries(
+        {"role": roles, "content": st.text(max_size=60) | json_values}, optional={"name": json_values}
+    ),
+    max_size=4,
+)
+almost = st.fixed_dictionaries(
+    {"model": st.just(MODEL), "messages": messages},
+    optional={
+        "max_tokens": st.integers() | json_values,
+        "temperature": st.floats() | json_values,
+        "top_p": st.floats(0, 1),
+        "stop": st.text(max_size=5) | st.lists(st.text(max_size=5), max_size=6),
+        "seed": st.integers(),
+        "stream": st.booleans() | json_values,
+        "stream_options": st.fixed_dictionaries({}, optional={"include_usage": st.booleans()}) | json_values,
+        "user": st.text(max_size=10) | json_values,
+        "metadata": json_values,
+    },
+)
+bodies = (
+    st.binary(max_size=200)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | almost.map(lambda value: json.dumps(value).encode())
+)
+routes = st.sampled_from(
+    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/../v1/models", "/v1/chat/completions/"]
+)
+headers = st.dictionaries(
+    st.sampled_from(["x-evergreen-variant", "authorization", "content-type"]), st.text(max_size=20)
+)
+
+
+def ask(route: str, body: bytes, sent: dict[str, str]) -> tuple[StreamingReply, bytes]:
+    caller = {"tenant": "shop", "key_name": "web", "scopes": "inference choose-variant"}
+    reply = DOOR.answer(route, Arrival("req-1", body, caller, sent, None, 1_700_000_000.0))
+    text = b"".join(reply.body)
+    reply.after()
+    return reply, text
+
+
+@given(bodies, routes, headers)
+def test_no_request_makes_the_door_fail(body: bytes, route: str, sent: dict[str, str]) -> None:
+    reply, text = ask(route, body, sent)
+    if route == "/v1/chat/completions":
+        # The model answers chat only: elsewhere its answer is the wrong one, and that is a 500.
+        assert reply.status < 500
+    if reply.status >= 400:
+        ErrorReply.model_validate_json(text)
+    elif reply.headers["content-type"].startswith("text/event-stream"):
+        assert text.endswith(b"data: [DONE]\n\n")
+    elif route == "/v1/chat/completions":
+        ChatCompletion.model_validate_json(text)
+    # Nothing of a request may end a header and begin another.
+    assert all("\n" not in value and "\r" not in value for value in reply.headers.values())
+
+
+@given(almost)
+def test_what_is_almost_right_is_refused_by_name_or_answered(request: dict[str, Any]) -> None:
+    reply, text = ask("/v1/chat/completions", json.dumps(request).encode(), {})
+    assert reply.status in {200, 400}
+    if reply.status == 400:
+        error = json.loads(text)["error"]
+        assert error["message"]
+        assert error["param"] is None or error["param"].split(".")[0] in request

@@ -16,7 +16,7 @@ from lambdas.api.openapi import document
 from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
 
 VERSION_ONE = Path(__file__).with_name("openapi_v1.json")
-"""The API as clients of version 1 know it. A change that breaks it takes a new major version, and a new file."""
+"""The API as clients of version 1 know it. A change that breaks it takes a major version and a new file."""
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "docs/openapi.json"
 

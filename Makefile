@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test check lint synth diff deploy key bench bench-smoke
+.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke evaluate refresh traffic
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -46,6 +46,16 @@ test: environments  ## everything CI runs
 
 bench-smoke: environments  ## time to first token beside the bare handler; cold and warm starts
 	@$(BIN)/python bench/smoke.py
+
+DATA ?= tests/fixtures/support/support_pairs.jsonl
+evaluate:  ## judge the champion beside the model it began with
+	@$(PYTHON) -m local evaluate --data $(DATA)
+
+refresh:  ## train, judge and release a better model: make refresh DATA=pairs.jsonl
+	@$(PYTHON) -m local refresh --data $(DATA) $(if $(WATCH),--watch)
+
+traffic:  ## simulated users who ask and rate
+	@PYTHONPATH=. $(EVERGREEN_VENVS)/serving/bin/python bench/traffic.py $(TRAFFIC)
 
 synth: environments  ## templates of one environment: make synth ENV=prod
 	$(require_env)

@@ -56,11 +56,17 @@ def main(words: list[str] | None = None) -> int:
     environment.add_argument("--development", action="store_true", help="with what tests and checks need")
     talk = commands.add_parser("chat", help="stream one answer")
     talk.add_argument("prompt")
-    given = parser.parse_args(words)
+    for name, text in (("refresh", "run the refresh loop"), ("evaluate", "judge the champion")):
+        commands.add_parser(name, help=text, add_help=False)
+    given, rest = parser.parse_known_args(words)
+    if rest and given.command not in ("refresh", "evaluate"):
+        parser.error(f"unknown arguments: {' '.join(rest)}")
     home = Home.from_environment(tiny=getattr(given, "tiny", False))
     try:
         if given.command == "chat":
             return chat.main(home, given.prompt)
+        if given.command in ("refresh", "evaluate"):
+            return _hand_over(home, f"local.{given.command}", rest)
         with _alone(home):
             if given.command == "environments":
                 environments.prepare(home, Steps(home.logs), development=given.development)

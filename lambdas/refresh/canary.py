@@ -125,9 +125,11 @@ def _last_look(plan: CanaryPlan, champion: Traffic, challenger: Traffic) -> Rele
             break
         until = completed[size - 1]
         outcomes = {
-            "rating": Arms(_content(champion.ratings, until), _content(challenger.ratings, until)),
             "time_to_first_token": Arms(_ttft(champion.calls, until), _ttft(challenger.calls, until)),
         }
+        rated = _content(champion.ratings, until)
+        if rated.trials:  # a champion that nobody rated is not one that nobody liked
+            outcomes["rating"] = Arms(rated, _content(challenger.ratings, until))
         decision = verdict(plan, outcomes, sizes[:number], size)
         if decision.outcome == "roll_back":
             break

@@ -79,7 +79,11 @@ def _mismatch(report: EvaluationReport, facts: Facts) -> str | None:
 
 
 def _criteria(settings: GateSettings, judged: Sequence[CriterionResult]) -> list[Criterion]:
-    """The gate's own criteria: the metric, the latency, and whatever else the report judged."""
+    """The gate's own criteria, and whatever else the report found harmed.
+
+    What the report left open otherwise, such as the error rate on few items, does not bar the way: a failed
+    item counts as a wrong answer in the metric already.
+    """
     metric = next((one for one in judged if one.name == settings.metric), None)
     latency = next((one for one in judged if one.unit == "relative"), None)
     criteria = [
@@ -103,7 +107,7 @@ def _criteria(settings: GateSettings, judged: Sequence[CriterionResult]) -> list
     criteria += [
         Criterion(one.name, one.title, one.goal, one.margin, one.higher_is_better, one.unit)
         for one in judged
-        if one is not metric and one is not latency
+        if one is not metric and one is not latency and one.state == "harmed"
     ]
     return criteria
 
@@ -112,9 +116,10 @@ def _too_narrow(criteria: Sequence[Criterion], alpha: float, judged: ReleaseDeci
     """Intervals made for a larger error budget let more bad challengers pass than the settings allow."""
     shares = error_shares(criteria, alpha)
     for one in judged.criteria:
-        if one.interval is not None and one.interval.level < 1 - shares[one.name] - _ROUNDING:
+        asked = 1 - shares.get(one.name, alpha)
+        if one.interval is not None and one.interval.level < asked - _ROUNDING:
             return (
-                f"The report's intervals are too narrow for the gate: {100 * one.interval.level:.4g} % "
-                f"where {100 * (1 - shares[one.name]):.4g} % is asked for."
+                f"The report's intervals are too narrow for the gate: "
+                f"{100 * one.interval.level:.4g} % where {100 * asked:.4g} % is asked for."
             )
     return None

@@ -12,12 +12,11 @@ from contracts.refresh import JUDGE_TASKS, AnyJudgeTask, Gate
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import load
 from lambdas.common.logs import Logger
-from lambdas.inference.gateway import RoutingTable
 from lambdas.refresh.aws.artefacts import ArtefactFiles
 from lambdas.refresh.aws.clients import client
 from lambdas.refresh.environment import JudgeEnvironment
 from lambdas.refresh.judging import JudgeService
-from lambdas.refresh.tables import Ledger, TrafficTable
+from lambdas.refresh.tables import Ledger, RoutingTable, TrafficTable
 from lambdas.refresh.tasks import run
 
 

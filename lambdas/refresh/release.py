@@ -20,7 +20,7 @@ from lambdas.refresh.environment import ReleaseEnvironment
 from lambdas.refresh.locking import ReleaseLocks
 from lambdas.refresh.registering import Registering
 from lambdas.refresh.releasing import ReleaseService
-from lambdas.refresh.tables import Ledger, LockTable, QuestionTable, RoutingWriter
+from lambdas.refresh.tables import Ledger, LockTable, QuestionTable, RoutingTable
 from lambdas.refresh.tasks import run
 from lambdas.refresh.topology import Topology
 
@@ -42,7 +42,7 @@ class Release:
                 settings.endpoint_name,
                 ServingStack(settings.serving_stack, client("cloudformation")),
                 Endpoint(settings.endpoint_name, sagemaker),
-                RoutingWriter(settings.access_table, tables),
+                RoutingTable(settings.access_table, settings.endpoint_name, tables),
             ),
             Registering(
                 ArtefactFiles(settings.artefacts_bucket, client("s3")),

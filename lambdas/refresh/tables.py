@@ -164,12 +164,21 @@ def _approval_key(release_id: str, suffix: str = "") -> dict[str, str]:
     return {"pk": f"RELEASE#{release_id}", "sk": f"APPROVAL{suffix}"}
 
 
-class RoutingWriter:
-    """Writes the split that the front door reads."""
+class RoutingTable:
+    """The split that the front door reads."""
 
-    def __init__(self, table: str, tables: Dynamo) -> None:
+    def __init__(self, table: str, endpoint_name: str, tables: Dynamo) -> None:
         self._table = table
+        self._key = to_item({"pk": routing_pk(endpoint_name)})
         self._tables = tables
+
+    def read(self) -> Routing | None:
+        """The item as it was last written, which the front door's cheaper read does not promise."""
+        reply = self._tables.call("GetItem", TableName=self._table, Key=self._key, ConsistentRead=True)
+        if not reply.get("Item"):
+            return None
+        fields = from_item(reply["Item"])
+        return Routing.model_validate({name: fields[name] for name in Routing.model_fields if name in fields})
 
     def write(self, routing: Routing) -> None:
         """Put the routing item."""

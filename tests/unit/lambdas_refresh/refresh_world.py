@@ -13,7 +13,6 @@ from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, Gate, 
 from contracts.training import DATA_CARD_FILE, DataCard, FileDigest, SideCount
 from lambdas.common.dynamo import from_item, to_item
 from lambdas.common.logs import Logger
-from lambdas.inference.gateway import RoutingTable
 from lambdas.refresh.aws.artefacts import ArtefactFiles
 from lambdas.refresh.aws.endpoint import Endpoint
 from lambdas.refresh.aws.registry import ModelRegistry
@@ -29,7 +28,7 @@ from lambdas.refresh.tables import (
     Ledger,
     LockTable,
     QuestionTable,
-    RoutingWriter,
+    RoutingTable,
     TrafficTable,
 )
 from lambdas.refresh.tasks import run
@@ -115,7 +114,7 @@ class World:
             ENDPOINT,
             ServingStack(STACK, self.stack),
             Endpoint(ENDPOINT, self.sagemaker),
-            RoutingWriter("access", self.tables),
+            self.routing,
             self.clock,
             self.clock.sleep,
         )

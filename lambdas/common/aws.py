@@ -83,12 +83,21 @@ class Reply:
 
 
 class Client:
-    """One service in one region. `connect_timeout` and `read_timeout` (between bytes) are in seconds."""
+    """One service in one region, this function's unless told otherwise.
+
+    `connect_timeout` and `read_timeout` (between bytes) are in seconds.
+    """
 
     def __init__(
-        self, service: str, host_prefix: str, signing_name: str, connect_timeout: float, read_timeout: float
+        self,
+        service: str,
+        host_prefix: str,
+        signing_name: str,
+        connect_timeout: float,
+        read_timeout: float,
+        region: str | None = None,
     ) -> None:
-        region = os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
+        region = region or os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
         url = urllib.parse.urlsplit(_endpoint(service, host_prefix, region))
         self._secure = url.scheme == "https"
         self._host = url.netloc

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
+from contracts.fallback import FallbackTarget
 from contracts.guards import GuardSettings
 
 
@@ -42,9 +43,10 @@ class ApiEnvironment(FunctionEnvironment):
 
 
 class InferenceEnvironment(ApiEnvironment):
-    """Variables of the streaming routes. `max_body_bytes` is the largest body that is read at all.
+    """Variables of the streaming routes. `max_body_bytes` is the largest body that is read.
 
-    Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards` is JSON.
+    Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards` and
+    `fallbacks` are JSON.
     Without a `transcripts_bucket` no transcript is kept.
     """
 
@@ -53,6 +55,7 @@ class InferenceEnvironment(ApiEnvironment):
     output_token_price: float = Field(default=0, ge=0)
     guards: Json[GuardSettings] = GuardSettings()
     transcripts_bucket: str | None = None
+    fallbacks: Json[list[FallbackTarget]] = []
 
 
 E_ = TypeVar("E_", bound=FunctionEnvironment)

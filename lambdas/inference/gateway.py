@@ -22,9 +22,9 @@ SILENCE_TIMEOUT_SECONDS = 120.0
 
 
 class SageMakerEndpoint:
-    """An endpoint by name. One attempt per call: the pipeline decides about another."""
+    """An endpoint by name, in this region or another. One attempt per call: callers decide about more."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, region: str | None = None) -> None:
         self._path = f"/endpoints/{name}/invocations-response-stream"
         self._client = aws.Client(
             "sagemaker-runtime",
@@ -32,6 +32,7 @@ class SageMakerEndpoint:
             "sagemaker",
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=SILENCE_TIMEOUT_SECONDS,
+            region=region,
         )
 
     def invoke(self, body: bytes, attributes: str, variant: str | None) -> SageMakerStream:

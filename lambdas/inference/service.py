@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from contracts.guards import GuardSettings
 from lambdas.common.dynamo import DynamoDB
@@ -12,6 +12,7 @@ from lambdas.common.streaming_runtime import StreamingReply
 from lambdas.inference.calls import ModelCalls, ModelEndpoint
 from lambdas.inference.circuit_breaker import CircuitBreaker
 from lambdas.inference.exchange import Arrival, Exchange
+from lambdas.inference.fallback import FallbackChain, Link
 from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint, TranscriptBucket
 from lambdas.inference.guards.base import Guard, Guards
 from lambdas.inference.guards.phrases import denied_topics, injection_rules
@@ -37,19 +38,19 @@ from lambdas.inference.usage_table import UsageTable
 
 
 class Service:
-    """Every operation with its pipeline."""
+    """Every operation with its pipeline. `endpoint` makes an endpoint from its name and region."""
 
     def __init__(
         self,
         settings: InferenceEnvironment,
-        endpoint: ModelEndpoint,
+        endpoint: Callable[[str, str | None], ModelEndpoint],
         routing: RoutingSource,
         records: RecordSink,
         ledger: Ledger,
         transcripts: TranscriptSink | None = None,
     ) -> None:
         logger = Logger("inference", settings.log_level)
-        calls = ModelCalls(endpoint, settings.model_version, RetryBudget(), CircuitBreaker())
+        calls = _calls(settings, endpoint, logger)
         admit: list[Stage] = [
             Validate(settings.model_name, settings.max_body_bytes),
             Authorise(),
@@ -87,6 +88,21 @@ class Service:
         return pipeline.answer(Exchange(arrival, operation))
 
 
+def _calls(
+    settings: InferenceEnvironment, endpoint: Callable[[str, str | None], ModelEndpoint], logger: Logger
+) -> FallbackChain:
+    """The endpoint and its fallbacks; each has a retry budget and a circuit breaker of its own."""
+
+    def calls(name: str, region: str | None, version: str) -> ModelCalls:
+        return ModelCalls(endpoint(name, region), version, RetryBudget(), CircuitBreaker())
+
+    links = [
+        Link(target.endpoint_name, calls(target.endpoint_name, target.region, target.model_version))
+        for target in settings.fallbacks
+    ]
+    return FallbackChain(calls(settings.endpoint_name, None, settings.model_version), links, logger)
+
+
 def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Guards:
     """The guards that are switched on. Injection is something that only prompts do."""
     guards: list[Guard] = []
@@ -105,7 +121,7 @@ def from_environment(variables: Mapping[str, str]) -> Service:
     tables = DynamoDB()
     return Service(
         settings,
-        SageMakerEndpoint(settings.endpoint_name),
+        SageMakerEndpoint,
         RoutingTable(settings.access_table, settings.endpoint_name, tables),
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
         UsageTable(

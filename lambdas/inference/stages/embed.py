@@ -6,8 +6,9 @@ from pydantic import ValidationError
 
 from contracts.embeddings import EmbeddingList, EmbeddingsRequest
 from lambdas.inference import model_errors
-from lambdas.inference.calls import ModelCalls, ModelStream
+from lambdas.inference.calls import ModelStream
 from lambdas.inference.exchange import Exchange
+from lambdas.inference.fallback import Calls
 
 _MAX_REPLY_BYTES = 64 * 1024 * 1024
 
@@ -15,7 +16,7 @@ _MAX_REPLY_BYTES = 64 * 1024 * 1024
 class Embed:
     """Fills `exchange.body` and `exchange.headers`."""
 
-    def __init__(self, calls: ModelCalls) -> None:
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
     def apply(self, exchange: Exchange) -> None:

@@ -6,14 +6,15 @@ import json
 from collections.abc import Iterator
 
 from lambdas.inference import model_errors, sse
-from lambdas.inference.calls import ModelCalls, ModelStream
+from lambdas.inference.calls import ModelStream
 from lambdas.inference.exchange import Chunk, Exchange
+from lambdas.inference.fallback import Calls
 
 
 class Invoke:
     """Fills `exchange.chunks`."""
 
-    def __init__(self, calls: ModelCalls) -> None:
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
     def apply(self, exchange: Exchange) -> None:

@@ -68,7 +68,7 @@ def make_door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyP
     def make(settings: InferenceEnvironment, transcripts: Any = None) -> Door:
         service = Service(
             settings,
-            SageMakerEndpoint(ENDPOINT),
+            SageMakerEndpoint,
             RoutingTable("access", ENDPOINT, DynamoDB()),
             RecordsTable("records", 7, DynamoDB()),
             UsageTable("records", Prices(input=1.0, output=2.0), DynamoDB()),

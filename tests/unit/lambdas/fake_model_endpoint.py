@@ -61,12 +61,17 @@ class FakeSageMaker:
     """Replies in order; the last one repeats. `calls`: what was asked, headers in lower case and body."""
 
     replies: list[Reply] = field(default_factory=list)
+    replies_of: dict[str, Reply] = field(default_factory=dict)  # by endpoint name, for ever the same
     calls: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     connections: set[int] = field(default_factory=set)  # the callers' ports
+    paths: list[str] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)  # a caller closed in the middle
     url: str = ""
 
-    def next_reply(self) -> Reply:
+    def next_reply(self, path: str) -> Reply:
+        for name, reply in self.replies_of.items():
+            if path.startswith(f"/endpoints/{name}/"):
+                return reply
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
 
 
@@ -80,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         fake.connections.add(self.client_address[1])
         fake.calls.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        reply = fake.next_reply()
+        fake.paths.append(self.path)
+        reply = fake.next_reply(self.path)
         if reply.error is not None:
             self._refuse(reply)
             return

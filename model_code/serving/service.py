@@ -140,6 +140,8 @@ class Service:
             temperature=_DEFAULT_TEMPERATURE if request.temperature is None else request.temperature,
             top_p=1.0 if request.top_p is None else request.top_p,
             seed=request.seed,
+            presence_penalty=request.presence_penalty or 0.0,
+            frequency_penalty=request.frequency_penalty or 0.0,
         )
         default = min(room, self.settings.default_max_tokens or room)
         return Plan(prompt, asked or default, sampling, request.stop_strings)

@@ -50,6 +50,8 @@ FIELDS: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
     "max_tokens absurd": ({"max_tokens": 10**30}, 400, "invalid_value", "max_tokens"),
     "temperature too high": ({"temperature": 2.5}, 400, "invalid_value", "temperature"),
     "top_p zero": ({"top_p": 0}, 400, "invalid_value", "top_p"),
+    "penalty too strong": ({"presence_penalty": 2.1}, 400, "invalid_value", "presence_penalty"),
+    "penalty of another type": ({"frequency_penalty": "1"}, 400, "invalid_value", "frequency_penalty"),
     "too many stops": ({"stop": ["a", "b", "c", "d", "e"]}, 400, "invalid_value", "stop"),
     "several answers": ({"n": 2}, 400, "invalid_value", "n"),
     "stream a string": ({"stream": "yes"}, 400, "invalid_value", "stream"),

@@ -115,6 +115,17 @@ def test_a_tiny_top_p_is_greedy(client: httpx.Client) -> None:
     assert ask(client, max_tokens=16, temperature=1.5, top_p=1e-6).choices[0].message.content == greedy
 
 
+@pytest.mark.parametrize("penalty", ["presence_penalty", "frequency_penalty"])
+def test_a_penalty_keeps_the_answer_from_repeating(client: httpx.Client, penalty: str) -> None:
+    def pieces(**fields: float) -> list[str]:
+        chunks = stream(client, max_tokens=24, **GREEDY, **fields)
+        return [text for chunk in chunks if (text := streamed_text([chunk]))]
+
+    plain, penalised = pieces(), pieces(**{penalty: 2.0})
+    assert len(set(plain)) < len(plain)  # greedy, the tiny model says the same over and over
+    assert len(set(penalised)) > len(set(plain))
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_stop_string_ends_the_answer_before_it(client: httpx.Client, streamed: bool) -> None:
     whole = ask(client, max_tokens=32, seed=11).choices[0].message.content or ""

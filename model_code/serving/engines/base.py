@@ -20,11 +20,17 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen. Temperature 0 is greedy; a seed makes the choice repeatable."""
+    """How the next token is chosen. Temperature 0 is greedy; a seed makes the choice repeatable.
+
+    Both penalties are taken off the logits of tokens that the answer already holds: presence once, frequency
+    as often as the token occurs (OpenAI API reference).
+    """
 
     temperature: float
     top_p: float
     seed: int | None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

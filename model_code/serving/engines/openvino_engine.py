@@ -132,6 +132,8 @@ class OpenVinoEngine:
         config.max_new_tokens = request.max_tokens
         config.stop_token_ids = set(self._eos)
         sampling = request.sampling
+        config.presence_penalty = sampling.presence_penalty
+        config.frequency_penalty = sampling.frequency_penalty
         config.do_sample = sampling.temperature > 0
         if config.do_sample:
             config.temperature = sampling.temperature

@@ -25,6 +25,8 @@ class RequestSampler:
     def __init__(self, sampling: Sampling) -> None:
         self.temperature = sampling.temperature
         self.top_p = sampling.top_p
+        self.presence = sampling.presence_penalty
+        self.frequency = sampling.frequency_penalty
         self._random = random.Random(sampling.seed)  # noqa: S311 - sampling is no matter of security
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RequestSampler:
@@ -44,17 +46,26 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
 
     def __init__(self) -> None:
         self._rows: list[RequestSampler] = []
+        self._penalised: list[tuple[int, list[int]]] = []  # row, tokens of its answer so far
 
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
         """Nothing to fill: the parameters stay on the host."""
 
     def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> torch.Tensor:
         """Remember whose logits the coming forward pass computes, in row order."""
-        self._rows = [request.state.logit_processor_kwargs[KEYWORD] for request in requests_with_new_token]
+        states = [request.state for request in requests_with_new_token]
+        self._rows = [state.logit_processor_kwargs[KEYWORD] for state in states]
+        self._penalised = [
+            (row, _answer(state))
+            for row, (state, sampler) in enumerate(zip(states, self._rows, strict=True))
+            if sampler.presence or sampler.frequency
+        ]
         return torch.zeros(len(self._rows), dtype=torch.int32)
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
         """Scores [rows, vocabulary], in which the rows that sample keep only their chosen token."""
+        for row, answer in self._penalised:
+            penalise(scores[row], answer, self._rows[row].presence, self._rows[row].frequency)
         sampling = [row for row, sampler in enumerate(self._rows) if sampler.temperature > 0]
         if not sampling:
             return scores
@@ -69,6 +80,19 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
         scores[rows] = float("-inf")
         scores[rows, chosen] = 0.0
         return scores
+
+
+def _answer(state: Any) -> list[int]:
+    """The tokens generated so far, also those that went into the prompt when the cache was taken away."""
+    earlier = state.initial_tokens[state._true_initial_tokens :] if state._true_initial_tokens else []
+    return [*earlier, *state.generated_tokens]
+
+
+def penalise(logits: torch.Tensor, answer: list[int], presence: float, frequency: float) -> None:
+    """Lower, in place, the logits [vocabulary] of tokens that an answer already holds."""
+    if answer:
+        tokens, counts = torch.tensor(answer, device=logits.device).unique(return_counts=True)
+        logits[tokens] -= presence + frequency * counts
 
 
 def choose(

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from model_code.serving.engines.base import Sampling  # noqa: E402
-from model_code.serving.engines.sampling import RequestSampler, choose  # noqa: E402
+from model_code.serving.engines.sampling import RequestSampler, choose, penalise  # noqa: E402
 
 LOGITS = torch.tensor([0.5, 0.1, 0.25, 0.15]).log()
 
@@ -62,3 +62,15 @@ def test_a_seed_repeats_its_draws_and_no_seed_does_not() -> None:
     assert stream(7) == stream(7)
     assert stream(7) != stream(8)
     assert stream(None) != stream(None)
+
+
+def test_penalties_follow_openais_formula() -> None:
+    logits = torch.zeros(4)
+    penalise(logits, [1, 2, 2, 2], presence=0.5, frequency=0.25)
+    assert logits.tolist() == [0.0, -0.75, -1.25, 0.0]
+
+
+def test_an_empty_answer_has_nothing_to_penalise() -> None:
+    logits = torch.zeros(4)
+    penalise(logits, [], presence=2.0, frequency=2.0)
+    assert logits.tolist() == [0.0] * 4

@@ -7,8 +7,6 @@ SageMaker their weights. Knows neither the lock nor the ledger.
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -20,7 +18,6 @@ from lambdas.refresh.aws.stack import StackState
 from lambdas.refresh.errors import EndpointBusy, StackBusy, TopologyFailed
 
 _WAIT_SECONDS, _POLL_SECONDS = 90.0, 3.0
-_LONGEST_TOKEN = 128
 _VARIANTS: dict[str, tuple[set[str], set[str]]] = {
     "steady": ({CHAMPION}, set()),
     "shadow": ({CHAMPION}, {CHALLENGER}),
@@ -35,7 +32,7 @@ class Stack(Protocol):
     def describe(self) -> StackState:
         """The stack now."""
 
-    def update(self, changes: Mapping[str, str], token: str) -> None:
+    def update(self, changes: Mapping[str, str], purpose: str) -> None:
         """Start an update of these parameters."""
 
     def failure(self) -> str:
@@ -98,7 +95,7 @@ class Topology:
         self._pin(release_id, champion.version)
         self._rest()
         changes = {**_parameters("Challenger", challenger), "Phase": "ab", "Rollout": "plain"}
-        self._stack.update(changes, _token(release_id, "start"))
+        self._stack.update(changes, f"start-{release_id}")
 
     def share(self, release_id: str, share: float, champion: ServedModel, challenger: ServedModel) -> None:
         """Move weights, then callers. Raises TopologyFailed where the challenger is not there."""
@@ -119,14 +116,14 @@ class Topology:
         self._rest()
         # Both variants stand before and after, so the service accepts guardrails for this update.
         changes = {**_parameters("Champion", challenger), "Phase": "ab", "Rollout": "guarded"}
-        self._stack.update(changes, _token(release_id, "promote"))
+        self._stack.update(changes, f"promote-{release_id}")
 
     def retire(self, release_id: str, challenger: ServedModel) -> None:
         """Begin to take the challenger variant away; the champion serves its model by now."""
         self._pin(release_id, challenger.version)
         self._rest()
         changes = {**_NO_CHALLENGER, "Phase": "steady", "Rollout": "plain"}
-        self._stack.update(changes, _token(release_id, "retire"))
+        self._stack.update(changes, f"retire-{release_id}")
 
     def restore(self, release_id: str, champion: ServedModel) -> bool:
         """Begin to go back to this champion alone; False where the stack says so already."""
@@ -141,7 +138,7 @@ class Topology:
             "Phase": "steady",
             "Rollout": "plain",
         }
-        self._stack.update(changes, _token(release_id, "restore"))
+        self._stack.update(changes, f"restore-{release_id}")
         return True
 
     def settled(self, phase: Phase) -> bool:
@@ -201,11 +198,3 @@ def _parameters(role: str, model: ServedModel) -> dict[str, str]:
         f"{role}ModelDigest": model.digest,
         f"{role}ModelVersion": model.version,
     }
-
-
-def _token(release_id: str, step: str) -> str:
-    """A token for a release's step, the same each time: CloudFormation allows letters, digits and dashes."""
-    readable = re.sub(r"[^A-Za-z0-9-]", "-", f"evergreen-{step}-{release_id}")
-    if readable == f"evergreen-{step}-{release_id}" and len(readable) <= _LONGEST_TOKEN:
-        return readable
-    return f"evergreen-{step}-{hashlib.sha256(release_id.encode()).hexdigest()}"

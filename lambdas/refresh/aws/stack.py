@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]
 _NOTHING_TO_DO = "No updates are to be performed"
 _BUSY = re.compile(r"is in \S+_IN_PROGRESS state")
 _CANCELLED = "cancelled"
+_LONGEST_PURPOSE = 100
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class StackState:
     status: str
     reason: str
     parameters: Mapping[str, str]
+    updated_at: str = ""
 
     @property
     def is_changing(self) -> bool:
@@ -74,14 +77,16 @@ class ServingStack:
                 entry["ParameterKey"]: entry.get("ParameterValue", "")
                 for entry in found.get("Parameters", [])
             },
+            updated_at=str(found.get("LastUpdatedTime", "")),
         )
 
-    def update(self, changes: Mapping[str, str], token: str) -> None:
-        """Start an update of these parameters; asking again with the same token starts no second one.
+    def update(self, changes: Mapping[str, str], purpose: str) -> None:
+        """Start an update of these parameters; `purpose` is what its events will be marked with.
 
-        Done already counts as started. Raises StackBusy, or TopologyFailed where CloudFormation refuses.
+        Under way or done already counts as started. Raises StackBusy, or TopologyFailed where CloudFormation
+        refuses.
         """
-        known = self.describe().parameters
+        before = self.describe()
         try:
             self._cloudformation.update_stack(
                 StackName=self._name,
@@ -90,10 +95,10 @@ class ServingStack:
                     {"ParameterKey": name, "ParameterValue": changes[name]}
                     if name in changes
                     else {"ParameterKey": name, "UsePreviousValue": True}
-                    for name in known
+                    for name in before.parameters
                 ],
                 Capabilities=_CAPABILITIES,
-                ClientRequestToken=token,
+                ClientRequestToken=_token(purpose, before.updated_at),
             )
         except ClientError as error:
             self._explain(error, changes)
@@ -123,3 +128,13 @@ class ServingStack:
             if event["ResourceStatus"].endswith("_FAILED") and _CANCELLED not in reason.lower():
                 cause = f"{event['LogicalResourceId']}: {reason}"
         return cause
+
+
+def _token(purpose: str, updated_at: str) -> str:
+    """The same for a request that is sent twice, another one once the stack has been updated in between.
+
+    CloudFormation answers a token it has seen without doing anything, so a later update for the same purpose
+    needs its own.
+    """
+    readable = re.sub(r"[^A-Za-z0-9-]", "-", purpose)[:_LONGEST_PURPOSE]
+    return f"{readable}-{hashlib.sha256(f'{purpose} {updated_at}'.encode()).hexdigest()[:12]}"

@@ -58,7 +58,8 @@ class CloudFormation(Service):
     def describe_stacks(self, **parameters: Any) -> dict[str, Any]:
         self._check("describe_stacks", parameters)
         described = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
-        return {"Stacks": [{"StackStatus": self.status, "Parameters": described}]}
+        updated = f"after update {len(self.tokens)}"
+        return {"Stacks": [{"StackStatus": self.status, "Parameters": described, "LastUpdatedTime": updated}]}
 
     def describe_stack_events(self, **parameters: Any) -> dict[str, Any]:
         self._check("describe_stack_events", parameters)
@@ -68,9 +69,9 @@ class CloudFormation(Service):
         self._check("update_stack", parameters)
         assert parameters["UsePreviousTemplate"] is True
         assert re.fullmatch(r"[a-zA-Z0-9][-a-zA-Z0-9]{0,127}", parameters["ClientRequestToken"])
-        if self.status.endswith("_IN_PROGRESS"):
-            raise refusal("ValidationError", f"Stack:x is in {self.status} state and can not be updated.")
-        if self.status.endswith("_FAILED"):
+        if parameters["ClientRequestToken"] in self.tokens:
+            return {"StackId": "x"}  # seen before: answered, not done again
+        if self.status.endswith(("_IN_PROGRESS", "_FAILED")):
             raise refusal("ValidationError", f"Stack:x is in {self.status} state and can not be updated.")
         wanted = {
             entry["ParameterKey"]: self.parameters[entry["ParameterKey"]]

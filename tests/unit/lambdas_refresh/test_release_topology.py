@@ -113,8 +113,20 @@ def test_given_a_step_that_was_taken_when_it_is_taken_again_then_nothing_else_ha
     world.stack.finish()
     world.release("start_experiment", champion=OLD, challenger=NEW)
     assert len(world.stack.tokens) == 1
-    sent = {call["ClientRequestToken"] for call in world.stack.received("update_stack")}
-    assert len(sent) == 1
+
+
+def test_given_an_update_that_was_taken_back_when_the_step_is_taken_again_then_it_is_a_new_one(
+    world: World,
+) -> None:
+    world.experiment()
+    for _ in range(2):
+        world.release("restore", champion=OLD)
+        world.stack.finish()
+        assert world.release("await_topology", phase="steady")["settled"]
+        world.release("start_experiment", champion=OLD, challenger=NEW)
+        world.stack.finish()
+        assert world.release("await_topology", phase="ab")["settled"]
+    assert len(world.stack.tokens) == 5
 
 
 def test_given_a_deployment_under_way_when_a_step_is_due_then_it_is_asked_again(world: World) -> None:

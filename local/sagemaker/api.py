@@ -9,6 +9,9 @@ from typing import NamedTuple
 from local.sagemaker import endpoints, models, tags
 from local.sagemaker.deployment import Deployments
 from local.sagemaker.errors import ApiError
+from local.sagemaker.jobs import operations as jobs_api
+from local.sagemaker.jobs.kinds import PROCESSING, TRAINING
+from local.sagemaker.jobs.runner import Jobs
 from local.sagemaker.ports import Cloud
 from local.sagemaker.shapes import check, service_model
 from local.sagemaker.store import Record, Store
@@ -29,7 +32,7 @@ class JsonReply(NamedTuple):
 class ControlPlane:
     """SageMaker's own API, as far as the laptop cloud has it."""
 
-    def __init__(self, store: Store, deployments: Deployments, cloud: Cloud) -> None:
+    def __init__(self, store: Store, deployments: Deployments, jobs: Jobs, cloud: Cloud) -> None:
         self.store = store
         self.operations: dict[str, Operation] = {
             "CreateModel": lambda request: models.create_model(store, cloud, request),
@@ -48,6 +51,16 @@ class ControlPlane:
             "DescribeEndpoint": lambda request: endpoints.describe_endpoint(store, deployments, request),
             "ListEndpoints": lambda request: endpoints.list_endpoints(store, request),
             "DeleteEndpoint": lambda request: endpoints.delete_endpoint(store, deployments, request),
+            "CreateTrainingJob": lambda request: jobs_api.create_training_job(store, cloud, jobs, request),
+            "DescribeTrainingJob": lambda request: jobs_api.describe(TRAINING, store, request),
+            "ListTrainingJobs": lambda request: jobs_api.list_jobs(TRAINING, store, request),
+            "StopTrainingJob": lambda request: jobs_api.stop(TRAINING, store, jobs, request),
+            "CreateProcessingJob": lambda request: jobs_api.create_processing_job(
+                store, cloud, jobs, request
+            ),
+            "DescribeProcessingJob": lambda request: jobs_api.describe(PROCESSING, store, request),
+            "ListProcessingJobs": lambda request: jobs_api.list_jobs(PROCESSING, store, request),
+            "StopProcessingJob": lambda request: jobs_api.stop(PROCESSING, store, jobs, request),
             "AddTags": lambda request: tags.add_tags(store, request),
             "ListTags": lambda request: tags.list_tags(store, request),
             "DeleteTags": lambda request: tags.delete_tags(store, request),
@@ -88,6 +101,8 @@ class ControlPlane:
             "EndpointName": self.store.endpoints,
             "EndpointConfigName": self.store.configs,
             "ModelName": self.store.models,
+            "TrainingJobName": self.store.training_jobs,
+            "ProcessingJobName": self.store.processing_jobs,
         }
         found = [kind.arn(request[key]) for key, kind in named.items() if isinstance(request.get(key), str)]
         return found or ("*",)

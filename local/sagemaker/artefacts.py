@@ -63,6 +63,11 @@ def source_of(container: Record) -> Source | None:
     return None
 
 
+def source_at(uri: str) -> Source:
+    """Everything under a prefix `s3://bucket/prefix`."""
+    return _source(uri, False)
+
+
 def _source(uri: str, gzip: bool) -> Source:
     parts = urlsplit(uri)
     return Source(parts.netloc, parts.path.lstrip("/"), gzip)
@@ -84,7 +89,7 @@ class ArtefactCache:
         """
         client = self.s3(credentials)
         try:
-            objects = _objects(client, source)
+            objects = list_objects(client, source)
             if not objects:
                 raise ArtefactFailure(f"Could not find model data at {source.uri}.")
             client.head_object(Bucket=source.bucket, Key=objects[0]["Key"])
@@ -118,12 +123,12 @@ class ArtefactCache:
         partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.folder))
         try:
             for item in objects:
-                name = "model.tar.gz" if source.gzip else _relative(item["Key"], source.key)
+                name = "model.tar.gz" if source.gzip else relative_path(item["Key"], source.key)
                 path = partial / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 client.download_file(source.bucket, item["Key"], str(path))
             if source.gzip:
-                _unpack(partial / "model.tar.gz", partial)
+                unpack(partial / "model.tar.gz", partial)
             partial.rename(target)
         except OSError:
             # Another instance of the same model may have put the folder there first.
@@ -146,7 +151,8 @@ class ArtefactCache:
         return f"Failed to download model data from {source.uri}: {error}"
 
 
-def _objects(client: Any, source: Source) -> list[Record]:
+def list_objects(client: Any, source: Source) -> list[Record]:
+    """Key, ETag and Size of each object of a source. Raises ArtefactFailure above the limits."""
     if source.gzip:
         head = client.head_object(Bucket=source.bucket, Key=source.key)
         return [{"Key": source.key, "ETag": head["ETag"], "Size": head["ContentLength"]}]
@@ -162,12 +168,12 @@ def _objects(client: Any, source: Source) -> list[Record]:
 def _digest(source: Source, objects: list[Record]) -> str:
     digest = hashlib.sha256(str(source.gzip).encode())
     for item in sorted(objects, key=lambda item: item["Key"]):
-        name = _relative(item["Key"], "" if source.gzip else source.key)
+        name = relative_path(item["Key"], "" if source.gzip else source.key)
         digest.update(f"\0{name}\0{item['ETag']}\0{item['Size']}".encode())
     return digest.hexdigest()
 
 
-def _relative(key: str, prefix: str) -> str:
+def relative_path(key: str, prefix: str) -> str:
     """An object's path below its prefix; a key that would leave the folder is refused."""
     name = key[len(prefix) :].lstrip("/") or PurePosixPath(key).name
     if ".." in PurePosixPath(name).parts:
@@ -175,7 +181,8 @@ def _relative(key: str, prefix: str) -> str:
     return name
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar.gz, without following it out of the folder, and remove it. Raises ArtefactFailure."""
     with tarfile.open(archive, "r:gz") as tar:
         members = list(_within_limits(tar))
         tar.extractall(folder, members=members, filter="data")

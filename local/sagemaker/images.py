@@ -45,7 +45,14 @@ class ImageTable:
 
 def default_table(venvs: Path, repository_root: Path) -> ImageTable:
     """The images that Evergreen's own settings name."""
-    serving = (str(venvs / "serving" / "bin" / "python"), "-m", "model_code.serving")
+    python = str(venvs / "serving" / "bin" / "python")
+    serving = (python, "-m", "model_code.serving")
     # Inside a container the port mapping is the fence; here it is the loopback interface.
     fence = {"EVERGREEN_HOST": "127.0.0.1"}
-    return ImageTable({"evergreen-serving": Program(serving, repository_root, fence)})
+    return ImageTable(
+        {
+            "evergreen-serving": Program(serving, repository_root, fence),
+            # Training and serving need the same libraries, and the laptop has the disk for them once.
+            "evergreen-training": Program((python,), repository_root),
+        }
+    )

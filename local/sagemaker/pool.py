@@ -6,7 +6,6 @@ Knows how to make an instance from a model record; knows nothing of endpoints an
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import secrets
 from collections.abc import Callable
@@ -23,11 +22,11 @@ from local.sagemaker.instance import Instance, Launch, StartFailure
 from local.sagemaker.ports import Cloud
 from local.sagemaker.process import Ledger
 from local.sagemaker.store import Identity, Record
+from local.sagemaker.surroundings import surroundings
 
 DEFAULT_STARTUP_SECONDS = 240.0
 DEFAULT_DOWNLOAD_SECONDS = 1200.0
 DRAIN_SECONDS = 480.0  # a streamed reply may take that long
-_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 LogSink = Callable[[str, str, str], None]
 
@@ -153,18 +152,7 @@ class VariantPool:
             raise StartFailure(str(error)) from error
         environment = {
             **container_of(self.model).get("Environment", {}),
-            **program.environment,
-            "PATH": os.pathsep.join((str(Path(program.command[0]).parent), _SYSTEM_PATH)),
-            "HOME": str(home),
-            "TMPDIR": str(home),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONUNBUFFERED": "1",
-            "AWS_REGION": workshop.identity.region,
-            "AWS_DEFAULT_REGION": workshop.identity.region,
-            "AWS_ENDPOINT_URL": workshop.cloud.endpoint_url,
-            "AWS_ACCESS_KEY_ID": credentials.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
-            "AWS_SESSION_TOKEN": credentials.session_token,
+            **surroundings(program, home, workshop.identity, workshop.cloud.endpoint_url, credentials),
         }
         if self.model_folder:
             environment[ENV_SAGEMAKER_MODEL_DIR] = str(self.model_folder)

@@ -92,11 +92,11 @@ class ContainerProcess:
             await asyncio.wait_for(self._process.wait(), seconds)
         return self._process.returncode is not None
 
-    async def end(self) -> None:
-        """SIGTERM to the group, SIGKILL after 30 s; returns when the process is gone and its lines read."""
+    async def end(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+        """SIGTERM to the group, SIGKILL after the grace; returns when it is gone and its lines are read."""
         if self.exit_status is None:
             self._signal(signal.SIGTERM)
-            if not await self.ended_within(STOP_GRACE_SECONDS):
+            if not await self.ended_within(grace_seconds):
                 log.warning("process %d ignored SIGTERM", self.pid)
         # The leader is gone or deaf; whatever it started in its group goes with it.
         self._signal(signal.SIGKILL)

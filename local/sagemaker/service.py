@@ -22,6 +22,7 @@ from local.sagemaker.artefacts import ArtefactCache, S3Factory
 from local.sagemaker.deployment import Deployments
 from local.sagemaker.images import ImageTable
 from local.sagemaker.invoke import Runtime
+from local.sagemaker.jobs.runner import Jobs, JobSettings
 from local.sagemaker.pool import Workshop
 from local.sagemaker.ports import Cloud
 from local.sagemaker.process import Ledger
@@ -69,12 +70,25 @@ class SageMaker:
             ledger=ledger,
         )
         self.deployments = Deployments(self.store, workshop)
-        self.control = ControlPlane(self.store, self.deployments, cloud)
+        self.jobs = Jobs(
+            self.store,
+            JobSettings(
+                identity=settings.identity,
+                cloud=cloud,
+                images=settings.images,
+                s3=settings.s3,
+                folder=settings.folder / "jobs",
+                log_line=self._log_line,
+                ledger=ledger,
+            ),
+        )
+        self.control = ControlPlane(self.store, self.deployments, self.jobs, cloud)
         self.runtime = Runtime(self.store, self.deployments, self._client, self.meter)
 
     async def start(self) -> None:
         """Bring restored endpoints back and begin the background work."""
         self.deployments.resume()
+        self.jobs.resume()
         self._background = [
             asyncio.create_task(self.meter.run(), name="sagemaker-metrics"),
             asyncio.create_task(self._ship_logs(), name="sagemaker-logs"),
@@ -83,7 +97,7 @@ class SageMaker:
 
     async def stop(self) -> None:
         """End every process; records stay."""
-        await self.deployments.stop()
+        await asyncio.gather(self.deployments.stop(), self.jobs.stop())
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

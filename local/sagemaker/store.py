@@ -1,4 +1,4 @@
-"""The records of the control plane: models, endpoint configurations, endpoints and tags.
+"""The records of the control plane: models, endpoint configurations, endpoints, jobs, packages and tags.
 
 A record is what Describe answers, in JSON types (times in seconds since the epoch). Knows nothing of
 processes. Names are unique without regard to case, as the service's ARNs are lower case.
@@ -73,6 +73,10 @@ class Store:
         self.models = Collection(identity, "model", "model")
         self.configs = Collection(identity, "endpoint-config", "endpoint configuration")
         self.endpoints = Collection(identity, "endpoint", "endpoint")
+        self.training_jobs = Collection(identity, "training-job", "training job")
+        self.processing_jobs = Collection(identity, "processing-job", "processing job")
+        self.package_groups = Collection(identity, "model-package-group", "model package group")
+        self.packages = Collection(identity, "model-package", "model package")
         self.tags: dict[str, dict[str, str]] = {}
 
     def exists(self, arn: str) -> bool:
@@ -92,7 +96,15 @@ class Store:
         self.tags = dict(data.get("tags", {}))
 
     def _collections(self) -> tuple[Collection, ...]:
-        return self.models, self.configs, self.endpoints
+        return (
+            self.models,
+            self.configs,
+            self.endpoints,
+            self.training_jobs,
+            self.processing_jobs,
+            self.package_groups,
+            self.packages,
+        )
 
 
 def now() -> float:

@@ -1,0 +1,185 @@
+"""Processing jobs: inputs and outputs at their paths, and a command line that speaks of /opt/ml."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sagemaker_jobs_world import (
+    IMAGE,
+    JobBench,
+    channel,
+    job_scenario,
+    processing_request,
+    running_jobs,
+    training_request,
+)
+from sagemaker_world import eventually
+
+from local.sagemaker.errors import ApiError
+from local.sagemaker.jobs.folder import JobFolder
+
+UPPER = (
+    "set -e; for f in /opt/ml/processing/input/docs/*; do "
+    'tr a-z A-Z < $f > /opt/ml/processing/output/out/$(basename $f); done; echo "$WHERE"; exit ${CODE:-0}'
+)
+
+
+def documents(uri: str = "s3://data/docs/", path: str = "/opt/ml/processing/input/docs") -> dict[str, Any]:
+    """An input from a prefix."""
+    source = {"S3Uri": uri, "LocalPath": path, "S3DataType": "S3Prefix", "S3InputMode": "File"}
+    return {"InputName": "docs", "S3Input": source}
+
+
+def output(path: str = "/opt/ml/processing/output/out", mode: str = "EndOfJob") -> dict[str, Any]:
+    """An output to a prefix."""
+    target = {"S3Uri": "s3://out/upper", "LocalPath": path, "S3UploadMode": mode}
+    return {"OutputName": "out", "S3Output": target}
+
+
+def upper(name: str = "j", **changes: Any) -> dict[str, Any]:
+    """A job that writes its documents in capitals."""
+    whole = {"ProcessingInputs": [documents()], "ProcessingOutputConfig": {"Outputs": [output()]}}
+    return processing_request(name, "/bin/bash", "-c", UPPER) | whole | changes
+
+
+@job_scenario
+async def test_inputs_command_and_outputs(bench: JobBench) -> None:
+    bench.s3.objects["data", "docs/a.txt"] = b"one"
+    bench.s3.objects["data", "docs/b.txt"] = b"two"
+    bench.call("CreateProcessingJob", **upper(Environment={"WHERE": "in /opt/ml, not /opt/mlflow"}))
+    done = await bench.processed("j")
+    assert done["ProcessingJobStatus"] == "Completed", done
+    assert done["ProcessingStartTime"] <= done["ProcessingEndTime"]
+    assert bench.s3.text("s3://out/upper/a.txt") == "ONE"
+    assert bench.s3.text("s3://out/upper/b.txt") == "TWO"
+    await eventually(lambda: bool(bench.cloud.lines), "the log arrives")
+    group, _, line = bench.cloud.lines[0]
+    assert group == "/aws/sagemaker/ProcessingJobs"
+    assert line == f"in {bench.folder}/jobs/processing/j/opt/ml, not /opt/mlflow"
+    told = [d for name, d in bench.cloud.events if name == "SageMaker Processing Job State Change"]
+    assert [detail["ProcessingJobStatus"] for detail in told] == ["InProgress", "Completed"]
+
+
+@job_scenario
+async def test_a_failed_job_uploads_nothing(bench: JobBench) -> None:
+    bench.s3.objects["data", "docs/a.txt"] = b"one"
+    bench.call("CreateProcessingJob", **upper(Environment={"CODE": "4", "WHERE": "last words"}))
+    done = await bench.processed("j")
+    assert done["ProcessingJobStatus"] == "Failed"
+    assert done["FailureReason"] == "AlgorithmError: last words, exit code: 4"
+    assert bench.s3.keys("out") == []
+
+
+@job_scenario
+async def test_the_images_own_python_comes_first(bench: JobBench) -> None:
+    words = ("python3", "-c", "import os, sys; print(os.environ['PATH'].split(':')[0])")
+    bench.call("CreateProcessingJob", **processing_request("j", *words))
+    assert (await bench.processed("j"))["ProcessingJobStatus"] == "Completed"
+
+
+@job_scenario
+async def test_a_program_that_is_not_there(bench: JobBench) -> None:
+    bench.call("CreateProcessingJob", **processing_request("j", "/nowhere/program"))
+    done = await bench.processed("j")
+    assert "No such file or directory, exit code: 127" in done["FailureReason"]
+
+
+@job_scenario
+async def test_two_jobs_at_a_time_and_a_stop_makes_room(bench: JobBench) -> None:
+    for name in ("a", "b"):
+        bench.call("CreateProcessingJob", **processing_request(name, "sleep", "600"))
+    with pytest.raises(ApiError, match="current utilization of 2") as refused:
+        bench.call("CreateTrainingJob", **training_request("c", "s3://data/c", {}))
+    assert refused.value.code == "ResourceLimitExceeded"
+    bench.call("StopProcessingJob", ProcessingJobName="a")
+    assert (await bench.processed("a"))["ProcessingJobStatus"] == "Stopped"
+    bench.call("CreateProcessingJob", **processing_request("c", "true"))
+    assert (await bench.processed("c"))["ProcessingJobStatus"] == "Completed"
+    listed = bench.call("ListProcessingJobs", StatusEquals="Stopped")["ProcessingJobSummaries"]
+    assert [job["ProcessingJobName"] for job in listed] == ["a"]
+    bench.call("StopProcessingJob", ProcessingJobName="b")
+
+
+@job_scenario
+async def test_names_are_never_used_twice_and_unknown_ones_refused(bench: JobBench) -> None:
+    bench.call("CreateProcessingJob", **processing_request("j", "true"))
+    await bench.processed("j")
+    with pytest.raises(ApiError, match="must be unique") as refused:
+        bench.call("CreateProcessingJob", **processing_request("j", "true"))
+    assert refused.value.code == "ResourceInUse"
+    for operation, field in (
+        ("DescribeProcessingJob", "ProcessingJobName"),
+        ("StopProcessingJob", "ProcessingJobName"),
+        ("DescribeTrainingJob", "TrainingJobName"),
+        ("StopTrainingJob", "TrainingJobName"),
+    ):
+        with pytest.raises(ApiError) as unknown:
+            bench.call(operation, **{field: "nobody"})
+        assert unknown.value.code == "ValidationException"
+
+
+REFUSED_PROCESSING = [
+    ({"ProcessingInputs": [documents(path="/tmp/x")]}, "must be below /opt/ml/processing"),
+    ({"ProcessingInputs": [documents(path="/opt/ml/processing/../../x")]}, "must be below"),
+    ({"ProcessingInputs": [documents(), documents()]}, "must be unique"),
+    ({"ProcessingOutputConfig": {"Outputs": [output(mode="Continuous")]}}, "Continuous"),
+    ({"AppSpecification": {"ImageUri": IMAGE}}, "without ContainerEntrypoint"),
+    ({"RoleArn": "arn:aws:iam::123456789012:role/stranger"}, "Could not assume role"),
+    ({"ProcessingJobName": "not_valid"}, "regular expression pattern"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), REFUSED_PROCESSING)
+def test_refused_processing_jobs(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    async def drive() -> None:
+        async with running_jobs(tmp_path) as bench:
+            with pytest.raises(ApiError, match=reason) as refused:
+                bench.call("CreateProcessingJob", **upper(**changes))
+            assert refused.value.code == "ValidationException"
+            assert bench.call("ListProcessingJobs")["ProcessingJobSummaries"] == []
+
+    asyncio.run(drive())
+
+
+def _algorithm(**changes: Any) -> dict[str, Any]:
+    return {"AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"} | changes}
+
+
+def _resources(**changes: Any) -> dict[str, Any]:
+    return {
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1} | changes
+    }
+
+
+REFUSED_TRAINING = [
+    (_algorithm(TrainingInputMode="Pipe"), "Pipe"),
+    (_algorithm(TrainingImage=""), "TrainingImage"),
+    (_algorithm(MetricDefinitions=[{"Name": "loss", "Regex": "loss=("}]), "regex of metric loss"),
+    (_resources(InstanceCount=2), "more than one instance"),
+    ({"InputDataConfig": [channel("a", "s3://d/a"), channel("a", "s3://d/b")]}, "must be unique"),
+    ({"InputDataConfig": [channel("a", "s3://d/a") | {"CompressionType": "Gzip"}]}, "compressed"),
+    ({"EnableManagedSpotTraining": True}, "MaxWaitTimeInSeconds"),
+    ({"DebugHookConfig": {"S3OutputPath": "s3://d/x"}}, "DebugHookConfig"),
+    ({"Unheard": 1}, "Unknown field 'Unheard'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), REFUSED_TRAINING)
+def test_refused_training_jobs(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    async def drive() -> None:
+        async with running_jobs(tmp_path) as bench:
+            with pytest.raises(ApiError, match=reason) as refused:
+                bench.call("CreateTrainingJob", **training_request("j", "s3://d/c", {}) | changes)
+            assert refused.value.code == "ValidationException"
+
+    asyncio.run(drive())
+
+
+def test_only_whole_folders_are_translated(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path)
+    ml = f"{tmp_path}/opt/ml"
+    assert folder.translated("cd /opt/ml; ls '/opt/ml/x':/opt/ml") == f"cd {ml}; ls '{ml}/x':{ml}"
+    assert folder.translated("/opt/mlops /opt/ml-x /opt/ml.d") == "/opt/mlops /opt/ml-x /opt/ml.d"

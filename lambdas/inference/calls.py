@@ -62,7 +62,8 @@ class ModelCalls:
     def open(self, exchange: Exchange, read: Callable[[ModelStream], A]) -> A:
         """What `read` makes of an open reply; its failure counts as the call's. Raises ApiError.
 
-        Fills `exchange.variant`, `exchange.model_version` and `exchange.release`, which closes the reply.
+        Fills `exchange.variant` and `exchange.model_version`. The reply is the caller's to close, unless
+        `read` fails.
         """
         exchange.model_version = self._version(exchange)
         wait = self._breaker.seconds_until_next_try()
@@ -99,7 +100,6 @@ class ModelCalls:
                 ) from None
             exchange.variant = None
             stream = self._endpoint.invoke(body, attributes, None)
-        exchange.release = stream.close
         exchange.variant = stream.variant or exchange.variant
         try:
             return read(stream)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 DONE = b"[DONE]"
+COMMENT = b": waiting\n\n"  # clients skip comments; proxies see that the connection lives
 MAX_EVENT_BYTES = 1 << 20
 
 

@@ -9,6 +9,7 @@ from lambdas.inference import model_errors, sse
 from lambdas.inference.calls import ModelStream
 from lambdas.inference.exchange import Chunk, Exchange
 from lambdas.inference.fallback import Calls
+from lambdas.inference.opening import HEARTBEAT_SECONDS, Answer, Opening
 
 
 class Invoke:
@@ -18,12 +19,19 @@ class Invoke:
         self._calls = calls
 
     def apply(self, exchange: Exchange) -> None:
-        """Returns once the first event is there, so that a refusal keeps its status. Raises ApiError."""
+        """Returns with the first event, so that a refusal keeps its status. Raises ApiError.
+
+        A stream whose first event is long in coming begins with heartbeats; then a refusal is an event on it.
+        """
         if exchange.is_answered:
             return
-        answer = self._calls.open(exchange, _Answer)
-        exchange.release = answer.release
-        exchange.chunks = answer.chunks()
+        if exchange.streamed:
+            opening = Opening(lambda: self._calls.open(exchange, _Answer))
+            begun: Answer | Opening = opening.wait(HEARTBEAT_SECONDS) or opening
+        else:
+            begun = self._calls.open(exchange, _Answer)
+        exchange.release = begun.release
+        exchange.chunks = begun.chunks()
 
 
 class _Answer:

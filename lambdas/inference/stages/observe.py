@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from lambdas.inference.exchange import Chunk, Exchange
+from lambdas.inference.opening import HEARTBEAT
 
 
 class Observe:
@@ -20,6 +21,9 @@ def _observed(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     options = request.stream_options
     show_usage = not request.stream or (options is not None and options.include_usage)
     for chunk in chunks:
+        if chunk is HEARTBEAT:
+            yield chunk
+            continue
         chunk["id"] = exchange.answer_id
         chunk["model"] = request.model
         _note(exchange, chunk)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from contracts.chat import Usage
 from lambdas.inference import model_errors, sse
 from lambdas.inference.exchange import Chunk, Exchange
+from lambdas.inference.opening import HEARTBEAT
 from lambdas.inference.operations import Gathered
 
 _SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
@@ -30,6 +31,9 @@ class Render:
 
 def _events(chunks: Iterable[Chunk]) -> Iterator[bytes]:
     for chunk in chunks:
+        if chunk is HEARTBEAT:
+            yield sse.COMMENT
+            continue
         yield sse.event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":")))
     yield sse.event(sse.DONE.decode())
 

@@ -15,6 +15,9 @@ from lambdas.refresh.registering import Registering
 from lambdas.refresh.tables import Ledger
 from lambdas.refresh.topology import Topology
 
+_MESSAGES = ("errorMessage", "FailureReason", "ExitMessage")
+_LONGEST_REASON = 1000
+
 
 class ReleaseService:
     """Releases of one endpoint."""
@@ -170,10 +173,12 @@ class ReleaseService:
         return Nothing()
 
 
-def _words(reason: str) -> str:
-    """A failed function's message out of the JSON that Step Functions gives; else the reason itself."""
+def _words(cause: str) -> str:
+    """The message in the JSON that Step Functions gives: a function's error, or a job's description."""
     try:
-        cause = json.loads(reason)
+        told = json.loads(cause)
     except ValueError:
-        return reason
-    return str(cause.get("errorMessage", reason)) if isinstance(cause, dict) else reason
+        told = None
+    if isinstance(told, dict):
+        cause = next((str(told[name]) for name in _MESSAGES if told.get(name)), cause)
+    return cause if len(cause) <= _LONGEST_REASON else cause[: _LONGEST_REASON - 1] + "…"

@@ -109,12 +109,30 @@ def test_given_a_finished_release_when_it_ends_twice_then_the_next_one_may_start
     assert [row["reason"] for row in world.rows()][1:] == ["No gain.", "No gain."]
 
 
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        ({"errorMessage": "No manifest.", "errorType": "X", "stackTrace": ["…"]}, "No manifest."),
+        (
+            {"TrainingJobName": "t", "FailureReason": "AlgorithmError: exit code 1"},
+            "AlgorithmError: exit code 1",
+        ),
+        ({"ProcessingJobName": "p", "ExitMessage": "error: no items"}, "error: no items"),
+        (["no", "object"], '["no", "object"]'),
+    ],
+)
 def test_given_a_failed_task_when_the_release_ends_then_the_ledger_holds_its_message_alone(
+    world: World, cause: object, reason: str
+) -> None:
+    world.release("release_lock", outcome="failed", reason=json.dumps(cause))
+    assert world.rows()[0]["reason"] == reason
+
+
+def test_given_an_endless_reason_when_the_release_ends_then_the_ledger_holds_its_beginning(
     world: World,
 ) -> None:
-    cause = json.dumps({"errorMessage": "The training job failed.", "errorType": "X", "stackTrace": ["…"]})
-    world.release("release_lock", outcome="failed", reason=cause)
-    assert world.rows()[0]["reason"] == "The training job failed."
+    world.release("release_lock", outcome="failed", reason="x" * 5000)
+    assert len(world.rows()[0]["reason"]) == 1000
 
 
 @pytest.mark.parametrize(

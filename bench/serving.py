@@ -269,8 +269,8 @@ def main() -> None:
     content["samples"] = [asdict(sample) for sample in samples]
     (RESULTS / "serving.json").write_text(json.dumps(content, indent=1) + "\n")
     title = (
-        f"{description['cpu']}, {description['cores']} cores, "
-        f"load {description['load_at_start']:.1f} at start; medians of {options.rounds} interleaved rounds, {options.tokens} tokens per answer"
+        f"{description['cpu']}, {description['cores']} cores, load {description['load_at_start']:.1f} "
+        f"at start; medians of {options.rounds} interleaved rounds, {options.tokens} tokens per answer"
     )
     (RESULTS / "serving.md").write_text(f"{title}\n\n{text}\n")
     print(text)

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from contracts.artefact import MANIFEST_NAME, describe
 from tests.contract.process import ENGINES, ServerProcess, chat, events
 
 LONG = chat(stream=True, max_tokens=8000)
@@ -81,6 +82,24 @@ def test_a_wrong_setting_is_named(tiny_model: Path) -> None:
     with ServerProcess(tiny_model, EVERGREEN_MAX_RUNNING_REQUESTS="many") as server:
         assert server.wait_exit() == 1
         assert "EVERGREEN_MAX_RUNNING_REQUESTS" in critical_lines(server)[0]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_model_that_computes_no_numbers_is_never_ready(
+    tiny_model: Path, tmp_path: Path, engine: str
+) -> None:
+    """Given intact files whose weights are not numbers, the start fails instead of serving nonsense."""
+    folder = copy_model(tiny_model, tmp_path)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4096:] = b"\xc0\x7f" * 2048  # bfloat16's NaN
+    weights.write_bytes(content)
+    (folder / MANIFEST_NAME).write_bytes(describe(folder, "broken").canonical())
+
+    with ServerProcess(folder, EVERGREEN_ENGINE=engine) as server:
+        assert server.wait_exit() == 1
+        assert len(critical_lines(server)) == 1
+        assert "not numbers" in server.output or "not finite" in server.output
 
 
 def test_ping_refuses_until_the_model_answers(tiny_model: Path) -> None:

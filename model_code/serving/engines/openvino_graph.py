@@ -55,14 +55,14 @@ class LlamaGraph:
 
     def build(self) -> ov.Model:
         """The whole graph: tokens in, logits [b, s, vocabulary] out."""
-        table = _compressed(self._weights["model.embed_tokens.weight"])
+        table = _compressed(self._weight("model.embed_tokens.weight"))
         state = ops.gather(table, ops.convert(self._input_ids, "i32"), _ints(0))
         cosine, sine = self._rotation()
         mask = self._mask()
         for layer in range(self._layers):
             state = self._layer(f"model.layers.{layer}.", layer, state, cosine, sine, mask)
         state = self._norm(state, "model.norm.weight")
-        head = table if self._tied else _compressed(self._weights["lm_head.weight"])
+        head = table if self._tied else _compressed(self._weight("lm_head.weight"))
         logits = ops.matmul(state, head, False, True)
         logits.output(0).set_names({"logits"})
         inputs = [self._input_ids, self._attention_mask, self._position_ids, self._beam]
@@ -91,9 +91,15 @@ class LlamaGraph:
         return ops.add(state, self._linear(inner, prefix + "mlp.down_proj"))
 
     def _linear(self, state: Any, name: str) -> Any:
-        product = ops.matmul(state, _compressed(self._weights[f"{name}.weight"]), False, True)
+        product = ops.matmul(state, _compressed(self._weight(f"{name}.weight")), False, True)
         bias = f"{name}.bias"
-        return ops.add(product, ops.constant(self._weights[bias])) if bias in self._weights else product
+        return ops.add(product, ops.constant(self._weight(bias))) if bias in self._weights else product
+
+    def _weight(self, name: str) -> NDArray[np.float32]:
+        weight = self._weights[name]
+        if not np.isfinite(weight).all():  # in eight bits it would pass for a number
+            raise UnsupportedModel(f"{name} holds values that are not finite")
+        return weight
 
     def _norm(self, state: Any, name: str) -> Any:
         """Root mean square norm (Zhang and Sennrich 2019), in the form that OpenVINO fuses."""
@@ -101,7 +107,7 @@ class LlamaGraph:
         mean = ops.reduce_mean(square, _ints(-1), True)
         root = ops.sqrt(ops.add(mean, ops.constant(np.float32(self._epsilon))))
         normed = ops.multiply(state, ops.divide(ops.constant(np.float32(1)), root))
-        return ops.multiply(normed, ops.constant(self._weights[name]))
+        return ops.multiply(normed, ops.constant(self._weight(name)))
 
     def _split(self, state: Any, heads: int) -> Any:
         """[b, s, h·d] to [b, h, s, d]."""

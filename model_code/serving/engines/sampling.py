@@ -28,6 +28,8 @@ class RequestSampler:
         self.presence = sampling.presence_penalty
         self.frequency = sampling.frequency_penalty
         self._random = random.Random(sampling.seed)  # noqa: S311 - sampling is no matter of security
+        self.undefined = False
+        """Set once the logits for this request were not numbers: what it says from then on is void."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RequestSampler:
         """A request that is moved out of the cache and taken up again goes on drawing where it was."""
@@ -64,6 +66,8 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
         """Scores [rows, vocabulary], in which the rows that sample keep only their chosen token."""
+        for row in scores.isnan().any(dim=1).nonzero().flatten().tolist():
+            self._rows[row].undefined = True
         for row, answer in self._penalised:
             penalise(scores[row], answer, self._rows[row].presence, self._rows[row].frequency)
         sampling = [row for row, sampler in enumerate(self._rows) if sampler.temperature > 0]

@@ -101,6 +101,7 @@ class TransformersEngine:
         manager = self._running_manager()
         outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
         manager.register_result_handler(request.request_id, outputs.put_nowait)
+        sampler = RequestSampler(request.sampling)
         finished = False
         try:
             accepted = manager.add_request(
@@ -108,13 +109,15 @@ class TransformersEngine:
                 request_id=request.request_id,
                 max_new_tokens=request.max_tokens,
                 streaming=True,
-                **{KEYWORD: RequestSampler(request.sampling)},
+                **{KEYWORD: sampler},
             )
             if accepted is None:
                 raise EngineError(self.fault() or "the engine takes no more requests")
             seen = 0
             while not finished:
                 output = await self._next(outputs)
+                if sampler.undefined:
+                    raise EngineError("the model's logits are not numbers")
                 finished = output.is_finished()
                 fresh = output.generated_tokens[seen:]
                 seen += len(fresh)

@@ -322,7 +322,7 @@ def test_the_instance_quota_counts_what_runs_already(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("operation", "reason"),
-    [("CreateTrainingJob", "is not part of the laptop cloud"), ("MakeCoffee", "does not exist")],
+    [("CreateTransformJob", "is not part of the laptop cloud"), ("MakeCoffee", "does not exist")],
 )
 def test_unknown_operations(bench: Bench, operation: str, reason: str) -> None:
     error = refusal(bench, operation)

@@ -9,6 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 _Phrase = Annotated[str, Field(min_length=3, max_length=200)]
 
 
+class BedrockSettings(BaseModel):
+    """A guardrail made in Amazon Bedrock, by its id and a published version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    guardrail_id: str = Field(pattern=r"^[a-z0-9]{1,64}$")
+    version: str = Field(pattern=r"^(DRAFT|[1-9][0-9]{0,7})$")
+
+
 class GuardSettings(BaseModel):
     """Everything is off unless set. A guard that fails lets requests pass only where `fail_open` is set."""
 
@@ -17,4 +26,5 @@ class GuardSettings(BaseModel):
     mask_pii: bool = False
     block_injection: bool = False
     denied_topics: dict[str, list[_Phrase]] = Field(default_factory=dict)
+    bedrock: BedrockSettings | None = None
     fail_open: bool = False

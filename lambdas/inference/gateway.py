@@ -1,13 +1,16 @@
-"""The only module of this function that talks to AWS: SageMaker Runtime, two tables, a bucket."""
+"""The only module of this function that talks to AWS: SageMaker Runtime, Bedrock, tables, a bucket."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 import urllib.parse
 from collections.abc import Iterator
+from typing import Any
 
 from contracts.access import routing_pk
+from contracts.guards import BedrockSettings
 from contracts.records import InferenceRecord
 from contracts.routing import Routing
 from lambdas.common import aws
@@ -91,6 +94,30 @@ def _refusal(reply: aws.Reply, variant: str | None) -> Exception:
         detail.get("OriginalStatusCode"),
         detail.get("OriginalMessage"),
     )
+
+
+class GuardrailApi:
+    """Amazon Bedrock's ApplyGuardrail for one guardrail and one direction."""
+
+    def __init__(self, settings: BedrockSettings, *, of_prompts: bool) -> None:
+        self._path = f"/guardrail/{settings.guardrail_id}/version/{settings.version}/apply"
+        self._source = "INPUT" if of_prompts else "OUTPUT"
+        self._client = aws.Client(
+            "bedrock-runtime", "bedrock-runtime", "bedrock", connect_timeout=1, read_timeout=5
+        )
+
+    def apply(self, text: str) -> dict[str, Any]:
+        """The reply for one text. Raises GuardrailRefused, or what the client raises."""
+        body = json.dumps({"source": self._source, "content": [{"text": {"text": text}}]}).encode()
+        reply = self._client.send("POST", self._path, {"content-type": "application/json"}, body)
+        answer = reply.json()
+        if reply.status != 200:
+            raise GuardrailRefused(reply.status)
+        return answer
+
+
+class GuardrailRefused(Exception):
+    """Bedrock did not check a text; holds its status."""
 
 
 class TranscriptBucket:

@@ -13,8 +13,15 @@ from lambdas.inference.calls import ModelCalls, ModelEndpoint
 from lambdas.inference.circuit_breaker import CircuitBreaker
 from lambdas.inference.exchange import Arrival, Exchange
 from lambdas.inference.fallback import FallbackChain, Link
-from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint, TranscriptBucket
+from lambdas.inference.gateway import (
+    GuardrailApi,
+    RecordsTable,
+    RoutingTable,
+    SageMakerEndpoint,
+    TranscriptBucket,
+)
 from lambdas.inference.guards.base import Guard, Guards
+from lambdas.inference.guards.bedrock import BedrockGuardrail
 from lambdas.inference.guards.phrases import denied_topics, injection_rules
 from lambdas.inference.guards.pii import PiiRules
 from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
@@ -112,6 +119,8 @@ def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Gua
         guards.append(denied_topics(settings.denied_topics))
     if settings.block_injection and of_prompts:
         guards.append(injection_rules())
+    if settings.bedrock:
+        guards.append(BedrockGuardrail(GuardrailApi(settings.bedrock, of_prompts=of_prompts).apply))
     return Guards(guards, logger, fail_open=settings.fail_open)
 
 

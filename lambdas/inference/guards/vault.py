@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lambdas.inference.guards.base import Action, Finding
 
-_PLACEHOLDER = re.compile(r"\[[A-Z]+_\d{1,6}\]")
+_PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d{1,6}\]")
 
 
 class Vault:
@@ -46,7 +46,7 @@ class Vault:
 def _replace(text: str, findings: list[Finding], replacement: Callable[[Finding, str], str]) -> str:
     pieces: list[str] = []
     position = 0
-    for finding in findings:
+    for finding in sorted(findings, key=lambda each: each.start):
         if finding.action is Action.MASK and finding.start >= position:
             pieces += [
                 text[position : finding.start],

@@ -17,7 +17,7 @@ from contracts import metrics
 from contracts.guards import GuardSettings
 from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
-from lambdas.inference.guards.base import Finding, Guards, GuardTimes
+from lambdas.inference.guards.base import Action, Finding, Guards, GuardTimes
 from lambdas.inference.guards.phrases import denied_topics, injection_rules
 from lambdas.inference.guards.pii import PiiRules
 from lambdas.inference.guards.vault import Vault
@@ -284,3 +284,15 @@ def test_without_guards_pieces_pass_as_they_come(door: Door) -> None:
     _, body = door.ask(chat("ann@x.org", stream=True))
     assert len(events(body)) == 6
     assert json.loads(door.sagemaker.calls[0][1])["messages"][0]["content"] == "ann@x.org"
+
+
+def test_findings_of_several_guards_are_masked_whatever_their_order() -> None:
+    findings = [
+        Finding("a", "late", Action.MASK, 8, 11),
+        Finding("b", "early", Action.MASK, 0, 3),
+        Finding("b", "over_lap", Action.MASK, 9, 12),
+    ]
+    vault = Vault()
+    masked = vault.mask("one two three", findings)
+    assert masked == "[EARLY_1] two [LATE_1]ee"
+    assert vault.unmask(masked) == "one two three"

@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+CALLS_INDEX = "by-version-received"  # records of one model version by `received_at`
+RATINGS_INDEX = "by-version-given"  # feedback on one model version by `given_at`
+
 
 class InferenceRecord(BaseModel):
     """One request as the front door saw it. Times are seconds since the epoch or milliseconds as named."""

@@ -1,4 +1,4 @@
-"""Puts an environment's stacks together: tags and policy rules over data, serving and gateway.
+"""Puts an environment's stacks together: tags and policy rules over all of them.
 
 Makes no call to AWS, git or any other service; imports no runtime code.
 """
@@ -12,6 +12,8 @@ from infra.policy.plugin import EvergreenRules
 from infra.settings import Settings
 from infra.stacks.data import DataStack
 from infra.stacks.gateway import GatewayStack
+from infra.stacks.monitoring import MonitoringStack
+from infra.stacks.refresh import RefreshStack
 from infra.stacks.serving import ServingStack
 
 
@@ -21,7 +23,9 @@ def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
     data = DataStack(app, settings, env)
     serving = ServingStack(app, settings, env, data=data)
     gateway = GatewayStack(app, settings, env, data=data, serving=serving)
+    monitoring = MonitoringStack(app, settings, env)
+    refresh = RefreshStack(app, settings, env, data=data, serving=serving, alarms=monitoring.topic)
     for name, value in settings.environment.tags.items():
         cdk.Tags.of(app).add(name, value)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app), EvergreenRules(settings))
-    return [data, serving, gateway]
+    return [data, serving, gateway, monitoring, refresh]

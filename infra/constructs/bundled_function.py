@@ -21,7 +21,10 @@ STREAM_BOOTSTRAP = "/var/task/lambdas/common/stream_bootstrap"
 
 
 class BundledFunction(lambda_.Function):
-    """The function `lambdas.<name>.handler.handler`. Streaming ones start through our bootstrap."""
+    """The function `lambdas.<name>.handler.handler`, or `handler` where several share the bundle `name`.
+
+    Streaming ones start through our bootstrap.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class BundledFunction(lambda_.Function):
         timeout: cdk.Duration,
         streaming: bool = False,
         reserved_concurrency: int | None = None,
+        handler: str | None = None,
     ) -> None:
         spec = settings.functions
         common = {"ENVIRONMENT": settings.name, "LOG_LEVEL": spec.log_level}
@@ -44,14 +48,14 @@ class BundledFunction(lambda_.Function):
             scope,
             f"{id}Role",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            description=f"Evergreen function {name}",
+            description=f"Evergreen function {id.lower()}",
         )
         log_group.grant_append(role)
         super().__init__(
             scope,
             id,
             code=Bundle(name, spec.runtime_name, spec.architecture_name, host=settings.laptop).code(),
-            handler=f"lambdas.{name}.handler.handler",
+            handler=handler or f"lambdas.{name}.handler.handler",
             runtime=lambda_.Runtime(spec.runtime_name, lambda_.RuntimeFamily.PYTHON),
             architecture=_ARCHITECTURES[spec.architecture_name],
             memory_size=spec.memory_mb,

@@ -1,4 +1,4 @@
-"""The role of model containers: read one prefix, write one log group, publish metrics, pull one image."""
+"""The role of model containers: read models, write one log group, publish metrics, pull one image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.settings.images import image_table
 
-MODELS_PREFIX = "models/"
+PREFIXES = ("models/", "releases/")  # brought by hand, and trained by the refresh loop
 _OBJECTS = "A model is many objects under one prefix, and its files are known only when a release names it."
 
 
@@ -39,9 +39,11 @@ class ExecutionRole(iam.Role):
             ),
             description="Model containers of the Evergreen endpoint",
         )
-        self._read(artefacts.bucket_arn, MODELS_PREFIX)
         imported = imported_arn(cdk.Stack.of(artefacts), artefacts.bucket_arn)
-        reasons = {f"AwsSolutions-IAM5[Resource::{imported}/{MODELS_PREFIX}*]": _OBJECTS}
+        reasons = {}
+        for prefix in PREFIXES:
+            self._read(artefacts.bucket_arn, prefix)
+            reasons[f"AwsSolutions-IAM5[Resource::{imported}/{prefix}*]"] = _OBJECTS
         grant_through(artefacts_key, self, "s3", "kms:Decrypt")
         if settings.model.source:
             bucket, _, prefix = settings.model.source.removeprefix("s3://").partition("/")

@@ -110,11 +110,37 @@ class Table(dynamodb.Table):
         )
         self._key = key
 
-    def grant_items(self, grantee: iam.IGrantable, *actions: str) -> None:
-        """Allow the named item actions (`GetItem`, `PutItem` …) and the key use they imply, nothing more."""
+    def add_index(self, name: str, *, partition: str, sort: str, include: list[str]) -> None:
+        """A sparse index of the rows that have both attributes: text `partition`, number `sort`."""
+        self.add_global_secondary_index(
+            index_name=name,
+            partition_key=dynamodb.Attribute(name=partition, type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name=sort, type=dynamodb.AttributeType.NUMBER),
+            projection_type=dynamodb.ProjectionType.INCLUDE,
+            non_key_attributes=include,
+        )
+
+    def grant_query(self, grantee: iam.IGrantable, *indexes: str) -> None:
+        """Allow reading the named indexes."""
         grantee.grant_principal.add_to_principal_policy(
             iam.PolicyStatement(
-                actions=[f"dynamodb:{action}" for action in actions], resources=[self.table_arn]
+                actions=["dynamodb:Query"],
+                resources=[f"{self.table_arn}/index/{index}" for index in indexes],
+            )
+        )
+        grant_through(self._key, grantee, "dynamodb", "kms:Decrypt")
+
+    def grant_items(self, grantee: iam.IGrantable, *actions: str, under: str | None = None) -> None:
+        """Allow the named item actions (`GetItem`, `PutItem` …) and the key use they imply, nothing more.
+
+        `under` holds them to one partition.
+        """
+        leading = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [under]}} if under else None
+        grantee.grant_principal.add_to_principal_policy(
+            iam.PolicyStatement(
+                actions=[f"dynamodb:{action}" for action in actions],
+                resources=[self.table_arn],
+                conditions=leading,
             )
         )
         writes = any(not action.startswith(("Get", "BatchGet", "Query")) for action in actions)

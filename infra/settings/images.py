@@ -14,7 +14,7 @@ import yaml
 
 from infra.settings.base import SettingsModel
 
-EngineKind = Literal["vllm", "neuron", "transformers"]
+EngineKind = Literal["vllm", "neuron", "transformers", "training"]
 TABLE = Path(__file__).with_name("images.yaml")
 OWN_REGISTRY = "account"
 

@@ -14,6 +14,8 @@ from pydantic import model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.endpoint import Endpoint
+from infra.settings.monitoring import Monitoring
+from infra.settings.refresh import Refresh
 
 Removal = Literal["retain", "destroy"]
 LogDays = Literal[1, 3, 7, 14, 30, 60, 90, 180, 365, 731, 1827, 3653]
@@ -180,6 +182,8 @@ class Settings(SettingsModel):
     model: Model = setting("The model callers name.", {"name": "llama-3.1-8b-instruct"})
     endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
     records: Records = setting("What is kept of a request.", {"ttl_days": 30})
+    monitoring: Monitoring = setting("Dashboard and alarms.", {}, default=Monitoring())
+    refresh: Refresh = setting("The loop from new data to a promoted model.", {"approval": "manual"})
 
     @property
     def prefix(self) -> str:
@@ -205,5 +209,18 @@ class Settings(SettingsModel):
                 why="SageMaker allows 63.",
                 change="a file name of at most 53 characters",
                 example="prod",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_have_the_resolution(self) -> Self:
+        if self.monitoring.period_seconds < 60 and not self.laptop:
+            raise RuleError(
+                "monitoring",
+                "period_seconds",
+                what=f"Widgets and alarms every {self.monitoring.period_seconds} s would stay empty.",
+                why="CloudWatch keeps the functions' metrics by the minute.",
+                change="60 or 300",
+                example=60,
             )
         return self

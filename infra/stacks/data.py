@@ -5,6 +5,7 @@ from __future__ import annotations
 import aws_cdk as cdk
 from constructs import Construct
 
+from contracts.records import CALLS_INDEX, RATINGS_INDEX
 from infra.constructs.encryption import EncryptionKey
 from infra.constructs.logs import removal_policy
 from infra.constructs.storage import AccessLogBucket, EncryptedBucket, Table
@@ -45,6 +46,19 @@ class DataStack(cdk.Stack):
         self.access = Table(self, "AccessTable", key=self.access_key, removal=access, expires=True)
         self.records = Table(
             self, "RecordsTable", key=self.records_key, removal=records, sort_key=True, expires=True
+        )
+        # What callers got from, and said of, one model version since a moment: the canary's evidence.
+        self.records.add_index(
+            CALLS_INDEX,
+            partition="model_version",
+            sort="received_at",
+            include=["variant", "status", "time_to_first_token_ms"],
+        )
+        self.records.add_index(
+            RATINGS_INDEX,
+            partition="model_version",
+            sort="given_at",
+            include=["request_id", "variant", "thumbs", "score"],
         )
         # Releases stay on record: the ledger has no expiry, and writers only put items that do not exist yet.
         self.ledger = Table(self, "LedgerTable", key=self.records_key, removal=records, sort_key=True)

@@ -1,0 +1,179 @@
+"""The refresh loop's two functions, each under a role of its own.
+
+`judge` reads evidence and writes to the ledger alone; `release` moves topology, weights, registry and lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from contracts.access import routing_pk
+from contracts.records import CALLS_INDEX, RATINGS_INDEX
+from contracts.refresh import CanarySettings, GateSettings
+from infra.constructs.bundled_function import BundledFunction
+from infra.constructs.encryption import grant_through
+from infra.constructs.job_role import RELEASES_PREFIX
+from infra.constructs.refresh_machine import JUDGE_SECONDS, RELEASE_SECONDS
+from infra.constructs.topic import Topic
+from infra.policy.acknowledge import acknowledge, imported_arn
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from infra.stacks.data import DataStack
+
+_BUNDLE = "refresh"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the functions act on, known without a reference."""
+
+    machine: str
+    package_group: str
+    serving_stack: str
+
+
+class RefreshFunctions(Construct):
+    """Exposes `judge` and `release`. Without `approvals` nobody can be asked."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        settings: Settings,
+        data: DataStack,
+        names: Names,
+        approvals: Topic | None,
+    ) -> None:
+        super().__init__(scope, id)
+        self._settings, self._data, self._names = settings, data, names
+        shared = {
+            "ENDPOINT_NAME": settings.endpoint_name,
+            "SERVING_STACK": names.serving_stack,
+            "ACCESS_TABLE": data.access.table_name,
+            "RECORDS_TABLE": data.records.table_name,
+            "LEDGER_TABLE": data.ledger.table_name,
+            "ARTEFACTS_BUCKET": data.artefacts.bucket_name,
+            "MODEL_PACKAGE_GROUP": names.package_group,
+        }
+        gate = GateSettings(**settings.refresh.gate.model_dump())
+        canary = CanarySettings(**settings.refresh.canary.model_dump())
+        rules = {"GATE": gate.model_dump_json(), "CANARY": canary.model_dump_json()}
+        topic = {"APPROVAL_TOPIC_ARN": approvals.topic_arn} if approvals else {}
+        self.judge = self._function("Judge", JUDGE_SECONDS, shared | rules)
+        self.release = self._function("Release", RELEASE_SECONDS, shared | topic)
+        self._let_judge()
+        self._let_release()
+        if approvals:
+            self._let_ask(approvals)
+
+    def _function(self, id: str, seconds: int, environment: dict[str, str]) -> BundledFunction:
+        function = BundledFunction(
+            self,
+            id,
+            name=_BUNDLE,
+            handler=f"lambdas.{_BUNDLE}.{id.lower()}.handler",
+            settings=self._settings,
+            logs_key=self._data.logs_key,
+            environment=environment,
+            timeout=cdk.Duration.seconds(seconds),
+        )
+        self._read_releases(function)
+        return function
+
+    def _read_releases(self, function: BundledFunction) -> None:
+        bucket = self._data.artefacts
+        _allow(function, ["s3:GetObject"], f"{bucket.bucket_arn}/{RELEASES_PREFIX}*")
+        function.add_to_role_policy(
+            iam.PolicyStatement(
+                actions=["s3:ListBucket"],
+                resources=[bucket.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": [f"{RELEASES_PREFIX}*"]}},
+            )
+        )
+        grant_through(self._data.models_key, function, "s3", "kms:Decrypt")
+        named = imported_arn(cdk.Stack.of(bucket), bucket.bucket_arn)
+        why = "A release writes many objects under its prefix, and its name is known only when it runs."
+        self._accept(function, {f"{named}/{RELEASES_PREFIX}*": why})
+
+    def _let_judge(self) -> None:
+        self._data.records.grant_query(self.judge, CALLS_INDEX, RATINGS_INDEX)
+        self._data.access.grant_items(self.judge, "GetItem", under=self._routing)
+        self._data.ledger.grant_items(self.judge, "PutItem")
+
+    def _let_release(self) -> None:
+        self._data.ledger.grant_items(self.release, "GetItem", "PutItem")
+        self._data.ledger.grant_items(
+            self.release, "DeleteItem", under=f"LOCK#{self._settings.endpoint_name}"
+        )
+        self._data.access.grant_items(self.release, "GetItem", "PutItem", under=self._routing)
+        stack = self._arn("cloudformation", "stack", f"{self._names.serving_stack}/*")
+        _allow(
+            self.release,
+            [
+                "cloudformation:DescribeStacks",
+                "cloudformation:DescribeStackEvents",
+                "cloudformation:UpdateStack",
+            ],
+            stack,
+        )
+        _allow(
+            self.release,
+            ["sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities"],
+            self._arn("sagemaker", "endpoint", self._settings.endpoint_name),
+        )
+        group = self._arn("sagemaker", "model-package-group", self._names.package_group)
+        packages = self._arn("sagemaker", "model-package", f"{self._names.package_group}/*")
+        _allow(self.release, ["sagemaker:CreateModelPackage"], group, packages)
+        _allow(self.release, ["sagemaker:UpdateModelPackage", "sagemaker:DescribeModelPackage"], packages)
+        executions = self._arn("states", "execution", f"{self._names.machine}:*", colon=True)
+        _allow(self.release, ["states:DescribeExecution"], executions)
+        place = f"{self._settings.environment.region}:{self._settings.environment.account}"
+        aws = "arn:<AWS::Partition>"
+        self._accept(
+            self.release,
+            {
+                f"{aws}:cloudformation:{place}:stack/{self._names.serving_stack}/*": (
+                    "A stack's ARN ends in an id that CloudFormation draws."
+                ),
+                f"{aws}:sagemaker:{place}:model-package/{self._names.package_group}/*": (
+                    "The registry numbers the packages of the group."
+                ),
+                f"{aws}:states:{place}:execution:{self._names.machine}:*": (
+                    "The lock's holder is any execution of this one state machine."
+                ),
+            },
+        )
+
+    def _let_ask(self, approvals: Topic) -> None:
+        _allow(self.release, ["sns:Publish"], approvals.topic_arn)
+        grant_through(approvals.key, self.release, "sns", "kms:Decrypt", "kms:GenerateDataKey")
+        machine = self._arn("states", "stateMachine", self._names.machine, colon=True)
+        _allow(self.release, ["states:SendTaskSuccess", "states:SendTaskFailure"], machine)
+
+    @property
+    def _routing(self) -> str:
+        return routing_pk(self._settings.endpoint_name)
+
+    def _arn(self, service: str, resource: str, name: str, *, colon: bool = False) -> str:
+        shape = cdk.ArnFormat.COLON_RESOURCE_NAME if colon else cdk.ArnFormat.SLASH_RESOURCE_NAME
+        return cdk.Stack.of(self).format_arn(
+            service=service, resource=resource, resource_name=name, arn_format=shape
+        )
+
+    def _accept(self, function: BundledFunction, reasons: dict[str, str]) -> None:
+        assert function.role is not None
+        acknowledge(
+            function.role,
+            {f"AwsSolutions-IAM5[Resource::{arn}]": why for arn, why in reasons.items()},
+        )
+
+
+def _allow(function: BundledFunction, actions: list[str], *resources: str) -> None:
+    function.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=list(resources)))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from local.sagemaker import endpoints, models, tags
+from local.sagemaker import endpoints, models, packages, tags
 from local.sagemaker.deployment import Deployments
 from local.sagemaker.errors import ApiError
 from local.sagemaker.jobs import operations as jobs_api
@@ -61,6 +61,7 @@ class ControlPlane:
             "DescribeProcessingJob": lambda request: jobs_api.describe(PROCESSING, store, request),
             "ListProcessingJobs": lambda request: jobs_api.list_jobs(PROCESSING, store, request),
             "StopProcessingJob": lambda request: jobs_api.stop(PROCESSING, store, jobs, request),
+            **_package_operations(store, cloud),
             "AddTags": lambda request: tags.add_tags(store, request),
             "ListTags": lambda request: tags.list_tags(store, request),
             "DeleteTags": lambda request: tags.delete_tags(store, request),
@@ -104,5 +105,24 @@ class ControlPlane:
             "TrainingJobName": self.store.training_jobs,
             "ProcessingJobName": self.store.processing_jobs,
         }
+        if "ModelPackage" in target:
+            return packages.touched(self.store, request)
         found = [kind.arn(request[key]) for key, kind in named.items() if isinstance(request.get(key), str)]
         return found or ("*",)
+
+
+def _package_operations(store: Store, cloud: Cloud) -> dict[str, Operation]:
+    def announce(detail_type: str, detail: Record, arn: str) -> None:
+        cloud.emit_event(detail_type, detail, [arn])
+
+    return {
+        "CreateModelPackageGroup": lambda request: packages.create_group(store, request),
+        "DescribeModelPackageGroup": lambda request: packages.describe_group(store, request),
+        "ListModelPackageGroups": lambda request: packages.list_groups(store, request),
+        "DeleteModelPackageGroup": lambda request: packages.delete_group(store, request),
+        "CreateModelPackage": lambda request: packages.create_package(store, announce, request),
+        "DescribeModelPackage": lambda request: packages.describe_package(store, request),
+        "ListModelPackages": lambda request: packages.list_packages(store, request),
+        "UpdateModelPackage": lambda request: packages.update_package(store, announce, request),
+        "DeleteModelPackage": lambda request: packages.delete_package(store, request),
+    }

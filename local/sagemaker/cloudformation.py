@@ -1,8 +1,8 @@
-"""AWS::SageMaker::Model, ::EndpointConfig and ::Endpoint, through the same control plane as the API.
+"""AWS::SageMaker::Model, EndpointConfig, Endpoint, ModelPackageGroup: through the API's own control plane.
 
-CloudFormation's property names are the API's. Model and EndpointConfig are
-replaced on any change; an Endpoint is updated in place and is done when it is in service again. The functions
-are coroutines on the service's event loop; the plug-in runs them from CloudFormation's worker threads.
+CloudFormation's property names are the API's. An Endpoint is updated in place and is done when it is in
+service again; the others are replaced on any change. The functions are coroutines on the service's event
+loop; the plug-in runs them from CloudFormation's worker threads.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class ResourceKind:
     type_name: str
     noun: str
     arn_field: str
+    arn_is_attribute: bool = False
 
     @property
     def name_field(self) -> str:
@@ -47,7 +48,10 @@ class ResourceKind:
 MODEL = ResourceKind("AWS::SageMaker::Model", "Model", "ModelArn")
 CONFIG = ResourceKind("AWS::SageMaker::EndpointConfig", "EndpointConfig", "EndpointConfigArn")
 ENDPOINT = ResourceKind("AWS::SageMaker::Endpoint", "Endpoint", "EndpointArn")
-KINDS = (MODEL, CONFIG, ENDPOINT)
+GROUP = ResourceKind(
+    "AWS::SageMaker::ModelPackageGroup", "ModelPackageGroup", "ModelPackageGroupArn", arn_is_attribute=True
+)
+KINDS = (MODEL, CONFIG, ENDPOINT, GROUP)
 
 
 class Resources:
@@ -70,7 +74,7 @@ class Resources:
                 # A failed resource leaves nothing behind, or its name would stay taken.
                 await self.delete(kind, arn)
                 raise
-        return arn, {kind.name_field: name}
+        return arn, _attributes(kind, name, arn)
 
     async def update_endpoint(self, physical_id: str, old: Record, new: Record) -> Created:
         """Move an endpoint to its new properties; returns when it is in service with them."""
@@ -87,7 +91,7 @@ class Resources:
     async def retag(self, kind: ResourceKind, physical_id: str, new: Record) -> Created:
         """An update that changes nothing but tags."""
         self._retag(physical_id, new)
-        return physical_id, {kind.name_field: self._name(kind, physical_id)}
+        return physical_id, _attributes(kind, self._name(kind, physical_id), physical_id)
 
     async def delete(self, kind: ResourceKind, physical_id: str) -> None:
         """Delete a resource and wait until its processes have ended; one that is gone is no error."""
@@ -150,7 +154,12 @@ class Resources:
 
     def _collection(self, kind: ResourceKind) -> Collection:
         store = self._sagemaker.store
-        return {MODEL: store.models, CONFIG: store.configs, ENDPOINT: store.endpoints}[kind]
+        collections = (store.models, store.configs, store.endpoints, store.package_groups)
+        return dict(zip(KINDS, collections, strict=True))[kind]
+
+
+def _attributes(kind: ResourceKind, name: str, arn: str) -> dict[str, str]:
+    return {kind.name_field: name} | ({kind.arn_field: arn} if kind.arn_is_attribute else {})
 
 
 def _typed(value: Any, shape: Shape) -> Any:

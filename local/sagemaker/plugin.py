@@ -18,7 +18,7 @@ from botocore.config import Config
 from local.cloud import seams
 from local.cloud.config import CloudConfig
 from local.sagemaker import api, cloudformation, inventory
-from local.sagemaker.cloudformation import CONFIG, ENDPOINT, MODEL, ResourceKind
+from local.sagemaker.cloudformation import ENDPOINT, ResourceKind
 from local.sagemaker.images import default_table
 from local.sagemaker.invoke import operation_of
 from local.sagemaker.ports import RoleCredentials
@@ -171,7 +171,7 @@ def _register_type(kind: ResourceKind, resources: cloudformation.Resources) -> N
     def delete(physical_id: str, _properties: dict[str, Any]) -> None:
         wait(resources.delete(kind, physical_id))
 
-    create_only = {MODEL: ("*",), CONFIG: ("*",), ENDPOINT: ("EndpointName",)}[kind]
+    create_only = ("EndpointName",) if kind is ENDPOINT else ("*",)
     seams.add_resource_type(
         kind.type_name, create=create, update=update, delete=delete, create_only=create_only
     )

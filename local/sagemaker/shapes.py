@@ -21,10 +21,16 @@ _JAVA_CLASSES = {
     r"\p{L}": r"\w",
     r"\p{N}": r"\d",
     r"\p{Z}": r"\s",
+    r"\p{M}": r"\u0300-\u036f",
+    r"\p{P}": r"!-#%-*,-/:;?@\[-\]_{}\u00a1\u00a7\u00ab\u00b6\u00b7\u00bb\u00bf\u2010-\u2027\u2030-\u205e",
+    r"\p{S}": r"$+<->\^`|~\u00a2-\u00a9\u00ac\u00ae-\u00b1\u00b4\u00b8\u00d7\u00f7\u20a0-\u20bf\u2190-\u2bff",
+    r"\p{Alnum}": "a-zA-Z0-9",
     r"\p{ASCII}": r"[\x00-\x7f]",
     r"\p{Print}": r"\x20-\x7e",
     r"\z": r"\Z",
 }
+# Some patterns repeat the end of the text, which Java takes and Python does not.
+_REPEATED_END = re.compile(r"\$\{\d+,\d+\}")
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "boolean": (bool,),
@@ -115,6 +121,7 @@ def _has_type(value: Any, shape: Shape) -> bool:
 def _pattern(java: str) -> re.Pattern[str]:
     for theirs, ours in _JAVA_CLASSES.items():
         java = java.replace(theirs, ours)
+    java = _REPEATED_END.sub("$", java)
     return re.compile(java)
 
 

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from model_code.serving.engines.shapes import unsupported_part
+
 if TYPE_CHECKING:
     from model_code.serving.engines.base import Engine
     from model_code.serving.settings import ServerSettings
 
 _ACCELERATORS = (Path("/dev/nvidiactl"),)
-OPENVINO_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""Model types, as `config.json` names them, that the openvino engine can build."""
 
 
 def create(settings: ServerSettings) -> Engine:
@@ -40,5 +40,5 @@ def choose(
         return wanted
     if any(device.exists() for device in _ACCELERATORS):
         return "transformers"
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    return "openvino" if kind in OPENVINO_TYPES else "transformers"
+    config = json.loads((folder / "config.json").read_text())
+    return "transformers" if unsupported_part(config) else "openvino"

@@ -16,7 +16,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from model_code.serving.engines import OPENVINO_TYPES
+from model_code.serving.engines.shapes import unsupported_part
 from model_code.serving.engines.weights import Weights
 
 _LEVELS = 255
@@ -38,7 +38,8 @@ class LlamaGraph:
     """One model under construction; shapes in comments: b batch, s new tokens, t all tokens, h heads."""
 
     def __init__(self, config: dict[str, Any], weights: Weights) -> None:
-        _check(config)
+        if part := unsupported_part(config):
+            raise UnsupportedModel(f"the openvino engine cannot express this model's {part}")
         self._weights = weights
         self._layers: int = config["num_hidden_layers"]
         self._heads: int = config["num_attention_heads"]
@@ -155,19 +156,6 @@ class LlamaGraph:
         own = ops.unsqueeze(ops.unsqueeze(self._position_ids, _ints(1)), _ints(3))
         real = ops.convert(ops.unsqueeze(ops.unsqueeze(self._attention_mask, _ints(1)), _ints(1)), "boolean")
         return ops.logical_and(ops.less_equal(key, own), real)
-
-
-def _check(config: dict[str, Any]) -> None:
-    kind = config.get("model_type")
-    if kind not in OPENVINO_TYPES:
-        raise UnsupportedModel(f"model type '{kind}': the openvino engine knows {', '.join(OPENVINO_TYPES)}")
-    scaling = config.get("rope_scaling") or {}
-    if scaling.get("rope_type", "default") != "default":
-        raise UnsupportedModel(f"rotary scaling '{scaling.get('rope_type')}'")
-    if config.get("hidden_act", "silu") != "silu":
-        raise UnsupportedModel(f"activation '{config['hidden_act']}'")
-    if config.get("sliding_window") and config.get("use_sliding_window", True):
-        raise UnsupportedModel("sliding window attention")
 
 
 def _theta(config: dict[str, Any]) -> float:

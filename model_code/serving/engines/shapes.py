@@ -1,4 +1,4 @@
-"""Which models the openvino engine's graph can express, judged by their `config.json` alone. Pure and cheap."""
+"""Which models the openvino engine's graph can express, judged by their `config.json` alone. Pure, cheap."""
 
 from __future__ import annotations
 

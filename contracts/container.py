@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-ENV_ENGINE = "EVERGREEN_ENGINE"  # transformers | openvino
+ENV_ENGINE = "EVERGREEN_ENGINE"  # auto | transformers | openvino
 ENV_MODEL_NAME = "EVERGREEN_MODEL_NAME"  # the name callers put into `model`
 ENV_MODEL_VERSION = "EVERGREEN_MODEL_VERSION"
 ENV_MODEL_DIGEST = "EVERGREEN_MODEL_DIGEST"

@@ -109,6 +109,11 @@ def _parts(annotation: Any) -> list[Any]:
 
 def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
     origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *rules = get_args(annotation)
+        return _describe(inner, _flat(rules))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(part, metadata) for part in _parts(annotation))
     if origin is Literal:
         return "one of " + ", ".join(str(value) for value in get_args(annotation))
     if origin is list:
@@ -116,6 +121,11 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
     if origin is dict:
         return "a mapping of names to " + _describe(get_args(annotation)[1], [])
     return _WORDS[annotation] + _bounds(metadata)
+
+
+def _flat(rules: Sequence[Any]) -> list[Any]:
+    """The single rules behind pydantic's `Field(...)` in an annotation."""
+    return [single for rule in rules for single in (rule.metadata if isinstance(rule, FieldInfo) else [rule])]
 
 
 def _bounds(metadata: Sequence[Any]) -> str:

@@ -19,7 +19,7 @@ import infra
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("local", "dev", "prod")
-STACKS = ("data", "serving", "gateway")
+STACKS = ("data", "serving", "gateway", "monitoring", "refresh")
 NO_BUNDLES: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
 
 

@@ -20,9 +20,10 @@ import infra
 ROOT = Path(__file__).parents[2]
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 ENVIRONMENTS = ("local", "dev", "prod")
-STACKS = ("data", "serving", "gateway")
+STACKS = ("data", "serving", "gateway", "monitoring", "refresh")
 ACCEPTED = {
     "W3005": "CDK lets a function wait for its role by name as well as by reference",
+    "W6001": "SourceDataUri is a place in the data stack's bucket",
     "W1030": "ChallengerModelUri is empty only while the condition leaves its model out",
 }
 
@@ -86,6 +87,8 @@ def scrub(value: Any) -> Any:
         return [scrub(entry) for entry in value]
     if isinstance(value, str):
         value = re.sub(r"^[0-9a-f]{64}\.zip$", "<bundle>.zip", value)
+        value = re.sub(r"[0-9a-f]{64}\.gz", "<source>.gz", value)
+        value = re.sub(r"(EVERGREEN_CODE_VERSION\W+)[0-9a-f]{64}", r"\1<source>", value)
         value = re.sub(r"(RestApiDeployment[0-9A-F]{8})[0-9a-f]{32}", r"\1<deployment>", value)
         return re.sub(r"^(python3\.\d+|x86_64|arm64)$", "<host>", value)
     return value

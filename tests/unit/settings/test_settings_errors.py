@@ -170,6 +170,78 @@ AGAINST_THE_SERVICE = [
         "al2023-ami-sagemaker-inference-gpu-4-1",
         "inference_ami_version: al2023",
     ),
+    (
+        "instance_type: ml.g6e.2xlarge",
+        "instance_type: ml.inf2.xlarge",
+        "instance_type:",
+        "Inferentia cannot train",
+        "an NVIDIA GPU type",
+        "instance_type: ml.g6.2xlarge",
+    ),
+    (
+        "instance_type: ml.g6e.2xlarge",
+        "instance_type: ml.trn1.32xlarge",
+        "instance_type:",
+        "not compiled for Trainium",
+        "an NVIDIA GPU type",
+        "instance_type: ml.g6.2xlarge",
+    ),
+    (
+        "    image: pytorch-training-2.9",
+        "    image: vllm-neuron-0.4.5",
+        "image: vllm-neuron",
+        "serves models and trains none",
+        "pytorch-training-2.9",
+        "image: ",
+    ),
+    (
+        "shares: [0.05, 0.25, 0.5]",
+        "shares: [0.25, 0.05, 0.5]",
+        "shares:",
+        "do not grow",
+        "growing order",
+        "shares: [0.05, 0.25, 0.5]",
+    ),
+    (
+        "planned_sample: [200, 500, 1000]",
+        "planned_sample: [200, 500]",
+        "planned_sample:",
+        "3 shares and 2 planned samples",
+        "one number for each share",
+        "planned_sample: [200, 200, 200]",
+    ),
+    (
+        "approvers: [ml-lead@example.com]",
+        "approvers: []",
+        "approvers:",
+        "there are no approvers",
+        "approval: automatic",
+        "approvers: [lead@example.com]",
+    ),
+    (
+        "poll_seconds: 180",
+        "poll_seconds: 10",
+        "poll_seconds:",
+        "ends an execution at 25,000 events",
+        "at least 130 seconds",
+        "poll_seconds: 130",
+    ),
+    (
+        "  minimum_requests: 200 ",
+        "  period_seconds: 10\n  minimum_requests: 200 ",
+        "period_seconds: 10",
+        "by the minute",
+        "60 or 300",
+        "period_seconds: 60",
+    ),
+    (
+        "  minimum_requests: 200 ",
+        "  datapoints_to_alarm: 9\n  minimum_requests: 200 ",
+        "datapoints_to_alarm: 9",
+        "never happen",
+        "up to 5",
+        "datapoints_to_alarm: 5",
+    ),
 ]
 
 
@@ -213,11 +285,11 @@ def test_the_endpoints_name_fits_sagemaker(tmp_path):
 
 
 def test_a_key_that_stands_twice_is_refused_at_its_second_line(tmp_path):
-    text = PROD + "  ttl_days: 7\n"
+    text = PROD + "  poll_seconds: 7\n"
 
     message = error_of(tmp_path, text)
 
-    assert f":{len(text.splitlines())}: the key 'ttl_days' stands here twice" in message
+    assert f":{len(text.splitlines())}: the key 'poll_seconds' stands here twice" in message
 
 
 def test_what_is_not_yaml_is_told_with_its_line(tmp_path):

@@ -1,0 +1,243 @@
+"""The monitoring stack: no dead widget, thresholds from the goals, one page for all causes, a runbook."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from contracts import metrics
+from infra.settings import load
+from lambdas.api.service import ApiService
+from lambdas.common.logs import Logger
+from lambdas.inference.stages.afterwards import PublishMetrics
+from lambdas.refresh.judging import JudgeService
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = ("local", "dev", "prod")
+ALARM, COMPOSITE = "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"
+SEARCH = re.compile(r"SEARCH\('\{([^}]+)\} MetricName=\"([^\"]+)\" endpoint=\"([^\"]+)\"', '(\w+)', (\d+)\)")
+# Of the services, as their guides list them; the laptop's SageMaker and API publish under the same names.
+STATES = {"ExecutionsStarted", "ExecutionsSucceeded", "ExecutionsFailed", "ExecutionsTimedOut"}
+STATES |= {"ExecutionsAborted", "ExecutionTime"}
+GATEWAY = {"Count", "4XXError", "5XXError", "Latency", "IntegrationLatency"}
+
+
+def flat(value: Any) -> str:
+    """A joined string with references as `<LogicalId>`."""
+    if isinstance(value, str):
+        return value
+    if "Fn::Join" in value:
+        return "".join(flat(part) for part in value["Fn::Join"][1])
+    return f"<{value['Fn::GetAtt'][0] if 'Fn::GetAtt' in value else value['Ref']}>"
+
+
+@pytest.fixture(scope="session")
+def widgets(resources):
+    """`widgets(env)` are the dashboard's widgets."""
+
+    def of(env: str) -> list[dict[str, Any]]:
+        (dashboard,) = resources(env, "monitoring", "AWS::CloudWatch::Dashboard").values()
+        assert dashboard["Properties"]["DashboardName"] == f"evergreen-{env}"
+        return json.loads(flat(dashboard["Properties"]["DashboardBody"]))["widgets"]
+
+    return of
+
+
+def lines(widget: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Namespace, name and dimensions of each line; a search gives its dimensions' names alone."""
+    for line in widget["properties"].get("metrics", []):
+        if isinstance(line[0], dict):
+            schema, name, endpoint, _, _ = SEARCH.fullmatch(line[0]["expression"]).groups()
+            namespace, *names = schema.split(",")
+            yield namespace, name, dict.fromkeys(names, "*") | {"endpoint": endpoint}
+        else:
+            names = [part for part in line if isinstance(part, str)]
+            yield names[0], names[1], dict(zip(names[2::2], names[3::2], strict=True))
+
+
+def check_published(env: str, namespace: str, name: str, dimensions: dict[str, str]) -> None:
+    if namespace == metrics.NAMESPACE:
+        assert tuple(dimensions) in metrics.PUBLISHED[name]
+        assert dimensions[metrics.DIM_ENDPOINT] == f"evergreen-{env}"
+    elif namespace == metrics.SAGEMAKER_NAMESPACE:
+        assert tuple(dimensions) == metrics.SAGEMAKER_DIMENSIONS
+        assert dimensions["EndpointName"] == f"evergreen-{env}"
+        assert f'"{name}"' in sagemaker_source()
+    elif namespace == metrics.API_NAMESPACE:
+        assert dimensions == {metrics.API_DIMENSION: f"evergreen-{env}"}
+        assert name in GATEWAY
+    else:
+        assert namespace == metrics.STATES_NAMESPACE
+        assert dimensions[metrics.STATES_DIMENSION].endswith(f":stateMachine:evergreen-{env}-refresh")
+        assert name in STATES
+
+
+def sagemaker_source() -> str:
+    """The laptop's SageMaker, whose metric names are held to the service's by its own tests."""
+    return "".join(path.read_text() for path in (ROOT / "local/sagemaker").glob("*.py"))
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_widget_draws_something_that_is_published(widgets, env):
+    drawn = 0
+    for widget in widgets(env):
+        if widget["type"] != "metric":
+            continue
+        found = list(lines(widget))
+        assert found, widget["properties"].get("title")
+        for namespace, name, dimensions in found:
+            check_published(env, namespace, name, dimensions)
+            drawn += 1
+    assert drawn > 25
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_alarm_watches_something_that_is_published(resources, env):
+    for alarm in resources(env, "monitoring", ALARM).values():
+        watched = [
+            entry["MetricStat"]["Metric"] for entry in alarm["Properties"]["Metrics"] if "MetricStat" in entry
+        ]
+        assert watched
+        for metric in watched:
+            dimensions = {entry["Name"]: flat(entry["Value"]) for entry in metric["Dimensions"]}
+            check_published(env, metric["Namespace"], metric["MetricName"], dimensions)
+
+
+def emitted(output: str) -> set[tuple[str, tuple[str, ...]]]:
+    """Name and dimension set of every metric in lines of CloudWatch's embedded format."""
+    directives = [
+        directive
+        for line in output.splitlines()
+        for directive in json.loads(line).get("_aws", {}).get("CloudWatchMetrics", [])
+    ]
+    assert {directive["Namespace"] for directive in directives} == {metrics.NAMESPACE}
+    return {
+        (metric["Name"], tuple(names))
+        for directive in directives
+        for metric in directive["Metrics"]
+        for names in directive["Dimensions"]
+    }
+
+
+def an_exchange(error: Any) -> SimpleNamespace:
+    """What the metrics of one answered, or failed, request are made from."""
+    return SimpleNamespace(
+        arrival=SimpleNamespace(request_id="r"),
+        variant="champion",
+        model_version="1",
+        error=error,
+        status=200,
+        duration_ms=9.0,
+        time_to_first_token_ms=3.0,
+        time_per_output_token_ms=1.0,
+        prompt_tokens=5,
+        completion_tokens=6,
+        finish_reason="stop",
+        findings=[],
+        guard_times=SimpleNamespace(by_guard={"pii": 1.0}),
+    )
+
+
+def test_the_catalogue_is_what_the_functions_publish(capsys):
+    """Requests, errors, guards, feedback and verdicts as they are emitted; the counts of lost things, which
+    take a broken table to emit, by their place in the source."""
+    publish = PublishMetrics("evergreen-local", "1", Logger("inference", "ERROR"))
+    failure = SimpleNamespace(type="server_error", is_ours=True, code=None)
+    for exchange in (an_exchange(None), an_exchange(failure)):
+        publish.apply(exchange)
+    feedback = SimpleNamespace(variant="champion", model_version="1", score=1.0, thumbs=None, request_id="r")
+    ApiService._count(SimpleNamespace(_settings=SimpleNamespace(endpoint_name="evergreen-local")), feedback)
+    judge = SimpleNamespace(_endpoint_name="evergreen-local")
+    JudgeService._publish(judge, "1", SimpleNamespace(verdict="promote"))
+
+    found = emitted(capsys.readouterr().out)
+
+    catalogue = {(name, names) for name, sets in metrics.PUBLISHED.items() for names in sets}
+    lost = {(name, (metrics.DIM_ENDPOINT,)) for name in (metrics.RECORDS_LOST, metrics.BUDGET_UNCHECKED)}
+    assert found == catalogue - lost
+    source = "".join(path.read_text() for path in (ROOT / "lambdas/inference").rglob("*.py"))
+    for name in ("RECORDS_LOST", "BUDGET_UNCHECKED"):
+        assert f'line.add({{metrics.{name}: (1, "Count")}}, [[metrics.DIM_ENDPOINT]])' in source
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_thresholds_are_the_goals(resources, env):
+    goals = load(env).goals
+    alarms = {
+        alarm["Properties"]["AlarmName"].removeprefix(f"evergreen-{env}-"): alarm["Properties"]
+        for alarm in resources(env, "monitoring", ALARM).values()
+    }
+
+    assert set(alarms) == {"availability", "time-to-first-token", "endpoint5xx", "refresh-failed"}
+    assert alarms["availability"]["Threshold"] == pytest.approx(1 - goals.availability)
+    assert alarms["endpoint5xx"]["Threshold"] == pytest.approx(1 - goals.availability)
+    assert alarms["time-to-first-token"]["Threshold"] == goals.ttft_ms
+    assert alarms["refresh-failed"]["Threshold"] == 0
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_silence_is_no_fault_and_few_requests_prove_nothing(resources, env):
+    spec = load(env).monitoring
+    for alarm in resources(env, "monitoring", ALARM).values():
+        properties = alarm["Properties"]
+        assert properties["TreatMissingData"] == "notBreaching"
+        assert properties["ComparisonOperator"] == "GreaterThanThreshold"
+        (asked,) = [entry for entry in properties["Metrics"] if entry.get("ReturnData", True)]
+        if "refresh-failed" in properties["AlarmName"]:
+            assert (properties["DatapointsToAlarm"], properties["EvaluationPeriods"]) == (1, 1)
+        else:
+            assert re.match(rf"IF\((requests|invocations) >= {spec.minimum_requests},", asked["Expression"])
+            assert properties["DatapointsToAlarm"] == spec.datapoints_to_alarm
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_one_composite_pages_for_all_that_callers_feel(resources, env):
+    (page,) = resources(env, "monitoring", COMPOSITE).values()
+    rule = flat(page["Properties"]["AlarmRule"])
+
+    assert rule.count("ALARM(") == 3
+    assert all(name in rule for name in ("Availability", "TimeToFirstToken", "Endpoint5xx"))
+    assert [entry["Ref"][:10] for entry in page["Properties"]["AlarmActions"]] == ["AlarmTopic"]
+    for alarm in resources(env, "monitoring", ALARM).values():
+        assert "AlarmActions" not in alarm["Properties"]
+
+
+@pytest.mark.parametrize("kind", [ALARM, COMPOSITE])
+def test_every_alarm_names_a_section_of_the_runbook_that_exists(resources, kind):
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/monitoring.md").read_text(), re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+
+    for alarm in resources("prod", "monitoring", kind).values():
+        page, anchor = re.search(r"Runbook: (\S+)#(\S+)$", alarm["Properties"]["AlarmDescription"]).groups()
+        assert (page, anchor in anchors) == ("docs/monitoring.md", True), anchor
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_topic_is_encrypted_and_open_to_two_services_of_this_account(resources, env):
+    (topic,) = resources(env, "monitoring", "AWS::SNS::Topic").values()
+    (policy,) = resources(env, "monitoring", "AWS::SNS::TopicPolicy").values()
+
+    assert "AlarmTopicKey" in json.dumps(topic["Properties"]["KmsMasterKeyId"])
+    opened = {
+        statement["Principal"]["Service"]: statement["Condition"]["StringEquals"]
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+    }
+    account = load(env).environment.account
+    assert opened == {
+        "cloudwatch.amazonaws.com": {"aws:SourceAccount": account},
+        "events.amazonaws.com": {"aws:SourceAccount": account},
+    }
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_outputs_are_the_agreed_ones(template_json, env):
+    own = {name for name in template_json(env, "monitoring")["Outputs"] if not name.startswith("Exports")}
+
+    assert own == {"DashboardName", "AlarmTopicArn"}

@@ -1,0 +1,504 @@
+"""The refresh stack: every way through the machine ends with the lock freed, and each role fits its work."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.records import CALLS_INDEX, RATINGS_INDEX
+from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, GateSettings
+from infra.constructs.source_archive import archive
+from infra.settings import load
+from lambdas.refresh import tables
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = ("local", "dev", "prod")
+SERVED = {"uri": "s3://bucket/models/a/b/", "digest": "", "version": "1"}
+VALUES: dict[str, Any] = {
+    "release_id": "r-1",
+    "execution_arn": "arn:aws:states:us-east-1:123456789012:execution:m:r-1",
+    "trigger": {},
+    "champion": SERVED,
+    "challenger": SERVED,
+    "model_uri": "s3://bucket/releases/r-1/training/j/output/model/",
+    "report_uri": "s3://bucket/releases/r-1/report/report.json",
+    "data_uri": "s3://bucket/releases/r-1/data/",
+    "package_arn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/g/1",
+    "token": "token",
+    "started_at": 1.0,
+    "outcome": "kept",
+    "reason": "because",
+}
+
+
+@pytest.fixture(scope="session")
+def machine(resources):
+    """`machine(env)` is the definition, references replaced by their logical ids."""
+
+    def flat(part: Any) -> str:
+        if isinstance(part, str):
+            return part
+        if "Fn::GetAtt" in part:
+            return f"<{part['Fn::GetAtt'][0]}>"
+        return f"<{part.get('Ref') or part['Fn::ImportValue']}>"
+
+    def definition(env: str) -> dict[str, Any]:
+        (found,) = resources(env, "refresh", "AWS::StepFunctions::StateMachine").values()
+        _, parts = found["Properties"]["DefinitionString"]["Fn::Join"]
+        return json.loads("".join(flat(part) for part in parts))
+
+    return definition
+
+
+def tasks(definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: state for name, state in definition["States"].items() if state["Type"] == "Task"}
+
+
+def ways(state: dict[str, Any]) -> Iterator[str]:
+    """Every state that may follow."""
+    yield from (rule["Next"] for rule in [*state.get("Choices", []), *state.get("Catch", [])])
+    yield from (state[key] for key in ("Next", "Default") if key in state)
+
+
+def reachable(definition: dict[str, Any], start: str, without: frozenset[str] = frozenset()) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen and name not in without:
+            seen.add(name)
+            waiting += ways(definition["States"][name])
+    return seen
+
+
+def statements(resources, env: str, start: str) -> list[dict[str, Any]]:
+    policies = resources(env, "refresh", "AWS::IAM::Policy")
+    (policy,) = [found for name, found in policies.items() if name.startswith(start)]
+    return policy["Properties"]["PolicyDocument"]["Statement"]
+
+
+def granted(resources, env: str, start: str) -> set[str]:
+    listed = [entry["Action"] for entry in statements(resources, env, start)]
+    return {action for one in listed for action in ([one] if isinstance(one, str) else one)}
+
+
+@pytest.mark.parametrize(
+    ("env", "shares"), [("local", ["10", "50"]), ("dev", ["10", "50"]), ("prod", ["5", "25", "50"])]
+)
+def test_the_way_to_a_promotion_is_the_documented_one(machine, env, shares):
+    states = machine(env)["States"]
+    stages = [name for share in shares for name in (f"Share{share}", f"Watch{share}", f"Verdict{share}")]
+    expected = [
+        *("AcquireLock", "Snapshot", "EvaluateChampion", "Train", "DescribeChallenger", "EvaluateChallenger"),
+        *("Compare", "Gate", "Register", "Approve", "StartExperiment", "AwaitTopology", *stages),
+        *(
+            "Promote",
+            "AwaitPromoted",
+            "Retire",
+            "AwaitSteady",
+            "PromotedByCallers",
+            "ReleaseLock",
+            "Promoted",
+        ),
+    ]
+    chosen = {"GatePassed": 0, "IsTopology": 0, "IsPromoted": 0, "IsSteady": 0, "Ended": 0}
+    chosen |= {f"Decide{share}": 1 for share in shares}
+
+    walked, name = [], machine(env)["StartAt"]
+    while True:
+        if name not in chosen:
+            walked.append(name)
+        state = states[name]
+        if state["Type"] == "Succeed":
+            break
+        name = state["Choices"][chosen[name]]["Next"] if name in chosen else state["Next"]
+
+    assert walked == expected
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_no_state_is_unreachable_and_none_leads_nowhere(machine, env):
+    definition = machine(env)
+
+    assert reachable(definition, definition["StartAt"]) == set(definition["States"])
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_end_but_a_stuck_lock_lies_behind_the_releasing_of_the_lock(machine, env):
+    definition = machine(env)
+
+    before = reachable(definition, definition["StartAt"], without=frozenset({"ReleaseLock"}))
+
+    assert not [name for name in before if definition["States"][name]["Type"] in ("Succeed", "Fail")]
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_task_has_a_limit_a_budget_of_retries_and_a_way_to_restore(machine, env):
+    definition = machine(env)
+
+    for name, state in tasks(definition).items():
+        assert 0 < state["TimeoutSeconds"] < definition["TimeoutSeconds"], name
+        assert all(1 <= rule["MaxAttempts"] <= 60 for rule in state["Retry"]), name
+        (rule,) = state["Catch"]
+        assert rule["ErrorEquals"] == ["States.ALL"], name
+        if name not in ("Restore", "AwaitRestored", "ReleaseLock"):
+            assert "Restore" in reachable(definition, rule["Next"], without=frozenset({"ReleaseLock"})), name
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_task_of_a_function_is_one_that_it_knows(machine, env):
+    for name, state in tasks(machine(env)).items():
+        if "lambda:invoke" not in state["Resource"]:
+            continue
+        payload = {
+            key.removesuffix(".$"): VALUES[key[:-2]] if key.endswith(".$") else value
+            for key, value in state["Parameters"]["Payload"].items()
+        }
+        known = JUDGE_TASKS if "Judge" in state["Parameters"]["FunctionName"] else RELEASE_TASKS
+
+        assert known.validate_python(payload).task == payload["task"], name
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_a_result_is_read_only_where_an_earlier_state_has_left_it(machine, env):
+    """The paths of each state's input begin with something that every way to it has written."""
+    definition = machine(env)
+    states = definition["States"]
+
+    for name, state in states.items():
+        read = {path for path in paths(state) if path.startswith("$.")}
+        for field in {path[2:].split(".")[0].strip("()',") for path in read}:
+            writers = frozenset(other for other, one in states.items() if field in written(one))
+            unwritten = reachable(definition, definition["StartAt"], without=writers)
+            if name in unwritten and name not in writers:
+                assert field == "error", f"{name} reads $.{field}, which may not be there"
+
+
+def paths(value: Any) -> Iterator[str]:
+    """The paths that a state reads from its input."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in ("ResultPath", "ResultSelector", "Catch"):
+                continue
+            if isinstance(inner, str) and inner.startswith("States."):
+                yield from (word.strip("(),") for word in inner.replace("(", " ").split() if "$." in word)
+            elif isinstance(inner, str):
+                yield inner
+            else:
+                yield from paths(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from paths(inner)
+
+
+def written(state: dict[str, Any]) -> set[str]:
+    if state.get("ResultPath") == "$":
+        return {key.removesuffix(".$") for key in state["ResultSelector"]}
+    path = state.get("ResultPath") or ""
+    return {path[2:]} if path.startswith("$.") else set()
+
+
+@pytest.mark.parametrize(
+    ("env", "resource", "status"),
+    [
+        ("local", "arn:aws:states:::lambda:invoke", "Approved"),
+        ("prod", "arn:aws:states:::lambda:invoke.waitForTaskToken", "PendingManualApproval"),
+    ],
+)
+def test_approval_is_automatic_or_waits_for_a_person(machine, env, resource, status):
+    state = machine(env)["States"]["Approve"]
+
+    assert (state["Resource"], state["Parameters"]["Payload"]["status"]) == (resource, status)
+    assert ("token.$" in state["Parameters"]["Payload"]) is (env == "prod")
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_jobs_run_the_modules_that_exist_on_paths_that_meet(machine, env):
+    states = machine(env)["States"]
+    words = {
+        name: states[name]["Parameters"]["AppSpecification"]["ContainerArguments"]
+        for name in ("Snapshot", "EvaluateChampion", "EvaluateChallenger", "Compare")
+    }
+
+    for name, given in words.items():
+        assert (ROOT / given[0].replace(".", "/")).with_suffix(".py").exists() or (
+            ROOT / given[0] / "__main__.py"
+        ).exists(), name
+        mounted = [entry["S3Input"]["LocalPath"] for entry in states[name]["Parameters"]["ProcessingInputs"]]
+        read = [word for word in given if word.startswith("/opt/ml/processing/input/")]
+        assert read
+        assert all(any(path == at or path.startswith(f"{at}/") for at in mounted) for path in read), name
+    written_to = {
+        name: states[name]["Parameters"]["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri.$"]
+        for name in words
+    }
+    for name, place in {
+        "Snapshot": "/data/'",
+        "EvaluateChampion": "/champion/'",
+        "EvaluateChallenger": "/challenger/'",
+        "Compare": "/report/'",
+    }.items():
+        assert place in written_to[name]
+
+
+def test_entry_points_fit_sagemakers_limits(machine):
+    for state in tasks(machine("prod")).values():
+        specification = state["Parameters"].get("AppSpecification")
+        if specification:
+            entry, arguments = specification["ContainerEntrypoint"], specification["ContainerArguments"]
+            assert all(len(word) <= 256 and "\n" not in word for word in [*entry, *arguments])
+
+
+def test_the_comparison_is_called_as_the_command_line_wants_it(machine):
+    from evaluation.cli import _parser
+
+    for env in ENVIRONMENTS:
+        state = machine(env)["States"]["Compare"]
+        _, *words = state["Parameters"]["AppSpecification"]["ContainerArguments"]
+        options = _parser().parse_args(words)
+        gate = load(env).refresh.gate
+
+        assert (options.baseline.parent.name, options.candidate.parent.name) == ("champion", "challenger")
+        assert options.primary == gate.metric
+        assert options.alpha <= gate.alpha
+        assert options.latency_margin == pytest.approx(gate.maximum_latency_ratio - 1)
+
+
+@pytest.mark.parametrize(("env", "keyed"), [("local", True), ("dev", False), ("prod", False)])
+def test_training_leaves_an_uncompressed_encrypted_artefact_and_can_resume(machine, env, keyed):
+    parameters = machine(env)["States"]["Train"]["Parameters"]
+
+    assert parameters["OutputDataConfig"]["CompressionType"] == "NONE"
+    assert "ModelsKey" in parameters["OutputDataConfig"]["KmsKeyId"]
+    assert "VolumeKmsKeyId" in parameters["ResourceConfig"] or not keyed
+    assert ("VolumeKmsKeyId" in parameters["ResourceConfig"]) is keyed
+    assert parameters["CheckpointConfig"]["LocalPath"] == "/opt/ml/checkpoints"
+    assert {channel["ChannelName"] for channel in parameters["InputDataConfig"]} == {"train", "model"}
+    assert parameters["HyperParameters"]["sagemaker_program"] == "train.py"
+    assert all(isinstance(value, str) for value in parameters["HyperParameters"].values())
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_machines_role_allows_exactly_its_tasks(resources, env):
+    assert granted(resources, env, "MachineRole") == {
+        "lambda:InvokeFunction",
+        *(
+            f"sagemaker:{verb}{job}Job"
+            for verb in ("Create", "Describe", "Stop")
+            for job in ("Training", "Processing")
+        ),
+        "sagemaker:AddTags",
+        "iam:PassRole",
+        "events:PutTargets",
+        "events:PutRule",
+        "events:DescribeRule",
+        # Logging and tracing:
+        "logs:CreateLogDelivery",
+        "logs:GetLogDelivery",
+        "logs:UpdateLogDelivery",
+        "logs:DeleteLogDelivery",
+        "logs:ListLogDeliveries",
+        "logs:PutResourcePolicy",
+        "logs:DescribeResourcePolicies",
+        "logs:DescribeLogGroups",
+        "xray:PutTraceSegments",
+        "xray:PutTelemetryRecords",
+        "xray:GetSamplingRules",
+        "xray:GetSamplingTargets",
+    }
+    (passed,) = [s for s in statements(resources, env, "MachineRole") if s["Action"] == "iam:PassRole"]
+    assert {r["Fn::GetAtt"][0].rstrip("0123456789ABCDEF") for r in passed["Resource"]} == {
+        "TrainingRole",
+        "ProcessingRole",
+    }
+    assert passed["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_jobs_are_named_as_the_machines_role_and_sagemaker_allow(machine, resources, env):
+    allowed = json.dumps(statements(resources, env, "MachineRole"))
+
+    for state in tasks(machine(env)).values():
+        name = state["Parameters"].get("TrainingJobName.$") or state["Parameters"].get("ProcessingJobName.$")
+        if name:
+            pattern = name.split("'")[1]
+            assert len(pattern.format("0" * 32, "10")) <= 63
+            kind = "training-job" if "TrainingJobName.$" in state["Parameters"] else "processing-job"
+            assert f"{kind}/{env}-*" in allowed
+            assert pattern.startswith(f"{env}-")
+
+
+FUNCTION_BASICS = {
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+    "s3:GetObject",
+    "s3:ListBucket",
+    "kms:Decrypt",
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+}
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_judge_reads_and_writes_to_the_ledger_alone(resources, env):
+    assert granted(resources, env, "FunctionsJudge") == FUNCTION_BASICS | {"dynamodb:Query"}
+    for statement in statements(resources, env, "FunctionsJudge"):
+        where = json.dumps(statement["Resource"])
+        if statement["Action"] == "dynamodb:PutItem":
+            assert "LedgerTable" in where
+        if statement["Action"] == "dynamodb:Query":
+            assert where.count("/index/by-version-") == 2
+
+
+@pytest.mark.parametrize(("env", "asks"), [("local", False), ("dev", False), ("prod", True)])
+def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, asks):
+    manual = {"sns:Publish", "states:SendTaskSuccess", "states:SendTaskFailure"}
+
+    assert granted(resources, env, "FunctionsRelease") == FUNCTION_BASICS | {
+        "dynamodb:DeleteItem",
+        "cloudformation:DescribeStacks",
+        "cloudformation:DescribeStackEvents",
+        "cloudformation:UpdateStack",
+        "sagemaker:DescribeEndpoint",
+        "sagemaker:UpdateEndpointWeightsAndCapacities",
+        "sagemaker:CreateModelPackage",
+        "sagemaker:UpdateModelPackage",
+        "sagemaker:DescribeModelPackage",
+        "states:DescribeExecution",
+    } | (manual if asks else set())
+    for statement in statements(resources, env, "FunctionsRelease"):
+        where = json.dumps(statement["Resource"])
+        if statement["Action"] == "dynamodb:DeleteItem":
+            keys = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"]
+            assert keys == [f"LOCK#evergreen-{env}"]
+        if "AccessTable" in where and "dynamodb" in json.dumps(statement["Action"]):
+            keys = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"]
+            assert keys == [f"ROUTING#evergreen-{env}"]
+        if "cloudformation:UpdateStack" in statement["Action"]:
+            assert f"stack/evergreen-{env}-serving/*" in where
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_jobs_read_their_prefixes_and_write_under_releases_only(resources, env):
+    for role in ("TrainingRole", "ProcessingRole"):
+        for statement in statements(resources, env, role):
+            if "s3:PutObject" in statement["Action"]:
+                assert json.dumps(statement["Resource"]).endswith('/releases/*"]]}')
+        read = json.dumps(
+            [s["Resource"] for s in statements(resources, env, role) if s["Action"] == "s3:GetObject"]
+        )
+        assert ("/datasets/support/*" in read) is (role == "ProcessingRole")
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_functions_are_told_what_their_contracts_read(resources, env):
+    functions = resources(env, "refresh", "AWS::Lambda::Function").values()
+    by_handler = {f["Properties"]["Handler"]: f["Properties"] for f in functions}
+    shared = {
+        *("ENVIRONMENT", "LOG_LEVEL", "ENDPOINT_NAME", "SERVING_STACK", "ACCESS_TABLE", "RECORDS_TABLE"),
+        *("LEDGER_TABLE", "ARTEFACTS_BUCKET", "MODEL_PACKAGE_GROUP"),
+    }
+
+    judge = by_handler["lambdas.refresh.judge.handler"]["Environment"]["Variables"]
+    release = by_handler["lambdas.refresh.release.handler"]["Environment"]["Variables"]
+    assert set(judge) == shared | {"GATE", "CANARY"}
+    assert set(release) == shared | ({"APPROVAL_TOPIC_ARN"} if env == "prod" else set())
+    settings = load(env).refresh
+    assert GateSettings.model_validate_json(judge["GATE"]).metric == settings.gate.metric
+    assert CanarySettings.model_validate_json(judge["CANARY"]).shares == settings.canary.shares
+
+
+def test_the_judge_reads_indexes_that_the_data_stack_makes(resources):
+    assert (tables.CALLS_INDEX, tables.RATINGS_INDEX) == (CALLS_INDEX, RATINGS_INDEX)
+    made = resources("local", "data", "AWS::DynamoDB::Table")
+    (records,) = [t["Properties"] for name, t in made.items() if name.startswith("RecordsTable")]
+
+    shapes = {
+        index["IndexName"]: [key["AttributeName"] for key in index["KeySchema"]]
+        for index in records["GlobalSecondaryIndexes"]
+    }
+
+    assert shapes == {
+        CALLS_INDEX: ["model_version", "received_at"],
+        RATINGS_INDEX: ["model_version", "given_at"],
+    }
+
+
+def test_only_production_starts_by_the_calendar(resources):
+    def schedules(env):
+        rules = resources(env, "refresh", "AWS::Events::Rule").values()
+        return [
+            r["Properties"].get("ScheduleExpression")
+            for r in rules
+            if "ScheduleExpression" in r["Properties"]
+        ]
+
+    assert (schedules("local"), schedules("dev"), schedules("prod")) == ([], [], ["cron(0 3 ? * SUN *)"])
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_a_failed_release_is_told_to_the_alarms_topic(resources, env):
+    rules = resources(env, "refresh", "AWS::Events::Rule")
+    (rule,) = [r["Properties"] for name, r in rules.items() if name.startswith("Failures")]
+
+    assert rule["EventPattern"]["detail"]["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
+    assert "AlarmTopic" in json.dumps(rule["Targets"])
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_machine_logs_everything_under_our_key_and_traces(resources, env):
+    (machine,) = resources(env, "refresh", "AWS::StepFunctions::StateMachine").values()
+    groups = resources(env, "refresh", "AWS::Logs::LogGroup").values()
+
+    assert machine["Properties"]["StateMachineName"] == f"evergreen-{env}-refresh"
+    assert machine["Properties"]["StateMachineType"] == "STANDARD"
+    assert machine["Properties"]["LoggingConfiguration"]["Level"] == "ALL"
+    assert machine["Properties"]["TracingConfiguration"] == {"Enabled": True}
+    assert all("KmsKeyId" in group["Properties"] for group in groups)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_outputs_are_the_agreed_ones(template_json, env):
+    outputs = template_json(env, "refresh")["Outputs"]
+
+    assert set(outputs) == {"StateMachineArn", "ModelPackageGroupName", "SourceDataUri"}
+    assert json.dumps(outputs["SourceDataUri"]["Value"]).endswith('/datasets/support/"]]}')
+
+
+def test_the_source_archive_is_reproducible_and_holds_what_the_jobs_run():
+    content = archive(ROOT)
+
+    assert content == archive(ROOT)
+    with tarfile.open(fileobj=BytesIO(content)) as tar:
+        names = set(tar.getnames())
+    assert {
+        "train.py",
+        "requirements.txt",
+        "contracts/training.py",
+        "model_code/__init__.py",
+        "model_code/training/finetune.py",
+        "model_code/training/predict.py",
+        "evaluation/__main__.py",
+    } <= names
+    assert not [name for name in names if "__pycache__" in name or name.startswith("model_code/serving")]
+
+
+def test_the_jobs_pins_are_those_of_the_environments_they_share():
+    def pins(name: str) -> dict[str, str]:
+        lines = (ROOT / "requirements" / name).read_text().splitlines()
+        return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+    shared = pins("serving.txt") | pins("evaluation.txt")
+
+    assert pins("jobs.txt").items() <= shared.items()
+    assert "torch" not in pins("jobs.txt")  # the container's own

@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 import os
 
-from local.cloud import alarms, dropped_properties, keeper, lambda_pool, rest_api, seams, web_acl
+from local.cloud import (
+    alarms,
+    dropped_properties,
+    keeper,
+    lambda_pool,
+    missing_types,
+    rest_api,
+    seams,
+    step_functions,
+)
 from local.cloud.config import CloudConfig
 from local.cloud.snapshots import Origin
 from local.console import plugin as console
@@ -19,8 +28,9 @@ def assemble(config: CloudConfig, origin: Origin) -> None:
     seams.install(config.account, config.region)
     seams.add_http_route(HEALTH_PATH, _health(config, origin))
     dropped_properties.register(config)
-    web_acl.register(config)
+    missing_types.register(config)
     lambda_pool.register(config)
+    step_functions.register(config)
     alarms.register()
     sagemaker.register(config)
     rest_api.register(config)

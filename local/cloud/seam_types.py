@@ -89,6 +89,28 @@ class Function:
     reserved_concurrency: int | None
 
 
+class TaskError(Exception):
+    """A state machine's task failed: the error's name and its cause, as Retry and Catch see them."""
+
+    def __init__(self, error: str, cause: str) -> None:
+        super().__init__(f"{error}: {cause}")
+        self.error = error
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a state machine that is about to run: its `resource` without `.waitForTaskToken`, the input
+    after all transformations, and whose role it runs under. `is_over` says that nobody waits for it any
+    more: the execution ended, or the task's time is up."""
+
+    resource: str
+    input: Any
+    role_arn: str
+    execution_arn: str
+    is_over: Callable[[], bool]
+
+
 @dataclass(frozen=True)
 class RestApi:
     """A deployed REST API, in the shapes of the `apigateway` API (GetResources with embedded methods …).

@@ -18,18 +18,21 @@ from local.cloud.seam_types import (
     Reply,
     RestApi,
     StreamingResponse,
+    Task,
+    TaskError,
     UsagePlan,
 )
 from local.cloud.seams import apis, cloudformation, functions, requests, workflows
 from local.cloud.seams.apis import on_api_deployment, rest_api, usage_plans
 from local.cloud.seams.cloudformation import add_resource_type, after_provisioning, stacks_in_motion
 from local.cloud.seams.functions import function, function_permits, set_function_executor, set_stream_invoker
-from local.cloud.seams.identity import role_allows, role_credentials
+from local.cloud.seams.identity import role_allows, role_credentials, trusts
 from local.cloud.seams.names import missing_names, unlisted_names
 from local.cloud.seams.requests import add_http_route, add_service, application, authorize, on_operator_change
 from local.cloud.seams.scope import call, home, on_shutdown, on_startup
 from local.cloud.seams.state import add_state, export_state, import_state
 from local.cloud.seams.telemetry import emit_event, evaluate_alarms, put_log_events, put_metric_data
+from local.cloud.seams.workflows import check_state_machines, on_execution_change, set_task_runner
 
 __all__ = [
     "Credentials",
@@ -41,6 +44,8 @@ __all__ = [
     "Reply",
     "RestApi",
     "StreamingResponse",
+    "Task",
+    "TaskError",
     "UsagePlan",
     "add_http_route",
     "add_resource_type",
@@ -50,6 +55,7 @@ __all__ = [
     "application",
     "authorize",
     "call",
+    "check_state_machines",
     "emit_event",
     "evaluate_alarms",
     "export_state",
@@ -59,6 +65,7 @@ __all__ = [
     "install",
     "missing_names",
     "on_api_deployment",
+    "on_execution_change",
     "on_operator_change",
     "on_shutdown",
     "on_startup",
@@ -69,7 +76,9 @@ __all__ = [
     "role_credentials",
     "set_function_executor",
     "set_stream_invoker",
+    "set_task_runner",
     "stacks_in_motion",
+    "trusts",
     "unlisted_names",
     "usage_plans",
 ]
@@ -89,4 +98,4 @@ def install(account: str, region: str) -> None:
     cloudformation.provision_on_worker_threads()
     apis.keep_transfer_mode()
     functions.ask_before_notifying()
-    workflows.keep_empty_parameters()
+    workflows.mend_the_engine()

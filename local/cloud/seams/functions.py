@@ -14,7 +14,7 @@ from ministack.services import lambda_svc as _lambda
 from ministack.services import sns as _sns
 
 from local.cloud.seam_types import Function
-from local.cloud.seams.identity import service_allowed
+from local.cloud.seams.identity import role_allows, service_allowed, trusts
 from local.cloud.seams.scope import home_scope, log
 from local.cloud.seams.streams import runner
 
@@ -119,8 +119,9 @@ def _on_event_loop() -> bool:
 
 
 def ask_before_notifying() -> None:
-    """SNS and EventBridge may invoke a function only if the function's policy lets them; the emulator does
-    not ask. Schedules are not asked for: EventBridge Scheduler invokes under a role of its own."""
+    """SNS and EventBridge may invoke a function only if the function's policy lets them, and a rule starts a
+    state machine under the target's role; the emulator asks neither. Schedules are not asked for:
+    EventBridge Scheduler invokes under a role of its own."""
     deliver, invoke_target = _sns._deliver_to_lambda, _events._invoke_target
 
     def deliver_if_permitted(endpoint: str, envelope: str, topic_arn: str, *rest: Any) -> None:
@@ -129,12 +130,23 @@ def ask_before_notifying() -> None:
 
     def invoke_if_permitted(target: dict[str, Any], event: Any, rule: dict[str, Any], *rest: Any) -> None:
         arn, rule_arn = target.get("Arn", ""), rule.get("Arn", "")
-        asked = ":lambda:" in arn and ":rule/" in rule_arn
-        if not asked or _permitted(arn, "events.amazonaws.com", rule_arn):
+        if ":rule/" not in rule_arn or _rule_may(target, arn, rule_arn):
             invoke_target(target, event, rule, *rest)
 
     _sns._deliver_to_lambda = deliver_if_permitted
     _events._invoke_target = invoke_if_permitted
+
+
+def _rule_may(target: Mapping[str, Any], arn: str, rule_arn: str) -> bool:
+    if ":lambda:" in arn:
+        return _permitted(arn, "events.amazonaws.com", rule_arn)
+    if ":stateMachine:" not in arn:
+        return True
+    role = str(target.get("RoleArn", ""))
+    allowed = trusts(role, "events.amazonaws.com") and role_allows(role, "states:StartExecution", arn)
+    if not allowed:
+        log.warning("%s may not start %s: its role %s does not allow it", rule_arn, arn, role or "(none)")
+    return allowed
 
 
 def _permitted(function_arn: str, principal: str, source_arn: str) -> bool:

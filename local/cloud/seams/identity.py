@@ -52,6 +52,13 @@ def role_credentials(role_arn: str, session_name: str, *, service: str | None = 
         return Credentials(key, secret, token)
 
 
+def trusts(role_arn: str, service: str) -> bool:
+    """Whether a role exists and may be assumed by a service."""
+    with home_scope():
+        role = _iam_service._roles.get(role_arn.rpartition("/")[2])
+        return role is not None and role["Arn"] == role_arn and _trusts(role, role_arn, service)
+
+
 def _trusts(role: Mapping[str, Any], role_arn: str, service: str) -> bool:
     document = role.get("AssumeRolePolicyDocument", "{}")
     document = json.loads(document) if isinstance(document, str) else document
@@ -62,11 +69,12 @@ def _trusts(role: Mapping[str, Any], role_arn: str, service: str) -> bool:
     return service_allowed(on_role, service, "sts:AssumeRole", role_arn, {})
 
 
-def role_allows(role_arn: str, action: str, resource: str) -> bool:
+def role_allows(role_arn: str, action: str, resource: str, context: Mapping[str, str] | None = None) -> bool:
     """Whether a role's own policies allow an action: for what a service does in the role's name without a
-    request of its own, such as writing a function's log."""
+    request of its own, such as writing a function's log. `context` holds condition keys."""
+    keys = {name.lower(): value for name, value in (context or {}).items()}
     with home_scope():
-        facts = _facts(role_arn, "AssumedRole", action, resource, {})
+        facts = _facts(role_arn, "AssumedRole", action, resource, keys)
         policies = _iam._gather_role_policies(role_arn.rpartition("/")[2], home["account"])
         return _iam.evaluate(facts, policies).decision == "Allow"
 

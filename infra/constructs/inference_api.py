@@ -18,8 +18,18 @@ from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 
 STREAM_TIMEOUT = cdk.Duration.minutes(10)
-STREAMED = (("POST", "/v1/chat/completions"),)
-BUFFERED = (("GET", "/v1/models"), ("GET", "/v1/models/{model}"), ("POST", "/v1/feedback"))
+STREAMED = (
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/embeddings"),
+)
+BUFFERED = (
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{model}"),
+    ("POST", "/v1/feedback"),
+    ("GET", "/v1/usage"),
+    ("GET", "/v1/openapi.json"),
+)
 HEALTH = "/health"
 
 _ACCESS_LOG_FIELDS = {

@@ -159,12 +159,23 @@ class Model(SettingsModel):
         pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+/$",
         default=None,
     )
+    input_token_price: float = setting(
+        "What a million input tokens cost, in US dollars, in callers' usage.", 0.1, ge=0, default=0.0
+    )
+    output_token_price: float = setting(
+        "What a million output tokens cost, in US dollars, in callers' usage.", 0.4, ge=0, default=0.0
+    )
 
 
 class Records(SettingsModel):
     """What is kept of a request."""
 
-    ttl_days: int = setting("Days a record or feedback is kept.", 30, ge=1, le=3650)
+    ttl_days: int = setting("Days a record, feedback or text is kept.", 30, ge=1, le=3650)
+    keep_text: bool = setting(
+        "Keep prompts and answers, personal data masked, except for keys that opted out.",
+        False,
+        default=False,
+    )
 
 
 class Settings(SettingsModel):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from contracts.transcripts import PREFIX as TRANSCRIPTS
 from infra.constructs.bundled_function import BundledFunction
+from infra.constructs.encryption import grant_through
 from infra.constructs.inference_api import STREAM_TIMEOUT, InferenceApi
 from infra.constructs.web_acl import ApiWebAcl
+from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.stacks.data import DataStack
 from infra.stacks.serving import ServingStack
@@ -57,7 +61,12 @@ class GatewayStack(cdk.Stack):
             name="inference",
             settings=settings,
             logs_key=data.logs_key,
-            environment=answering | {"MAX_BODY_BYTES": str(settings.gateway.max_body_bytes)},
+            environment=answering
+            | {
+                "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
+                "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
+                "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
+            },
             timeout=STREAM_TIMEOUT,
             streaming=True,
             reserved_concurrency=settings.functions.reserved_concurrency,
@@ -73,8 +82,10 @@ class GatewayStack(cdk.Stack):
         )
         data.access.grant_items(authorizer, "GetItem")
         data.access.grant_items(inference, "GetItem")
-        data.records.grant_items(inference, "PutItem")
-        data.records.grant_items(api, "GetItem", "PutItem")
+        data.records.grant_items(inference, "PutItem", "UpdateItem")
+        data.records.grant_items(api, "GetItem", "PutItem", "Query")
+        if settings.records.keep_text:
+            _keep_transcripts(inference, data)
         serving.endpoint.grant_invoke(inference)
 
         door = InferenceApi(
@@ -98,3 +109,16 @@ class GatewayStack(cdk.Stack):
             "UsagePlanId": door.usage_plan.usage_plan_id,
         }.items():
             cdk.CfnOutput(self, name, value=value)
+
+
+def _keep_transcripts(function: BundledFunction, data: DataStack) -> None:
+    """Let the function write masked transcripts, and read none."""
+    bucket = data.records_bucket
+    function.add_environment("TRANSCRIPTS_BUCKET", bucket.bucket_name)
+    place = f"{bucket.bucket_arn}/{TRANSCRIPTS}"
+    function.add_to_role_policy(iam.PolicyStatement(actions=["s3:PutObject"], resources=[f"{place}*"]))
+    grant_through(data.records_key, function, "s3", "kms:GenerateDataKey")
+    assert function.role is not None
+    named = imported_arn(cdk.Stack.of(bucket), bucket.bucket_arn)
+    finding = f"AwsSolutions-IAM5[Resource::{named}/{TRANSCRIPTS}*]"
+    acknowledge(function.role, {finding: "Each transcript is an object of its own under this prefix."})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 import zipfile
 from pathlib import Path
 
@@ -58,6 +59,25 @@ def bundle(root: Path, *, host: bool = True) -> Bundle:
 
 def listing(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_byte_code_is_shipped_where_this_interpreter_is_the_functions(checkout, tmp_path):
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    ours = Bundle("door", f"python{version}", "arm64", host=True, root=checkout)
+    for place in ("first", "second"):
+        ours.build(tmp_path / place, cache=tmp_path / f"cache-{place}")
+
+    compiled = {path for path in listing(tmp_path / "first") if path.endswith(".pyc")}
+
+    tag = sys.implementation.cache_tag
+    assert {
+        f"tinydep/__pycache__/__init__.{tag}.pyc",
+        f"lambdas/door/__pycache__/handler.{tag}.pyc",
+    } <= compiled
+    for path in compiled:  # the same wherever it is built
+        content = (tmp_path / "first" / path).read_bytes()
+        assert content == (tmp_path / "second" / path).read_bytes()
+        assert b"/var/task/" in content
 
 
 @pytest.mark.parametrize("host", [True, False])

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 
+import aws_cdk as cdk
 import pytest
 
 from contracts.errors import STATUS_OF_TYPE, ErrorReply
+from infra.compose import compose
 from infra.constructs.web_acl import BODY_RULES
+from infra.settings import load
+from infra.settings.model import Records
 
 ENVIRONMENTS = ("local", "dev", "prod")
+STREAMED = {"POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"}
 
 
 def function(resources, env, name):
@@ -51,20 +56,22 @@ def actions(resources, env, name):
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_routes_are_the_agreed_ones(resources, env):
     assert set(routes(resources, env)) == {
-        "POST /v1/chat/completions",
+        *STREAMED,
         "GET /v1/models",
         "GET /v1/models/{model}",
         "POST /v1/feedback",
+        "GET /v1/usage",
+        "GET /v1/openapi.json",
         "GET /health",
     }
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_chat_streams_and_the_rest_does_not(resources, env):
+def test_routes_to_the_model_stream_and_the_rest_does_not(resources, env):
     for route, method in routes(resources, env).items():
         integration = method["Integration"]
         uri = integration["Uri"]["Fn::Join"][1]
-        if route == "POST /v1/chat/completions":
+        if route in STREAMED:
             assert integration["ResponseTransferMode"] == "STREAM"
             assert integration["TimeoutInMillis"] == 600_000
             assert uri[-1] == "/response-streaming-invocations"
@@ -153,7 +160,8 @@ def test_function_environments_are_the_agreed_ones(resources, env):
     expected = {
         "authorizer": shared,
         "api": answering,
-        "inference": answering | {"MAX_BODY_BYTES", "AWS_LAMBDA_EXEC_WRAPPER"},
+        "inference": answering
+        | {"MAX_BODY_BYTES", "AWS_LAMBDA_EXEC_WRAPPER", "INPUT_TOKEN_PRICE", "OUTPUT_TOKEN_PRICE"},
     }
 
     for name, names in expected.items():
@@ -203,13 +211,18 @@ WRITE_KEYS = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}
     ("name", "expected"),
     [
         ("Authorizer", LOGS | TRACES | {"dynamodb:GetItem", "kms:Decrypt"}),
-        ("Api", LOGS | TRACES | WRITE_KEYS | {"dynamodb:GetItem", "dynamodb:PutItem"}),
+        ("Api", LOGS | TRACES | WRITE_KEYS | {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}),
         (
             "Inference",
             LOGS
             | TRACES
             | WRITE_KEYS
-            | {"dynamodb:GetItem", "dynamodb:PutItem", "sagemaker:InvokeEndpointWithResponseStream"},
+            | {
+                "dynamodb:GetItem",
+                "dynamodb:PutItem",
+                "dynamodb:UpdateItem",
+                "sagemaker:InvokeEndpointWithResponseStream",
+            },
         ),
     ],
 )
@@ -225,7 +238,8 @@ def test_the_inference_function_reads_keys_and_routing_but_writes_records_only(r
     granted = actions(resources, "prod", "Inference")
 
     assert all("AccessTable" in on for on in granted["dynamodb:GetItem"])
-    assert all("RecordsTable" in on for on in granted["dynamodb:PutItem"])
+    for action in ("dynamodb:PutItem", "dynamodb:UpdateItem"):
+        assert all("RecordsTable" in on for on in granted[action])
     assert all(
         "endpoint/evergreen-prod" in on for on in granted["sagemaker:InvokeEndpointWithResponseStream"]
     )
@@ -234,8 +248,27 @@ def test_the_inference_function_reads_keys_and_routing_but_writes_records_only(r
 def test_the_api_function_touches_records_only(resources):
     granted = actions(resources, "prod", "Api")
 
-    for action in ("dynamodb:GetItem", "dynamodb:PutItem"):
+    for action in ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"):
         assert all("RecordsTable" in on for on in granted[action])
+
+
+def test_texts_are_kept_only_where_the_settings_say(resources, context, tmp_path):
+    """Nowhere in the shipped settings; where asked for, the function may write them and nothing more."""
+    kept = load("dev").model_copy(update={"records": Records(ttl_days=14, keep_text=True)})
+    app = cdk.App(context=context, outdir=str(tmp_path))
+    compose(app, kept)
+    app.synth()
+    template = json.loads((tmp_path / "evergreen-dev-gateway.template.json").read_text())
+
+    def now(env, stack, kind):
+        return {name: found for name, found in template["Resources"].items() if found["Type"] == kind}
+
+    variables = function(now, "dev", "inference")["Environment"]["Variables"]
+    granted, before = actions(now, "dev", "Inference"), actions(resources, "dev", "Inference")
+    assert "RecordsBucket" in variables["TRANSCRIPTS_BUCKET"]["Fn::ImportValue"]
+    assert set(granted) - set(before) == {"s3:PutObject"}
+    assert all("/transcripts/*" in on for on in granted["s3:PutObject"])
+    assert "TRANSCRIPTS_BUCKET" not in function(resources, "dev", "inference")["Environment"]["Variables"]
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -18,7 +18,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.cloud import seams, task_permissions
+from local.cloud import execution_logs, seams, task_permissions
 from local.cloud.config import CloudConfig
 from local.cloud.sdk_shapes import from_reply, to_request
 
@@ -65,6 +65,7 @@ def register(config: CloudConfig) -> None:
     seams.set_task_runner(runner.run)
     seams.check_state_machines(runner.check_machine)
     seams.on_execution_change(_count)
+    seams.on_execution_event(execution_logs.write)
 
 
 class _Runner:

@@ -410,3 +410,68 @@ def test_nothing_runs_on_after_the_emulator_was_killed(tmp_path: Path) -> None:
         assert "stopped while this job ran" in job["FailureReason"]
     finally:
         emulator.stop()
+
+
+def test_a_machine_deployed_by_cloudformation_runs_and_logs(cloud: OwnEmulator) -> None:
+    trust = {"Effect": "Allow", "Principal": {"Service": "states.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    group = {"Fn::GetAtt": ["Logs", "Arn"]}
+    words = [
+        '{"StartAt":"Say","States":{"Say":{"Type":"Pass","Result":{"bucket":"',
+        {"Ref": "Name"},
+        '"},"End":true}}}',
+    ]
+    resources = {
+        "Packages": {
+            "Type": "AWS::SageMaker::ModelPackageGroup",
+            "Properties": {"ModelPackageGroupName": "from-template"},
+        },
+        "Logs": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/machines/say"}},
+        "Role": {
+            "Type": "AWS::IAM::Role",
+            "Properties": {"AssumeRolePolicyDocument": {"Statement": [trust]}},
+        },
+        "Machine": {
+            "Type": "AWS::StepFunctions::StateMachine",
+            "Properties": {
+                "StateMachineName": "say",
+                "RoleArn": {"Fn::GetAtt": ["Role", "Arn"]},
+                "DefinitionString": {"Fn::Join": ["", words]},
+                "LoggingConfiguration": {
+                    "Destinations": [{"CloudWatchLogsLogGroup": {"LogGroupArn": group}}],
+                    "IncludeExecutionData": True,
+                    "Level": "ALL",
+                },
+                "TracingConfiguration": {"Enabled": True},
+            },
+        },
+    }
+    body = {
+        "Parameters": {"Name": {"Type": "String", "Default": "b"}},
+        "Resources": resources,
+        "Outputs": {
+            "Machine": {"Value": {"Ref": "Machine"}},
+            "Group": {"Value": {"Fn::GetAtt": ["Packages", "ModelPackageGroupArn"]}},
+        },
+    }
+    cloudformation, states = cloud.client("cloudformation"), cloud.client("stepfunctions")
+    capabilities = ["CAPABILITY_IAM"]
+    cloudformation.create_stack(StackName="say", TemplateBody=json.dumps(body), Capabilities=capabilities)
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="say", WaiterConfig={"Delay": 1})
+    (stack,) = cloudformation.describe_stacks(StackName="say")["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+    assert outputs["Group"].endswith(":model-package-group/from-template")
+
+    done = run(cloud, outputs["Machine"])
+    assert json.loads(done["output"]) == {"bucket": "b"}
+    described = states.describe_state_machine(stateMachineArn=outputs["Machine"])
+    assert described["loggingConfiguration"]["level"] == "ALL"
+    assert described["tracingConfiguration"] == {"enabled": True}
+    found = cloud.client("logs").filter_log_events(logGroupName="/machines/say")["events"]
+    lines = [json.loads(event["message"]) for event in found]
+    assert [line["type"] for line in lines] == [
+        "ExecutionStarted",
+        "PassStateEntered",
+        "PassStateExited",
+        "ExecutionSucceeded",
+    ]
+    assert {line["execution_arn"] for line in lines} == {done["executionArn"]}

@@ -32,7 +32,12 @@ from local.cloud.seams.requests import add_http_route, add_service, application,
 from local.cloud.seams.scope import call, home, on_shutdown, on_startup
 from local.cloud.seams.state import add_state, export_state, import_state
 from local.cloud.seams.telemetry import emit_event, evaluate_alarms, put_log_events, put_metric_data
-from local.cloud.seams.workflows import check_state_machines, on_execution_change, set_task_runner
+from local.cloud.seams.workflows import (
+    check_state_machines,
+    on_execution_change,
+    on_execution_event,
+    set_task_runner,
+)
 
 __all__ = [
     "Credentials",
@@ -66,6 +71,7 @@ __all__ = [
     "missing_names",
     "on_api_deployment",
     "on_execution_change",
+    "on_execution_event",
     "on_operator_change",
     "on_shutdown",
     "on_startup",

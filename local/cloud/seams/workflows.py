@@ -70,6 +70,30 @@ def on_execution_change(callback: Callable[[Mapping[str, Any]], None]) -> None:
     _states._emit_execution_status_event = emit_and_call
 
 
+def on_execution_event(
+    callback: Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]], None],
+) -> None:
+    """Call `callback(execution, state machine, event)` for every event of an execution's history."""
+    add, emit = _states._add_event, _states._emit_execution_status_event
+
+    def tell(execution: Mapping[str, Any]) -> None:
+        machine = _states._state_machines.get(execution["stateMachineArn"])
+        if machine is not None:
+            callback(execution, machine, execution["events"][-1])
+
+    def add_and_tell(execution: dict[str, Any], *event: Any) -> None:
+        add(execution, *event)
+        tell(execution)
+
+    def emit_and_tell(execution: dict[str, Any]) -> None:
+        if execution["status"] == "RUNNING":
+            tell(execution)  # the first event is not added like the others
+        emit(execution)
+
+    _states._add_event = add_and_tell
+    _states._emit_execution_status_event = emit_and_tell
+
+
 def check_state_machines(check: Callable[[str, str], None]) -> None:
     """Call `check(role_arn, definition)` before a state machine is created or updated by the API, and after
     CloudFormation did; a PermissionError refuses it."""
@@ -103,6 +127,7 @@ def mend_the_engine() -> None:
     _keep_empty_parameters()
     _end_for_good()
     _keep_time()
+    after_provisioning("AWS::StepFunctions::StateMachine", _keep_logging_and_tracing)
     _leave_when_over()
     _states._invoke_with_callback = _with_callback
     _states._call_lambda = _named_throttling(_states._call_lambda)
@@ -116,6 +141,25 @@ def _keep_empty_parameters() -> None:
         return {} if state.get("Parameters") == {} else apply(state, data, *context)
 
     _states._apply_parameters = apply_parameters
+
+
+def _keep_logging_and_tracing(arn: str, properties: Mapping[str, Any]) -> None:
+    """CloudFormation's spelling becomes the API's; the emulator keeps it for logging and drops tracing."""
+    for name in ("LoggingConfiguration", "TracingConfiguration"):
+        if name in properties:
+            _states._state_machines[arn][_small(name)] = _as_api(properties[name])
+
+
+def _as_api(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_small(name): _as_api(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_as_api(item) for item in value]
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _small(name: str) -> str:
+    return name[:1].lower() + name[1:]
 
 
 def _end_for_good() -> None:

@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--levels", type=int, nargs="+", default=[1, 4, 16, 32])
+    parser.add_argument("--engines", nargs="+", default=["openvino", "transformers"])
     parser.add_argument(
         "--slow-peers", action="store_true", help="also generate(), one at a time and batched"
     )
@@ -261,9 +262,7 @@ def main() -> None:
     with ExitStack() as stack:
         prompts = tokenise(options.model)
         peers = ["openvino-raw", *(["one-at-a-time", "static-batch"] if options.slow_peers else [])]
-        systems: list[System] = [
-            Handler(engine, options.model, stack) for engine in ("openvino", "transformers")
-        ]
+        systems: list[System] = [Handler(engine, options.model, stack) for engine in options.engines]
         systems += [stack.enter_context(Peer(name, options.model, prompts)) for name in peers]
         samples = measure(systems, options.levels, options.rounds, options.tokens)
         text = table(samples, systems, options.levels)

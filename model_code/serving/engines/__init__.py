@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from model_code.serving.engines.base import EngineLimits
 from model_code.serving.engines.shapes import unsupported_part
 
 if TYPE_CHECKING:
@@ -18,18 +19,14 @@ _ACCELERATORS = (Path("/dev/nvidiactl"),)
 def create(settings: ServerSettings) -> Engine:
     """The engine that the settings name, not loaded yet. Imports take seconds: call it off the event loop."""
     engine = choose(settings.engine, settings.model_folder)
-    options = {
-        "max_context": settings.max_context,
-        "max_running": settings.max_running,
-        "threads": settings.threads,
-    }
+    limits = EngineLimits(settings.max_context, settings.max_running, settings.threads)
     if engine == "openvino":
         from model_code.serving.engines.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(**options)
+        return OpenVinoEngine(limits)
     from model_code.serving.engines.transformers_engine import TransformersEngine
 
-    return TransformersEngine(**options)
+    return TransformersEngine(limits)
 
 
 def choose(

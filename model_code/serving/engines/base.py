@@ -19,6 +19,15 @@ class EngineError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What an engine may use; a context of None means the model's own."""
+
+    max_context: int | None
+    max_running: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is chosen. Temperature 0 is greedy; a seed makes the choice repeatable.
 

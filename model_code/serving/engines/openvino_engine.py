@@ -22,7 +22,13 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
-from model_code.serving.engines.base import EngineError, EngineStats, GenerationRequest, TokenEvent
+from model_code.serving.engines.base import (
+    EngineError,
+    EngineLimits,
+    EngineStats,
+    GenerationRequest,
+    TokenEvent,
+)
 from model_code.serving.engines.openvino_graph import convert
 
 CONVERTED = "openvino"
@@ -56,10 +62,8 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, *, max_context: int | None, max_running: int, threads: int) -> None:
-        self._max_context = max_context
-        self._max_running = max_running
-        self._threads = threads
+    def __init__(self, limits: EngineLimits) -> None:
+        self._limits = limits
         self._context = 0
         self._eos: list[int] = []
         self._pipeline: genai.ContinuousBatchingPipeline | None = None
@@ -87,7 +91,7 @@ class OpenVinoEngine:
     def load(self, folder: Path) -> None:
         """See `base.Engine`."""
         longest = json.loads((folder / "config.json").read_text())["max_position_embeddings"]
-        self._context = min(longest, self._max_context or longest)
+        self._context = min(longest, self._limits.max_context or longest)
         eos = json.loads((folder / "generation_config.json").read_text()).get("eos_token_id")
         self._eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
         with tempfile.TemporaryDirectory(prefix="evergreen-openvino-") as scratch:
@@ -97,13 +101,13 @@ class OpenVinoEngine:
 
     def _open(self, folder: Path) -> genai.ContinuousBatchingPipeline:
         scheduler = genai.SchedulerConfig()
-        scheduler.max_num_seqs = self._max_running
-        scheduler.max_num_batched_tokens = max(STEP_TOKENS, self._max_running)
+        scheduler.max_num_seqs = self._limits.max_running
+        scheduler.max_num_batched_tokens = max(STEP_TOKENS, self._limits.max_running)
         scheduler.num_kv_blocks = self._blocks
         scheduler.dynamic_split_fuse = True
         scheduler.enable_prefix_caching = True
         return genai.ContinuousBatchingPipeline(
-            folder, scheduler, "CPU", {"INFERENCE_NUM_THREADS": self._threads}
+            folder, scheduler, "CPU", {"INFERENCE_NUM_THREADS": self._limits.threads}
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:

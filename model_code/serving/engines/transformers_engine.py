@@ -21,7 +21,13 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from transformers.generation.logits_process import LogitsProcessorList
 from transformers.utils import logging as transformers_logging
 
-from model_code.serving.engines.base import EngineError, EngineStats, GenerationRequest, TokenEvent
+from model_code.serving.engines.base import (
+    EngineError,
+    EngineLimits,
+    EngineStats,
+    GenerationRequest,
+    TokenEvent,
+)
 from model_code.serving.engines.precision import fastest_dtype
 from model_code.serving.engines.sampling import KEYWORD, BatchSampler, RequestSampler
 
@@ -41,10 +47,8 @@ class TransformersEngine:
 
     name = "transformers"
 
-    def __init__(self, *, max_context: int | None, max_running: int, threads: int) -> None:
-        self._max_context = max_context
-        self._max_running = max_running
-        self._threads = threads
+    def __init__(self, limits: EngineLimits) -> None:
+        self._limits = limits
         self._manager: ContinuousBatchingManager | None = None
         self._eos: frozenset[int] = frozenset()
         self._context = 0
@@ -64,7 +68,7 @@ class TransformersEngine:
         """See `base.Engine`."""
         transformers_logging.disable_progress_bar()
         _quiet_batch_logger()
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(self._limits.threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         generation = GenerationConfig.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(
@@ -73,7 +77,7 @@ class TransformersEngine:
         eos = generation.eos_token_id
         self._eos = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
         longest = model.config.get_text_config().max_position_embeddings
-        self._context = min(longest, self._max_context or longest)
+        self._context = min(longest, self._limits.max_context or longest)
         self._cache_tokens = -(-self._context // PAGE_TOKENS) * PAGE_TOKENS * CACHE_CONTEXTS
         self._manager = self._start(model, device)
 
@@ -83,8 +87,8 @@ class TransformersEngine:
             continuous_batching_config=ContinuousBatchingConfig(
                 page_size=PAGE_TOKENS,
                 num_blocks=self._cache_tokens // PAGE_TOKENS,
-                max_batch_tokens=max(STEP_TOKENS, self._max_running),
-                max_requests_per_batch=self._max_running,
+                max_batch_tokens=max(STEP_TOKENS, self._limits.max_running),
+                max_requests_per_batch=self._limits.max_running,
                 auto_switch_to_flash=device.type != "cpu",
                 # Sampling draws on the host between forward passes: no graph, no second batch in flight.
                 use_cuda_graph=False,

@@ -128,6 +128,9 @@ class RefreshFunctions(Construct):
             ["sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities"],
             self._arn("sagemaker", "endpoint", self._settings.endpoint_name),
         )
+        # CloudFormation reads the template's BootstrapVersion in the name of whoever asks for the update.
+        version = f"cdk-bootstrap/{cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER}/version"
+        _allow(self.release, ["ssm:GetParameters"], self._arn("ssm", "parameter", version))
         group = self._arn("sagemaker", "model-package-group", self._names.package_group)
         packages = self._arn("sagemaker", "model-package", f"{self._names.package_group}/*")
         _allow(self.release, ["sagemaker:CreateModelPackage"], group, packages)

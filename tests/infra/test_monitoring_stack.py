@@ -236,6 +236,18 @@ def test_the_topic_is_encrypted_and_open_to_two_services_of_this_account(resourc
     }
 
 
+def test_eventbridge_may_use_the_topics_key_without_naming_an_account(resources):
+    """It names none to KMS: a condition would drop its messages without a word."""
+    (key,) = resources("prod", "monitoring", "AWS::KMS::Key").values()
+    conditions = {
+        statement["Principal"]["Service"]: "Condition" in statement
+        for statement in key["Properties"]["KeyPolicy"]["Statement"]
+        if "Service" in statement["Principal"]
+    }
+
+    assert conditions == {"cloudwatch.amazonaws.com": True, "events.amazonaws.com": False}
+
+
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_outputs_are_the_agreed_ones(template_json, env):
     own = {name for name in template_json(env, "monitoring")["Outputs"] if not name.startswith("Exports")}

@@ -369,6 +369,7 @@ def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, a
         "cloudformation:DescribeStacks",
         "cloudformation:DescribeStackEvents",
         "cloudformation:UpdateStack",
+        "ssm:GetParameters",
         "sagemaker:DescribeEndpoint",
         "sagemaker:UpdateEndpointWeightsAndCapacities",
         "sagemaker:CreateModelPackage",
@@ -384,6 +385,8 @@ def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, a
         if "AccessTable" in where and "dynamodb" in json.dumps(statement["Action"]):
             keys = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"]
             assert keys == [f"ROUTING#evergreen-{env}"]
+        if statement["Action"] == "ssm:GetParameters":
+            assert where.endswith(':parameter/cdk-bootstrap/hnb659fds/version"]]}')
         if "cloudformation:UpdateStack" in statement["Action"]:
             assert f"stack/evergreen-{env}-serving/*" in where
 

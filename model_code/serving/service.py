@@ -28,6 +28,7 @@ from model_code.serving.text import ChatTokenizer
 
 _LARGE_TEXT = 16_384  # characters; longer prompts are tokenised off the event loop
 _DEFAULT_TEMPERATURE = 1.0
+_LEAST = 1e-4  # engines compute in single precision, where less is nothing: it means the likeliest token
 _WARM_UP_TOKENS = 4
 
 logger = logging.getLogger(__name__)
@@ -136,9 +137,10 @@ class Service:
         asked = request.token_limit
         if room < 1 or (asked or 0) > room:
             raise _too_long(engine.context_tokens, len(prompt), asked)
+        temperature = _DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
         sampling = Sampling(
-            temperature=_DEFAULT_TEMPERATURE if request.temperature is None else request.temperature,
-            top_p=1.0 if request.top_p is None else request.top_p,
+            temperature=temperature if temperature >= _LEAST else 0.0,
+            top_p=1.0 if request.top_p is None else max(request.top_p, _LEAST),
             seed=request.seed,
             presence_penalty=request.presence_penalty or 0.0,
             frequency_penalty=request.frequency_penalty or 0.0,

@@ -110,9 +110,10 @@ def test_no_seed_means_different_answers(client: httpx.Client) -> None:
     assert len(texts) == 3
 
 
-def test_a_tiny_top_p_is_greedy(client: httpx.Client) -> None:
+@pytest.mark.parametrize("fields", [{"top_p": 1e-6}, {"top_p": 5e-324}, {"temperature": 5e-324}], ids=str)
+def test_the_smallest_values_are_greedy(client: httpx.Client, fields: dict[str, float]) -> None:
     greedy = ask(client, max_tokens=16, **GREEDY).choices[0].message.content
-    assert ask(client, max_tokens=16, temperature=1.5, top_p=1e-6).choices[0].message.content == greedy
+    assert ask(client, max_tokens=16, **fields).choices[0].message.content == greedy
 
 
 @pytest.mark.parametrize("penalty", ["presence_penalty", "frequency_penalty"])

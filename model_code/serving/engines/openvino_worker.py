@@ -1,0 +1,158 @@
+"""The process that owns OpenVINO GenAI's pipeline: takes requests, runs steps, sends what each step made.
+
+A process of its own because the pipeline's step holds Python's interpreter lock from beginning to end: in
+the server's process, `/ping` and every stream would stand still while a long prompt computes. It ends
+when its connection does, so it never outlives the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import tempfile
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+
+from model_code.serving.engines.base import EngineLimits, GenerationRequest, StopReason
+from model_code.serving.engines.openvino_graph import UnsupportedModel, convert
+from model_code.serving.engines.openvino_messages import Add, Cancel, Failed, Ready, Refused, Step
+
+CONVERTED = "openvino"
+"""Folder inside an artefact that holds the converted model, if preparation left one there."""
+STEP_TOKENS = 512
+"""Most tokens in one step: a longer prompt is computed in pieces, between which others decode."""
+BLOCK_TOKENS = 32  # what the CPU plug-in's paged attention uses
+CACHE_CONTEXTS = 8
+"""The cache holds this many requests of full length, or as many more of shorter ones."""
+_LARGEST_SEED = 2**31 - 1
+_REASON_CHARACTERS = 400
+_FINISHED = genai.GenerationFinishReason
+
+
+def main(connection: Connection, folder: Path, limits: EngineLimits) -> None:
+    """Load, then serve until the other side closes the connection."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the server decides when this process ends
+    try:
+        worker = Worker(connection, folder, limits)
+        connection.send(worker.ready)
+        worker.run()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except UnsupportedModel as error:
+        connection.send(Failed(str(error)))
+    except Exception as error:
+        connection.send(Failed(_words(error)))
+    finally:
+        connection.close()
+        os._exit(0)  # the pipeline's own threads have nothing left to say
+
+
+class Worker:
+    """The pipeline and the requests inside it."""
+
+    def __init__(self, connection: Connection, folder: Path, limits: EngineLimits) -> None:
+        self._connection = connection
+        longest = json.loads((folder / "config.json").read_text())["max_position_embeddings"]
+        context = min(longest, limits.max_context or longest)
+        blocks = -(-context // BLOCK_TOKENS) * CACHE_CONTEXTS
+        self.ready = Ready(context, blocks * BLOCK_TOKENS)
+        eos = json.loads((folder / "generation_config.json").read_text()).get("eos_token_id")
+        self._eos = set(eos if isinstance(eos, list) else [] if eos is None else [eos])
+        self._handles: dict[int, genai.GenerationHandle] = {}
+        self._cancelled = False  # since the last step, which is what lets go of the cache
+        with tempfile.TemporaryDirectory(prefix="evergreen-openvino-") as scratch:
+            self._pipeline = _open(_converted(folder, Path(scratch)), limits, blocks)
+
+    def run(self) -> None:
+        """Take what has come, compute a step, send it; sleep while there is nothing to do."""
+        while True:
+            while not (self._handles or self._cancelled) or self._connection.poll():
+                self._take(self._connection.recv())
+            self._pipeline.step()
+            self._cancelled = False
+            self._connection.send(self._collect())
+
+    def _take(self, message: Add | Cancel) -> None:
+        if isinstance(message, Add):
+            prompt = ov.Tensor(np.array([message.request.prompt], dtype=np.int64))
+            config = self._config(message.request)
+            try:
+                self._handles[message.number] = self._pipeline.add_request(message.number, prompt, config)
+            except RuntimeError as error:  # what GenAI raises for a configuration it does not like
+                self._connection.send(Refused(message.number, _words(error)))
+        elif (handle := self._handles.pop(message.number, None)) is not None:
+            handle.cancel()
+            self._cancelled = True
+
+    def _collect(self) -> Step:
+        tokens = []
+        for number, handle in list(self._handles.items()):
+            fresh, reason = _read(handle)
+            if fresh or reason:
+                tokens.append((number, fresh, reason))
+            if reason:
+                del self._handles[number]
+        usage = self._pipeline.get_metrics().cache_usage
+        return Step(tokens, len(self._handles), min(1.0, usage / 100))
+
+    def _config(self, request: GenerationRequest) -> genai.GenerationConfig:
+        sampling, config = request.sampling, genai.GenerationConfig()
+        config.max_new_tokens = request.max_tokens
+        config.stop_token_ids = self._eos
+        config.presence_penalty = sampling.presence_penalty
+        config.frequency_penalty = sampling.frequency_penalty
+        config.do_sample = sampling.temperature > 0
+        if config.do_sample:
+            config.temperature = sampling.temperature
+            config.top_p = sampling.top_p
+            seed = random.getrandbits(31) if sampling.seed is None else sampling.seed
+            config.rng_seed = seed % _LARGEST_SEED
+        return config
+
+
+def _words(error: Exception) -> str:
+    """An error on one line; what it says last says most."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[-_REASON_CHARACTERS:]}"
+
+
+def _open(folder: Path, limits: EngineLimits, blocks: int) -> genai.ContinuousBatchingPipeline:
+    scheduler = genai.SchedulerConfig()
+    scheduler.max_num_seqs = limits.max_running
+    scheduler.max_num_batched_tokens = max(STEP_TOKENS, limits.max_running)
+    scheduler.num_kv_blocks = blocks
+    scheduler.dynamic_split_fuse = True
+    scheduler.enable_prefix_caching = True
+    return genai.ContinuousBatchingPipeline(
+        folder, scheduler, "CPU", {"INFERENCE_NUM_THREADS": limits.threads}
+    )
+
+
+def _converted(folder: Path, scratch: Path) -> Path:
+    """The artefact's own converted model, or one made now from its weights."""
+    ready = folder / CONVERTED
+    if (ready / "openvino_model.xml").is_file():
+        return ready
+    convert(folder, scratch)
+    for name in ("config.json", "generation_config.json"):
+        shutil.copyfile(folder / name, scratch / name)
+    return scratch
+
+
+def _read(handle: genai.GenerationHandle) -> tuple[list[int], StopReason | None]:
+    tokens: list[int] = []
+    reason = _FINISHED.NONE
+    while handle.can_read():
+        for output in handle.read().values():
+            tokens += output.generated_ids
+            reason = output.finish_reason
+    if reason == _FINISHED.NONE:
+        return tokens, None
+    return tokens, "stop" if reason == _FINISHED.STOP else "length"

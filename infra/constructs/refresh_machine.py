@@ -213,14 +213,17 @@ def _ways_out(loop: Loop) -> dict[str, State]:
             "Error": "LockHeld",
             "Cause": "The lock could not be freed; the next release takes it over from this ended execution.",
         },
-        "Ended": choice(
-            {"Variable": "$.end.outcome", "StringEquals": "promoted", "Next": "Promoted"},
-            {"Variable": "$.end.outcome", "StringEquals": "kept", "Next": "Kept"},
-            otherwise="Failed",
-        ),
-        "Promoted": {"Type": "Succeed", "OutputPath": "$.end"},
-        "Kept": {"Type": "Succeed", "OutputPath": "$.end"},
-        "Failed": {"Type": "Fail", "ErrorPath": "$.end.error", "CausePath": "$.end.reason"},
+        "Ended": {
+            **choice(
+                {"Variable": "$.end.outcome", "StringEquals": "promoted", "Next": "Promoted"},
+                {"Variable": "$.end.outcome", "StringEquals": "kept", "Next": "Kept"},
+                otherwise="Failed",
+            ),
+            "OutputPath": "$.end",
+        },
+        "Promoted": {"Type": "Succeed"},
+        "Kept": {"Type": "Succeed"},
+        "Failed": {"Type": "Fail", "ErrorPath": "$.error", "CausePath": "$.reason"},
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cfnlint.api import ManualArgs, lint
 
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
 from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, GateSettings
@@ -172,12 +173,40 @@ def test_a_result_is_read_only_where_an_earlier_state_has_left_it(machine, env):
     states = definition["States"]
 
     for name, state in states.items():
+        if name == "Failed":  # it gets `end` alone: see the next test
+            continue
         read = {path for path in paths(state) if path.startswith("$.")}
         for field in {path[2:].split(".")[0].strip("()',") for path in read}:
             writers = frozenset(other for other, one in states.items() if field in written(one))
             unwritten = reachable(definition, definition["StartAt"], without=writers)
             if name in unwritten and name not in writers:
                 assert field == "error", f"{name} reads $.{field}, which may not be there"
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_a_failed_execution_names_error_and_cause(machine, env):
+    states = machine(env)["States"]
+
+    assert states["Ended"]["OutputPath"] == "$.end"
+    assert (states["Failed"]["ErrorPath"], states["Failed"]["CausePath"]) == ("$.error", "$.reason")
+    ends = [state for state in states.values() if state.get("ResultPath") == "$.end"]
+    filled = [{key.removesuffix(".$") for key in end.get("Parameters") or end["Result"]} for end in ends]
+    failing = [fields for fields, end in zip(filled, ends, strict=True) if "failed" in json.dumps(end)]
+    assert len(failing) == 2
+    assert all(fields == {"outcome", "error", "reason"} for fields in failing)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_definition_is_in_the_states_language(machine, env):
+    """cfn-lint reads a definition only where it is no text with references in it."""
+    properties = {"RoleArn": "arn:aws:iam::123456789012:role/r", "Definition": machine(env)}
+    template = {
+        "Resources": {"Machine": {"Type": "AWS::StepFunctions::StateMachine", "Properties": properties}}
+    }
+
+    found = lint(json.dumps(template), config=ManualArgs(regions=["us-east-1"]))
+
+    assert [str(match) for match in found] == []
 
 
 def paths(value: Any) -> Iterator[str]:

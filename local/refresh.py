@@ -73,7 +73,8 @@ class Follower:
 
     def news(self) -> Iterator[str]:
         """Names of the states entered since the last call, printed on the way."""
-        events = self._states.get_execution_history(executionArn=self._execution, maxResults=1000)["events"]
+        pages = self._states.get_paginator("get_execution_history").paginate(executionArn=self._execution)
+        events = [event for page in pages for event in page["events"]]
         began = events[0]["timestamp"] if events else None
         for event in events[self._seen :]:
             elapsed = (event["timestamp"] - began).total_seconds()
@@ -91,12 +92,11 @@ class Follower:
         self._line = line
 
     def _verdict(self, elapsed: float, left: dict[str, Any]) -> None:
-        output = json.loads(left.get("output") or "{}")
-        for part in (output, *(value for value in output.values() if isinstance(value, dict))):
-            if left["name"] in ("Gate", "Verdict") and "reason" in part:
-                outcome = part.get("verdict") or part.get("decision") or ""
-                self._say(elapsed, f"  {outcome}", str(part["reason"]))
-                return
+        # One state for each share of the traffic: Verdict10, Verdict50.
+        name = "verdict" if left["name"].startswith("Verdict") else left["name"].lower()
+        said = json.loads(left.get("output") or "{}").get(name) if name in ("gate", "verdict") else None
+        if said:  # a task that failed has left nothing
+            self._say(elapsed, f"  {said.get('verdict') or said['decision']}", said["reason"])
 
     def _shares(self) -> str:
         try:

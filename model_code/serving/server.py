@@ -12,11 +12,13 @@ from pydantic import ValidationError
 
 from model_code.serving import logs
 from model_code.serving.app import create_app
+from model_code.serving.engines.base import EngineError
 from model_code.serving.logs import event
 from model_code.serving.service import Service
 from model_code.serving.settings import ServerSettings, read_settings, variable_of
 
 _CLOSE_SECONDS = 2
+_WATCH_SECONDS = 1.0
 logger = logging.getLogger("model_code.serving")
 
 
@@ -65,6 +67,9 @@ async def serve(settings: ServerSettings) -> int:
     failure = starting.exception() if starting.done() else None
     if failure is not None:
         event(logger, f"cannot serve: {failure}", level=logging.CRITICAL, error=type(failure).__name__)
+    else:
+        failure = await _engine_death(service, serving)
+    if failure is not None:
         server.should_exit = True
     await serving
     if failure is not None:
@@ -74,6 +79,16 @@ async def serve(settings: ServerSettings) -> int:
     starting.cancel()
     await service.close()
     return 0
+
+
+async def _engine_death(service: Service, serving: asyncio.Task[None]) -> EngineError | None:
+    """Wait until the server ends (None) or its engine has died, which nothing but a new process mends."""
+    while not serving.done():
+        if reason := service.engine_fault():
+            event(logger, f"the engine died: {reason}", level=logging.CRITICAL)
+            return EngineError(reason)
+        await asyncio.wait({serving}, timeout=_WATCH_SECONDS)
+    return None
 
 
 def main() -> int:

@@ -108,8 +108,11 @@ class Service:
         """Why no request can be served now, or None when ready."""
         if self._not_ready:
             return self._not_ready
-        fault = self._engine.fault() if self._engine else "no engine"
-        return fault or self._stalled()
+        return self.engine_fault() or self._stalled()
+
+    def engine_fault(self) -> str | None:
+        """Why the engine will not serve again, once it has started; None while it is well."""
+        return self._engine.fault() if self._engine else None
 
     def _stalled(self) -> str | None:
         """The watchdog: an engine with work that gives no token for too long is not well."""

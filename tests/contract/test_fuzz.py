@@ -38,6 +38,8 @@ FIELDS = st.fixed_dictionaries(
         "max_tokens": st.integers(-2, 6) | JSON,
         "temperature": st.floats(0, 2) | JSON,
         "top_p": st.floats(0, 1) | JSON,
+        "presence_penalty": st.floats(-2, 2) | JSON,
+        "frequency_penalty": st.floats(-2, 2) | JSON,
         "stop": st.lists(st.text(max_size=4), max_size=4) | JSON,
         "seed": st.integers() | JSON,
         "stream": st.booleans() | JSON,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +102,27 @@ def test_a_model_that_computes_no_numbers_is_never_ready(
         assert server.wait_exit() == 1
         assert len(critical_lines(server)) == 1
         assert "not numbers" in server.output or "not finite" in server.output
+
+
+def test_a_dead_engine_ends_the_server_so_that_it_is_replaced(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_ENGINE="openvino") as server:
+        server.wait_ready()
+        with server.client() as client, client.stream("POST", "/invocations", json=LONG) as running:
+            lines = running.iter_lines()
+            first = next(lines)
+            os.kill(worker_of(server), signal.SIGKILL)
+            last = [line for line in [first, *lines] if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
+        assert server.wait_exit() == 1
+        assert "the engine died" in critical_lines(server)[0]
+
+
+def worker_of(server: ServerProcess) -> int:
+    """The process that computes for a server."""
+    pid = server.process.pid
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    children = [child for thread in threads for child in (thread / "children").read_text().split()]
+    return next(int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text())
 
 
 def test_ping_refuses_until_the_model_answers(tiny_model: Path) -> None:

@@ -192,11 +192,12 @@ def tokenise(folder: Path) -> list[list[int]]:
 
 
 def peak_megabytes(pid: int) -> float:
-    """VmHWM of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    """VmHWM of a process and of its children: an engine may compute in a process of its own."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    own = next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    children = {int(child) for thread in threads for child in (thread / "children").read_text().split()}
+    return own + sum(peak_megabytes(child) for child in children)
 
 
 def measure(systems: Sequence[System], levels: Sequence[int], rounds: int, tokens: int) -> list[Sample]:

@@ -43,18 +43,7 @@ from .job import EXIT_STOPPED, Job, StoppedError, StopSignal, TrainingError, rea
 from .loop import Trainer
 from .lora import attach, merge
 from .pack import pack
-
-
-def training_dtype(precision: str) -> torch.dtype:
-    """The frozen base's precision. `auto`: bfloat16 where it is multiplied natively, else float32."""
-    if precision != "auto":
-        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[precision]
-    if torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu.get_capabilities()
-        native = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return torch.bfloat16 if native else torch.float32
+from .precision import working_dtype
 
 
 def run_digest(settings: Hyperparameters, base: Manifest, data: FileDigest) -> str:
@@ -96,7 +85,7 @@ def finetune(job: Job, settings: Hyperparameters, stop: StopSignal) -> Manifest:
         say(f"resuming from the checkpoint of step {progress.step}")
 
     torch.manual_seed(settings.seed)
-    dtype = training_dtype(settings.precision)
+    dtype = working_dtype(settings.precision)
     base_model = _load(job.base_model, dtype)
     total_parameters = base_model.num_parameters()
     model, plan = attach(base_model, settings)

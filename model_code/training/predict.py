@@ -10,10 +10,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+# Idle threads sleep instead of spinning: on a laptop the endpoint serves on the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from pydantic import ValidationError
@@ -23,8 +27,10 @@ from contracts.artefact import ArtefactError, verify
 from contracts.predictions import Prediction
 from contracts.training import SupportPair
 
-BATCH_SIZE = 16
-MAX_NEW_TOKENS = 96
+from .precision import working_dtype
+
+BATCH_SIZE = 32
+MAX_NEW_TOKENS = 64
 MAX_ITEMS = 5000
 
 
@@ -55,9 +61,7 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    # Half precision is slower than single on most CPUs
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=working_dtype("auto")).to(device).eval()
     return model, tokenizer
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contracts.training import SupportPair
 from model_code.training.encoding import IGNORED, batches, collate, encode, encode_all
-from model_code.training.finetune import training_dtype
+from model_code.training.precision import working_dtype
 from model_code.training.hyperparameters import Hyperparameters
 from model_code.training.job import TrainingError
 from model_code.training.loop import answer_loss
@@ -75,7 +75,7 @@ def main() -> None:
         found["merged_loss"], found["adapted_loss"] = float(answer_loss(merged, batch)[0]), with_adapters
         half = merge(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16), settings, state)
     found["merged_dtype_of_half"] = str(half.dtype)
-    found["dtypes"] = [str(training_dtype(name)) for name in ("float32", "bfloat16", "auto")]
+    found["dtypes"] = [str(working_dtype(name)) for name in ("float32", "bfloat16", "auto")]
 
     text.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
     try:

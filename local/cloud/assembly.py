@@ -6,7 +6,6 @@ import json
 import os
 
 from local.cloud import (
-    alarms,
     dropped_properties,
     keeper,
     lambda_pool,
@@ -15,6 +14,7 @@ from local.cloud import (
     seams,
     step_functions,
 )
+from local.cloud.cloudwatch import plugin as cloudwatch
 from local.cloud.config import CloudConfig
 from local.cloud.snapshots import Origin
 from local.console import plugin as console
@@ -31,7 +31,7 @@ def assemble(config: CloudConfig, origin: Origin) -> None:
     missing_types.register(config)
     lambda_pool.register(config)
     step_functions.register(config)
-    alarms.register()
+    cloudwatch.register()
     sagemaker.register(config)
     rest_api.register(config)
     console.register(config)

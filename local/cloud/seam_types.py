@@ -137,6 +137,17 @@ class UsagePlan:
     keys: Sequence[Mapping[str, Any]]
 
 
+class MetricSample(NamedTuple):
+    """A value that was published `count` times, or a statistic set; `moment` in epoch seconds."""
+
+    moment: float
+    unit: str
+    count: float
+    total: float
+    low: float
+    high: float
+
+
 CreateResource = Callable[[str, dict[str, Any], str], tuple[str, dict[str, Any]]]
 UpdateResource = Callable[[str, dict[str, Any], dict[str, Any], str], tuple[str, dict[str, Any]]]
 DeleteResource = Callable[[str, dict[str, Any]], None]

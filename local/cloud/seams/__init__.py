@@ -13,6 +13,7 @@ from local.cloud.seam_types import (
     Function,
     Handler,
     HttpRequest,
+    MetricSample,
     Permission,
     Refusal,
     Reply,
@@ -27,11 +28,21 @@ from local.cloud.seams.apis import on_api_deployment, rest_api, usage_plans
 from local.cloud.seams.cloudformation import add_resource_type, after_provisioning, stacks_in_motion
 from local.cloud.seams.functions import function, function_permits, set_function_executor, set_stream_invoker
 from local.cloud.seams.identity import role_allows, role_credentials, trusts
+from local.cloud.seams.monitoring import (
+    alarms,
+    evaluate_alarms,
+    guard_metrics,
+    metric_names,
+    metric_samples,
+    move_alarm,
+    set_alarm_evaluator,
+    set_metric_data_reader,
+)
 from local.cloud.seams.names import missing_names, unlisted_names
 from local.cloud.seams.requests import add_http_route, add_service, application, authorize, on_operator_change
 from local.cloud.seams.scope import call, home, on_shutdown, on_startup
 from local.cloud.seams.state import add_state, export_state, import_state
-from local.cloud.seams.telemetry import emit_event, evaluate_alarms, put_log_events, put_metric_data
+from local.cloud.seams.telemetry import emit_event, put_log_events, put_metric_data
 from local.cloud.seams.workflows import (
     check_state_machines,
     on_execution_change,
@@ -44,6 +55,7 @@ __all__ = [
     "Function",
     "Handler",
     "HttpRequest",
+    "MetricSample",
     "Permission",
     "Refusal",
     "Reply",
@@ -57,6 +69,7 @@ __all__ = [
     "add_service",
     "add_state",
     "after_provisioning",
+    "alarms",
     "application",
     "authorize",
     "call",
@@ -66,9 +79,13 @@ __all__ = [
     "export_state",
     "function",
     "function_permits",
+    "guard_metrics",
     "import_state",
     "install",
+    "metric_names",
+    "metric_samples",
     "missing_names",
+    "move_alarm",
     "on_api_deployment",
     "on_execution_change",
     "on_execution_event",
@@ -80,7 +97,9 @@ __all__ = [
     "rest_api",
     "role_allows",
     "role_credentials",
+    "set_alarm_evaluator",
     "set_function_executor",
+    "set_metric_data_reader",
     "set_stream_invoker",
     "set_task_runner",
     "stacks_in_motion",

@@ -1,4 +1,4 @@
-"""Metrics, alarms, logs and events, from any thread."""
+"""Metrics, logs and events, from any thread."""
 
 from __future__ import annotations
 
@@ -31,12 +31,6 @@ def put_metric_data(namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
                 datum.get("Counts"),
                 datum.get("StatisticValues"),
             )
-
-
-def evaluate_alarms() -> None:
-    """Bring every alarm's state up to date; blocking, for a worker thread."""
-    with home_scope():
-        _cloudwatch._evaluate_all_alarms()
 
 
 def put_log_events(group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:

@@ -1,0 +1,116 @@
+"""Puts metric math into the emulator: GetMetricData, and the alarms that are judged every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from local.cloud import seams
+from local.cloud.cloudwatch.alarm_state import EXTRA_PERIODS, Rule, judge, queries_of, reason
+from local.cloud.cloudwatch.errors import ValidationError
+from local.cloud.cloudwatch.metric_data import MetricDataResults, answer, results_of
+from local.cloud.cloudwatch.search import MetricName
+from local.cloud.cloudwatch.series import Window
+
+EVERY_SECONDS = 5
+# After a pause of the machine missed evaluations are made up for: a short fault is not overlooked.
+_CATCH_UP_SECONDS = 60
+_log = logging.getLogger("evergreen.cloud")
+
+
+class _Published:
+    """The emulator's metrics as a store."""
+
+    def samples(self, metric: MetricName, since: float) -> Iterable[seams.MetricSample]:
+        return seams.metric_samples(metric.namespace, metric.name, metric.dimensions, since)
+
+    def metrics(self) -> Iterable[MetricName]:
+        return [MetricName(*names) for names in seams.metric_names()]
+
+
+_PUBLISHED = _Published()
+
+
+def register() -> None:
+    """Answer GetMetricData; judge alarms from the server's start to its end."""
+    watch = _Watch()
+    seams.guard_metrics()
+    seams.set_metric_data_reader(_metric_data)
+    seams.set_alarm_evaluator(watch.evaluate, _check_alarm)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(_evaluate_every_few_seconds()))
+
+    async def stop() -> None:
+        for task in tasks:
+            task.cancel()
+
+    seams.on_startup(start)
+    seams.on_shutdown(stop)
+
+
+async def _evaluate_every_few_seconds() -> None:
+    while True:
+        await asyncio.sleep(EVERY_SECONDS)
+        try:
+            # On a worker thread: an alarm's action may run a function, and that takes its time.
+            await asyncio.to_thread(seams.evaluate_alarms)
+        except Exception:
+            # One evaluation that fails must not end the watch.
+            _log.exception("the alarms could not be evaluated this time")
+
+
+def _metric_data(request: Mapping[str, Any]) -> MetricDataResults:
+    start, end = request.get("StartTime"), request.get("EndTime")
+    if start is None or end is None or start >= end:
+        raise ValidationError("The parameter StartTime must be less than the parameter EndTime.")
+    return results_of(request, answer(request.get("MetricDataQueries", []), _window(start, end), _PUBLISHED))
+
+
+def _window(start: float, end: float) -> Window:
+    return Window(int(start), int(end))
+
+
+def _check_alarm(alarm: Mapping[str, Any]) -> None:
+    Rule.of(alarm)
+    queries_of(alarm)
+
+
+class _Watch:
+    """Judges all alarms at every multiple of `EVERY_SECONDS`, however late it is called."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._one_at_a_time = threading.Lock()
+
+    def evaluate(self) -> None:
+        """Every alarm at every moment since the last time, and now."""
+        with self._one_at_a_time:
+            now = int(time.time())
+            first = max(self._last, now - _CATCH_UP_SECONDS) // EVERY_SECONDS + 1
+            due = [moment * EVERY_SECONDS for moment in range(first, now // EVERY_SECONDS + 1)]
+            self._last = now
+            for moment in dict.fromkeys([*due, now]) if due else [now]:
+                for alarm in seams.alarms():
+                    _judge(alarm, moment)
+
+
+def _judge(alarm: Mapping[str, Any], moment: int) -> None:
+    """One alarm, by the periods that end at a moment."""
+    try:
+        rule, (queries, period) = Rule.of(alarm), queries_of(alarm)
+        looked_at = rule.periods + EXTRA_PERIODS
+        window = Window(moment - looked_at * period, moment, origin=moment)
+        (line,) = answer(queries, window, _PUBLISHED)
+    except ValidationError:
+        _log.exception("the alarm %s cannot be evaluated", alarm["AlarmName"])
+        return
+    points = [line.series.values.get(start) for start in window.moments(period)]
+    state = judge(points, rule, alarm["StateValue"])
+    if state != alarm["StateValue"]:
+        seams.move_alarm(alarm["AlarmName"], state, reason(points, rule, state))

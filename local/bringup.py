@@ -213,8 +213,8 @@ def _write_outputs(home: Home, key: str) -> dict[str, Any]:
         "aws_endpoint_url": home.url,
         "region": REGION,
         "account": ACCOUNT,
-        "refresh_state_machine_arn": None,
-        "dashboards": [],
+        "refresh_state_machine_arn": outputs_of(home, "refresh")["StateMachineArn"],
+        "dashboards": [outputs_of(home, "monitoring")["DashboardName"]],
     }
     partial = home.outputs.with_suffix(".partial")
     partial.write_text(json.dumps(outputs, indent=2) + "\n")

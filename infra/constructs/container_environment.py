@@ -9,13 +9,14 @@ from contracts import container
 from infra.settings.engine import Engine, NeuronEngine, VllmEngine
 
 _MODEL_DIR = container.DEFAULT_MODEL_DIR
+_AUTO = "auto"  # our handler takes the fastest of its engines that the model and the device allow
 _DRAIN_SECONDS = 25  # SageMaker kills a container 30 s after asking it to stop
 
 
 def container_environment(engine: Engine, model_name: str, version: str, digest: str) -> dict[str, str]:
     """Environment of the container; `version` and `digest` may be CloudFormation tokens."""
     environment = {
-        container.ENV_ENGINE: engine.kind,
+        container.ENV_ENGINE: _AUTO if engine.kind == "transformers" else engine.kind,
         container.ENV_MODEL_NAME: model_name,
         container.ENV_MODEL_VERSION: version,
         container.ENV_MODEL_DIGEST: digest,

@@ -65,7 +65,7 @@ class DynamoDB:
             last = attempt == _ATTEMPTS - 1
             try:
                 return self._attempt(operation, body)
-            except aws.NotReached:
+            except (aws.NotReached, aws.Silent):
                 if last or not repeatable:
                     raise
             except DynamoError as error:

@@ -119,7 +119,7 @@ def test_artefacts_arrive_uncompressed_from_the_release_parameters(resources, en
 
 def test_our_handler_is_told_its_model_and_limits(resources):
     assert environment_of(resources, "local", "Champion") == {
-        container.ENV_ENGINE: "transformers",
+        container.ENV_ENGINE: "auto",
         container.ENV_MODEL_NAME: "smollm2-135m-instruct",
         container.ENV_MODEL_VERSION: {"Ref": "ChampionModelVersion"},
         container.ENV_MODEL_DIGEST: {"Ref": "ChampionModelDigest"},

@@ -122,13 +122,13 @@ class ConsoleState:
             }
         asked = widgets.queries(properties) if kind == "metric" else []
         if not asked:
-            return shape | {"title": properties.get("title", ""), "lines": []}
+            return shape | widgets.chart(widget, [])
         try:
             results = self._client("cloudwatch").get_metric_data(
                 MetricDataQueries=asked, StartTime=end - WINDOW, EndTime=end
             )["MetricDataResults"]
         except ClientError as refused:
-            return shape | {"title": properties.get("title", ""), "lines": [], "error": str(refused)}
+            return shape | widgets.chart(widget, []) | {"error": str(refused)}
         return shape | widgets.chart(widget, results)
 
     def _alarms(self, arns: list[str]) -> list[dict[str, str]]:

@@ -12,13 +12,14 @@ from typing import Any
 DEFAULT_PERIOD_SECONDS = 60
 
 
-def queries(properties: Mapping[str, Any], *, period: int = DEFAULT_PERIOD_SECONDS) -> list[dict[str, Any]]:
+def queries(properties: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The `MetricDataQueries` of one metric widget's `properties`, in the order they are drawn."""
     found: list[dict[str, Any]] = []
     previous: list[str] = []
     for index, line in enumerate(properties.get("metrics", [])):
         names, options = _split(line)
         common = {"Id": options.get("id", f"m{index}"), "ReturnData": options.get("visible", True)}
+        period = options.get("period") or properties.get("period") or DEFAULT_PERIOD_SECONDS
         if options.get("label"):
             common["Label"] = options["label"]
         if "expression" in options:
@@ -60,6 +61,11 @@ def chart(widget: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> di
         "width": widget.get("width", 6),
         "stacked": bool(properties.get("stacked")),
         "unit": properties.get("yAxis", {}).get("left", {}).get("label", ""),
+        "marks": [
+            {"value": mark["value"], "label": mark.get("label", "")}
+            for mark in properties.get("annotations", {}).get("horizontal", [])
+            if not isinstance(mark, list)
+        ],
         "lines": [
             {
                 "label": result.get("Label") or result["Id"],

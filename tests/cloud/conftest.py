@@ -1,20 +1,17 @@
-"""One laptop cloud for the whole test session, brought up by the very command a person runs."""
+"""A laptop cloud as tests see it, brought up by the very command a person runs (see tests/conftest.py)."""
 
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import boto3
 import openai
-import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -79,15 +76,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="session")
-def laptop() -> Iterator[Laptop]:
-    """The session's laptop cloud, with the tiny random model; its data is forgotten at the end."""
-    home, port = REPOSITORY / ".evergreen" / "test", free_port()
-    environment = os.environ | {"EVERGREEN_HOME": str(home), "EVERGREEN_PORT": str(port)}
-    cloud = Laptop(home, port, environment)
-    cloud.command("clean")
-    cloud.up()
-    yield cloud
-    cloud.command("clean")

@@ -18,6 +18,10 @@ State = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 # CloudWatch looks at more periods than it needs, so that a late data point does not look like a missing one.
 EXTRA_PERIODS = 2
 MAX_METRICS = 10
+# As often as CloudWatch judges its quickest alarms: those of one minute are judged on sliding minutes.
+EVERY_SECONDS = 10
+_LATE_SECONDS = 2.0  # what a period's last values may take to arrive
+_CATCH_UP_SECONDS = 60
 
 _COMPARISONS = {
     "GreaterThanOrEqualToThreshold": ("greater than or equal to", lambda value, limit: value >= limit),
@@ -55,6 +59,13 @@ class Rule:
     def breaches(self, value: float) -> bool:
         """Whether one value is on the wrong side."""
         return bool(_COMPARISONS[self.comparison][1](value, self.threshold))
+
+
+def due(last: int, now: float) -> range:
+    """The moments at which alarms are to be judged, after `last`. Those missed while the machine paused are
+    made up for, so that a short fault is not overlooked."""
+    first = max(last, int(now) - _CATCH_UP_SECONDS) // EVERY_SECONDS + 1
+    return range(first * EVERY_SECONDS, int(now - _LATE_SECONDS) + 1, EVERY_SECONDS)
 
 
 def judge(points: Sequence[float | None], rule: Rule, current: State) -> State:

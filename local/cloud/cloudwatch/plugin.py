@@ -10,15 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from local.cloud import seams
-from local.cloud.cloudwatch.alarm_state import EXTRA_PERIODS, Rule, judge, queries_of, reason
+from local.cloud.cloudwatch.alarm_state import EXTRA_PERIODS, Rule, due, judge, queries_of, reason
 from local.cloud.cloudwatch.errors import ValidationError
 from local.cloud.cloudwatch.metric_data import MetricDataResults, answer, results_of
 from local.cloud.cloudwatch.search import MetricName
 from local.cloud.cloudwatch.series import Window
 
-EVERY_SECONDS = 5
-# After a pause of the machine missed evaluations are made up for: a short fault is not overlooked.
-_CATCH_UP_SECONDS = 60
+TICK_SECONDS = 2.0
 _log = logging.getLogger("evergreen.cloud")
 
 
@@ -56,7 +54,7 @@ def register() -> None:
 
 async def _evaluate_every_few_seconds() -> None:
     while True:
-        await asyncio.sleep(EVERY_SECONDS)
+        await asyncio.sleep(TICK_SECONDS)
         try:
             # On a worker thread: an alarm's action may run a function, and that takes its time.
             await asyncio.to_thread(seams.evaluate_alarms)
@@ -82,22 +80,19 @@ def _check_alarm(alarm: Mapping[str, Any]) -> None:
 
 
 class _Watch:
-    """Judges all alarms at every multiple of `EVERY_SECONDS`, however late it is called."""
+    """Judges all alarms at the moments that are due, however late it is called."""
 
     def __init__(self) -> None:
         self._last = 0
         self._one_at_a_time = threading.Lock()
 
     def evaluate(self) -> None:
-        """Every alarm at every moment since the last time, and now."""
+        """Every alarm at every moment that has come since the last time."""
         with self._one_at_a_time:
-            now = int(time.time())
-            first = max(self._last, now - _CATCH_UP_SECONDS) // EVERY_SECONDS + 1
-            due = [moment * EVERY_SECONDS for moment in range(first, now // EVERY_SECONDS + 1)]
-            self._last = now
-            for moment in dict.fromkeys([*due, now]) if due else [now]:
+            for moment in due(self._last, time.time()):
                 for alarm in seams.alarms():
                     _judge(alarm, moment)
+                self._last = moment
 
 
 def _judge(alarm: Mapping[str, Any], moment: int) -> None:

@@ -53,18 +53,23 @@ function drawChart(widget) {
   if (!points.length) return element("p", { class: "quiet" }, widget.error || "no data in the last half hour");
   const times = points.map((p) => p[0]);
   const [from, to] = [Math.min(...times), Math.max(...times, Math.min(...times) + 60)];
-  const top = Math.max(...points.map((p) => p[1])) * 1.08 || 1;
+  const values = [...points.map((p) => p[1]), ...widget.marks.map((mark) => mark.value), 0];
+  const [low, high] = [Math.min(...values), Math.max(...values) || (Math.min(...values) ? 0 : 1)];
   const x = (t) => left + ((t - from) / (to - from)) * (w - left - 8);
-  const y = (v) => h - bottom - (v / top) * (h - bottom - 8);
+  const y = (v) => h - bottom - ((v - low) / (high - low)) * (h - bottom - 14);
   const svg = element("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": widget.title });
   for (const part of [0, 0.5, 1]) {
-    const value = (top / 1.08) * part;
+    const value = low + (high - low) * part;
     svg.append(element("line", { x1: left, x2: w, y1: y(value), y2: y(value), stroke: "var(--line)" }),
       element("text", { x: left - 5, y: y(value) + 3, "text-anchor": "end" }, short(value)));
   }
   const clock = (t) => new Date(t * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   svg.append(element("text", { x: left, y: h - 4 }, clock(from)),
     element("text", { x: w - 4, y: h - 4, "text-anchor": "end" }, clock(to)));
+  for (const mark of widget.marks) {
+    svg.append(element("line", { x1: left, x2: w, y1: y(mark.value), y2: y(mark.value), class: "mark" }),
+      element("text", { x: w - 4, y: y(mark.value) + 10, "text-anchor": "end" }, mark.label));
+  }
   widget.lines.forEach((line, i) => {
     const colour = COLOURS[i % COLOURS.length];
     const path = line.points.map(([t, v], k) => `${k ? "L" : "M"}${x(t).toFixed(1)},${y(v).toFixed(1)}`).join("");

@@ -36,6 +36,19 @@ def test_expressions_keep_their_ids_and_hidden_inputs_stay_hidden() -> None:
     assert errors["ReturnData"] is False
 
 
+def test_a_line_has_the_widgets_period_or_its_own() -> None:
+    lines = [
+        ["N", "m", {"period": 30}],
+        ["N", "m"],
+        [{"expression": "SEARCH('{N}', 'Sum', 10)"}],
+    ]
+    own, widgets, search = queries({"metrics": lines, "period": 10})
+    assert own["MetricStat"]["Period"] == 30
+    assert widgets["MetricStat"]["Period"] == 10
+    assert search["Period"] == 10
+    assert queries({"metrics": [["N", "m"]]})[0]["MetricStat"]["Period"] == 60
+
+
 def test_chart_orders_points_by_time() -> None:
     early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
     drawn = chart(
@@ -43,3 +56,9 @@ def test_chart_orders_points_by_time() -> None:
         [{"Id": "m0", "Label": "a", "Timestamps": [late, early], "Values": [2.0, 1.0]}],
     )
     assert drawn["lines"][0]["points"] == [[early.timestamp(), 1.0], [late.timestamp(), 2.0]]
+
+
+def test_goals_are_marked_and_bands_are_left_out() -> None:
+    marks = [{"value": 2000, "label": "goal"}, [{"value": 1}, {"value": 2}], {"value": 3}]
+    drawn = chart({"properties": {"annotations": {"horizontal": marks}}}, [])
+    assert drawn["marks"] == [{"value": 2000, "label": "goal"}, {"value": 3, "label": ""}]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.cloud.cloudwatch.alarm_state import Rule, judge, queries_of, reason
+from local.cloud.cloudwatch.alarm_state import Rule, due, judge, queries_of, reason
 from local.cloud.cloudwatch.errors import ValidationError
 from local.cloud.cloudwatch.metric_data import answer, results_of
 from local.cloud.cloudwatch.search import MetricName, matching
@@ -184,6 +184,13 @@ def test_missing_data_as_the_user_guide_treats_it(
     for treatment, state in expected.items():
         rule = Rule("GreaterThanThreshold", 1.0, 3, to_alarm, treatment)
         assert judge(points, rule, "kept") == state  # type: ignore[arg-type]
+
+
+def test_alarms_are_judged_at_round_moments_and_missed_ones_are_made_up_for() -> None:
+    assert list(due(1000, 1011.9)) == []
+    assert list(due(1000, 1012.0)) == [1010]
+    assert list(due(1010, 1035.0)) == [1020, 1030]
+    assert list(due(0, 1003.0)) == [950, 960, 970, 980, 990, 1000]
 
 
 def test_the_reason_tells_the_values_and_the_threshold() -> None:

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ SYNTH_INPUTS = (
     "evaluation",
     "model_code/training",
 )
+ENDPOINT_SECONDS = 300
 BOOTSTRAP_STACK = "CDKToolkit"
 FIRST_PROMPT = "In one short sentence: what is an evergreen tree?"
 
@@ -78,6 +80,7 @@ def up(home: Home) -> int:
         _synth(home, step)
     with steps.step("cloud") as step:
         emulator.start(home, step)
+        _await_endpoint(home)
     with steps.step("cdk bootstrap") as step:
         _bootstrap(home, step)
     with steps.step("cdk deploy data") as step:
@@ -116,6 +119,21 @@ def _cdk(home: Home, step: Step, *words: str | Path, timeout: float = 1200) -> N
         env=home.aws_environment() | {"PATH": path, "CDK_DISABLE_CLI_TELEMETRY": "true", "CI": "true"},
         timeout=timeout,
     )
+
+
+def _await_endpoint(home: Home) -> None:
+    """Waits for an endpoint from an earlier run: after a restart its processes come back first."""
+    sagemaker = client(home, "sagemaker")
+    deadline = time.monotonic() + ENDPOINT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            found = sagemaker.describe_endpoint(EndpointName=f"evergreen-{ENVIRONMENT}")
+        except ClientError:
+            return  # there is none yet
+        if found["EndpointStatus"] in ("InService", "Failed"):
+            return
+        time.sleep(1)
+    raise Stop(f"the endpoint did not settle within {ENDPOINT_SECONDS} s: see {home.cloud / 'emulator.log'}")
 
 
 def _bootstrap(home: Home, step: Step) -> None:

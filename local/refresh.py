@@ -26,6 +26,7 @@ from local.home import REPOSITORY, Home
 from local.progress import Stop, fail
 
 DATA = REPOSITORY / "tests" / "fixtures" / "support" / "support_pairs.jsonl"
+ROUTINE = ("Is", "Count", "Wait", "Watch", "Decide", "Verdict")
 POLL_SECONDS = 2.0
 LONGEST_SECONDS = 3600.0
 TRAFFIC_RATE = 2.0
@@ -79,11 +80,16 @@ class Follower:
         for event in events[self._seen :]:
             elapsed = (event["timestamp"] - began).total_seconds()
             if entered := event.get("stateEnteredEventDetails"):
-                self._say(elapsed, entered["name"], self._shares())
+                self._entered(elapsed, entered["name"])
                 yield entered["name"]
             elif left := event.get("stateExitedEventDetails"):
                 self._verdict(elapsed, left)
         self._seen = len(events)
+
+    def _entered(self, elapsed: float, name: str) -> None:
+        """A state worth a line: waiting, counting and asking which way to go are not."""
+        if not name.startswith(ROUTINE):
+            self._say(elapsed, name, self._shares())
 
     def _say(self, elapsed: float, what: str, detail: str) -> None:
         line = f"{what:<22} {detail}".rstrip()

@@ -1,0 +1,123 @@
+"""The refresh loop with the tiny model: it ends well, or it says why and leaves no trace."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cloud.conftest import REPOSITORY, Laptop
+
+PAIRS = REPOSITORY / "tests" / "fixtures" / "support" / "support_pairs.jsonl"
+ENDS_WITHIN_SECONDS = 1500
+
+
+def put_data(laptop: Laptop, text: str) -> None:
+    """Makes one file the loop's whole source data."""
+    bucket, _, prefix = laptop.stack_outputs("refresh")["SourceDataUri"].removeprefix("s3://").partition("/")
+    laptop.aws("s3").put_object(Bucket=bucket, Key=f"{prefix}pairs.jsonl", Body=text.encode())
+
+
+def start(laptop: Laptop) -> str:
+    """Starts a release; returns its execution's ARN."""
+    machine = laptop.stack_outputs("refresh")["StateMachineArn"]
+    started = laptop.aws("stepfunctions").start_execution(
+        stateMachineArn=machine,
+        name=f"test-{uuid.uuid4().hex[:12]}",
+        input=json.dumps({"trigger": "command"}),
+    )
+    return str(started["executionArn"])
+
+
+def end_of(laptop: Laptop, execution: str) -> dict[str, Any]:
+    """The execution's description once it has ended."""
+    states = laptop.aws("stepfunctions")
+    deadline = time.monotonic() + ENDS_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        described: dict[str, Any] = states.describe_execution(executionArn=execution)
+        if described["status"] != "RUNNING":
+            return described
+        time.sleep(2)
+    pytest.fail(f"{execution} still runs")
+
+
+def ledger(laptop: Laptop, pk: str) -> list[dict[str, str]]:
+    """Rows of the ledger under one key, in order, as plain strings."""
+    rows = laptop.aws("dynamodb").query(
+        TableName=laptop.stack_outputs("data")["LedgerTableName"],
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": pk}},
+    )["Items"]
+    return [{name: str(next(iter(value.values()))) for name, value in row.items()} for row in rows]
+
+
+def champion(laptop: Laptop) -> str:
+    """The digest of the artefact that the serving stack names."""
+    (stack,) = laptop.aws("cloudformation").describe_stacks(StackName="evergreen-local-serving")["Stacks"]
+    values = {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}
+    return str(values["ChampionModelDigest"])
+
+
+def serves_alone(laptop: Laptop) -> bool:
+    """Whether the endpoint is in service with the champion variant only, and answers."""
+    described = laptop.aws("sagemaker").describe_endpoint(EndpointName=laptop.outputs["endpoint_name"])
+    names = [variant["VariantName"] for variant in described["ProductionVariants"]]
+    answer = laptop.openai().chat.completions.create(
+        model=laptop.model, messages=[{"role": "user", "content": "Hi"}], max_tokens=2
+    )
+    return described["EndpointStatus"] == "InService" and names == ["champion"] and bool(answer.choices)
+
+
+def test_broken_data_ends_the_release_with_file_and_line(laptop: Laptop) -> None:
+    before = champion(laptop)
+    put_data(laptop, PAIRS.read_text() + "{broken\n")
+    execution = start(laptop)
+    assert end_of(laptop, execution)["status"] == "FAILED"
+    (last,) = ledger(laptop, f"RELEASE#{execution.rpartition(':')[2]}")[-1:]
+    assert f"pairs.jsonl:{len(PAIRS.read_text().splitlines()) + 1}" in last["reason"]
+    assert champion(laptop) == before
+    assert ledger(laptop, f"LOCK#{laptop.outputs['endpoint_name']}") == []
+    assert serves_alone(laptop)
+
+
+@pytest.mark.timeout(2 * ENDS_WITHIN_SECONDS)
+def test_one_of_two_starts_runs_and_a_challenger_that_is_no_better_is_kept_out(laptop: Laptop) -> None:
+    """A random model learns nothing of use from a few hundred pairs: the gate keeps the champion."""
+    before = champion(laptop)
+    put_data(laptop, PAIRS.read_text())
+    first = start(laptop)
+    lock = f"LOCK#{laptop.outputs['endpoint_name']}"
+    deadline = time.monotonic() + 60
+    while not ledger(laptop, lock) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    second = start(laptop)
+    ended = end_of(laptop, second)
+    assert ended["status"] == "FAILED"
+    assert "Locked" in ended.get("error", "") + ended.get("cause", "")
+    assert ledger(laptop, lock)[0]["release_id"] == first.rpartition(":")[2]
+
+    assert end_of(laptop, first)["status"] == "SUCCEEDED"
+    story = ledger(laptop, f"RELEASE#{first.rpartition(':')[2]}")
+    gate = next(row for row in story if row["step"] == "gate")
+    assert gate["outcome"] == "keep"
+    assert gate["reason"].endswith(".")
+    assert story[-1]["step"] == "release_lock"
+    assert champion(laptop) == before
+    assert ledger(laptop, lock) == []
+    assert serves_alone(laptop)
+
+
+def test_the_report_of_the_release_can_be_read(laptop: Laptop, tmp_path: Path) -> None:
+    s3, bucket = laptop.aws("s3"), laptop.stack_outputs("data")["ArtefactsBucketName"]
+    found = s3.list_objects_v2(Bucket=bucket, Prefix="releases/").get("Contents", [])
+    pages = [entry["Key"] for entry in found if entry["Key"].endswith("report/report.html")]
+    assert pages
+    page = tmp_path / "report.html"
+    s3.download_file(bucket, pages[-1], str(page))
+    text = page.read_text()
+    assert "token F1" in text.lower() or "token f1" in text.lower()
+    assert "<script" not in text

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.cloud.conftest import REPOSITORY, Laptop
 
@@ -107,6 +111,32 @@ def test_one_of_two_starts_runs_and_a_challenger_that_is_no_better_is_kept_out(l
     assert gate["reason"].endswith(".")
     assert story[-1]["step"] == "release_lock"
     assert champion(laptop) == before
+    assert ledger(laptop, lock) == []
+    assert serves_alone(laptop)
+
+
+def test_a_killed_emulator_leaves_no_lock_behind(laptop: Laptop) -> None:
+    put_data(laptop, PAIRS.read_text())
+    caught = start(laptop)
+    lock = f"LOCK#{laptop.outputs['endpoint_name']}"
+    deadline = time.monotonic() + 60
+    while not ledger(laptop, lock) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    health = httpx.get(f"http://127.0.0.1:{laptop.port}/_evergreen/health", timeout=10).json()
+    os.kill(int(health["pid"]), signal.SIGKILL)
+    laptop.up()
+    try:
+        found = laptop.aws("stepfunctions").describe_execution(executionArn=caught)
+    except ClientError as forgotten:  # killed before the execution was saved
+        assert forgotten.response["Error"]["Code"] == "ExecutionDoesNotExist"
+    else:
+        assert found["status"] in ("FAILED", "ABORTED")
+    put_data(laptop, "{broken\n")
+    next_one = start(laptop)
+    assert end_of(laptop, next_one)["status"] == "FAILED"
+    story = ledger(laptop, f"RELEASE#{next_one.rpartition(':')[2]}")
+    assert story[0]["step"] == "acquire_lock"
+    assert "pairs.jsonl:1" in story[-1]["reason"]
     assert ledger(laptop, lock) == []
     assert serves_alone(laptop)
 

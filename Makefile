@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke evaluate refresh traffic
+.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke evaluate refresh traffic bench
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -14,6 +14,10 @@ export EVERGREEN_VENVS ?= $(VENVS)
 BIN = $(EVERGREEN_VENVS)/dev/bin
 ENVIRONMENTS = $(basename $(notdir $(wildcard settings/*.yaml)))
 CDK = PATH="$(EVERGREEN_VENVS)/node/bin:$$PATH" node_modules/.bin/cdk --app "$(BIN)/python app.py" -c env=$(ENV)
+# What needs torch or OpenVINO is tested where those are, with the test tools of the other environment
+SERVING_TESTS = PYTHONPATH="$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])'):$(CURDIR)" \
+	$(EVERGREEN_VENVS)/serving/bin/python
+MODEL ?= .evergreen/models/smollm2-135m-instruct
 require_env = @test -n "$(ENV)" || { echo "evergreen: say which environment, e.g. make $@ ENV=prod (one of: $(ENVIRONMENTS))" >&2; exit 1; }
 
 help:  ## this list
@@ -42,6 +46,7 @@ check: environments  ## format, lint, types, import rules, synth with policy
 	@for env in $(ENVIRONMENTS); do $(MAKE) --no-print-directory synth ENV=$$env; done
 
 test: environments  ## everything CI runs
+	@$(SERVING_TESTS) -m pytest -p no:cacheprovider tests/unit/serving
 	@$(BIN)/python -m pytest -m "not peers" $(PYTEST)
 
 bench-smoke: environments  ## time to first token beside the bare handler; cold and warm starts
@@ -56,6 +61,9 @@ refresh:  ## train, judge and release a better model: make refresh DATA=pairs.js
 
 traffic:  ## simulated users who ask and rate
 	@PYTHONPATH=. $(EVERGREEN_VENVS)/serving/bin/python bench/traffic.py $(TRAFFIC)
+
+bench: environments  ## the inference handler beside its peers: make bench BENCH="--rounds 5 --slow-peers"
+	@$(SERVING_TESTS) bench/serving.py --model $(MODEL) $(BENCH)
 
 synth: environments  ## templates of one environment: make synth ENV=prod
 	$(require_env)

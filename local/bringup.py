@@ -95,7 +95,9 @@ def up(home: Home) -> int:
     with steps.step("first answer"):
         answer = "".join(chat.stream(outputs["api_url"], key, FIRST_PROMPT, max_tokens=40))
         if not answer.strip():
-            raise Stop("the deployed model answered with nothing: see the endpoint's logs with `make logs`.")
+            raise Stop(
+                f"the deployed model answered with nothing; the cloud's log: {home.cloud / 'emulator.log'}"
+            )
     steps.save(home.timings)
     if cold:
         steps.save(home.timings.with_name("timings-cold.json"))

@@ -199,6 +199,8 @@ def tell(home: Home, release: str) -> None:
 def refresh(home: Home, data: Path, *, watch: bool) -> int:
     """One release from start to end, or the one under way; 0 when it succeeded."""
     machine = outputs_of(home, "refresh")["StateMachineArn"]
+    traffic = home.logs / "traffic.log"
+    traffic.unlink(missing_ok=True)
     if watch:
         execution = newest(home, machine)
     else:
@@ -209,8 +211,7 @@ def refresh(home: Home, data: Path, *, watch: bool) -> int:
     print(f"{release}: follow it here or in the console\n", flush=True)
     status = follow(home, execution, data)
     tell(home, release)
-    traffic = home.logs / "traffic.log"
-    if traffic.exists() and not watch:
+    if traffic.exists():
         print(f"\nWhat the users saw ({traffic}):\n{traffic.read_text()}")
     print(f"\n{release}: {status}")
     return 0 if status == "SUCCEEDED" else 1

@@ -81,7 +81,7 @@ def test_broken_data_ends_the_release_with_file_and_line(laptop: Laptop) -> None
     execution = start(laptop)
     assert end_of(laptop, execution)["status"] == "FAILED"
     (last,) = ledger(laptop, f"RELEASE#{execution.rpartition(':')[2]}")[-1:]
-    assert f"pairs.jsonl:{len(PAIRS.read_text().splitlines()) + 1}" in last["reason"]
+    assert f"pairs.jsonl line {len(PAIRS.read_text().splitlines()) + 1}:" in last["reason"]
     assert champion(laptop) == before
     assert ledger(laptop, f"LOCK#{laptop.outputs['endpoint_name']}") == []
     assert serves_alone(laptop)
@@ -132,7 +132,7 @@ def test_a_killed_emulator_leaves_no_lock_behind(laptop: Laptop) -> None:
     assert end_of(laptop, next_one)["status"] == "FAILED"
     story = ledger(laptop, f"RELEASE#{next_one.rpartition(':')[2]}")
     assert story[0]["step"] == "acquire_lock"
-    assert "pairs.jsonl:1" in story[-1]["reason"]
+    assert "pairs.jsonl line 1:" in story[-1]["reason"]
     assert ledger(laptop, lock) == []
     assert serves_alone(laptop)
 

@@ -84,7 +84,7 @@ def _environment(home: Home, steps: Steps, name: str, files: tuple[str, ...]) ->
     folder, stamp = home.venvs / name, _stamp(files)
     if _stamped(folder, stamp):
         return
-    uv = [home.venvs / "tools" / "bin" / "uv", "pip", "install", "-q"]
+    uv = [home.venvs / "tools" / "bin" / "uv", "pip", "install", "-q", "--system-certs"]
     commands: list[list[str | Path]] = []
     for file in files:
         if file.endswith("torch.txt"):

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import boto3
 import openai
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SETTLES_WITHIN_SECONDS = 60
 
 
 @dataclass
@@ -64,6 +66,26 @@ class Laptop:
             region_name=self.outputs["region"],
             **({"aws_access_key_id": account, "aws_secret_access_key": "laptop"} | credentials),
         )
+
+    def settled(self, answer_id: str) -> str:
+        """Waits until the front door has done all that it does after an answer; returns the answer's id.
+
+        Its last act is the metrics line with the request's id in its log.
+        """
+        functions = self.aws("lambda").list_functions()["Functions"]
+        (group,) = {
+            f["LoggingConfig"]["LogGroup"]
+            for f in functions
+            if f.get("Handler") == "lambdas.inference.handler.handler"
+        }
+        pattern = f'"{answer_id.removeprefix("chatcmpl-")}"'
+        deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
+        while time.monotonic() < deadline:
+            found = self.aws("logs").filter_log_events(logGroupName=group, filterPattern=pattern)["events"]
+            if any('"_aws"' in event["message"] for event in found):
+                return answer_id
+            time.sleep(0.1)
+        raise AssertionError(f"no metrics were logged for {answer_id}")
 
     def stack_outputs(self, room: str) -> dict[str, str]:
         """One stack's outputs by key."""

@@ -93,7 +93,7 @@ def test_feedback_is_tied_to_the_request_and_its_variant(laptop: Laptop) -> None
     answer = laptop.openai().chat.completions.create(model=laptop.model, messages=HELLO, max_tokens=4)
     given = httpx.post(
         f"{laptop.api_url}/feedback",
-        json={"request_id": answer.id, "thumbs": "up", "comment": "fine"},
+        json={"request_id": laptop.settled(answer.id), "thumbs": "up", "comment": "fine"},
         headers=laptop.headers,
         timeout=30,
     )

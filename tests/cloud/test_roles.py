@@ -78,7 +78,8 @@ def test_inference_without_put_item_answers_but_leaves_no_record(laptop: Laptop)
     role = role_of(laptop, "lambdas.inference.handler.handler")
     with role_lacks(laptop, role, "dynamodb:PutItem"):
         reply = chat(laptop)
-    assert reply.status_code == 200
+        assert reply.status_code == 200
+        laptop.settled(reply.json()["id"])
     given = httpx.post(
         f"{laptop.api_url}/feedback",
         json={"request_id": reply.json()["id"], "thumbs": "up"},
@@ -90,7 +91,7 @@ def test_inference_without_put_item_answers_but_leaves_no_record(laptop: Laptop)
 
 @pytest.mark.parametrize("action", ["dynamodb:GetItem", "dynamodb:PutItem"])
 def test_api_without_its_table_actions_cannot_take_feedback(laptop: Laptop, action: str) -> None:
-    answered = chat(laptop).json()["id"]
+    answered = laptop.settled(chat(laptop).json()["id"])
     with role_lacks(laptop, role_of(laptop, "lambdas.api.handler.handler"), action):
         given = httpx.post(
             f"{laptop.api_url}/feedback",

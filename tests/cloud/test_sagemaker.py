@@ -192,7 +192,7 @@ def test_errors_arrive_as_botos_own_exceptions(emulator: Emulator) -> None:
         sagemaker.describe_endpoint(EndpointName="nope")
     assert unknown.value.response["Error"]["Code"] == "ValidationException"
     with pytest.raises(ClientError) as missing:
-        sagemaker.describe_training_job(TrainingJobName="x")
+        sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName="x")
     assert missing.value.response["Error"]["Code"] == "UnknownOperationException"
     broken = runtime.invoke_endpoint_with_response_stream(
         EndpointName="errors", Body=b'{"chunks": 9, "break_at": 0}'

@@ -39,7 +39,7 @@ class Load:
 
     rate: float = 2.0
     seconds: float = 60.0
-    users: int = 40
+    users: int = 400  # few, and the share of a sticky split that they make up is a lottery
     rated: float = 0.9
     thumb_threshold: float = 0.4
     max_tokens: int = 48

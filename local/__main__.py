@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,6 +47,7 @@ def _hand_over(home: Home, module: str, arguments: list[str]) -> int:
 
 def main(words: list[str] | None = None) -> int:
     """Parses the command line and runs one command; returns the exit code."""
+    began = time.monotonic()  # one clock for all processes of a machine
     parser = argparse.ArgumentParser(prog="python3 -m local", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="environments, model, cloud, deploy, first answer")
@@ -76,7 +78,8 @@ def main(words: list[str] | None = None) -> int:
                 steps = Steps(home.logs)
                 environments.prepare(home, steps)
                 steps.save(home.timings)
-            return _hand_over(home, "local.bringup", [given.command, *(["--tiny"] if home.tiny else [])])
+            since = ["--since", f"{began:.3f}"]
+            return _hand_over(home, "local.bringup", [given.command, *since, *(["--tiny"] if home.tiny else [])])
     except Stop as problem:
         return fail(problem)
     except KeyboardInterrupt:

@@ -7,12 +7,14 @@ and a killed run is taken up where it stopped.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -40,6 +42,7 @@ SYNTH_INPUTS = (
 ENDPOINT_SECONDS = 300
 BOOTSTRAP_STACK = "CDKToolkit"
 FIRST_PROMPT = "In one short sentence: what is an evergreen tree?"
+Result = TypeVar("Result")
 
 
 def client(home: Home, service: str) -> Any:
@@ -70,14 +73,14 @@ def outputs_of(home: Home, room: str) -> dict[str, str]:
     return {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
 
 
-def up(home: Home) -> int:
-    """Every step after the environments, in order; prints how to use what is running."""
+def up(home: Home, since: float) -> int:
+    """Every step after the environments; prints how to use what is running, and the time since `since`."""
     steps = Steps(home.logs, json.loads(home.timings.read_text()) if home.timings.exists() else None)
     cold = "environment serving" in steps.seconds
-    with steps.step("model") as step:
-        model = _prepare_model(home, step)
-    with steps.step("cdk synth") as step:
-        _synth(home, step)
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # neither needs the other, nor the cloud
+        preparing = pool.submit(_step, steps, "model", lambda step: _prepare_model(home, step))
+        pool.submit(_step, steps, "cdk synth", lambda step: _synth(home, step)).result()
+        model = preparing.result()
     with steps.step("cloud") as step:
         emulator.start(home, step)
         _await_endpoint(home)
@@ -101,8 +104,13 @@ def up(home: Home) -> int:
     steps.save(home.timings)
     if cold:
         steps.save(home.timings.with_name("timings-cold.json"))
-    _greet(outputs, answer, sum(steps.seconds.values()))
+    _greet(outputs, answer, time.monotonic() - since)
     return 0
+
+
+def _step(steps: Steps, name: str, work: Callable[[Step], Result]) -> Result:
+    with steps.step(name) as step:
+        return work(step)
 
 
 def _prepare_model(home: Home, step: Step) -> dict[str, str]:
@@ -271,11 +279,12 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="local.bringup")
     parser.add_argument("command", choices=["up", "down", "clean"])
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--since", type=float, default=time.monotonic(), help="when the command began")
     given = parser.parse_args(words)
     home = Home.from_environment(tiny=given.tiny)
     try:
         if given.command == "up":
-            return up(home)
+            return up(home, given.since)
         stopped = emulator.stop(home)
         print("Stopped." if stopped else "Nothing was running.")
         if given.command == "clean":

@@ -121,7 +121,7 @@ class Follower:
 
 
 @contextmanager
-def users(home: Home, data: Path, log: Path) -> Iterator[Any]:
+def users(home: Home, data: Path, rate: float, log: Path) -> Iterator[Any]:
     """A callable that starts the simulated users once; they are stopped at the end of the block."""
     running: list[subprocess.Popen[bytes]] = []
 
@@ -132,7 +132,7 @@ def users(home: Home, data: Path, log: Path) -> Iterator[Any]:
             running.append(
                 subprocess.Popen(
                     [home.python("serving"), "bench/traffic.py", "--outputs", home.outputs, "--data", data,
-                     "--rate", str(TRAFFIC_RATE), "--seconds", str(LONGEST_SECONDS)],
+                     "--rate", str(rate), "--seconds", str(LONGEST_SECONDS)],
                     cwd=REPOSITORY,
                     env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
                     stdout=out,
@@ -151,12 +151,12 @@ def users(home: Home, data: Path, log: Path) -> Iterator[Any]:
                 process.kill()
 
 
-def follow(home: Home, execution: str, data: Path) -> str:
+def follow(home: Home, execution: str, data: Path, rate: float) -> str:
     """Follows to the end, with users from the experiment on; returns the final status. Raises Stop when the
     loop takes too long."""
     follower = Follower(home, execution)
     deadline = time.monotonic() + LONGEST_SECONDS
-    with users(home, data, home.logs / "traffic.log") as begin:
+    with users(home, data, rate, home.logs / "traffic.log") as begin:
         while time.monotonic() < deadline:
             for state in follower.news():
                 if state == TRAFFIC_FROM:
@@ -196,7 +196,7 @@ def tell(home: Home, release: str) -> None:
     print(f"\nReport: {folder / 'report.html'}")
 
 
-def refresh(home: Home, data: Path, *, watch: bool) -> int:
+def refresh(home: Home, data: Path, *, watch: bool, rate: float = TRAFFIC_RATE) -> int:
     """One release from start to end, or the one under way; 0 when it succeeded."""
     machine = outputs_of(home, "refresh")["StateMachineArn"]
     traffic = home.logs / "traffic.log"
@@ -209,7 +209,7 @@ def refresh(home: Home, data: Path, *, watch: bool) -> int:
         execution = start(home, machine)
     release = execution.rpartition(":")[2]
     print(f"{release}: follow it here or in the console\n", flush=True)
-    status = follow(home, execution, data)
+    status = follow(home, execution, data, rate)
     tell(home, release)
     if traffic.exists():
         print(f"\nWhat the users saw ({traffic}):\n{traffic.read_text()}")
@@ -224,12 +224,17 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--watch", action="store_true", help="follow the newest release instead of starting one"
     )
+    parser.add_argument(
+        "--rate", type=float, default=TRAFFIC_RATE, help="requests per second of the simulated users"
+    )
     given = parser.parse_args(words)
     home = Home.from_environment()
     try:
         if not given.data.is_file():
             raise Stop(f"{given.data} does not exist: give a jsonl file of support pairs with DATA=…")
-        return refresh(home, given.data, watch=given.watch)
+        if given.rate <= 0:
+            raise Stop(f"--rate {given.rate:g} sends no request: give a number above 0.")
+        return refresh(home, given.data, watch=given.watch, rate=given.rate)
     except Stop as problem:
         return fail(problem)
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
 from contracts.fallback import FallbackTarget
 from contracts.guards import GuardSettings
+from contracts.tokens import TokenIssuer
 
 
 class BadEnvironment(Exception):
@@ -29,7 +30,9 @@ class FunctionEnvironment(BaseModel):
 
 
 class AuthorizerEnvironment(FunctionEnvironment):
-    """Variables of the authorizer."""
+    """Variables of the authorizer. `jwt_issuers` is JSON; without it tokens open nothing."""
+
+    jwt_issuers: Json[list[TokenIssuer]] = []
 
 
 class ApiEnvironment(FunctionEnvironment):

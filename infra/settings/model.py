@@ -14,7 +14,9 @@ from pydantic import model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.endpoint import Endpoint
+from infra.settings.fallback import Fallback
 from infra.settings.gateway import Gateway
+from infra.settings.guards import Guards
 from infra.settings.monitoring import Monitoring
 from infra.settings.refresh import Refresh
 
@@ -141,6 +143,13 @@ class Settings(SettingsModel):
     environment: Environment = setting("Account, region, retention.", {"region": "us-east-1"})
     functions: Functions = setting("Lambda runtime and size.", {"runtime": "python3.14"})
     gateway: Gateway = setting("The HTTP door.", {"stage": "prod"})
+    guards: Guards = setting("Checks of prompts and answers.", {"mask_pii": True}, default=Guards())
+    fallbacks: list[Fallback] = setting(
+        "Targets asked in order while the endpoint is full, starting or down.",
+        [{"kind": "bedrock", "model_id": "openai.gpt-oss-20b-1:0"}],
+        default=[],
+        max_length=4,
+    )
     model: Model = setting("The model callers name.", {"name": "llama-3.1-8b-instruct"})
     endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
     records: Records = setting("What is kept of a request.", {"ttl_days": 30})
@@ -172,6 +181,37 @@ class Settings(SettingsModel):
                 change="a file name of at most 53 characters",
                 example="prod",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_is_here(self) -> Self:
+        domain = self.gateway.domain
+        if domain is not None and domain.certificate_arn.split(":")[3] != self.environment.region:
+            raise RuleError(
+                "gateway",
+                "domain",
+                "certificate_arn",
+                what=f"The certificate is in {domain.certificate_arn.split(':')[3]}.",
+                why=f"A regional API takes one from its own region, {self.environment.region}.",
+                change=f"a certificate made in {self.environment.region}",
+                example=f"arn:aws:acm:{self.environment.region}:{self.environment.account}:certificate/…",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _phrases_can_be_found(self) -> Self:
+        for topic, phrases in self.guards.denied_topics.items():
+            for phrase in phrases:
+                if not 3 <= len(phrase) <= 200:
+                    raise RuleError(
+                        "guards",
+                        "denied_topics",
+                        topic,
+                        what=f"'{phrase}' has {len(phrase)} characters.",
+                        why="A phrase needs at least 3 to mean anything, and at most 200.",
+                        change="phrases of 3 to 200 characters",
+                        example=["sue my landlord"],
+                    )
         return self
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ class TokenVerifier:
         try:
             header = jwt.get_unverified_header(token)
             unverified = jwt.decode(token, options={"verify_signature": False})
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, ValueError, RecursionError):
             raise Refused("malformed") from None
         issuer, keys = self._issuer(unverified.get("iss"))
         # The algorithm is ours to choose: the token may only name one that settings allow for its issuer.
@@ -60,7 +60,7 @@ class TokenVerifier:
                     "verify_aud": not own_audience,
                 },
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError) as error:
             raise Refused(_reason(error)) from None
         if own_audience and claims[issuer.audience_claim] not in issuer.audiences:
             raise Refused("audience")

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
-from contracts.fallback import FallbackTarget
+from contracts.fallback import Target
 from contracts.guards import GuardSettings
 from contracts.tokens import TokenIssuer
 
@@ -43,6 +43,7 @@ class ApiEnvironment(FunctionEnvironment):
     model_version: str
     records_table: str
     record_ttl_days: int = Field(ge=1)
+    cors_origins: Json[list[str]] = []
 
 
 class InferenceEnvironment(ApiEnvironment):
@@ -58,7 +59,7 @@ class InferenceEnvironment(ApiEnvironment):
     output_token_price: float = Field(default=0, ge=0)
     guards: Json[GuardSettings] = GuardSettings()
     transcripts_bucket: str | None = None
-    fallbacks: Json[list[FallbackTarget]] = []
+    fallbacks: Json[list[Target]] = []
 
 
 E_ = TypeVar("E_", bound=FunctionEnvironment)

@@ -29,6 +29,7 @@ from lambdas.inference.guards.base import Guard, Guards
 from lambdas.inference.guards.bedrock import BedrockGuardrail
 from lambdas.inference.guards.phrases import denied_topics, injection_rules
 from lambdas.inference.guards.pii import PiiRules
+from lambdas.inference.guards.toxicity import ToxicityRules
 from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
 from lambdas.inference.pipeline import Pipeline, Stage
 from lambdas.inference.prices import Prices
@@ -134,6 +135,9 @@ def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Gua
         guards.append(denied_topics(settings.denied_topics))
     if settings.block_injection and of_prompts:
         guards.append(injection_rules())
+    if settings.toxicity:
+        limits = settings.toxicity
+        guards.append(ToxicityRules(limits.prompt_threshold if of_prompts else limits.answer_threshold))
     if settings.bedrock:
         guards.append(BedrockGuardrail(GuardrailApi(settings.bedrock, of_prompts=of_prompts).apply))
     return Guards(guards, logger, fail_open=settings.fail_open)

@@ -25,12 +25,12 @@ _LOW = (
 )
 _SWEAR = r"(?:fuck(?:ing|ed|er|ers)?|motherfuckers?|shit(?:ty|head)?|bullshit|goddamn|crap|damn)"
 _STRONG = r"(?:fuck(?:ing)?|shit|motherfuckers?|cunts?)"
-_HARM = r"(?:kill|murder|hurt|beat|stab|shoot|strangle|rape|burn|gut|slaughter|destroy|maim|lynch)"
+_HARM = r"(?:kill|murder|hurt|beat|stab|shoot|strangle|rape|burn|gut|slaughter|maim|lynch)"
 _SLUR = (
     r"\b(?:n[i1]gg(?:er|a)s?|k[i1]kes?|fagg?ots?|sp[i1]cs?|ch[i1]nks?|trann(?:y|ies)|wetbacks?|towelheads?"
     r"|sandniggers?|gooks?|dykes?)\b"
 )
-_ADVERB = r"(?:(?:such |just |really |so |all |nothing but |a |an |the |my |total |complete |fucking |stupid |dumb |little |ugly |absolute |most )*)"
+_ADVERB = r"(?:(?:such |just |really |so |all |nothing but |a |an |the |my |total |complete |fucking |stupid |dumb |little |ugly |absolute |most |filthy |dirty |lazy |fat |useless |miserable )*)"
 
 _RULES: tuple[tuple[str, float, str], ...] = (
     ("hate", 0.95, _SLUR),
@@ -66,7 +66,7 @@ _RULES: tuple[tuple[str, float, str], ...] = (
         rf" {_ADVERB}{_LOW}\b",
     ),
     ("insult", 0.85, rf"\byou (?:\w+ ){{0,2}}(?:{_STRONG} )?(?:{_LOW})(?=[ ,.!?]|$)"),
-    ("insult", 0.85, r"\b(?:fuck|screw) (?:you|off|u|him|her|them|your (?:mother|family))\b|\bgo to hell\b"),
+    ("insult", 0.85, r"\b(?:fuck|screw) ?(?:you|off|u|him|her|them|your (?:mother|family))\b|\bgo to hell\b"),
     ("insult", 0.8, r"\b(?:shut (?:the fuck )?up|nobody (?:likes|loves|wants) you|you make me sick)\b"),
     ("sexual", 0.9, r"\b(?:suck my (?:dick|cock)|send (?:me )?(?:your )?nudes|i(?:'ll| will| want to|'d like to) fuck (?:you|her|him))\b"),
     ("insult", 0.35, rf"\b{_LOW}\b"),

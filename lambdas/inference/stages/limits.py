@@ -58,7 +58,7 @@ def told(caller: Caller, spent: Spent, now: float, met: Limit | None = None) -> 
         headers |= _three("tokens", str(caller.tokens_per_day), str(left), day)
     if caller.usd_per_month is not None:
         rest = max(0.0, caller.usd_per_month - spent.nano_usd / 1e9)
-        headers |= _three("usd", f"{caller.usd_per_month:g}", f"{rest:.6f}", month)
+        headers |= _three("usd", f"{caller.usd_per_month:.6f}", f"{rest:.6f}", month)
     return headers
 
 

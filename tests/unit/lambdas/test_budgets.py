@@ -211,9 +211,9 @@ def test_a_rate_that_is_met_says_so(door: Door) -> None:
 def test_dollars_that_are_spent_say_so(door: Door) -> None:
     reply, body = door.ask(chat(max_tokens=50), **LIMITED, usd_per_month="0.00001")
     assert (reply.status, json.loads(body)["error"]["code"]) == (429, "usd_per_month_exceeded")
-    assert reply.headers["x-ratelimit-limit-usd"] == "1e-05"
+    assert reply.headers["x-ratelimit-limit-usd"] == "0.000010"
     reply, _ = door.ask(chat(max_tokens=50), **LIMITED, usd_per_month="1")
-    assert (reply.status, reply.headers["x-ratelimit-limit-usd"]) == (200, "1")
+    assert (reply.status, reply.headers["x-ratelimit-limit-usd"]) == (200, "1.000000")
     assert 0.99 < float(reply.headers["x-ratelimit-remaining-usd"]) < 1
 
 

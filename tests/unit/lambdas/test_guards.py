@@ -274,12 +274,11 @@ def test_a_denied_answer_ends_where_it_is_denied(guarded: Door) -> None:
 
 
 def test_a_phrase_cut_by_a_long_sentence_is_found(guarded: Door) -> None:
-    filler = [f"{word} " for word in ("so", "and", "then") * 60]
-    guarded.sagemaker.replies = answer(*filler, "a pipe ", *filler[:1], "bomb ")
+    before = "word " * 79 + "pipe "
+    assert (len(before), window_end(before + "bomb")) == (LONGEST_WINDOW, LONGEST_WINDOW)
+    guarded.sagemaker.replies = answer(before, "bomb", " and so on")
     _, body = guarded.ask(chat("Go on", stream=True))
-    assert "content_filter" not in json.dumps(events(body)[-2])
-    guarded.sagemaker.replies = answer(*filler, "a pipe ", "bomb ", *filler)
-    _, body = guarded.ask(chat("Go on", stream=True))
+    assert content(body) == before
     assert events(body)[-2]["choices"][0]["content_filter"] == "denied_topic:weapons"
 
 

@@ -3,6 +3,7 @@
 Reads public sets, each as `<folder>/<name>/<name>.jsonl`: presidio_pii_synth (personal data with places),
 cyberseceval_prompt_injection (attacks), xstest (safe prompts that look unsafe), self_instruct_human, banking77
 (ordinary prompts), and the sentences of tests/fixtures/guards. A set that is not there is left out and said so.
+Rules were adjusted on the even rows of the first two: figures are of the odd ones.
 Shares are given with Wilson's 95 % interval. Delays are of one check in this process, on one core.
 """
 
@@ -170,9 +171,9 @@ def main() -> None:
     mix = [text for texts in harmless.values() for text in texts[:250]]
     figures: dict[str, Any] = {}
     print("Personal data (presidio_pii_synth)")
-    figures["pii"] = personal_data(rows("presidio_pii_synth"))
+    figures["pii"] = personal_data(rows("presidio_pii_synth")[1::2])
     print("Prompt injection (cyberseceval_prompt_injection)")
-    figures["injection"] = injection(rows("cyberseceval_prompt_injection"), harmless)
+    figures["injection"] = injection(rows("cyberseceval_prompt_injection")[1::2], harmless)
     print(f"Toxicity, threshold {PROMPT_THRESHOLD}")
     figures["toxicity"] = toxicity(read(FIXTURE), harmless)
     unsafe = [row["prompt"] for row in xstest if row["label"] == "unsafe"]

@@ -41,7 +41,7 @@ _RESPONSES: list[tuple[str, apigateway.ResponseType, ErrorType, str | None, int 
 
 # Where API Gateway's own words would mislead: it says "Missing Authentication Token" of an unknown route.
 _MESSAGES = {
-    "unknown_route": "There is no such route: check the method and the path.",
+    "unknown_route": "There is no such route, or it takes a signed request: check the method and the path.",
     "invalid_api_key": "The API key is missing or not valid: send it as `Authorization: Bearer <key>`.",
 }
 _SECONDS = {"DAY": 86_400, "WEEK": 604_800, "MONTH": 2_678_400}

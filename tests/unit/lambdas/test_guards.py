@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import metrics
-from contracts.guards import GuardSettings
+from contracts.guards import GuardSettings, ToxicitySettings
 from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
 from lambdas.inference.guards.base import Action, Finding, Guards, GuardTimes
@@ -41,6 +42,11 @@ Guarded = Callable[..., Door]
         ("ssn 123-45-6789", "ssn", "123-45-6789"),
         ("from 192.168.0.254.", "ip", "192.168.0.254"),
         ("key AKIAIOSFODNN7EXAMPLE", "secret", "AKIAIOSFODNN7EXAMPLE"),
+        ("Mobile: 0490 75 40 81", "phone", "0490 75 40 81"),
+        ("fax (08) 8747 6301", "phone", "(08) 8747 6301"),
+        ("ring 078 8098 1119 after six", "phone", "078 8098 1119"),
+        ("please call me on 9472 7916", "phone", "9472 7916"),
+        ("Phone: 345-899-3560x4587", "phone", "345-899-3560x4587"),
     ],
 )
 def test_personal_data_is_found_by_its_form(text: str, label: str, found: str) -> None:
@@ -57,6 +63,9 @@ def test_personal_data_is_found_by_its_form(text: str, label: str, found: str) -
         "version 1.2.3 and 999.1.1.1",
         "a@b and @handle and 5 @ 3 dollars",
         "ssn 000-45-6789",
+        "call me on 2026-11-22, or in room 1234",
+        "call it 12.11.2026",
+        "we sold 9472 7916 of them",
     ],
 )
 def test_what_only_looks_like_it_is_left_alone(text: str) -> None:
@@ -321,3 +330,59 @@ def test_findings_of_several_guards_are_masked_whatever_their_order() -> None:
     masked = vault.mask("one two three", findings)
     assert masked == "[EARLY_1] two [LATE_1]ee"
     assert vault.unmask(masked) == "one two three"
+
+
+# --- abusive language ------------------------------------------------------------------------------------
+
+SENTENCES = Path(__file__).parents[2] / "fixtures" / "guards" / "toxicity.jsonl"
+MISSED = {  # abuse without abusive words: what rules of this kind cannot see
+    "With a face like yours I would not leave the house either.",
+    "Congratulations, even a trained monkey would have written better code than you did.",
+    "Keep talking and you will wake up without teeth.",
+    "Maybe do us all a favour and jump.",
+    "People from over there simply do not belong among civilised folk.",
+}
+
+
+def test_abuse_is_told_from_strong_words() -> None:
+    rules = ToxicityRules(0.8)
+    for line in SENTENCES.read_text().splitlines():
+        sentence = json.loads(line)
+        labels = [finding.label for finding in rules.check(sentence["text"])]
+        expected = [sentence["label"]] if sentence["toxic"] and sentence["text"] not in MISSED else []
+        assert labels == expected, sentence["text"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        ("This is shit.", "You are a piece of shit."),
+        ("What a moron!", "You moron!"),
+        ("We hate traffic.", "I hate immigrants."),
+    ],
+)
+def test_the_same_word_weighs_more_when_it_is_aimed(low: str, high: str) -> None:
+    rules = ToxicityRules(0.8)
+    assert rules.score(low)[0] < 0.6 < 0.8 <= rules.score(high)[0] <= 1
+
+
+def test_a_long_text_does_not_score_by_its_length() -> None:
+    assert ToxicityRules(0.8).check("The damn thing broke again. " * 500) == []
+
+
+@pytest.mark.parametrize("text", ["YOU ARE AN IDIOT", "you are an i.d.i.o.t", "You are an id\u200biot", "you are an IDIOOOOT", "You\u2019re an 1d10t"])  # fmt: skip
+def test_disguises_come_off(text: str) -> None:
+    assert ToxicityRules(0.8).check(text)
+
+
+def test_thresholds_of_prompts_and_answers_are_their_own(make_door: Callable[..., Door]) -> None:
+    limits = ToxicitySettings(prompt_threshold=0.9, answer_threshold=0.5)
+    door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(toxicity=limits)}))
+    mild = "Shut up, please"  # scores 0.8
+    door.sagemaker.replies = answer("Fine. ", mild, ". ", "Bye. ")
+    _, body = door.ask(chat(mild, stream=True))
+    assert len(door.sagemaker.calls) == 1
+    assert content(body) == "Fine. "
+    assert events(body)[-2]["choices"][0]["content_filter"] == "toxicity:insult"
+    _, body = door.ask(chat("You are an idiot"))
+    assert json.loads(body)["choices"][0]["content_filter"] == "toxicity:insult"

@@ -11,6 +11,9 @@ from pydantic import model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
 
+_MOST_ISSUER_BYTES = 3_000
+"""Of the 4 kB that all of a function's variables may take together."""
+
 
 class Throttle(SettingsModel):
     """A token bucket: `rate_per_second` refills it, `burst` is its depth."""
@@ -142,6 +145,15 @@ class Gateway(SettingsModel):
 
     @model_validator(mode="after")
     def _issuers_differ(self) -> Self:
+        size = sum(len(issuer.model_dump_json(exclude_none=True).encode()) for issuer in self.jwt)
+        if size > _MOST_ISSUER_BYTES:
+            raise RuleError(
+                "jwt",
+                what=f"The issuers take {size} bytes of the authorizer's variables.",
+                why=f"Lambda has room for about {_MOST_ISSUER_BYTES}.",
+                change="jwks_url instead of jwks, or fewer issuers",
+                example=[{"issuer": "https://login.example.com/", "audiences": ["evergreen"]}],
+            )
         names = [issuer.issuer for issuer in self.jwt]
         for name in names:
             if names.count(name) > 1:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+from pydantic import model_validator
+
 from contracts.guards import GuardSettings
-from infra.settings.base import SettingsModel, setting
+from infra.settings.base import RuleError, SettingsModel, setting
+
+_MOST_BYTES = 2_500
+"""Of the 4 kB that all of a function's variables may take together."""
 
 
 class Toxicity(SettingsModel):
@@ -50,3 +57,32 @@ class Guards(SettingsModel):
         """As the front door reads it; None where no check is on."""
         wanted = GuardSettings.model_validate(self.model_dump())
         return None if wanted == GuardSettings(fail_open=self.fail_open) else wanted
+
+    @model_validator(mode="after")
+    def _phrases_can_be_found(self) -> Self:
+        for topic, phrases in self.denied_topics.items():
+            for phrase in phrases:
+                if not 3 <= len(phrase) <= 200:
+                    raise RuleError(
+                        "denied_topics",
+                        topic,
+                        what=f"'{phrase}' has {len(phrase)} characters.",
+                        why="A phrase needs at least 3 to mean anything, and at most 200.",
+                        change="phrases of 3 to 200 characters",
+                        example=["sue my landlord"],
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _fit_into_a_variable(self) -> Self:
+        wanted = self.for_the_door()
+        size = 0 if wanted is None else len(wanted.model_dump_json(exclude_defaults=True).encode())
+        if size > _MOST_BYTES:
+            raise RuleError(
+                "denied_topics",
+                what=f"The guards take {size} bytes of a function's variables.",
+                why=f"Lambda has room for about {_MOST_BYTES} of them.",
+                change="fewer or shorter phrases; a long list belongs into a guardrail in Amazon Bedrock",
+                example={"legal_advice": ["sue my landlord"]},
+            )
+        return self

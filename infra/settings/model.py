@@ -199,22 +199,6 @@ class Settings(SettingsModel):
         return self
 
     @model_validator(mode="after")
-    def _phrases_can_be_found(self) -> Self:
-        for topic, phrases in self.guards.denied_topics.items():
-            for phrase in phrases:
-                if not 3 <= len(phrase) <= 200:
-                    raise RuleError(
-                        "guards",
-                        "denied_topics",
-                        topic,
-                        what=f"'{phrase}' has {len(phrase)} characters.",
-                        why="A phrase needs at least 3 to mean anything, and at most 200.",
-                        change="phrases of 3 to 200 characters",
-                        example=["sue my landlord"],
-                    )
-        return self
-
-    @model_validator(mode="after")
     def _metrics_have_the_resolution(self) -> Self:
         if self.monitoring.period_seconds < 60 and not self.laptop:
             raise RuleError(

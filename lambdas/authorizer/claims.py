@@ -19,7 +19,11 @@ class KeysUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Claims:
-    """The tenant a token is for, and what it allows (at most what the tenant itself may)."""
+    """The tenant a token is for, and what it allows (at most what the tenant itself may).
+
+    `subject` tells a tenant's bearers apart without naming them; empty where the token does not.
+    """
 
     tenant: str
     scopes: frozenset[str]
+    subject: str = ""

@@ -43,6 +43,8 @@ class Authorizer:
             claims = self._tokens.verify(secret)
             key = self._valid(tenant_pk(claims.tenant))
             context = context_of(key, claims.scopes)
+            if claims.subject:
+                context["subject"] = claims.subject
         else:
             if len(secret) > _LONGEST_KEY:
                 raise Refused("missing")

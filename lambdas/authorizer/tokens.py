@@ -6,6 +6,7 @@ Sources: RFC 7519 "JSON Web Token"; RFC 8725 "JSON Web Token Best Current Practi
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -91,12 +92,13 @@ def _claims(claims: Mapping[str, Any], issuer: TokenIssuer) -> Claims:
         raise Refused("tenant")
     listed = claims.get(issuer.scope_claim) or []
     words = listed.split() if isinstance(listed, str) else listed if isinstance(listed, list) else []
-    prefix = issuer.scope_prefix
+    prefix, subject = issuer.scope_prefix, claims.get("sub")
     return Claims(
         tenant,
         frozenset(
             word.removeprefix(prefix) for word in words if isinstance(word, str) and word.startswith(prefix)
         ),
+        hashlib.sha256(subject.encode()).hexdigest()[:16] if isinstance(subject, str) else "",
     )
 
 

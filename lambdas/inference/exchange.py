@@ -53,6 +53,7 @@ class Caller:
     requests_per_second: float | None = None
     burst: int | None = None
     usd_per_month: float | None = None
+    subject: str = ""  # tells bearers of a tenant's tokens apart
 
     @property
     def is_limited(self) -> bool:

@@ -43,6 +43,7 @@ class Authorise:
             requests_per_second=_number(authorizer.get("requests_per_second")),
             burst=_whole(authorizer.get("burst")),
             usd_per_month=_number(authorizer.get("usd_per_month")),
+            subject=authorizer.get("subject", ""),
         )
 
 

@@ -109,6 +109,7 @@ def test_a_good_token_lets_its_tenant_in(ask: Ask, key: Any, algorithm: str, kid
     context = answer["context"]
     assert (context["tenant"], context["key_name"], context["scopes"]) == ("shop", "token", "inference")
     assert len(context["key_id"]) == 12
+    assert context["subject"] == hashlib.sha256(b"u1").hexdigest()[:16]
     assert answer["usageIdentifierKey"] == "u" * 40
 
 

@@ -1,8 +1,9 @@
-"""`python bench/guards.py --data <folder>`: what the offline guards find, what they wrongly refuse, what they cost.
+"""`python bench/guards.py --data <folder>`: what the offline guards find, wrongly refuse, and cost.
 
 Reads public sets, each as `<folder>/<name>/<name>.jsonl`: presidio_pii_synth (personal data with places),
-cyberseceval_prompt_injection (attacks), xstest (safe prompts that look unsafe), self_instruct_human, banking77
-(ordinary prompts), and the sentences of tests/fixtures/guards. A set that is not there is left out and said so.
+cyberseceval_prompt_injection (attacks), xstest (safe prompts that look unsafe), self_instruct_human and
+banking77 (ordinary prompts), and the sentences of tests/fixtures/guards. A set that is not there is left out,
+and that is said.
 Rules were adjusted on the even rows of the first two: figures are of the odd ones.
 Shares are given with Wilson's 95 % interval. Delays are of one check in this process, on one core.
 """
@@ -87,8 +88,12 @@ def personal_data(rows: Rows) -> dict[str, Any]:
         print(f"  recall {LABELS[kind]:6}  {share(found[kind], total)}")
     print(f"  recall of these   {share(found.total(), there.total())}")
     print(f"  precision         {share(right, masked)}")
-    print(f"  kinds without a form (names, addresses, dates …) the rules do not claim: {others} spans, none found by design")
-    return {"recall": found.total() / max(1, there.total()), "precision": right / max(1, masked), "wrong": wrong[:20]}
+    print(f"  kinds without a form (names, addresses, dates …), not claimed: {others} spans")
+    return {
+        "recall": found.total() / max(1, there.total()),
+        "precision": right / max(1, masked),
+        "wrong": wrong[:20],
+    }
 
 
 def injection(attacks: Rows, harmless: dict[str, list[str]]) -> dict[str, Any]:
@@ -142,7 +147,9 @@ def delays(texts: Sequence[str]) -> dict[str, dict[str, float]]:
         whole = statistics.median(_milliseconds(check, long) for _ in range(9))
         table[name] = {"p50": times[len(times) // 2], "p99": times[int(len(times) * 0.99)], "10k": whole}
         row = table[name]
-        print(f"  {name:26} p50 {row['p50']:.3f} ms  p99 {row['p99']:.3f} ms  10,000 characters {whole:.2f} ms")
+        print(
+            f"  {name:26} p50 {row['p50']:.3f} ms  p99 {row['p99']:.3f} ms  10,000 characters {whole:.2f} ms"
+        )
     return table
 
 
@@ -178,7 +185,9 @@ def main() -> None:
     figures["toxicity"] = toxicity(read(FIXTURE), harmless)
     unsafe = [row["prompt"] for row in xstest if row["label"] == "unsafe"]
     hits = len(blocked(ToxicityRules(PROMPT_THRESHOLD), unsafe))
-    print(f"  xstest unsafe (harmful requests, civil words: not this guard's task) {share(hits, len(unsafe))}")
+    print(
+        f"  xstest unsafe (harmful requests, civil words: not this guard's task) {share(hits, len(unsafe))}"
+    )
     print("Delay of one check")
     figures["delay_ms"] = delays(mix)
     if options.json:

@@ -1,8 +1,8 @@
 """What each key has used, as the records table holds it and as `GET /v1/usage` shows it.
 
 One row per key and day (UTC): `pk` = `USAGE#<tenant>`, `sk` = `DAY#<YYYY-MM-DD>#<key id>`. `charged` is what
-the day's token budget has been charged with: tokens used plus those reserved for requests under way. `full_at`
-is the state of the key's rate limit. A key with a monthly budget has one row more per month, `sk` =
+the day's token budget has been charged with: tokens used plus those reserved for requests under way.
+`full_at` is the state of the key's rate limit. A key with a monthly budget has one row more per month, `sk` =
 `MONTH#<YYYY-MM>#<key id>`, with `charged_nano_usd`.
 `cost_nano_usd` is in billionths of a dollar, so that sums stay exact.
 """

@@ -15,7 +15,13 @@ class ApiDomain(Construct):
     """A regional domain name, mapped to one stage at its root. `target` is what a DNS record points to."""
 
     def __init__(
-        self, scope: Construct, id: str, *, spec: Domain, rest_api: apigateway.RestApi, stage: apigateway.Stage
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        spec: Domain,
+        rest_api: apigateway.RestApi,
+        stage: apigateway.Stage,
     ) -> None:
         super().__init__(scope, id)
         policy, mode = _POLICIES[spec.minimum_tls]

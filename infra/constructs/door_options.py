@@ -1,4 +1,4 @@
-"""What settings switch on at the door: guards, fallbacks, tokens. Each brings its variable and its permission."""
+"""What settings switch on at the door: guards, fallbacks, tokens. Each brings variable and permission."""
 
 from __future__ import annotations
 

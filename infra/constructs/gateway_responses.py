@@ -66,7 +66,7 @@ def add_gateway_responses(scope: Construct, api: apigateway.RestApi, spec: Gatew
 
 
 def _fences(spec: Gateway) -> dict[str, tuple[str, dict[str, str]]]:
-    """The usage plan's two refusals: which limit was met and when it gives way, as far as API Gateway tells."""
+    """The usage plan's two refusals: which limit was met, and when it gives way as far as that is known."""
     rate, quota = spec.throttle, spec.quota
     second = f"{rate.rate_per_second:g} requests per second, {rate.burst} at one moment"
     period = quota.period.lower()

@@ -232,7 +232,7 @@ class InferenceApi(Construct):
 
 
 def _callers_of_other_accounts(stage: str, accounts: list[str]) -> iam.PolicyDocument:
-    """With a resource policy nothing is open that it does not name; an account's own policies decide further."""
+    """With a resource policy nothing is open that it does not name; accounts' own policies decide further."""
 
     def allow(principal: iam.IPrincipal, *paths: str) -> iam.PolicyStatement:
         return iam.PolicyStatement(

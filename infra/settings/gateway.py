@@ -44,7 +44,9 @@ class JwtIssuer(SettingsModel):
     issuer: str = setting("The token's `iss`, to the letter.", "https://login.example.com/", min_length=1)
     audiences: list[str] = setting("Accepted values of `aud`.", ["evergreen"], min_length=1, max_length=20)
     audience_claim: str = setting(
-        "Claim that holds the audience; Cognito's access tokens have `client_id` instead.", "aud", default="aud"
+        "Claim that holds the audience; Cognito's access tokens have `client_id` instead.",
+        "aud",
+        default="aud",
     )
     jwks_url: str | None = setting(
         "Where the issuer publishes its keys; fetched over TLS, remembered for ten minutes.",

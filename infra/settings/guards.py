@@ -43,11 +43,11 @@ class Guards(SettingsModel):
         {"legal_advice": ["sue my landlord"]},
         default={},
     )
-    toxicity: Toxicity | None = setting(
-        "Refuse abusive language.", {"prompt_threshold": 0.8}, default=None
-    )
+    toxicity: Toxicity | None = setting("Refuse abusive language.", {"prompt_threshold": 0.8}, default=None)
     bedrock: BedrockGuardrail | None = setting(
-        "Ask a guardrail made in Amazon Bedrock.", {"guardrail_id": "gr1abc2def", "version": "1"}, default=None
+        "Ask a guardrail made in Amazon Bedrock.",
+        {"guardrail_id": "gr1abc2def", "version": "1"},
+        default=None,
     )
     fail_open: bool = setting(
         "Let requests pass while a guard fails; by default they get 503.", False, default=False

@@ -49,7 +49,7 @@ class Key:
 
     @property
     def models(self) -> list[type[BaseModel]]:
-        """The models the key may hold, or a list of: none for a plain value, several for a choice of kinds."""
+        """The models the key may hold, or lists: none for a plain value, several for a choice of kinds."""
         parts = [inner for part in _parts(self.field.annotation) for inner in _elements(part)]
         return [part for part in parts if _is_model(part)]
 

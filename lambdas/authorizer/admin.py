@@ -193,16 +193,16 @@ def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
 
 
 def _admit_tenant(admin: KeyAdmin, options: argparse.Namespace) -> int:
-    id = admin.admit_tenant(options.tenant, options.scopes, options.expires_days, **_limits(options))
-    print(f"{id}: tokens that name the tenant {options.tenant} are let in")
+    made = admin.admit_tenant(options.tenant, options.scopes, options.expires_days, **_limits(options))
+    print(f"{made}: tokens that name the tenant {options.tenant} are let in")
     return 0
 
 
 def _admit_principal(admin: KeyAdmin, options: argparse.Namespace) -> int:
-    id = admin.admit_principal(
+    made = admin.admit_principal(
         options.arn, options.tenant, options.name, options.scopes, options.expires_days, **_limits(options)
     )
-    print(f"{id}: {options.arn} is let in for {options.tenant}")
+    print(f"{made}: {options.arn} is let in for {options.tenant}")
     return 0
 
 

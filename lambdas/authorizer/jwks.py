@@ -45,7 +45,7 @@ class KeySet:
         self._fetched_at = self._tried_at = float("-inf")
 
     def find(self, key_id: str | None, algorithm: str) -> Jwk:
-        """The key a token names; without a name, the only one there is. Raises Refused or KeysUnavailable."""
+        """The key a token names; without a name, the only one. Raises Refused or KeysUnavailable."""
         if self._url is None:
             return _pick(self._keys, key_id, algorithm)
         if self._age() > FRESH_SECONDS:
@@ -78,7 +78,7 @@ class KeySet:
 
 
 def fetch_keys(url: str) -> bytes:
-    """The body at an https address: no redirects, at most MAX_BYTES, a few seconds. Raises KeysUnavailable."""
+    """The body at an https address: no redirects, MAX_BYTES, a few seconds. Raises KeysUnavailable."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPSConnection(
         parts.netloc, timeout=_TIMEOUT_SECONDS, context=ssl.create_default_context()

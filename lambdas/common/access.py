@@ -32,7 +32,7 @@ class AccessTable:
 
 
 def context_of(key: AccessKey, scopes: Iterable[str] | None = None) -> dict[str, str]:
-    """A caller as API Gateway's authorizer context has it: strings only. `scopes` narrows the caller's own."""
+    """A caller as API Gateway's authorizer context has it: strings only. `scopes` narrows its own."""
     limits: dict[str, Any] = {
         "requests_per_second": key.requests_per_second,
         "burst": key.burst,

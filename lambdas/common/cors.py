@@ -9,7 +9,11 @@ _READABLE = ", ".join(
         "x-request-id",
         "x-evergreen-variant",
         "retry-after",
-        *(f"x-ratelimit-{part}-{of}" for of in ("requests", "tokens") for part in ("limit", "remaining", "reset")),
+        *(
+            f"x-ratelimit-{part}-{of}"
+            for of in ("requests", "tokens")
+            for part in ("limit", "remaining", "reset")
+        ),
     ]
 )
 

@@ -10,9 +10,7 @@ from lambdas.common.access import AccessSource, context_of
 from lambdas.common.errors import ApiError
 
 
-def admit_principal(
-    arn: str, access: AccessSource, clock: Callable[[], float] = time.time
-) -> dict[str, str]:
+def admit_principal(arn: str, access: AccessSource, clock: Callable[[], float] = time.time) -> dict[str, str]:
     """What an authorizer would say of the caller. Raises ApiError 403 in the same words for whoever is not
     let in, and 503 where the table cannot be asked."""
     try:

@@ -55,7 +55,7 @@ class BedrockChat:
 class BedrockStream:
     """Server-sent events as they come."""
 
-    variant = None
+    variant: str | None = None
 
     def __init__(self, reply: aws.Reply) -> None:
         self._reply = reply

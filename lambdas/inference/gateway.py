@@ -1,4 +1,4 @@
-"""Where this function talks to AWS: SageMaker Runtime, guardrails, tables, a bucket (and `bedrock`, a stand-in)."""
+"""Where this function talks to AWS: SageMaker Runtime, guardrails, tables, a bucket (see also `bedrock`)."""
 
 from __future__ import annotations
 

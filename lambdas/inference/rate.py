@@ -1,6 +1,6 @@
 """A token bucket in one number, so that one conditional write both asks and takes. Pure.
 
-Source: the generic cell rate algorithm (ITU-T I.371): the bucket is the moment at which it will be full again.
+Source: the generic cell rate algorithm (ITU-T I.371): a bucket is the moment when it will be full again.
 Times are whole microseconds since the epoch.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rate:
-    """`interval` is what one request adds to the moment; `tolerance` how far ahead of now it may be before."""
+    """`interval` is what a request adds to the moment; `tolerance`, how far ahead it may be before that."""
 
     interval: int
     tolerance: int

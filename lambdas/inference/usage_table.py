@@ -192,6 +192,4 @@ def _met(caller: Caller, tokens: int, row: dict[str, Any]) -> Limit | None:
 
 
 def _spent(row: dict[str, Any]) -> Spent:
-    return Spent(
-        int(row.get("requests", 0)), int(row.get("charged", 0)), full_at=int(row.get("full_at", 0))
-    )
+    return Spent(int(row.get("requests", 0)), int(row.get("charged", 0)), full_at=int(row.get("full_at", 0)))

@@ -245,4 +245,6 @@ def test_a_secret_is_kept_nowhere(laptop: Laptop) -> None:
     table = laptop.stack_outputs("data")["AccessTableName"]
     items = laptop.aws("dynamodb").scan(TableName=table)["Items"]
     assert key not in json.dumps(items)
-    assert all(AccessKey.model_validate(from_item(i)).tenant for i in items if i["pk"]["S"].startswith("KEY#"))
+    assert all(
+        AccessKey.model_validate(from_item(i)).tenant for i in items if i["pk"]["S"].startswith("KEY#")
+    )

@@ -15,7 +15,10 @@ _DROP = r"\b(?:ignore|disregard|forget|override|bypass)\b"
 _OLD = r"\b(?:previous|prior|above|earlier|preceding|foregoing)\b"
 _ORDERS = r"\b(?:instructions?|prompts?|rules|directions|directives|orders|guidelines|messages?|commands)\b"
 _HIDDEN = r"\b(?:system|initial|hidden|original|secret)\b"
-_SECRET = r"(?:pass(?:word|code|phrase)s?(?: phrase)?|secret(?: key| code| phrase| word)?s?|api keys?|credentials)"
+_SAID_IN_CONFIDENCE = (
+    r"(?:pass(?:word|code|phrase)s?(?: phrase)?|secret(?: key| code| phrase| word)?s?|api keys?|credentials)"
+)
+_TELL = r"\b(?:tell me|give me|send me|share|reveal|confirm|provide|disclose|know|what(?: is|'s| was))\b"
 _INJECTION: dict[str, Sequence[str]] = {
     "ignore_instructions": (
         rf"{_DROP}[^.!?]{{0,40}}{_OLD}[^.!?]{{0,20}}{_ORDERS}",
@@ -26,15 +29,16 @@ _INJECTION: dict[str, Sequence[str]] = {
         # The same in the languages that are tried most.
         r"\b(?:ignor\w+|olvid\w+|esque[cç]\w+|oubli\w+|vergiss|vergessen|dimentica\w*|αγνοήστε)\b"
         r"[^.!?]{0,30}\b(?:instruc\w+|instruç\w+|consignes|anweisungen|istruzioni|οδηγίες)\b",
-        r"(?:忽略|无视|忘记).{0,8}(?:指令|指示|说明|提示)|(?:以前|前|上記)の指示を無視|이전 (?:지시|명령)\S{0,6}\s?(?:을 |를 )?무시",
+        r"(?:忽略|无视|忘记).{0,8}(?:指令|指示|说明|提示)|(?:以前|前|上記)の指示を無視",
+        r"이전 (?:지시|명령)\S{0,6}\s?(?:을 |를 )?무시",
     ),
     "reveal_secrets": (
-        r"\b(?:tell me|give me|share|reveal|confirm|provide|disclose|send me|write(?: me)?|what(?: is|'s| was)|know)\b"
-        rf"[^.!?]{{0,20}}\b(?:your|the system's|our system's) (?:\w+ )?{_SECRET}\b",
-        rf"\b(?:the|your) {_SECRET} (?:for|to|of|that unlocks) (?:the|our|your) system\b",
+        rf"{_TELL}[^.!?]{{0,20}}\b(?:your|the system's|our system's) (?:\w+ )?{_SAID_IN_CONFIDENCE}\b"
+        r"(?! (?:polic|reset|manager|requirement|rule))",
+        rf"{_TELL}[^.!?]{{0,20}}\bthe {_SAID_IN_CONFIDENCE} (?:for|to|of|that unlocks) (?:the|our) system\b",
     ),
     "false_authority": (
-        r"\bi(?:'m| am) (?:your|the) (?:developer|creator|maker|maintainer|administrator|admin|programmer|god)\b",
+        r"\bi(?:'m| am) (?:your|the) (?:developer|creator|maker|maintainer|admin(?:istrator)?|programmer)\b",
         r"<\s*/?\s*(?:system|admin|developer|debug|root|god)[ _-]?mode\s*>",
         r"\b(?:system|security|admin) override\b[^.!?]{0,20}\b(?:confirmed|enabled|activated|engaged|code)\b",
     ),

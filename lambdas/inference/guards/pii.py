@@ -13,7 +13,7 @@ from lambdas.inference.guards.base import Action, Finding
 
 _EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")
 _PHONE = re.compile(
-    r"(?<![\w+])(?:\+\d{1,3}(?:[ .()/-]{0,2}\d){6,13}"  # +49 (0)30 1234567
+    r"(?<![\w+])(?<!\d[ .-])(?:\+\d{1,3}(?:[ .()/-]{0,2}\d){6,13}"  # +49 (0)30 1234567
     r"|(?:\+?1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}"  # (555) 123-4567
     r"|\(0?\d{1,4}\) ?\d{3,4}[ -]\d{3,4}"  # (08) 8747 6301
     r"|0\d{1,4}(?:[ .-]\d{2,4}){3,4}"  # 0490 75 40 81
@@ -22,7 +22,8 @@ _PHONE = re.compile(
 # Digits in groups are a number to call where a word before them says so.
 _CALLED = re.compile(
     r"(?i:\b(?:phone|mobile|cell|tel|fax|desk|call|dial|answering|whatsapp)\b)[^\d\n]{0,24}\n?[^\d\n]{0,4}"
-    r"(?P<it>(?!\d{4}-\d\d-\d\d|\d\d?[.-]\d\d?[.-]\d{4})\(?\d{2,4}\)?(?:[ .-]?\d{2,4}){1,4}(?:x\d{1,6})?)(?![\w,]|\.\d)"
+    r"(?P<it>(?!\d{4}-\d\d-\d\d|\d\d?[.-]\d\d?[.-]\d{4})"
+    r"\(?\d{2,4}\)?(?:[ .-]?\d{2,4}){1,4}(?:x\d{1,6})?)(?![\w,]|\.\d)"
 )
 _CARD = re.compile(r"(?<![\w-])\d(?:[ -]?\d){12,18}(?![\w-])")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}")
@@ -77,9 +78,13 @@ class PiiRules:
         taken: list[Finding] = []
         for label, pattern, length in _RULES:
             for match in pattern.finditer(text):
-                start, found = (match.start("it"), match["it"]) if "it" in pattern.groupindex else (
-                    match.start(),
-                    match[0],
+                start, found = (
+                    (match.start("it"), match["it"])
+                    if "it" in pattern.groupindex
+                    else (
+                        match.start(),
+                        match[0],
+                    )
                 )
                 end = start + length(found)
                 if end > start and all(end <= f.start or start >= f.end for f in taken):

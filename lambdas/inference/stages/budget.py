@@ -14,7 +14,6 @@ from typing import Protocol
 
 from contracts import metrics
 from contracts.embeddings import EmbeddingsRequest
-from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
 from lambdas.common.metrics import MetricLine
 from lambdas.inference.exchange import Caller, Exchange
@@ -38,7 +37,7 @@ class Ledger(Protocol):
     """Where each key's days are kept. `day` is `YYYY-MM-DD`."""
 
     def reserve(self, caller: Caller, day: str, tokens: int, now: float) -> Spent:
-        """Charge one request and these tokens, if they fit. `now`: seconds since the epoch. Raises Exhausted."""
+        """Charge one request and these tokens, if they fit. `now`: seconds, epoch. Raises Exhausted."""
 
     def settle(self, caller: Caller, day: str, charge: Charge) -> None:
         """Replace what was reserved by what was used."""

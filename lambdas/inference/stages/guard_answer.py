@@ -18,11 +18,9 @@ from lambdas.inference.stages.guard_prompt import first_block, refusal
 
 LONGEST_WINDOW = 400
 OVERLAP = 120
-"""Characters of a cut sentence that are looked at once more: longer than any phrase or number of the rules."""
+"""Characters of a cut sentence that are looked at once more: more than a number or most phrases have."""
 # Behind a digit only what is no number ends a sentence: `+49 30. 123` is one.
-_SENTENCE_END = re.compile(
-    r"""(?<!\d)[.!?…]["')\]]*\s|(?<=\d)[.!?…]["')\]]*\s(?=\D)|[。！？]|\n"""
-)
+_SENTENCE_END = re.compile(r"""(?<!\d)[.!?…]["')\]]*\s|(?<=\d)[.!?…]["')\]]*\s(?=\D)|[。！？]|\n""")
 _BETWEEN_WORDS = re.compile(r"(?<![\d])\s(?=[^\d\s])")
 
 

@@ -76,9 +76,7 @@ def chained(make_door: Callable[..., Door], bedrock: FakeBedrock) -> Door:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_bedrock_answers_while_the_endpoint_cannot(
-    chained: Door, bedrock: FakeBedrock, stream: bool
-) -> None:
+def test_bedrock_answers_while_the_endpoint_cannot(chained: Door, bedrock: FakeBedrock, stream: bool) -> None:
     reply, body = chained.ask(chat(stream=stream, user="u-7", temperature=0.5))
     assert (reply.status, reply.headers["x-evergreen-variant"]) == (200, "fallback")
     if stream:

@@ -174,7 +174,7 @@ def test_a_guard_that_fails_refuses_unless_told_otherwise() -> None:
         ("One. Two! Three", 10),
         ('He said "no." Then', 14),
         ("line\nnext", 5),
-        ("word " * 100, 500),
+        ("word " * 100, 495),
         ("x" * (LONGEST_WINDOW + 1), 0),
         ("x" * (4 * LONGEST_WINDOW) + " y", 4 * LONGEST_WINDOW + 1),
         ("In 2024. Then", 9),
@@ -370,7 +370,16 @@ def test_a_long_text_does_not_score_by_its_length() -> None:
     assert ToxicityRules(0.8).check("The damn thing broke again. " * 500) == []
 
 
-@pytest.mark.parametrize("text", ["YOU ARE AN IDIOT", "you are an i.d.i.o.t", "You are an id\u200biot", "you are an IDIOOOOT", "You\u2019re an 1d10t"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "YOU ARE AN IDIOT",
+        "you are an i.d.i.o.t",
+        "You are an id\u200biot",
+        "you are an IDIOOOOT",
+        "You\u2019re an 1d10t",
+    ],
+)
 def test_disguises_come_off(text: str) -> None:
     assert ToxicityRules(0.8).check(text)
 

@@ -69,7 +69,7 @@ def test_a_table_that_fails_is_no_refusal(tables: Any) -> None:
 
 
 def test_an_authorizers_word_is_never_replaced_by_an_arn() -> None:
-    """On the other routes API Gateway leaves the ARN empty; were it not, the authorizer would still decide."""
+    """On other routes API Gateway leaves the ARN empty; were it not, the authorizer would still decide."""
     event = {"requestContext": {"authorizer": {"tenant": "a"}, "identity": {"userArn": SESSION}}}
     assert requests.principal(event) == ""
     assert requests.principal({"requestContext": {"identity": {"userArn": SESSION}}}) == SESSION

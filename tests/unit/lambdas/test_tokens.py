@@ -194,7 +194,11 @@ def test_a_tenant_is_shut_out_as_a_key_is(asker: Callable[..., Ask], changes: di
 
 
 def test_each_issuer_vouches_with_its_own_keys_only(asker: Callable[..., Ask]) -> None:
-    other = {"issuer": "https://other.example.com/", "audiences": ["x"], "jwks": {"keys": [jwk(OTHER_KEY, "r1")]}}
+    other = {
+        "issuer": "https://other.example.com/",
+        "audiences": ["x"],
+        "jwks": {"keys": [jwk(OTHER_KEY, "r1")]},
+    }
     ask = asker(INLINE, other)
     assert ask(token(OTHER_KEY, iss="https://other.example.com/", aud="x"))["context"]["tenant"] == "shop"
     with pytest.raises(Exception, match=r"^Unauthorized$"):
@@ -300,7 +304,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
         .sign(RSA_KEY, hashes.SHA256())
     )
     path = tmp_path_factory.mktemp("tls") / "both.pem"
@@ -319,7 +325,9 @@ def issuer_site(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     class Site(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = {"/jwks": json.dumps(KEYS).encode(), "/large": b"x" * (jwks.MAX_BYTES + 1)}.get(self.path, b"")
+            body = {"/jwks": json.dumps(KEYS).encode(), "/large": b"x" * (jwks.MAX_BYTES + 1)}.get(
+                self.path, b""
+            )
             self.send_response({"/moved": 302, "/gone": 404}.get(self.path, 200))
             if self.path == "/moved":
                 self.send_header("Location", "/jwks")

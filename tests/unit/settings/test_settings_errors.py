@@ -105,6 +105,7 @@ WRONG = [
 ]
 
 _ISSUER = "\n  jwt:\n    - issuer: https://x/\n      audiences: [a]\n      "
+_ELSEWHERE = "arn:aws:acm:eu-west-1:111122223333:certificate/0f1e2d3c-0000-0000-0000-000000000000"
 LISTS = [
     (
         "\n  waf: {",
@@ -133,7 +134,7 @@ LISTS = [
     (
         "\nmodel:",
         "\nfallbacks:\n  - { kind: bedrock, model_id: gpt }\n\nmodel:",
-        "kind: bedrock",
+        "{ kind: bedrock, model_id: gpt",
         "'fallbacks.0.model_id' does not fit",
         "text matching",
         "openai.gpt-oss",
@@ -156,8 +157,7 @@ LISTS = [
     ),
     (
         "\n  waf: {",
-        "\n  domain: { name: api.example.com, certificate_arn: 'arn:aws:acm:eu-west-1:111122223333:certificate/0f1e2d3c-0000-0000-0000-000000000000' }"
-        "\n  waf: {",
+        f"\n  domain: {{ name: api.example.com, certificate_arn: '{_ELSEWHERE}' }}\n  waf: {{",
         "domain: { name",
         "is in eu-west-1",
         "a certificate made in us-east-1",
@@ -306,7 +306,9 @@ AGAINST_THE_SERVICE = [
 ]
 
 
-@pytest.mark.parametrize(("was", "now", "at", "says", "allowed", "example"), [*WRONG, *LISTS, *AGAINST_THE_SERVICE])
+@pytest.mark.parametrize(
+    ("was", "now", "at", "says", "allowed", "example"), [*WRONG, *LISTS, *AGAINST_THE_SERVICE]
+)
 def test_the_error_names_line_fault_alternative_and_example(tmp_path, was, now, at, says, allowed, example):
     assert was in PROD
     text = PROD.replace(was, now, 1)

@@ -1,6 +1,7 @@
-"""Keys and tenants as the access table holds them.
+"""Who may call, as the access table holds it.
 
-The table has one string key, `pk`. Items: `KEY#<sha256 of the caller's key>` and
+The table has one string key, `pk`. Items: `KEY#<sha256 of the caller's key>`, `TENANT#<tenant>` for whoever
+brings a token (JWT) that names the tenant, `PRINCIPAL#<account>:<kind>/<name>` for an IAM user or role, and
 `ROUTING#<endpoint name>` (see `routing`). A caller's key is 256 random bits, so a plain SHA-256 cannot
 be guessed back and comparing digests by look-up leaks nothing of use.
 """
@@ -8,6 +9,7 @@ be guessed back and comparing digests by look-up leaks nothing of use.
 from __future__ import annotations
 
 import hashlib
+import re
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,32 +18,73 @@ SCOPE_INFERENCE = "inference"  # call models, see them, give feedback
 SCOPE_CHOOSE_VARIANT = "choose-variant"  # name the variant that answers
 
 
+PREFIXES = ("KEY#", "TENANT#", "PRINCIPAL#")
+"""How the items of callers begin."""
+
+_PRINCIPAL = re.compile(
+    r"arn:aws[a-z-]*:(?:iam|sts)::(?P<account>\d{12}):"
+    r"(?:(?P<kind>user|role|assumed-role|federated-user)/(?P<name>.+)|root)"
+)
+
+
 class AccessKey(BaseModel):
-    """What a caller's key stands for. `usage_identifier` is the value of the tenant's API Gateway key."""
+    """What a caller's key, a tenant's tokens or an IAM principal stand for.
+
+    `usage_identifier` is the value of the tenant's API Gateway key; empty for principals, who need none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     pk: str
     tenant: str
     name: str
-    usage_identifier: str
+    usage_identifier: str = ""
     scopes: list[str]
     created_at: int
     expires_at: int | None = None
     revoked: bool = False
+    requests_per_second: float | None = None
+    burst: int | None = None  # requests at one moment; without it, the rate rounded up
     requests_per_day: int | None = None
     tokens_per_day: int | None = None
+    usd_per_month: float | None = None
     keep_text: bool = True  # whether masked transcripts are kept
 
     @property
     def id(self) -> str:
-        """What names the key to people and in its usage: the beginning of its hash."""
-        return self.pk.removeprefix("KEY#")[:12]
+        """What names the item to people and in its usage: the beginning of a hash, hence hexadecimal."""
+        kind, _, rest = self.pk.partition("#")
+        return (rest if kind == "KEY" else hashlib.sha256(self.pk.encode()).hexdigest())[:12]
+
+    def refusal(self, now: float) -> str | None:
+        """Why it lets nobody in: `revoked`, `expired`; None where it does. `now`: seconds since the epoch."""
+        if self.revoked:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else None
 
 
 def key_pk(secret: str) -> str:
     """The access table's key of a caller's secret."""
     return "KEY#" + hashlib.sha256(secret.encode()).hexdigest()
+
+
+def tenant_pk(tenant: str) -> str:
+    """The access table's key of whoever brings a token of this tenant."""
+    return f"TENANT#{tenant}"
+
+
+def principal_pk(arn: str) -> str:
+    """The access table's key of an IAM user or role, from its ARN or from that of a session of the role.
+
+    Paths are left out: a session's ARN does not tell them, and names are unique without. Raises ValueError.
+    """
+    found = _PRINCIPAL.fullmatch(arn)
+    if found is None:
+        raise ValueError(f"'{arn}' is not the ARN of an IAM user, a role or a session of one")
+    kind, name = found["kind"] or "root", found["name"] or ""
+    if kind == "assumed-role":
+        kind, name = "role", name.partition("/")[0]
+    return f"PRINCIPAL#{found['account']}:{kind}/{name.rpartition('/')[2]}"
 
 
 def routing_pk(endpoint_name: str) -> str:

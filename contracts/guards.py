@@ -18,6 +18,15 @@ class BedrockSettings(BaseModel):
     version: str = Field(pattern=r"^(DRAFT|[1-9][0-9]{0,7})$")
 
 
+class ToxicitySettings(BaseModel):
+    """From which score (0 to 1) abusive language is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt_threshold: float = Field(default=0.8, gt=0, le=1)
+    answer_threshold: float = Field(default=0.6, gt=0, le=1)
+
+
 class GuardSettings(BaseModel):
     """Everything is off unless set. A guard that fails lets requests pass only where `fail_open` is set."""
 
@@ -26,5 +35,6 @@ class GuardSettings(BaseModel):
     mask_pii: bool = False
     block_injection: bool = False
     denied_topics: dict[str, list[_Phrase]] = Field(default_factory=dict)
+    toxicity: ToxicitySettings | None = None
     bedrock: BedrockSettings | None = None
     fail_open: bool = False

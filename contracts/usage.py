@@ -2,6 +2,8 @@
 
 One row per key and day (UTC): `pk` = `USAGE#<tenant>`, `sk` = `DAY#<YYYY-MM-DD>#<key id>`. `charged` is what
 the day's token budget has been charged with: tokens used plus those reserved for requests under way.
+`full_at` is the state of the key's rate limit. A key with a monthly budget has one row more per month, `sk` =
+`MONTH#<YYYY-MM>#<key id>`, with `charged_nano_usd`.
 `cost_nano_usd` is in billionths of a dollar, so that sums stay exact.
 """
 
@@ -43,6 +45,11 @@ class UsageReport(BaseModel):
 def usage_pk(tenant: str) -> str:
     """The records table's partition of a tenant's usage."""
     return f"USAGE#{tenant}"
+
+
+def month_sk(day: str, key_id: str) -> str:
+    """The row of a key in the month of a day (`YYYY-MM-DD`)."""
+    return f"MONTH#{day[:7]}#{key_id}"
 
 
 def usage_sk(day: str, key_id: str = "") -> str:

@@ -9,6 +9,7 @@ from aws_cdk import aws_apigateway as apigateway
 from constructs import Construct
 
 from contracts.errors import STATUS_OF_TYPE, ErrorType
+from infra.settings.gateway import Gateway
 
 _Of = apigateway.ResponseType
 
@@ -40,16 +41,18 @@ _RESPONSES: list[tuple[str, apigateway.ResponseType, ErrorType, str | None, int 
 
 # Where API Gateway's own words would mislead: it says "Missing Authentication Token" of an unknown route.
 _MESSAGES = {
-    "unknown_route": "There is no such route: check the method and the path.",
+    "unknown_route": "There is no such route, or it takes a signed request: check the method and the path.",
     "invalid_api_key": "The API key is missing or not valid: send it as `Authorization: Bearer <key>`.",
 }
+_SECONDS = {"DAY": 86_400, "WEEK": 604_800, "MONTH": 2_678_400}
 
 
-def add_gateway_responses(scope: Construct, api: apigateway.RestApi, *, browsers: bool) -> None:
-    """Give every error that API Gateway makes itself our body, the request id, and CORS for `browsers`."""
+def add_gateway_responses(scope: Construct, api: apigateway.RestApi, spec: Gateway) -> None:
+    """Give every error that API Gateway makes itself our body, the request id, and CORS for browsers."""
     headers = {"x-request-id": "context.requestId"}
-    if browsers:
+    if spec.cors_origins:
         headers["Access-Control-Allow-Origin"] = "'*'"  # the error carries no data and no cookie
+    fences = _fences(spec)
     for name, response, error_type, code, status in _RESPONSES:
         apigateway.GatewayResponse(
             scope,
@@ -57,9 +60,37 @@ def add_gateway_responses(scope: Construct, api: apigateway.RestApi, *, browsers
             rest_api=api,
             type=response,
             status_code=_status(error_type, status),
-            response_headers=headers,
-            templates={"application/json": _body(error_type, code)},
+            response_headers=headers | fences.get(name, ("", {}))[1],
+            templates={"application/json": _body(error_type, code, fences.get(name, ("", {}))[0])},
         )
+
+
+def _fences(spec: Gateway) -> dict[str, tuple[str, dict[str, str]]]:
+    """The usage plan's two refusals: which limit was met, and when it gives way as far as that is known."""
+    rate, quota = spec.throttle, spec.quota
+    second = f"{rate.rate_per_second:g} requests per second, {rate.burst} at one moment"
+    period = quota.period.lower()
+    return {
+        "Throttled": (
+            f"Too many requests: the limit is {second}. It gives way within a second.",
+            {
+                "Retry-After": "'1'",
+                "x-ratelimit-limit-requests": f"'{rate.burst}'",
+                "x-ratelimit-remaining-requests": "'0'",
+                "x-ratelimit-reset-requests": "'1s'",
+            },
+        ),
+        "QuotaExceeded": (
+            f"The quota of {quota.limit} requests per {period} is used up. It starts again with the next "
+            f"{period} (UTC).",
+            {
+                "x-ratelimit-limit-requests": f"'{quota.limit}'",
+                "x-ratelimit-remaining-requests": "'0'",
+                # API Gateway does not tell a caller's place in the period: this is the longest it can take.
+                "x-ratelimit-reset-requests": f"'{_SECONDS[quota.period]}s'",
+            },
+        ),
+    }
 
 
 def _status(error_type: ErrorType, status: int | None) -> str | None:
@@ -67,9 +98,9 @@ def _status(error_type: ErrorType, status: int | None) -> str | None:
     return None if status == 0 else str(status or STATUS_OF_TYPE[error_type])
 
 
-def _body(error_type: ErrorType, code: str | None) -> str:
+def _body(error_type: ErrorType, code: str | None, own: str = "") -> str:
     # messageString brings its own quotes and escapes; contracts.errors holds the shape.
-    own = _MESSAGES.get(code or "")
+    own = own or _MESSAGES.get(code or "", "")
     message = f'"{own}"' if own else "$context.error.messageString"
     name = f'"{code}"' if code else "null"
     rest = f'"type":"{error_type}","param":null,"code":{name}'

@@ -12,6 +12,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from infra.constructs.api_domain import ApiDomain
 from infra.constructs.gateway_responses import add_gateway_responses
 from infra.constructs.logs import LogGroup
 from infra.policy.acknowledge import acknowledge
@@ -39,6 +40,7 @@ _ACCESS_LOG_FIELDS = {
     "path": "$context.resourcePath",
     "status": "$context.status",
     "tenant": "$context.authorizer.tenant",
+    "principal": "$context.identity.userArn",
     "latency_ms": "$context.responseLatency",
     "function_latency_ms": "$context.integrationLatency",
     "response_bytes": "$context.responseLength",
@@ -69,7 +71,7 @@ class InferenceApi(Construct):
         self.stage = self.rest_api.deployment_stage
         self._authorizer = self._make_authorizer(authorizer)
         self._routes(inference, api)
-        add_gateway_responses(self, self.rest_api, browsers=bool(spec.cors_origins))
+        add_gateway_responses(self, self.rest_api, spec)
         self.usage_plan = self.rest_api.add_usage_plan(
             "UsagePlan",
             throttle=apigateway.ThrottleSettings(
@@ -80,11 +82,21 @@ class InferenceApi(Construct):
             ),
             api_stages=[apigateway.UsagePlanPerApiStage(api=self.rest_api, stage=self.stage)],
         )
+        self.domain = (
+            ApiDomain(self, "Domain", spec=spec.domain, rest_api=self.rest_api, stage=self.stage)
+            if spec.domain
+            else None
+        )
         self._execution_logs(logs_key)
         if spec.manage_account_log_role:
             self.stage.node.add_dependency(self._account_log_role())
         self._acknowledge()
         self.rest_api.node.try_remove_child("Endpoint")  # an output of CDK's; the stack has its own
+
+    @property
+    def url(self) -> str:
+        """Where clients are pointed to; ends in `/v1`."""
+        return self.domain.url if self.domain else f"{self.rest_api.url}v1"
 
     @property
     def stage_arn(self) -> str:
@@ -102,10 +114,13 @@ class InferenceApi(Construct):
             ],  # streaming; edge would cut it at 30 s of silence
             api_key_source_type=apigateway.ApiKeySourceType.AUTHORIZER,
             cloud_watch_role=False,
+            disable_execute_api_endpoint=True if spec.domain else None,  # it would answer with older TLS
+            policy=_callers_of_other_accounts(spec.stage, spec.iam.accounts) if spec.iam.accounts else None,
             default_cors_preflight_options=apigateway.CorsOptions(
                 allow_origins=spec.cors_origins,
-                allow_methods=["GET", "POST", "OPTIONS"],
-                allow_headers=["Authorization", "Content-Type", "x-api-key"],
+                allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+                # The official clients add headers of their own; `*` covers all but `Authorization`.
+                allow_headers=["Authorization", "*"],
                 max_age=cdk.Duration.hours(1),
             )
             if spec.cors_origins
@@ -154,6 +169,11 @@ class InferenceApi(Construct):
             self._guarded_method(verb, path, stream)
         for verb, path in BUFFERED:
             self._guarded_method(verb, path, buffered)
+        if self._settings.gateway.iam.enabled:
+            for verb, path in STREAMED:
+                self._signed_method(verb, path, stream)
+            for verb, path in BUFFERED:
+                self._signed_method(verb, path, buffered)
         health = self.rest_api.root.resource_for_path(HEALTH).add_method(
             "GET", buffered, authorization_type=apigateway.AuthorizationType.NONE, api_key_required=False
         )
@@ -168,6 +188,14 @@ class InferenceApi(Construct):
             authorization_type=apigateway.AuthorizationType.CUSTOM,
             api_key_required=True,
         )
+
+    def _signed_method(self, verb: str, path: str, integration: apigateway.LambdaIntegration) -> None:
+        """The same route for callers with AWS credentials; whom they call for the functions find out."""
+        method = self.rest_api.root.resource_for_path(f"/iam{path}").add_method(
+            verb, integration, authorization_type=apigateway.AuthorizationType.IAM, api_key_required=False
+        )
+        signed = "Callers sign their requests (SigV4) under policies of their own; no user pool is involved."
+        acknowledge(method, {"AwsSolutions-COG4": signed})
 
     def _execution_logs(self, key: kms.IKey) -> None:
         """Own the group API Gateway would otherwise create by itself, unencrypted and for ever."""
@@ -201,3 +229,23 @@ class InferenceApi(Construct):
                 "AwsSolutions-COG4": "Callers are programs with our keys or JWTs: the authorizer reads both.",
             },
         )
+
+
+def _callers_of_other_accounts(stage: str, accounts: list[str]) -> iam.PolicyDocument:
+    """With a resource policy nothing is open that it does not name; accounts' own policies decide further."""
+
+    def allow(principal: iam.IPrincipal, *paths: str) -> iam.PolicyStatement:
+        return iam.PolicyStatement(
+            actions=["execute-api:Invoke"],
+            principals=[principal],
+            # Verb and stage stand in full: a `*` reaches over slashes, and would open `/iam` with the rest.
+            resources=[f"execute-api:/{stage}/{path}" for path in paths],
+        )
+
+    others = iam.CompositePrincipal(*(iam.AccountPrincipal(account) for account in accounts))
+    return iam.PolicyDocument(
+        statements=[
+            allow(iam.AnyPrincipal(), "GET/v1/*", "POST/v1/*", "DELETE/v1/*", "GET/health", "OPTIONS/*"),
+            allow(others, "GET/iam/v1/*", "POST/iam/v1/*", "DELETE/iam/v1/*"),
+        ]
+    )

@@ -6,7 +6,8 @@ from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
 # Prompts hold code, paths and URLs, and are long: what these rules take for attacks is the product's daily
-# bread. They count instead of blocking; the function itself bounds the body's size.
+# bread. They count instead of blocking. WAF sees the first 64 kB of a body at most, so only a limit below it
+# can be held here; a larger one is the function's (413), and the rule counts what was not wholly inspected.
 BODY_RULES = (
     "SizeRestrictions_BODY",
     "CrossSiteScripting_BODY",
@@ -16,10 +17,15 @@ BODY_RULES = (
 )
 
 
+_MOST_INSPECTED = 65_536
+
+
 class ApiWebAcl(Construct):
     """A regional web ACL, tied to one API stage by `protect`."""
 
-    def __init__(self, scope: Construct, id: str, *, requests_per_five_minutes: int) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, requests_per_five_minutes: int, max_body_bytes: int
+    ) -> None:
         super().__init__(scope, id)
         self.acl = wafv2.CfnWebACL(
             self,
@@ -27,7 +33,18 @@ class ApiWebAcl(Construct):
             scope="REGIONAL",
             default_action=wafv2.CfnWebACL.DefaultActionProperty(allow={}),
             visibility_config=self._visible("Acl"),
-            rules=[self._common_rules(0), self._rate_limit(1, requests_per_five_minutes)],
+            rules=[
+                self._common_rules(0),
+                self._rate_limit(1, requests_per_five_minutes),
+                self._body_size(2, max_body_bytes),
+            ],
+            association_config=wafv2.CfnWebACL.AssociationConfigProperty(
+                request_body={
+                    "API_GATEWAY": wafv2.CfnWebACL.RequestBodyAssociatedResourceTypeConfigProperty(
+                        default_size_inspection_limit="KB_64"
+                    )
+                }
+            ),
         )
 
     def protect(self, stage_arn: str) -> wafv2.CfnWebACLAssociation:
@@ -64,6 +81,32 @@ class ApiWebAcl(Construct):
             statement=wafv2.CfnWebACL.StatementProperty(
                 rate_based_statement=wafv2.CfnWebACL.RateBasedStatementProperty(
                     aggregate_key_type="IP", limit=limit, evaluation_window_sec=300
+                )
+            ),
+        )
+
+    def _body_size(self, priority: int, limit: int) -> wafv2.CfnWebACL.RuleProperty:
+        can_be_held = limit < _MOST_INSPECTED
+        action = (
+            wafv2.CfnWebACL.RuleActionProperty(block={})
+            if can_be_held
+            else wafv2.CfnWebACL.RuleActionProperty(count={})
+        )
+        return wafv2.CfnWebACL.RuleProperty(
+            name="BodySize",
+            priority=priority,
+            action=action,
+            visibility_config=self._visible("BodySize"),
+            statement=wafv2.CfnWebACL.StatementProperty(
+                size_constraint_statement=wafv2.CfnWebACL.SizeConstraintStatementProperty(
+                    field_to_match=wafv2.CfnWebACL.FieldToMatchProperty(
+                        body=wafv2.CfnWebACL.BodyProperty(oversize_handling="MATCH")
+                    ),
+                    comparison_operator="GT",
+                    size=limit if can_be_held else _MOST_INSPECTED - 1,
+                    text_transformations=[
+                        wafv2.CfnWebACL.TextTransformationProperty(priority=0, type="NONE")
+                    ],
                 )
             ),
         )

@@ -117,6 +117,9 @@ def _split(loc: Sequence[str]) -> tuple[list[str], list[str]]:
     kinds: list[str] = []
     kind_follows = False
     for part in loc:
+        if part.isdigit():  # a place in a list
+            where.append(part)
+            continue
         if kind_follows:
             kinds.append(part)
             kind_follows = False
@@ -136,6 +139,10 @@ def _line(root: yaml.MappingNode, where: Sequence[str]) -> int:
     node: yaml.Node = root
     line = 1
     for name in where:
+        if isinstance(node, yaml.SequenceNode) and name.isdigit() and int(name) < len(node.value):
+            node = node.value[int(name)]
+            line = node.start_mark.line + 1
+            continue
         if not isinstance(node, yaml.MappingNode):
             break
         entry = next(((key, value) for key, value in _entries(node) if key.value == name), None)

@@ -14,6 +14,9 @@ from pydantic import model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.endpoint import Endpoint
+from infra.settings.fallback import Fallback
+from infra.settings.gateway import Gateway
+from infra.settings.guards import Guards
 from infra.settings.monitoring import Monitoring
 from infra.settings.refresh import Refresh
 
@@ -92,56 +95,6 @@ class Functions(SettingsModel):
         return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
 
 
-class Throttle(SettingsModel):
-    """A token bucket: `rate_per_second` refills it, `burst` is its depth."""
-
-    rate_per_second: float = setting("Sustained requests per second.", 50.0, gt=0, le=10_000)
-    burst: int = setting("Requests above the rate at one moment.", 100, ge=1, le=5_000)
-
-
-class Quota(SettingsModel):
-    """Requests a caller may make in a period; the coarse fence, exact budgets are the function's."""
-
-    limit: int = setting("Requests per period.", 1_000_000, ge=1)
-    period: Literal["DAY", "WEEK", "MONTH"] = setting("When the count starts again.", "MONTH")
-
-
-class Waf(SettingsModel):
-    """The web ACL before the API."""
-
-    enabled: bool = setting("Put a web ACL before the API.", True)
-    requests_per_five_minutes: int = setting(
-        "Requests from one IP address before it is blocked.", 3000, ge=10, le=2_000_000_000, default=3000
-    )
-
-
-class Gateway(SettingsModel):
-    """The HTTP door."""
-
-    stage: str = setting(
-        "Stage name, the first part of the API's path.", "prod", pattern=r"^[A-Za-z0-9_-]{1,128}$"
-    )
-    cors_origins: list[str] = setting(
-        "Origins browsers may call from; an empty list for none.", ["https://app.example.com"]
-    )
-    throttle: Throttle = setting("Limit of the whole stage and of each caller.", {"burst": 100})
-    quota: Quota = setting("Requests per caller and period.", {"period": "MONTH"})
-    authorizer_cache_seconds: int = setting(
-        "How long an authorization is remembered: also how long a revoked key still works. "
-        "With 0 nothing is remembered and `x-api-key` is read as well as `Authorization`.",
-        60,
-        ge=0,
-        le=3600,
-    )
-    max_body_bytes: int = setting("Largest request body; above it 413.", 1_048_576, ge=1024, le=6_291_456)
-    waf: Waf = setting("Web ACL.", {"enabled": True})
-    manage_account_log_role: bool = setting(
-        "Set the account's one API Gateway logging role; false where the account has it already.",
-        True,
-        default=True,
-    )
-
-
 class Model(SettingsModel):
     """The model callers name, and the artefact a first deployment starts with."""
 
@@ -190,6 +143,13 @@ class Settings(SettingsModel):
     environment: Environment = setting("Account, region, retention.", {"region": "us-east-1"})
     functions: Functions = setting("Lambda runtime and size.", {"runtime": "python3.14"})
     gateway: Gateway = setting("The HTTP door.", {"stage": "prod"})
+    guards: Guards = setting("Checks of prompts and answers.", {"mask_pii": True}, default=Guards())
+    fallbacks: list[Fallback] = setting(
+        "Targets asked in order while the endpoint is full, starting or down.",
+        [{"kind": "bedrock", "model_id": "openai.gpt-oss-20b-1:0"}],
+        default=[],
+        max_length=4,
+    )
     model: Model = setting("The model callers name.", {"name": "llama-3.1-8b-instruct"})
     endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
     records: Records = setting("What is kept of a request.", {"ttl_days": 30})
@@ -220,6 +180,21 @@ class Settings(SettingsModel):
                 why="SageMaker allows 63.",
                 change="a file name of at most 53 characters",
                 example="prod",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_is_here(self) -> Self:
+        domain = self.gateway.domain
+        if domain is not None and domain.certificate_arn.split(":")[3] != self.environment.region:
+            raise RuleError(
+                "gateway",
+                "domain",
+                "certificate_arn",
+                what=f"The certificate is in {domain.certificate_arn.split(':')[3]}.",
+                why=f"A regional API takes one from its own region, {self.environment.region}.",
+                change=f"a certificate made in {self.environment.region}",
+                example=f"arn:aws:acm:{self.environment.region}:{self.environment.account}:certificate/…",
             )
         return self
 

@@ -21,7 +21,13 @@ _BOUNDS = {
     "pattern": "matching",
     "max_length": "with at most this many characters:",
 }
-_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+_WORDS: dict[Any, str] = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    Any: "anything",
+}
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,23 @@ class Key:
 
     @property
     def models(self) -> list[type[BaseModel]]:
-        """The models the key may hold: none for a plain value, several for a choice of kinds."""
-        return [part for part in _parts(self.field.annotation) if _is_model(part)]
+        """The models the key may hold, or lists: none for a plain value, several for a choice of kinds."""
+        parts = [inner for part in _parts(self.field.annotation) for inner in _elements(part)]
+        return [part for part in parts if _is_model(part)]
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the key holds a list of models rather than one."""
+        return any(get_origin(part) is list for part in _parts(self.field.annotation))
 
     def allowed(self) -> str:
         """What the key may hold, in words."""
         kinds = [str(get_args(model.model_fields["kind"].annotation)[0]) for model in self.models_with_kind()]
+        mapping = "a list of mappings" if self.is_list else "a mapping"
         if kinds:
-            return f"a mapping whose `kind` is one of {', '.join(kinds)}"
+            return f"{mapping} whose `kind` is one of {', '.join(kinds)}"
         if self.models:
-            return "a mapping with the keys " + ", ".join(self.models[0].model_fields)
+            return f"{mapping} with the keys " + ", ".join(self.models[0].model_fields)
         parts = [part for part in _parts(self.field.annotation) if part is not type(None)]
         return " or ".join(_describe(part, self.field.metadata) for part in parts)
 
@@ -71,11 +84,14 @@ def resolve(
 ) -> tuple[type[BaseModel], Key | None]:
     """The model that holds the last part of `path`, and the key there; None where no such key exists.
 
-    `kinds` names the chosen members of the unions on the way, outermost first.
+    `kinds` names the chosen members of the unions on the way, outermost first. Places in a list, which
+    `path` holds as numbers, are passed over.
     """
     chosen = list(kinds)
     model, key = root, None
     for depth, name in enumerate(path):
+        if name.isdigit() and key is not None:
+            continue
         field = model.model_fields.get(name)
         if field is None:
             return model, None
@@ -93,6 +109,11 @@ def _member(members: list[type[BaseModel]], chosen: list[str]) -> type[BaseModel
         kind = chosen.pop(0)
         return next(m for m in members if kind in get_args(m.model_fields["kind"].annotation))
     return members[0]
+
+
+def _elements(annotation: Any) -> list[Any]:
+    """What a list holds; anything else stands for itself."""
+    return _parts(get_args(annotation)[0]) if get_origin(annotation) is list else [annotation]
 
 
 def _is_model(annotation: Any) -> bool:

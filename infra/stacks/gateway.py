@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from contracts.transcripts import PREFIX as TRANSCRIPTS
+from infra.constructs import door_options
 from infra.constructs.bundled_function import BundledFunction
 from infra.constructs.encryption import grant_through
 from infra.constructs.inference_api import STREAM_TIMEOUT, InferenceApi
@@ -46,6 +49,8 @@ class GatewayStack(cdk.Stack):
             "RECORDS_TABLE": data.records.table_name,
             "RECORD_TTL_DAYS": str(settings.records.ttl_days),
         }
+        if settings.gateway.cors_origins:
+            answering["CORS_ORIGINS"] = json.dumps(settings.gateway.cors_origins)
         authorizer = BundledFunction(
             self,
             "Authorizer",
@@ -87,6 +92,11 @@ class GatewayStack(cdk.Stack):
         if settings.records.keep_text:
             _keep_transcripts(inference, data)
         serving.endpoint.grant_invoke(inference)
+        if settings.gateway.iam.enabled:
+            data.access.grant_items(api, "GetItem")  # whom a principal calls for
+        door_options.take_tokens(authorizer, settings)
+        door_options.guard(inference, settings)
+        door_options.fall_back(inference, settings)
 
         door = InferenceApi(
             self,
@@ -99,14 +109,18 @@ class GatewayStack(cdk.Stack):
         )
         if settings.gateway.waf.enabled:
             acl = ApiWebAcl(
-                self, "WebAcl", requests_per_five_minutes=settings.gateway.waf.requests_per_five_minutes
+                self,
+                "WebAcl",
+                requests_per_five_minutes=settings.gateway.waf.requests_per_five_minutes,
+                max_body_bytes=settings.gateway.max_body_bytes,
             )
             acl.protect(door.stage_arn)
         for name, value in {
             "RestApiId": door.rest_api.rest_api_id,
             "StageName": door.stage.stage_name,
-            "ApiUrl": f"{door.rest_api.url}v1",
+            "ApiUrl": door.url,
             "UsagePlanId": door.usage_plan.usage_plan_id,
+            **({"DomainTarget": door.domain.target} if door.domain else {}),
         }.items():
             cdk.CfnOutput(self, name, value=value)
 

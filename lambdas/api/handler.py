@@ -17,7 +17,7 @@ from lambdas.common.errors import ApiError, to_api_error
 
 _service = from_environment(os.environ)
 _logger = logs.Logger("api", os.environ.get("LOG_LEVEL", "INFO"))
-_app = APIGatewayRestResolver()
+_app = APIGatewayRestResolver(strip_prefixes=["/iam"])  # callers with AWS credentials use the same routes
 
 
 @_app.get("/health")
@@ -70,14 +70,19 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     request_id = requests.request_id(event)
     logs.correlate(request_id, os.environ.get("_X_AMZN_TRACE_ID"))
     reply: dict[str, Any] = _app.resolve(event, context)
-    reply.setdefault("multiValueHeaders", {})["x-request-id"] = [request_id]
+    added = {"x-request-id": request_id, **_service.cors(requests.headers(event).get("origin"))}
+    reply.setdefault("multiValueHeaders", {}).update({name: [value] for name, value in added.items()})
     _logger.info("request", status=reply["statusCode"])
     return reply
 
 
 def _tenant() -> str:
     """The caller's tenant, as the authorizer in front found out. Raises ApiError 401 where there is none."""
-    tenant = (_app.current_event.raw_event["requestContext"].get("authorizer") or {}).get("tenant")
+    event = _app.current_event.raw_event
+    caller = event["requestContext"].get("authorizer") or {}
+    if arn := requests.principal(event):
+        caller = _service.principal(arn)
+    tenant = caller.get("tenant")
     if not tenant:
         raise ApiError("authentication_error", "A valid API key is needed.", code="invalid_api_key")
     return str(tenant)

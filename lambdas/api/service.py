@@ -14,10 +14,13 @@ from contracts.chat import ModelCard, ModelList
 from contracts.records import Feedback, FeedbackReceipt, FeedbackRequest, InferenceRecord
 from contracts.usage import DayUsage, UsageReport
 from lambdas.api.gateway import RecordsTable, UsageTable
+from lambdas.common.access import AccessSource, AccessTable
+from lambdas.common.cors import cors_headers
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import ApiEnvironment, load
 from lambdas.common.errors import ApiError
 from lambdas.common.metrics import MetricLine
+from lambdas.common.principals import admit_principal
 from lambdas.inference.guards.pii import PiiRules
 from lambdas.inference.guards.vault import Vault
 
@@ -53,11 +56,21 @@ class ApiService:
         records: Records,
         usage: Usage,
         clock: Callable[[], float] = time.time,
+        access: AccessSource | None = None,
     ) -> None:
+        self._access = access
         self._settings = settings
         self._usage = usage
         self._records = records
         self._clock = clock
+
+    def principal(self, arn: str) -> dict[str, str]:
+        """Whom a caller with AWS credentials calls for. Raises ApiError 403 or 503."""
+        return admit_principal(arn, self._access) if self._access else {}
+
+    def cors(self, origin: str | None) -> dict[str, str]:
+        """What a page of that origin needs to read the reply."""
+        return cors_headers(origin, self._settings.cors_origins)
 
     def models(self) -> ModelList:
         """What callers may put into `model`. `created` is unknown here and therefore 0."""
@@ -190,4 +203,5 @@ def from_environment(variables: Mapping[str, str]) -> ApiService:
         settings,
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
         UsageTable(settings.records_table, tables),
+        access=AccessTable(settings.access_table, tables),
     )

@@ -1,8 +1,10 @@
-"""Creates, lists and revokes callers' keys, with an operator's own credentials.
+"""Lets callers in, lists them and revokes them, with an operator's own credentials.
 
-    python -m lambdas.authorizer.admin create --env dev --tenant shop --name web --expires-days 90
-    python -m lambdas.authorizer.admin list   --env dev
-    python -m lambdas.authorizer.admin revoke --env dev --id 3f9a1c02b7d4
+    python -m lambdas.authorizer.admin create          --env dev --tenant shop --name web --expires-days 90
+    python -m lambdas.authorizer.admin admit-tenant    --env dev --tenant shop --tokens-per-day 1000000
+    python -m lambdas.authorizer.admin admit-principal --env dev --tenant shop --arn arn:aws:iam::1…:role/web
+    python -m lambdas.authorizer.admin list            --env dev
+    python -m lambdas.authorizer.admin revoke          --env dev --id 3f9a1c02b7d4
 
 A secret is printed once, when it is made, and kept nowhere. Not part of what the function runs.
 """
@@ -20,7 +22,15 @@ from typing import Any
 
 import boto3
 
-from contracts.access import KEY_PREFIX, SCOPE_INFERENCE, AccessKey, key_pk
+from contracts.access import (
+    KEY_PREFIX,
+    PREFIXES,
+    SCOPE_INFERENCE,
+    AccessKey,
+    key_pk,
+    principal_pk,
+    tenant_pk,
+)
 from lambdas.common.dynamo import from_item, to_item
 from lambdas.common.stacks import StackError, stack_output
 
@@ -48,35 +58,66 @@ class KeyAdmin:
         scopes: list[str],
         expires_days: int | None = None,
         secret: str | None = None,
-        *,
-        requests_per_day: int | None = None,
-        tokens_per_day: int | None = None,
-        keep_text: bool = True,
+        **limits: Any,
     ) -> str:
-        """Register a key (a given secret, or a new one) and return the secret."""
+        """Register a key (a given secret, or a new one) and return the secret. `limits` as in AccessKey."""
         secret = secret or KEY_PREFIX + secrets.token_urlsafe(32)
+        self._put(key_pk(secret), tenant, name, scopes, expires_days, **limits)
+        return secret
+
+    def admit_tenant(
+        self, tenant: str, scopes: list[str], expires_days: int | None = None, **limits: Any
+    ) -> str:
+        """Let tokens (JWT) that name the tenant in; returns the id. They share the limits."""
+        return self._put(tenant_pk(tenant), tenant, "token", scopes, expires_days, **limits).id
+
+    def admit_principal(
+        self,
+        arn: str,
+        tenant: str,
+        name: str,
+        scopes: list[str],
+        expires_days: int | None = None,
+        **limits: Any,
+    ) -> str:
+        """Let an IAM user or role in for a tenant; returns the id. Raises AdminError for another ARN."""
+        try:
+            pk = principal_pk(arn)
+        except ValueError as error:
+            raise AdminError(str(error)) from None
+        return self._put(pk, tenant, name, scopes, expires_days, needs_plan=False, **limits).id
+
+    def _put(
+        self,
+        pk: str,
+        tenant: str,
+        name: str,
+        scopes: list[str],
+        expires_days: int | None,
+        *,
+        needs_plan: bool = True,
+        **limits: Any,
+    ) -> AccessKey:
         now = int(time.time())
         key = AccessKey(
-            pk=key_pk(secret),
+            pk=pk,
             tenant=tenant,
             name=name,
-            usage_identifier=self._usage_identifier(tenant),
+            usage_identifier=self._usage_identifier(tenant) if needs_plan else "",
             scopes=scopes,
             created_at=now,
             expires_at=now + expires_days * _DAY_SECONDS if expires_days else None,
-            requests_per_day=requests_per_day,
-            tokens_per_day=tokens_per_day,
-            keep_text=keep_text,
+            **limits,
         )
         self._dynamodb.put_item(TableName=self._table, Item=to_item(key.model_dump()))
-        return secret
+        return key
 
     def all_keys(self) -> list[AccessKey]:
-        """All keys, oldest first."""
+        """All keys, tenants and principals, oldest first."""
         pages = self._dynamodb.get_paginator("scan").paginate(
             TableName=self._table,
-            FilterExpression="begins_with(pk, :keys)",
-            ExpressionAttributeValues={":keys": {"S": "KEY#"}},
+            FilterExpression=" OR ".join(f"begins_with(pk, :kind{n})" for n in range(len(PREFIXES))),
+            ExpressionAttributeValues={f":kind{n}": {"S": prefix} for n, prefix in enumerate(PREFIXES)},
         )
         found = [AccessKey.model_validate(from_item(item)) for page in pages for item in page["Items"]]
         return sorted(found, key=lambda key: key.created_at)
@@ -124,6 +165,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _limits(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "requests_per_second": options.requests_per_second,
+        "burst": options.burst,
+        "requests_per_day": options.requests_per_day,
+        "tokens_per_day": options.tokens_per_day,
+        "usd_per_month": options.usd_per_month,
+        "keep_text": not options.no_text,
+    }
+
+
 def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
     secret = admin.create(
         options.tenant,
@@ -131,9 +183,7 @@ def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
         options.scopes,
         options.expires_days,
         options.key,
-        requests_per_day=options.requests_per_day,
-        tokens_per_day=options.tokens_per_day,
-        keep_text=not options.no_text,
+        **_limits(options),
     )
     if options.json:
         print(json.dumps({"api_key": secret, "tenant": options.tenant}))
@@ -142,10 +192,26 @@ def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
     return 0
 
 
+def _admit_tenant(admin: KeyAdmin, options: argparse.Namespace) -> int:
+    made = admin.admit_tenant(options.tenant, options.scopes, options.expires_days, **_limits(options))
+    print(f"{made}: tokens that name the tenant {options.tenant} are let in")
+    return 0
+
+
+def _admit_principal(admin: KeyAdmin, options: argparse.Namespace) -> int:
+    made = admin.admit_principal(
+        options.arn, options.tenant, options.name, options.scopes, options.expires_days, **_limits(options)
+    )
+    print(f"{made}: {options.arn} is let in for {options.tenant}")
+    return 0
+
+
 def _list(admin: KeyAdmin, options: argparse.Namespace) -> int:
     for key in admin.all_keys():
         state = "revoked" if key.revoked else "expired" if _expired(key) else "valid"
-        print(f"{key.id}  {state:8}  {key.tenant}/{key.name}  {' '.join(key.scopes)}")
+        kind, _, rest = key.pk.partition("#")
+        who = rest if kind == "PRINCIPAL" else kind.lower()
+        print(f"{key.id}  {state:8}  {key.tenant}/{key.name}  {' '.join(key.scopes)}  {who}")
     return 0
 
 
@@ -166,25 +232,58 @@ def _parser() -> argparse.ArgumentParser:
     create = commands.add_parser("create", help="make a key")
     create.add_argument("--tenant", default="demo")
     create.add_argument("--name", default="default", help="tells a tenant's keys apart")
-    create.add_argument("--scopes", nargs="+", default=[SCOPE_INFERENCE])
-    create.add_argument("--expires-days", type=int)
-    create.add_argument("--requests-per-day", type=int, help="the key's own budget; none by default")
-    create.add_argument("--tokens-per-day", type=int, help="the key's own budget; none by default")
-    create.add_argument("--no-text", action="store_true", help="keep no prompt or answer, not even masked")
     create.add_argument("--key", help="register this secret instead of making one")
     create.add_argument("--json", action="store_true", help="print one JSON object for scripts")
     create.set_defaults(run=_create)
 
-    listing = commands.add_parser("list", help="show all keys, without secrets")
+    tenant = commands.add_parser("admit-tenant", help="let tokens (JWT) of a tenant in")
+    tenant.add_argument("--tenant", required=True, help="as the tokens name it")
+    tenant.set_defaults(run=_admit_tenant)
+
+    principal = commands.add_parser("admit-principal", help="let an IAM user or role in, below /iam")
+    principal.add_argument("--arn", required=True)
+    principal.add_argument("--tenant", required=True)
+    principal.add_argument("--name", default="iam", help="tells a tenant's callers apart")
+    principal.set_defaults(run=_admit_principal)
+    for command in (create, tenant, principal):
+        _add_limits(command)
+
+    listing = commands.add_parser("list", help="show all keys, tenants and principals, without secrets")
     listing.set_defaults(run=_list)
 
     revoke = commands.add_parser("revoke", help="end a key's validity")
     revoke.add_argument("--id", required=True, help="as `list` shows it")
     revoke.set_defaults(run=_revoke)
 
-    for command in (create, listing, revoke):
+    for command in (create, tenant, principal, listing, revoke):
         command.add_argument("--env", required=True)
     return parser
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    """What may be said of any caller; each limit is off by default."""
+    command.add_argument("--scopes", nargs="+", default=[SCOPE_INFERENCE])
+    command.add_argument("--expires-days", type=_above_zero)
+    command.add_argument("--requests-per-second", type=_positive, help="sustained rate")
+    command.add_argument("--burst", type=_above_zero, help="requests at one moment; the rate rounded up")
+    command.add_argument("--requests-per-day", type=int)
+    command.add_argument("--tokens-per-day", type=int)
+    command.add_argument("--usd-per-month", type=_positive, help="cost by the settings' token prices")
+    command.add_argument("--no-text", action="store_true", help="keep no prompt or answer, not even masked")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _above_zero(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
 
 
 if __name__ == "__main__":

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lambdas.authorizer.service import Authorizer, KeyTable, Refused
+from lambdas.authorizer.claims import Refused
+from lambdas.authorizer.service import Authorizer
+from lambdas.authorizer.tokens import TokenVerifier
 from lambdas.common import logs
+from lambdas.common.access import AccessTable
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import AuthorizerEnvironment, load
 
 _settings = load(AuthorizerEnvironment, os.environ)
 _logger = logs.Logger("authorizer", _settings.log_level)
-_authorizer = Authorizer(KeyTable(_settings.access_table, DynamoDB()))
+_tokens = TokenVerifier(_settings.jwt_issuers) if _settings.jwt_issuers else None
+_authorizer = Authorizer(AccessTable(_settings.access_table, DynamoDB()), _tokens)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

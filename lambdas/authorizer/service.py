@@ -1,4 +1,4 @@
-"""Who holds this key? From the caller's secret to a tenant, without ever keeping the secret.
+"""Who is this? From the caller's key or token to a tenant, without ever keeping the secret.
 
 Keys are looked up by their hash, so the look-up's timing says nothing about any key. Every refusal looks the
 same from outside; `Refused.reason` is for the log.
@@ -10,53 +10,46 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from contracts.access import AccessKey, key_pk
-from lambdas.common.dynamo import Dynamo, from_item
+from contracts.access import AccessKey, key_pk, tenant_pk
+from lambdas.authorizer.claims import Claims, Refused
+from lambdas.common.access import AccessSource, context_of
 from lambdas.common.requests import headers
 
-_LONGEST_SECRET = 512
+_LONGEST_KEY = 512
+_LONGEST_TOKEN = 8_192
 
 
-class Refused(Exception):
-    """The caller is not let in; `reason` is one of missing, unknown, revoked, expired."""
+class Tokens(Protocol):
+    """Whoever can tell a good token from a bad one."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class KeySource(Protocol):
-    """Where keys are kept."""
-
-    def find(self, pk: str) -> AccessKey | None:
-        """The key of that hash, None where there is none."""
-
-
-class KeyTable:
-    """The access table."""
-
-    def __init__(self, table: str, tables: Dynamo) -> None:
-        self._table = table
-        self._tables = tables
-
-    def find(self, pk: str) -> AccessKey | None:
-        """Read consistently, so that a revocation counts from the moment it is written."""
-        reply = self._tables.call(
-            "GetItem", TableName=self._table, Key={"pk": {"S": pk}}, ConsistentRead=True
-        )
-        return AccessKey.model_validate(from_item(reply["Item"])) if "Item" in reply else None
+    def verify(self, token: str) -> Claims:
+        """What a token says. Raises Refused, or KeysUnavailable where its issuer cannot be asked."""
 
 
 class Authorizer:
-    """Turns a request's key into API Gateway's answer."""
+    """Turns a request's key or token into API Gateway's answer. Without `tokens` only keys are taken."""
 
-    def __init__(self, keys: KeySource, clock: Callable[[], float] = time.time) -> None:
-        self._keys = keys
+    def __init__(
+        self, access: AccessSource, tokens: Tokens | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._access = access
+        self._tokens = tokens
         self._clock = clock
 
     def admit(self, event: dict[str, Any]) -> dict[str, Any]:
         """Policy, context and the tenant's usage key. Raises Refused."""
-        key = self._key(_secret(event))
+        secret = _secret(event)
+        if self._tokens is not None and secret.count(".") == 2:  # no key of ours has a dot
+            claims = self._tokens.verify(secret)
+            key = self._valid(tenant_pk(claims.tenant))
+            context = context_of(key, claims.scopes)
+            if claims.subject:
+                context["subject"] = claims.subject
+        else:
+            if len(secret) > _LONGEST_KEY:
+                raise Refused("missing")
+            key = self._valid(key_pk(secret))
+            context = context_of(key)
         return {
             "principalId": key.tenant,
             "policyDocument": {
@@ -69,40 +62,25 @@ class Authorizer:
                     }
                 ],
             },
-            "context": _context(key),
+            "context": context,
             "usageIdentifierKey": key.usage_identifier,
         }
 
-    def _key(self, secret: str) -> AccessKey:
-        key = self._keys.find(key_pk(secret))
+    def _valid(self, pk: str) -> AccessKey:
+        key = self._access.find(pk)
         if key is None:
             raise Refused("unknown")
-        if key.revoked:
-            raise Refused("revoked")
-        if key.expires_at is not None and key.expires_at <= self._clock():
-            raise Refused("expired")
+        if reason := key.refusal(self._clock()):
+            raise Refused(reason)
         return key
 
 
-def _context(key: AccessKey) -> dict[str, str]:
-    """What the functions behind learn of the caller; API Gateway passes on strings only."""
-    limits = {"requests_per_day": key.requests_per_day, "tokens_per_day": key.tokens_per_day}
-    return {
-        "tenant": key.tenant,
-        "key_name": key.name,
-        "key_id": key.id,
-        "scopes": " ".join(key.scopes),
-        **({} if key.keep_text else {"keep_text": "false"}),
-        **{name: str(limit) for name, limit in limits.items() if limit is not None},
-    }
-
-
 def _secret(event: dict[str, Any]) -> str:
-    """The key as `Authorization: Bearer …`, or as `x-api-key`."""
+    """The key or token as `Authorization: Bearer …`, or the key as `x-api-key`."""
     sent = headers(event)
     scheme, _, token = sent.get("authorization", "").partition(" ")
     secret = token.strip() if scheme.lower() == "bearer" else sent.get("x-api-key")
-    if not secret or len(secret) > _LONGEST_SECRET or not secret.isprintable():
+    if not secret or len(secret) > _LONGEST_TOKEN or not secret.isprintable():
         raise Refused("missing")
     return secret
 

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
-from contracts.fallback import FallbackTarget
+from contracts.fallback import Target
 from contracts.guards import GuardSettings
+from contracts.tokens import TokenIssuer
 
 
 class BadEnvironment(Exception):
@@ -29,7 +30,9 @@ class FunctionEnvironment(BaseModel):
 
 
 class AuthorizerEnvironment(FunctionEnvironment):
-    """Variables of the authorizer."""
+    """Variables of the authorizer. `jwt_issuers` is JSON; without it tokens open nothing."""
+
+    jwt_issuers: Json[list[TokenIssuer]] = []
 
 
 class ApiEnvironment(FunctionEnvironment):
@@ -40,6 +43,7 @@ class ApiEnvironment(FunctionEnvironment):
     model_version: str
     records_table: str
     record_ttl_days: int = Field(ge=1)
+    cors_origins: Json[list[str]] = []
 
 
 class InferenceEnvironment(ApiEnvironment):
@@ -55,7 +59,7 @@ class InferenceEnvironment(ApiEnvironment):
     output_token_price: float = Field(default=0, ge=0)
     guards: Json[GuardSettings] = GuardSettings()
     transcripts_bucket: str | None = None
-    fallbacks: Json[list[FallbackTarget]] = []
+    fallbacks: Json[list[Target]] = []
 
 
 E_ = TypeVar("E_", bound=FunctionEnvironment)

@@ -28,6 +28,13 @@ def headers(event: dict[str, Any]) -> dict[str, str]:
     return {name.lower(): value for name, value in (event.get("headers") or {}).items()}
 
 
+def principal(event: dict[str, Any]) -> str:
+    """The ARN of a caller whose signature API Gateway has checked; empty on routes with another check."""
+    if event["requestContext"].get("authorizer"):
+        return ""
+    return str((event["requestContext"].get("identity") or {}).get("userArn") or "")
+
+
 def route(event: dict[str, Any]) -> str:
     """The path below the stage; IAM callers reach the same routes below `/iam`."""
     return str(event.get("path", "")).removeprefix("/iam")

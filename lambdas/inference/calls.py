@@ -90,6 +90,9 @@ class ModelCalls:
         return versions.get(exchange.variant or "", self._default_version)
 
     def _attempt(self, exchange: Exchange, read: Callable[[ModelStream], A]) -> A:
+        patience = _patience(exchange)
+        if exchange.patience_ends_at is not None and patience is not None and patience <= 0:
+            raise model_errors.timed_out()
         body, attributes = _body(exchange), _attributes(exchange)
         try:
             stream = self._endpoint.invoke(body, attributes, exchange.variant)
@@ -124,7 +127,16 @@ def _attributes(exchange: Exchange) -> str:
         attributes[container.ATTRIBUTE_TRACEPARENT] = parent
     if exchange.operation is not CHAT:
         attributes[container.ATTRIBUTE_ROUTE] = exchange.operation.route
-    if arrival.deadline_ms is not None:
-        patience = arrival.deadline_ms - int(time.time() * 1000) - _DEADLINE_MARGIN_MS
+    if (patience := _patience(exchange)) is not None:
         attributes[container.ATTRIBUTE_TIMEOUT_MS] = str(max(1, patience))
     return container.encode_attributes(attributes)
+
+
+def _patience(exchange: Exchange) -> int | None:
+    """Milliseconds left until Lambda or the caller stops waiting; None where neither has said when."""
+    ends = []
+    if exchange.arrival.deadline_ms is not None:
+        ends.append(exchange.arrival.deadline_ms - _DEADLINE_MARGIN_MS)
+    if exchange.patience_ends_at is not None:
+        ends.append(exchange.patience_ends_at)
+    return min(ends) - int(time.time() * 1000) if ends else None

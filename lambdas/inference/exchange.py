@@ -36,6 +36,7 @@ class Arrival:
     trace_id: str | None
     received_at: float
     deadline_ms: int | None = None
+    principal: str = ""  # the ARN of a caller whose signature API Gateway has checked
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,16 @@ class Caller:
     requests_per_day: int | None = None
     tokens_per_day: int | None = None
     keep_text: bool = True
+    requests_per_second: float | None = None
+    burst: int | None = None
+    usd_per_month: float | None = None
+    subject: str = ""  # tells bearers of a tenant's tokens apart
 
     @property
     def is_limited(self) -> bool:
         """Whether the key has a budget of its own."""
-        return self.requests_per_day is not None or self.tokens_per_day is not None
+        limits = (self.requests_per_second, self.requests_per_day, self.tokens_per_day, self.usd_per_month)
+        return any(limit is not None for limit in limits)
 
 
 @dataclass
@@ -83,8 +89,11 @@ class Exchange:
 
     answer_texts: list[str] = field(default_factory=list)  # where a transcript is kept
 
+    patience_ends_at: int | None = None  # milliseconds since the epoch; the caller's own deadline
+
     day: str = ""  # the day (UTC) it is booked on
     reserved_tokens: int | None = None
+    reserved_nano_usd: int = 0
     pieces: int = 0  # chunks with text: one token each, or close to it
 
     status: int = 200

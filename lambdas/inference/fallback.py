@@ -1,4 +1,4 @@
-"""The fallback chain: endpoints in order, the next one asked only while those before it cannot answer.
+"""The fallback chain: targets in order, the next one asked only while those before it cannot answer.
 
 Falling back happens before the first event of an answer or not at all. A request that is wrong is wrong
 everywhere, so only what another endpoint could do better leads on.
@@ -28,9 +28,9 @@ class Calls(Protocol):
 
 @dataclass(frozen=True)
 class Link:
-    """One more endpoint."""
+    """One more target; `name` is for the log."""
 
-    endpoint_name: str
+    name: str
     calls: Calls
 
 
@@ -60,7 +60,7 @@ class FallbackChain:
                     raise
                 continue
             exchange.variant = FALLBACK_VARIANT
-            self._logger.warning("fell_back", to=link.endpoint_name, after=first_error.code)
+            self._logger.warning("fell_back", to=link.name, after=first_error.code)
             return answer
         exchange.variant, exchange.routing, exchange.model_version = as_asked
         raise first_error

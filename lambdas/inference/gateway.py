@@ -1,4 +1,4 @@
-"""The only module of this function that talks to AWS: SageMaker Runtime, Bedrock, tables, a bucket."""
+"""Where this function talks to AWS: SageMaker Runtime, guardrails, tables, a bucket (see also `bedrock`)."""
 
 from __future__ import annotations
 

@@ -26,5 +26,6 @@ def handler(event: dict[str, Any], context: Context) -> StreamingReply:
         trace_id=context.trace_id,
         received_at=time.time(),
         deadline_ms=context.deadline_ms or None,
+        principal=requests.principal(event),
     )
     return _service.answer(requests.route(event), arrival)

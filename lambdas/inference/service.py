@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from contracts.fallback import BedrockTarget, Target
 from contracts.guards import GuardSettings
+from lambdas.common.access import AccessSource, AccessTable
+from lambdas.common.cors import cors_headers
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import InferenceEnvironment, load
 from lambdas.common.logs import Logger
 from lambdas.common.streaming_runtime import StreamingReply
+from lambdas.inference.bedrock import BedrockChat
 from lambdas.inference.calls import ModelCalls, ModelEndpoint
 from lambdas.inference.circuit_breaker import CircuitBreaker
 from lambdas.inference.exchange import Arrival, Exchange
@@ -24,6 +29,7 @@ from lambdas.inference.guards.base import Guard, Guards
 from lambdas.inference.guards.bedrock import BedrockGuardrail
 from lambdas.inference.guards.phrases import denied_topics, injection_rules
 from lambdas.inference.guards.pii import PiiRules
+from lambdas.inference.guards.toxicity import ToxicityRules
 from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
 from lambdas.inference.pipeline import Pipeline, Stage
 from lambdas.inference.prices import Prices
@@ -37,6 +43,7 @@ from lambdas.inference.stages.guard_answer import GuardAnswer
 from lambdas.inference.stages.guard_prompt import GuardPrompt
 from lambdas.inference.stages.invoke import Invoke
 from lambdas.inference.stages.observe import Observe
+from lambdas.inference.stages.patience import Patience
 from lambdas.inference.stages.render import Render
 from lambdas.inference.stages.transcript import KeepAnswer, StoreTranscript, TranscriptSink
 from lambdas.inference.stages.unknown_route import UnknownRoute
@@ -55,12 +62,15 @@ class Service:
         records: RecordSink,
         ledger: Ledger,
         transcripts: TranscriptSink | None = None,
+        access: AccessSource | None = None,
     ) -> None:
+        self._cors_origins = frozenset(settings.cors_origins)
         logger = Logger("inference", settings.log_level)
         calls = _calls(settings, endpoint, logger)
         admit: list[Stage] = [
             Validate(settings.model_name, settings.max_body_bytes),
-            Authorise(),
+            Authorise(access),
+            Patience(),
             GuardPrompt(_guards(settings.guards, logger, of_prompts=True)),
             ReserveBudget(ledger, settings.endpoint_name, logger),
             ChooseVariant(CachedRouting(routing, logger)),
@@ -92,7 +102,9 @@ class Service:
     def answer(self, route: str, arrival: Arrival) -> StreamingReply:
         """The reply to a request on a public path. Never raises."""
         operation, pipeline = self._pipelines.get(route, self._unknown)
-        return pipeline.answer(Exchange(arrival, operation))
+        reply = pipeline.answer(Exchange(arrival, operation))
+        added = cors_headers(arrival.headers.get("origin"), self._cors_origins)
+        return replace(reply, headers={**reply.headers, **added}) if added else reply
 
 
 def _calls(
@@ -100,14 +112,18 @@ def _calls(
 ) -> FallbackChain:
     """The endpoint and its fallbacks; each has a retry budget and a circuit breaker of its own."""
 
-    def calls(name: str, region: str | None, version: str) -> ModelCalls:
-        return ModelCalls(endpoint(name, region), version, RetryBudget(), CircuitBreaker())
+    def calls(target: ModelEndpoint, version: str) -> ModelCalls:
+        return ModelCalls(target, version, RetryBudget(), CircuitBreaker())
+
+    def stand_in(target: Target) -> ModelEndpoint:
+        if isinstance(target, BedrockTarget):
+            return BedrockChat(target.model_id, target.region)
+        return endpoint(target.endpoint_name, target.region)
 
     links = [
-        Link(target.endpoint_name, calls(target.endpoint_name, target.region, target.model_version))
-        for target in settings.fallbacks
+        Link(target.name, calls(stand_in(target), target.model_version)) for target in settings.fallbacks
     ]
-    return FallbackChain(calls(settings.endpoint_name, None, settings.model_version), links, logger)
+    return FallbackChain(calls(endpoint(settings.endpoint_name, None), settings.model_version), links, logger)
 
 
 def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Guards:
@@ -119,6 +135,9 @@ def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Gua
         guards.append(denied_topics(settings.denied_topics))
     if settings.block_injection and of_prompts:
         guards.append(injection_rules())
+    if settings.toxicity:
+        limits = settings.toxicity
+        guards.append(ToxicityRules(limits.prompt_threshold if of_prompts else limits.answer_threshold))
     if settings.bedrock:
         guards.append(BedrockGuardrail(GuardrailApi(settings.bedrock, of_prompts=of_prompts).apply))
     return Guards(guards, logger, fail_open=settings.fail_open)
@@ -137,4 +156,5 @@ def from_environment(variables: Mapping[str, str]) -> Service:
             settings.records_table, Prices(settings.input_token_price, settings.output_token_price), tables
         ),
         TranscriptBucket(settings.transcripts_bucket) if settings.transcripts_bucket else None,
+        AccessTable(settings.access_table, tables),
     )

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import aws_cdk as cdk
 import pytest
 
 from contracts.errors import STATUS_OF_TYPE, ErrorReply
+from contracts.guards import GuardSettings, ToxicitySettings
+from contracts.tokens import TokenIssuer
 from infra.compose import compose
 from infra.constructs.web_acl import BODY_RULES
-from infra.settings import load
+from infra.settings import Settings, load
 from infra.settings.model import Records
 
 ENVIRONMENTS = ("local", "dev", "prod")
+# Where settings offer routes to callers with AWS credentials.
+SIGNED = ("local",)
 STREAMED = {"POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"}
 
 
@@ -55,15 +61,16 @@ def actions(resources, env, name):
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_routes_are_the_agreed_ones(resources, env):
-    assert set(routes(resources, env)) == {
+    guarded = {
         *STREAMED,
         "GET /v1/models",
         "GET /v1/models/{model}",
         "POST /v1/feedback",
         "GET /v1/usage",
         "GET /v1/openapi.json",
-        "GET /health",
     }
+    signed = {route.replace(" ", " /iam", 1) for route in guarded if env in SIGNED}
+    assert set(routes(resources, env)) == {*guarded, *signed, "GET /health"}
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -71,7 +78,7 @@ def test_routes_to_the_model_stream_and_the_rest_does_not(resources, env):
     for route, method in routes(resources, env).items():
         integration = method["Integration"]
         uri = integration["Uri"]["Fn::Join"][1]
-        if route in STREAMED:
+        if route.replace(" /iam", " ", 1) in STREAMED:
             assert integration["ResponseTransferMode"] == "STREAM"
             assert integration["TimeoutInMillis"] == 600_000
             assert uri[-1] == "/response-streaming-invocations"
@@ -87,6 +94,9 @@ def test_every_route_but_health_needs_the_authorizer_and_a_usage_key(resources, 
     for route, method in routes(resources, env).items():
         if route == "GET /health":
             assert (method["AuthorizationType"], method["ApiKeyRequired"]) == ("NONE", False)
+        elif " /iam/" in route:
+            assert (method["AuthorizationType"], method["ApiKeyRequired"]) == ("AWS_IAM", False)
+            assert "AuthorizerId" not in method
         else:
             assert (method["AuthorizationType"], method["ApiKeyRequired"]) == ("CUSTOM", True)
             assert method["AuthorizerId"] == {"Ref": authorizer}
@@ -157,6 +167,8 @@ def test_gateway_errors_have_the_openai_shape_and_keep_their_side(resources, env
 def test_function_environments_are_the_agreed_ones(resources, env):
     shared = {"ENVIRONMENT", "ACCESS_TABLE", "LOG_LEVEL"}
     answering = shared | {"ENDPOINT_NAME", "MODEL_NAME", "MODEL_VERSION", "RECORDS_TABLE", "RECORD_TTL_DAYS"}
+    if env != "prod":  # the only one whose settings name no origin
+        answering |= {"CORS_ORIGINS"}
     expected = {
         "authorizer": shared,
         "api": answering,
@@ -292,7 +304,11 @@ def test_prompts_pass_the_web_acl_and_floods_do_not(resources, env):
     (acl,) = resources(env, "gateway", "AWS::WAFv2::WebACL").values()
     assert resources(env, "gateway", "AWS::WAFv2::WebACLAssociation")
 
-    common, rate = acl["Properties"]["Rules"]
+    common, rate, size = acl["Properties"]["Rules"]
+    inspected = acl["Properties"]["AssociationConfig"]["RequestBody"]["API_GATEWAY"]
+    assert inspected == {"DefaultSizeInspectionLimit": "KB_64"}
+    # A body limit above what WAF can see is the function's; here it only counts.
+    assert (size["Action"], size["Statement"]["SizeConstraintStatement"]["Size"]) == ({"Count": {}}, 65_535)
     overrides = common["Statement"]["ManagedRuleGroupStatement"]["RuleActionOverrides"]
     assert {rule["Name"] for rule in overrides} == set(BODY_RULES)
     assert all(rule["ActionToUse"] == {"Count": {}} for rule in overrides)
@@ -339,3 +355,122 @@ def test_everything_that_can_be_tagged_is(resources, env):
             for resource in resources(env, stack, kind).values():
                 tags = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}
                 assert expected.items() <= tags.items()
+
+
+# --- what settings switch on -----------------------------------------------------------------------------
+
+ISSUER = {
+    "issuer": "https://login.example.com/",
+    "audiences": ["evergreen"],
+    "jwks_url": "https://login.example.com/keys",
+}
+CERTIFICATE = "arn:aws:acm:us-east-1:111122223333:certificate/0f1e2d3c-0000-0000-0000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def everything(context, tmp_path_factory) -> SimpleNamespace:
+    """The gateway of `prod` with every option of the door on."""
+    shipped = load("prod").model_dump()
+    shipped["gateway"] |= {
+        "jwt": [ISSUER],
+        "iam": {"enabled": True, "accounts": ["444455556666"]},
+        "domain": {"name": "api.example.com", "certificate_arn": CERTIFICATE, "minimum_tls": "1.3"},
+        "max_body_bytes": 32_768,
+    }
+    shipped["guards"] = {"mask_pii": True, "toxicity": {}, "bedrock": {"guardrail_id": "gr1", "version": "2"}}
+    shipped["fallbacks"] = [
+        {"kind": "endpoint", "endpoint_name": "Small", "model_version": "s1", "region": "us-west-2"},
+        {"kind": "bedrock", "model_id": "openai.gpt-oss-20b-1:0"},
+    ]
+    folder = tmp_path_factory.mktemp("cdk-everything")
+    app = cdk.App(context=context, outdir=str(folder))
+    compose(app, Settings.model_validate(shipped))
+    app.synth()
+    template = json.loads((folder / "evergreen-prod-gateway.template.json").read_text())
+
+    def of_kind(env, stack, kind):
+        return {name: found for name, found in template["Resources"].items() if found["Type"] == kind}
+
+    return SimpleNamespace(template=template, resources=of_kind)
+
+
+def added(everything, resources: Callable, name: str) -> dict[str, list[str]]:
+    """What a role holds with everything on that it does not hold without."""
+    before = actions(resources, "prod", name)
+    granted = actions(everything.resources, "prod", name)
+    return {action: on for action, on in granted.items() if before.get(action) != on}
+
+
+def test_each_option_brings_its_permission_and_no_other(everything, resources):
+    granted = added(everything, resources, "Inference")
+
+    assert set(granted) == {
+        "bedrock:ApplyGuardrail",
+        "bedrock:InvokeModel",
+        "bedrock:InvokeModelWithResponseStream",
+        "sagemaker:InvokeEndpointWithResponseStream",
+    }
+    assert all("guardrail/gr1" in on for on in granted["bedrock:ApplyGuardrail"])
+    assert all("foundation-model/openai.gpt-oss-20b-1:0" in on for on in granted["bedrock:InvokeModel"])
+    (endpoints,) = granted["sagemaker:InvokeEndpointWithResponseStream"]
+    assert endpoints.count("endpoint/") == 2
+    assert "endpoint/evergreen-prod" in endpoints
+    assert re.search(r":us-west-2:[^\]]*endpoint/small", endpoints)
+    assert "AccessTable" in added(everything, resources, "Api")["dynamodb:GetItem"][-1]
+    assert added(everything, resources, "Authorizer") == {}
+
+
+def test_options_reach_the_functions_as_they_read_them(everything):
+    variables = function(everything.resources, "prod", "inference")["Environment"]["Variables"]
+
+    guards = GuardSettings.model_validate_json(variables["GUARDS"])
+    assert (guards.mask_pii, guards.toxicity, guards.bedrock.version) == (True, ToxicitySettings(), "2")
+    kinds = [target["kind"] for target in json.loads(variables["FALLBACKS"])]
+    assert kinds == ["endpoint", "bedrock"]
+    authorizer = function(everything.resources, "prod", "authorizer")["Environment"]["Variables"]
+    (issuer,) = json.loads(authorizer["JWT_ISSUERS"])
+    assert TokenIssuer.model_validate(issuer).jwks_url == ISSUER["jwks_url"]
+
+
+def test_other_accounts_reach_the_signed_routes_only(everything):
+    (api,) = everything.resources("prod", "gateway", "AWS::ApiGateway::RestApi").values()
+
+    everybody, others = api["Properties"]["Policy"]["Statement"]
+    assert everybody["Principal"] == {"AWS": "*"}
+    assert "execute-api:/prod/GET/health" in everybody["Resource"]
+    # A star reaches over slashes: none may stand before the route.
+    assert not [on for on in everybody["Resource"] if "iam" in on or "*" in on.removesuffix("*")]
+    assert "444455556666" in json.dumps(others["Principal"])
+    assert all("/iam/v1/" in on for on in others["Resource"])
+
+
+def test_a_domain_speaks_the_tls_asked_for_and_closes_the_other_name(everything):
+    (domain,) = everything.resources("prod", "gateway", "AWS::ApiGateway::DomainName").values()
+    (api,) = everything.resources("prod", "gateway", "AWS::ApiGateway::RestApi").values()
+
+    assert domain["Properties"]["SecurityPolicy"] == "SecurityPolicy_TLS13_1_3_2025_09"
+    assert domain["Properties"]["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+    assert api["Properties"]["DisableExecuteApiEndpoint"] is True
+    assert everything.template["Outputs"]["ApiUrl"]["Value"] == "https://api.example.com/v1"
+    assert "DomainTarget" in everything.template["Outputs"]
+
+
+def test_a_body_limit_that_waf_can_see_is_held_there(everything):
+    (acl,) = everything.resources("prod", "gateway", "AWS::WAFv2::WebACL").values()
+
+    *_, size = acl["Properties"]["Rules"]
+    constraint = size["Statement"]["SizeConstraintStatement"]
+    assert (size["Action"], constraint["Size"]) == ({"Block": {}}, 32_768)
+    assert constraint["FieldToMatch"] == {"Body": {"OversizeHandling": "MATCH"}}
+
+
+def test_a_met_fence_says_which_and_when(resources):
+    responses = resources("prod", "gateway", "AWS::ApiGateway::GatewayResponse").values()
+    by_type = {entry["Properties"]["ResponseType"]: entry["Properties"] for entry in responses}
+
+    throttled, quota = by_type["THROTTLED"], by_type["QUOTA_EXCEEDED"]
+    assert "100 requests per second" in throttled["ResponseTemplates"]["application/json"]
+    assert throttled["ResponseParameters"]["gatewayresponse.header.Retry-After"] == "'1'"
+    assert "10000000 requests per month" in quota["ResponseTemplates"]["application/json"]
+    limit = quota["ResponseParameters"]["gatewayresponse.header.x-ratelimit-limit-requests"]
+    assert limit == "'10000000'"

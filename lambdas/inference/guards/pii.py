@@ -13,8 +13,17 @@ from lambdas.inference.guards.base import Action, Finding
 
 _EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")
 _PHONE = re.compile(
-    r"(?<![\w+])(?:\+\d{1,3}(?:[ .()/-]{0,2}\d){6,13}"  # +49 (0)30 1234567
-    r"|(?:\+?1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4})(?!\w)"  # (555) 123-4567
+    r"(?<![\w+])(?<!\d[ .-])(?:\+\d{1,3}(?:[ .()/-]{0,2}\d){6,13}"  # +49 (0)30 1234567
+    r"|(?:\+?1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}"  # (555) 123-4567
+    r"|\(0?\d{1,4}\) ?\d{3,4}[ -]\d{3,4}"  # (08) 8747 6301
+    r"|0\d{1,4}(?:[ .-]\d{2,4}){3,4}"  # 0490 75 40 81
+    r"|0\d{2,4}[ .-]\d{3,4}[ .-]\d{3,4})(?:x\d{1,6})?(?!\w)"  # 078 8098 1119
+)
+# Digits in groups are a number to call where a word before them says so.
+_CALLED = re.compile(
+    r"(?i:\b(?:phone|mobile|cell|tel|fax|desk|call|dial|answering|whatsapp)\b)[^\d\n]{0,24}\n?[^\d\n]{0,4}"
+    r"(?P<it>(?!\d{4}-\d\d-\d\d|\d\d?[.-]\d\d?[.-]\d{4})"
+    r"\(?\d{2,4}\)?(?:[ .-]?\d{2,4}){1,4}(?:x\d{1,6})?)(?![\w,]|\.\d)"
 )
 _CARD = re.compile(r"(?<![\w-])\d(?:[ -]?\d){12,18}(?![\w-])")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}")
@@ -42,6 +51,11 @@ def _iban(text: str) -> int:
     return 0
 
 
+def _enough_digits(text: str) -> int:
+    """Seven digits at least: fewer are a room, a year, an extension."""
+    return len(text) if sum(character.isdigit() for character in text) >= 7 else 0
+
+
 _RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], int]], ...] = (
     ("email", _EMAIL, len),
     ("secret", _SECRET, len),
@@ -49,6 +63,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], int]], ...] = (
     ("card", _CARD, _luhn),
     ("ssn", _SSN, len),
     ("phone", _PHONE, len),
+    ("phone", _CALLED, _enough_digits),
     ("ip", _IP, len),
 )
 
@@ -63,7 +78,15 @@ class PiiRules:
         taken: list[Finding] = []
         for label, pattern, length in _RULES:
             for match in pattern.finditer(text):
-                end = match.start() + length(match[0])
-                if end > match.start() and all(end <= f.start or match.start() >= f.end for f in taken):
-                    taken.append(Finding(self.name, label, Action.MASK, match.start(), end))
+                start, found = (
+                    (match.start("it"), match["it"])
+                    if "it" in pattern.groupindex
+                    else (
+                        match.start(),
+                        match[0],
+                    )
+                )
+                end = start + length(found)
+                if end > start and all(end <= f.start or start >= f.end for f in taken):
+                    taken.append(Finding(self.name, label, Action.MASK, start, end))
         return sorted(taken, key=lambda finding: finding.start)

@@ -1,8 +1,8 @@
-"""Has this key anything left for today? Reserved before the model is asked, settled when the answer is over.
+"""Has this key anything left? Reserved before the model is asked, settled when the answer is over.
 
-A request is charged with an estimate at once, in one conditional write, so parallel requests cannot all see
+A request is charged with an estimate at once, in conditional writes, so parallel requests cannot all see
 the same rest. Overspending is bounded by what single requests use beyond their estimates. What a process that
-died had reserved stays charged until the day ends: the budget errs towards its limit.
+died had reserved stays charged until the day or month ends: the budget errs towards its limit.
 """
 
 from __future__ import annotations
@@ -14,29 +14,13 @@ from typing import Protocol
 
 from contracts import metrics
 from contracts.embeddings import EmbeddingsRequest
-from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
 from lambdas.common.metrics import MetricLine
 from lambdas.inference.exchange import Caller, Exchange
+from lambdas.inference.stages.limits import Exhausted, Spent, refusal, told
 
 _BYTES_PER_TOKEN = 4
 _ANSWER_ESTIMATE = 256
-_DAY_SECONDS = 86_400
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What a key has spent today, tokens reserved for running requests included."""
-
-    requests: int
-    tokens: int
-
-
-@dataclass
-class Exhausted(Exception):
-    """A reservation that does not fit into what is left."""
-
-    spent: Spent
 
 
 @dataclass(frozen=True)
@@ -46,13 +30,14 @@ class Charge:
     input_tokens: int
     output_tokens: int
     reserved: int | None
+    reserved_nano_usd: int = 0
 
 
 class Ledger(Protocol):
     """Where each key's days are kept. `day` is `YYYY-MM-DD`."""
 
-    def reserve(self, caller: Caller, day: str, tokens: int) -> Spent:
-        """Charge one request and these tokens, if they fit. Raises Exhausted."""
+    def reserve(self, caller: Caller, day: str, tokens: int, now: float) -> Spent:
+        """Charge one request and these tokens, if they fit. `now`: seconds, epoch. Raises Exhausted."""
 
     def settle(self, caller: Caller, day: str, charge: Charge) -> None:
         """Replace what was reserved by what was used."""
@@ -77,15 +62,15 @@ class ReserveBudget:
         caller = exchange.the_caller
         now = self._clock()
         exchange.day = time.strftime("%Y-%m-%d", time.gmtime(now))
-        if exchange.is_answered or not caller.is_limited:
+        if not caller.is_limited:
             return
-        reset = _DAY_SECONDS - int(now) % _DAY_SECONDS
-        tokens = estimate(exchange)
+        # What a guard has refused costs nothing, but it was a request.
+        tokens = 0 if exchange.is_answered else estimate(exchange)
         try:
-            spent = self._ledger.reserve(caller, exchange.day, tokens)
-        except Exhausted as refusal:
-            exchange.headers.update(_headers(caller, refusal.spent, reset))
-            raise _refusal(caller, refusal.spent, tokens, reset) from None
+            spent = self._ledger.reserve(caller, exchange.day, tokens, now)
+        except Exhausted as exhausted:
+            exchange.headers.update(told(caller, exhausted.spent, now, exhausted.limit))
+            raise refusal(caller, exhausted, tokens, now) from None
         except Exception as error:
             self._logger.failure("budget_unchecked", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
@@ -93,7 +78,8 @@ class ReserveBudget:
             line.emit(request_id=exchange.arrival.request_id)
             return
         exchange.reserved_tokens = tokens
-        exchange.headers.update(_headers(caller, spent, reset))
+        exchange.reserved_nano_usd = spent.reserved_nano_usd
+        exchange.headers.update(told(caller, spent, now))
 
 
 class SettleBudget:
@@ -113,6 +99,7 @@ class SettleBudget:
             # An answer that broke off told no usage: what was seen of it counts.
             exchange.completion_tokens if exchange.completion_tokens is not None else exchange.pieces,
             reserved,
+            exchange.reserved_nano_usd,
         )
         self._ledger.settle(caller, exchange.day, charge)
 
@@ -123,33 +110,3 @@ def estimate(exchange: Exchange) -> int:
     if isinstance(exchange.request, EmbeddingsRequest):
         return prompt
     return prompt + (exchange.the_generation.token_limit or _ANSWER_ESTIMATE)
-
-
-def _headers(caller: Caller, spent: Spent, reset: int) -> dict[str, str]:
-    """As OpenAI names them, here for the day."""
-    headers: dict[str, str] = {}
-    for name, limit, used in (
-        ("requests", caller.requests_per_day, spent.requests),
-        ("tokens", caller.tokens_per_day, spent.tokens),
-    ):
-        if limit is not None:
-            headers[f"x-ratelimit-limit-{name}"] = str(limit)
-            headers[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - used))
-            headers[f"x-ratelimit-reset-{name}"] = f"{reset}s"
-    return headers
-
-
-def _refusal(caller: Caller, spent: Spent, tokens: int, reset: int) -> ApiError:
-    if caller.tokens_per_day is not None and spent.tokens + tokens > caller.tokens_per_day:
-        limit = f"{caller.tokens_per_day} tokens per day"
-        detail = f"; {spent.tokens} are spent and this request needs about {tokens}"
-        code = "tokens_per_day_exceeded"
-    else:
-        limit, detail = f"{caller.requests_per_day} requests per day", ""
-        code = "requests_per_day_exceeded"
-    return ApiError(
-        "rate_limit_error",
-        f"This key may use {limit}{detail}. The limit resets in {reset} s, at midnight UTC.",
-        code=code,
-        retry_after=reset,
-    )

@@ -68,7 +68,7 @@ class ChooseVariant:
             return
         caller = exchange.the_caller
         # Two tenants may use the same user id: they are different people.
-        user = f"{caller.tenant}/{exchange.the_request.user or caller.key_name}"
+        user = f"{caller.tenant}/{exchange.the_request.user or caller.subject or caller.key_name}"
         exchange.variant = assign(routing, user)
 
 

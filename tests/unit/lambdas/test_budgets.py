@@ -21,7 +21,7 @@ DAY = "2026-11-22"
 LIMITED = {**AUTHORIZER, "key_id": "abc"}
 
 
-def caller(**limits: int) -> Caller:
+def caller(**limits: Any) -> Caller:
     return Caller("shop", "web", frozenset({"inference"}), "abc", **limits)
 
 
@@ -88,6 +88,73 @@ def test_two_hundred_requests_at_once_cannot_overspend(ledger: UsageTable, table
     assert row["charged"] == 990
 
 
+def test_a_rate_is_kept_to_the_request(ledger: UsageTable, tables: Any) -> None:
+    limited = caller(requests_per_second=2, burst=3)
+    granted, refusals = [], set()
+    for tick in range(40):  # a request every 100 ms for four seconds
+        now = 1_700_000_000 + tick / 10
+        try:
+            ledger.reserve(limited, DAY, 1, now)
+            granted.append(now)
+        except Exhausted as refused:
+            refusals.add(refused.limit)
+    assert refusals == {"requests_per_second"}
+    # Three at once, and two for each second after the first: 3 + 2 x 3.9, as whole requests.
+    assert len(granted) == 10
+    for start in granted:
+        assert sum(start <= moment < start + 1 for moment in granted) <= 3 + 2
+    (row,) = rows(tables)
+    assert row["requests"] == 10
+
+
+def test_requests_at_one_moment_share_one_bucket(ledger: UsageTable, tables: Any) -> None:
+    limited = caller(requests_per_second=5, burst=10)
+    granted, start = [], threading.Barrier(10)
+
+    def worker() -> None:
+        own = UsageTable("records", Prices(0, 0), DynamoDB())
+        start.wait(60)
+        for _ in range(4):
+            try:
+                own.reserve(limited, DAY, 1, 1_700_000_000.0)
+            except Exhausted:
+                continue
+            granted.append(1)
+
+    threads = [threading.Thread(target=worker) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    (row,) = rows(tables)
+    assert row["requests"] == len(granted) <= 10
+
+
+def test_a_month_has_its_budget_in_dollars(ledger: UsageTable, tables: Any) -> None:
+    # 2 dollars per million tokens at most: 1,000 tokens are reserved as 0.002 dollars.
+    limited = caller(usd_per_month=0.003)
+    spent = ledger.reserve(limited, DAY, 1_000)
+    assert (spent.nano_usd, spent.reserved_nano_usd) == (2_000_000, 2_000_000)
+    with pytest.raises(Exhausted) as refused:
+        ledger.reserve(limited, DAY, 1_000)
+    assert refused.value.limit == "usd_per_month"
+    ledger.settle(limited, DAY, Charge(100, 200, 1_000, spent.reserved_nano_usd))
+    (month,) = [row for row in rows(tables) if row["sk"].startswith("MONTH#2026-11#")]
+    assert month["charged_nano_usd"] == 100 * 1_000 + 200 * 2_000
+    ledger.reserve(limited, DAY, 1_000)  # there is room again
+    ledger.reserve(limited, "2026-12-01", 1_000)  # and a new month is a new budget
+
+
+def test_what_the_day_refuses_the_month_gets_back(ledger: UsageTable, tables: Any) -> None:
+    limited = caller(usd_per_month=1, requests_per_day=1)
+    ledger.reserve(limited, DAY, 500)
+    with pytest.raises(Exhausted) as refused:
+        ledger.reserve(limited, DAY, 500)
+    assert refused.value.limit == "requests_per_day"
+    (month,) = [row for row in rows(tables) if row["sk"].startswith("MONTH#")]
+    assert month["charged_nano_usd"] == 500 * 2_000
+
+
 # --- through the door ------------------------------------------------------------------------------------
 
 
@@ -127,6 +194,27 @@ def test_requests_per_day_are_counted(door: Door) -> None:
         statuses.append(reply.status)
     assert statuses == [200, 200, 429, 429]
     assert json.loads(body)["error"]["code"] == "requests_per_day_exceeded"
+
+
+def test_a_rate_that_is_met_says_so(door: Door) -> None:
+    limits = {"requests_per_second": "0.5", "burst": "2"}
+    replies = [door.ask(chat(), **LIMITED, **limits) for _ in range(3)]
+    assert [reply.status for reply, _ in replies] == [200, 200, 429]
+    assert [reply.headers["x-ratelimit-remaining-requests"] for reply, _ in replies] == ["1", "0", "0"]
+    error = json.loads(replies[-1][1])["error"]
+    assert error["code"] == "requests_per_second_exceeded"
+    assert "0.5 requests per second" in error["message"]
+    assert replies[-1][0].headers["x-ratelimit-limit-requests"] == "2"
+    assert int(replies[-1][0].headers["retry-after"]) in (1, 2)
+
+
+def test_dollars_that_are_spent_say_so(door: Door) -> None:
+    reply, body = door.ask(chat(max_tokens=50), **LIMITED, usd_per_month="0.00001")
+    assert (reply.status, json.loads(body)["error"]["code"]) == (429, "usd_per_month_exceeded")
+    assert reply.headers["x-ratelimit-limit-usd"] == "0.000010"
+    reply, _ = door.ask(chat(max_tokens=50), **LIMITED, usd_per_month="1")
+    assert (reply.status, reply.headers["x-ratelimit-limit-usd"]) == (200, "1.000000")
+    assert 0.99 < float(reply.headers["x-ratelimit-remaining-usd"]) < 1
 
 
 def test_a_request_that_failed_costs_no_tokens(door: Door) -> None:

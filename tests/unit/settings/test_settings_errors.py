@@ -104,6 +104,67 @@ WRONG = [
     ),
 ]
 
+_ISSUER = "\n  jwt:\n    - issuer: https://x/\n      audiences: [a]\n      "
+_ELSEWHERE = "arn:aws:acm:eu-west-1:111122223333:certificate/0f1e2d3c-0000-0000-0000-000000000000"
+LISTS = [
+    (
+        "\n  waf: {",
+        f"{_ISSUER}jwks_ulr: https://x/k\n  waf: {{",
+        "jwks_ulr: https",
+        "'gateway.jwt.0.jwks_ulr' is unknown. Did you mean 'jwks_url'?",
+        "issuer, audiences",
+        "jwks_url: https://",
+    ),
+    (
+        "\n  waf: {",
+        f"{_ISSUER}jwks_url: http://x/k\n  waf: {{",
+        "jwks_url: http:",
+        "'gateway.jwt.0.jwks_url' does not fit",
+        "text matching",
+        "jwks_url: https://",
+    ),
+    (
+        "\n  waf: {",
+        "\n  jwt:\n    - issuer: https://x/\n      audiences: [a]\n  waf: {",
+        "- issuer: https://x/",
+        "needs keys, and from one place",
+        "either jwks_url or jwks",
+        "jwks_url: https://",
+    ),
+    (
+        "\nmodel:",
+        "\nfallbacks:\n  - { kind: bedrock, model_id: gpt }\n\nmodel:",
+        "{ kind: bedrock, model_id: gpt",
+        "'fallbacks.0.model_id' does not fit",
+        "text matching",
+        "openai.gpt-oss",
+    ),
+    (
+        "\nmodel:",
+        "\nfallbacks:\n  - { kind: azure, model_id: gpt }\n\nmodel:",
+        "kind: azure",
+        "'fallbacks.0.kind' does not name a known kind",
+        "a list of mappings whose `kind` is one of endpoint, bedrock",
+        "bedrock",
+    ),
+    (
+        "\nmodel:",
+        "\nguards:\n  denied_topics: { law: [hi] }\n\nmodel:",
+        "denied_topics: { law",
+        "'hi' has 2 characters",
+        "3 to 200",
+        "sue my landlord",
+    ),
+    (
+        "\n  waf: {",
+        f"\n  domain: {{ name: api.example.com, certificate_arn: '{_ELSEWHERE}' }}\n  waf: {{",
+        "domain: { name",
+        "is in eu-west-1",
+        "a certificate made in us-east-1",
+        "arn:aws:acm:us-east-1",
+    ),
+]
+
 AGAINST_THE_SERVICE = [
     (
         "type: ml.g6e.xlarge",
@@ -245,7 +306,9 @@ AGAINST_THE_SERVICE = [
 ]
 
 
-@pytest.mark.parametrize(("was", "now", "at", "says", "allowed", "example"), [*WRONG, *AGAINST_THE_SERVICE])
+@pytest.mark.parametrize(
+    ("was", "now", "at", "says", "allowed", "example"), [*WRONG, *LISTS, *AGAINST_THE_SERVICE]
+)
 def test_the_error_names_line_fault_alternative_and_example(tmp_path, was, now, at, says, allowed, example):
     assert was in PROD
     text = PROD.replace(was, now, 1)

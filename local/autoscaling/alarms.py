@@ -29,16 +29,17 @@ class Predefined:
     dimension: str
 
 
-_VARIANT, _COMPONENT = "sagemaker:variant:DesiredInstanceCount", "sagemaker:inference-component:DesiredCopyCount"
+_VARIANT, _COMPONENT = (
+    "sagemaker:variant:DesiredInstanceCount",
+    "sagemaker:inference-component:DesiredCopyCount",
+)
 _PROVISIONED = "sagemaker:variant:DesiredProvisionedConcurrency"
 PREDEFINED = {
     "SageMakerVariantInvocationsPerInstance": Predefined("InvocationsPerInstance", "Sum", 60, _VARIANT),
     "SageMakerVariantConcurrentRequestsPerModelHighResolution": Predefined(
         "ConcurrentRequestsPerModel", "Maximum", 10, _VARIANT
     ),
-    "SageMakerInferenceComponentInvocationsPerCopy": Predefined(
-        "InvocationsPerCopy", "Sum", 60, _COMPONENT
-    ),
+    "SageMakerInferenceComponentInvocationsPerCopy": Predefined("InvocationsPerCopy", "Sum", 60, _COMPONENT),
     "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution": Predefined(
         "ConcurrentRequestsPerCopy", "Maximum", 10, _COMPONENT
     ),

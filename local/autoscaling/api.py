@@ -24,7 +24,11 @@ SERVICE = "application-autoscaling"
 TARGET_PREFIX = "AnyScaleFrontendService."
 CONTENT_TYPE = "application/x-amz-json-1.1"
 _PAGE = 50
-_FREE = {"DynamicScalingInSuspended": False, "DynamicScalingOutSuspended": False, "ScheduledScalingSuspended": False}
+_FREE = {
+    "DynamicScalingInSuspended": False,
+    "DynamicScalingOutSuspended": False,
+    "ScheduledScalingSuspended": False,
+}
 
 Operation = Callable[[Record], Awaitable[Record]]
 

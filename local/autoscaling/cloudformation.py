@@ -84,9 +84,7 @@ class Resources:
 
 
 def _failure(error: ApiError) -> ResourceFailure:
-    return ResourceFailure(
-        f"{error.message} (Service: ApplicationAutoScaling, Status Code: {error.status})"
-    )
+    return ResourceFailure(f"{error.message} (Service: ApplicationAutoScaling, Status Code: {error.status})")
 
 
 def _key_of(physical_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""SageMaker's variants and inference components as things that are scaled: `ports.Fleets` over its own API."""
+"""SageMaker's variants and inference components as things that are scaled: `ports.Fleets` by its own API."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class SageMakerFleets:
                 "ManagedInstanceScaling."
             )
         if variant["InstanceType"].startswith("ml.t"):
-            raise invalid(f"Autoscaling is not supported for burstable instances such as {variant['InstanceType']}.")
+            raise invalid(
+                f"Autoscaling is not supported for burstable instances such as {variant['InstanceType']}."
+            )
         least = 0 if "AsyncInferenceConfig" in endpoint["Config"] else 1
         return Scalable(least, {"EndpointName": endpoint["EndpointName"], "VariantName": name})
 
@@ -98,5 +100,6 @@ def _raise_failure(record: Record) -> None:
 
 def _unknown(resource_id: str, dimension: str) -> ApiError:
     return invalid(
-        f"Unsupported service namespace, resource type or scalable dimension: sagemaker, {resource_id}, {dimension}"
+        "Unsupported service namespace, resource type or scalable dimension: sagemaker, "
+        f"{resource_id}, {dimension}"
     )

@@ -14,7 +14,7 @@ DEFAULT_COOLDOWN_SECONDS = 300
 
 def tracking_capacity(current: int, metric: float, target: float) -> int:
     """The capacity at which a metric that is an average per unit of capacity would meet its target."""
-    # A hair of tolerance: 3 × 10 / 10 must not become 4 by way of a float.
+    # A hair of tolerance: 3 * 10 / 10 must not become 4 by way of a float.
     return math.ceil(current * metric / target - 1e-9)
 
 

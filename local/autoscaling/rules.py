@@ -5,6 +5,7 @@ The tests of this module are the refusal table. Where AWS's words are not publis
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -33,15 +34,17 @@ def check_namespace(request: Record) -> None:
 def check_bounds(least: int | None, most: int | None, scalable: Scalable) -> None:
     """Capacity limits that make sense together and that the scaled thing can take."""
     if least is None or most is None:
-        raise invalid("Both minimum capacity and maximum capacity are required to register a scalable target.")
+        raise invalid(
+            "Both minimum capacity and maximum capacity are required to register a scalable target."
+        )
     if least < 0 or most < 0:
         raise invalid("Minimum capacity and maximum capacity cannot be negative.")
     if least > most:
         raise invalid("Maximum capacity cannot be less than minimum capacity.")
     if least < scalable.least:
         raise invalid(
-            f"Minimum capacity must be at least {scalable.least} for this scalable target: a real-time variant "
-            "scales to zero only with inference components."
+            f"Minimum capacity must be at least {scalable.least} for this scalable target: a real-time "
+            "variant scales to zero only with inference components."
         )
 
 
@@ -49,8 +52,8 @@ def check_new_tags(known: Target | None, request: Record) -> None:
     """Tags are given when a target is registered first."""
     if known is not None and request.get("Tags"):
         raise invalid(
-            "The scalable target that you tried to tag already exists. To update tags on an existing scalable "
-            "target, use the TagResource API."
+            "The scalable target that you tried to tag already exists. To update tags on an existing "
+            "scalable target, use the TagResource API."
         )
     check_tags(request.get("Tags", {}))
 
@@ -112,11 +115,12 @@ def _check_steps(configuration: Record) -> None:
         raise invalid("ScalingAdjustment must not be negative with the adjustment type ExactCapacity.")
     low, high = float("-inf"), float("inf")
     spans = sorted(
-        (step.get("MetricIntervalLowerBound", low), step.get("MetricIntervalUpperBound", high)) for step in steps
+        (step.get("MetricIntervalLowerBound", low), step.get("MetricIntervalUpperBound", high))
+        for step in steps
     )
     if any(start >= end for start, end in spans):
         raise invalid("A step's MetricIntervalLowerBound must be less than its MetricIntervalUpperBound.")
-    for (_, end), (start, _next) in zip(spans, spans[1:], strict=False):
+    for (_, end), (start, _next) in itertools.pairwise(spans):
         if start < end:
             raise invalid("The intervals of step adjustments must not overlap.")
         if start > end:

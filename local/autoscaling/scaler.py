@@ -1,7 +1,8 @@
 """Acts on alarms and schedules: what changes capacities. Its clock is a parameter, so tests own the time.
 
-One target is changed by at most one activity at a time. An alarm that stays in ALARM acts again once a minute
-(every ten seconds if its metric is that quick). Of several policies the one that wants the most capacity wins.
+One target is changed by at most one activity at a time. An alarm that stays in ALARM acts again once a
+minute (every ten seconds if its metric is that quick). Of several policies the one that wants the most capacity
+wins.
 """
 
 from __future__ import annotations
@@ -111,24 +112,29 @@ class Scaler:
                 self._change(target, wanted, cause, now)
 
     def _on_alarms(self, target: Target, ringing: Sequence[Alarm], now: float) -> None:
-        wishes = []
-        for policy in target.policies.values():
-            for alarm in ringing:
-                if policy["PolicyARN"] in alarm["AlarmActions"] and self._due(alarm, now):
-                    wishes.append((policy, alarm))
+        wishes = [
+            (policy, alarm)
+            for policy in target.policies.values()
+            for alarm in ringing
+            if policy["PolicyARN"] in alarm["AlarmActions"] and self._due(alarm, now)
+        ]
         if not wishes:
             return
         current = self._current(target)
         if current is None:
             return
-        found = [wish for policy, alarm in wishes if (wish := self._wish(target, policy, alarm, current, now))]
+        found = [
+            wish for policy, alarm in wishes if (wish := self._wish(target, policy, alarm, current, now))
+        ]
         for _, alarm in wishes:
             self._acted[alarm["AlarmName"]] = (alarm.get("StateTransitionedTimestamp"), now)
         out = [wish for wish in found if wish.capacity > current]
         if out:
             self._scale(target, max(out, key=_capacity), current, now, out=True)
         elif found:
-            less = [wish for wish in found if wish.capacity < current and self._all_agree(target, wish, ringing)]
+            less = [
+                wish for wish in found if wish.capacity < current and self._all_agree(target, wish, ringing)
+            ]
             if less:
                 self._scale(target, max(less, key=_capacity), current, now, out=False)
 

@@ -16,8 +16,8 @@ from local.sagemaker.errors import ApiError, invalid
 _SHAPE = re.compile(r"^(at|rate|cron)\((.+)\)$")
 _RATE = re.compile(r"^(\d+) (minute|minutes|hour|hours|day|days)$")
 _UNIT_SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
-_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
-_DAYS = "SUN MON TUE WED THU FRI SAT".split()
+_MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+_DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (1, 7), (1970, 2199))
 MAX_CATCH_UP_SECONDS = 3600
 """How far back a cloud that was stopped looks for what it missed."""

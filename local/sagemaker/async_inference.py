@@ -85,7 +85,10 @@ class AsyncInference:
             "Body": base64.b64encode(body).decode() if body else None,
             "Received": now(),
         }
-        paths = [("OutputLocation", "S3OutputPath", ".out"), ("FailureLocation", "S3FailurePath", "-error.out")]
+        paths = [
+            ("OutputLocation", "S3OutputPath", ".out"),
+            ("FailureLocation", "S3FailurePath", "-error.out"),
+        ]
         for field, path, suffix in paths:
             if path in output:
                 item[field] = "/".join(filter(None, (output[path].rstrip("/"), extension, file + suffix)))
@@ -105,7 +108,9 @@ class AsyncInference:
             self._wake.clear()
             try:
                 # Nothing to do costs nothing; a queue that waits for capacity is looked at now and then.
-                await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS if self._store.async_requests else None)
+                await asyncio.wait_for(
+                    self._wake.wait(), LOOK_SECONDS if self._store.async_requests else None
+                )
             except TimeoutError:
                 continue
 
@@ -117,7 +122,9 @@ class AsyncInference:
 
     def measure(self, endpoint: Record, pools: Iterable[VariantPool]) -> None:
         """Record the backlog's metrics of one asynchronous endpoint."""
-        waiting = [each for each in self._store.async_requests if each["EndpointName"] == endpoint["EndpointName"]]
+        waiting = [
+            each for each in self._store.async_requests if each["EndpointName"] == endpoint["EndpointName"]
+        ]
         instances = sum(len(pool.instances) for pool in pools)
         oldest = min((each["Received"] for each in waiting), default=None)
         values = {
@@ -187,16 +194,17 @@ class AsyncInference:
             self._meter.record_under(place, {"InvocationFailures": 1})
             return
         self._meter.record_under(place, {"InvocationsProcessed": 1})
-        self._meter.record(
-            pool.place, {"TotalProcessingTime": _milliseconds(time.time() - item["Received"])}
-        )
+        self._meter.record(pool.place, {"TotalProcessingTime": _milliseconds(time.time() - item["Received"])})
         await self._tell(item, endpoint, role, content_type=content_type)
 
     async def _infer(self, item: Record, pool: VariantPool, body: bytes) -> tuple[bytes, str]:
         params = item["Params"]
         seconds = float(params.get("InvocationTimeoutSeconds", DEFAULT_TIMEOUT_SECONDS))
         headers = {"Content-Type": params.get("ContentType", "application/octet-stream")}
-        headers |= {"Accept": params.get("Accept", "*/*"), "X-Amzn-SageMaker-Inference-Id": item["InferenceId"]}
+        headers |= {
+            "Accept": params.get("Accept", "*/*"),
+            "X-Amzn-SageMaker-Inference-Id": item["InferenceId"],
+        }
         if "CustomAttributes" in params:
             headers["X-Amzn-SageMaker-Custom-Attributes"] = params["CustomAttributes"]
         request = ContainerRequest(item["EndpointName"], headers, body, False, seconds)

@@ -1,8 +1,8 @@
 """AWS::SageMaker::Model, EndpointConfig, Endpoint and their kin, through the API's own control plane.
 
 CloudFormation's property names are the API's. Endpoints and inference components are updated in place and are
-done when they are in service again; the others are replaced on any change. The functions are coroutines on the service's event
-loop; the plug-in runs them from CloudFormation's worker threads.
+done when they are in service again; the others are replaced on any change. The functions are coroutines on
+the service's event loop; the plug-in runs them from CloudFormation's worker threads.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 15.0
 NO_CAPACITY = (
-    "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress (if "
-    "configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
+    "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress "
+    "(if configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
 )
 
 
@@ -107,7 +107,7 @@ class Components:
         if needed is not None and needed <= variant.most:
             return None
         have = f"{variant.most} instance(s) of {variant.settings['InstanceType']}"
-        return f"There is not enough hardware capacity for {copies} copies: at most {have} are there to hold them."
+        return f"There is not enough hardware capacity for {copies} copies: at most {have} can hold them."
 
     def _begin(self, record: Record, transition: Coroutine[Any, Any, None]) -> None:
         key = _key(record)
@@ -151,7 +151,7 @@ class Components:
         _set(record, "InService", failure)
 
     async def _update(self, record: Record, changed: Record) -> None:
-        """The new copies come up beside the old ones, take over, and are taken back when an alarm goes off."""
+        """The new copies come up beside the old ones, take over, and are taken back when an alarm rings."""
         old, fresh = self._pools[_key(record)], self._pool(changed)
         deployment, failure = changed.get("LastDeploymentConfig", {}), None
         rollback = deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])

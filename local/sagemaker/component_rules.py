@@ -16,9 +16,7 @@ def check_component(request: Record, endpoint: Record, store: Store) -> str:
     """A component fits its endpoint and is complete; answers the variant that it goes to."""
     name = request["InferenceComponentName"]
     if store.components.find(name) is not None:
-        raise invalid(
-            f'Cannot create already existing inference component "{store.components.arn(name)}".'
-        )
+        raise invalid(f'Cannot create already existing inference component "{store.components.arn(name)}".')
     if "Specifications" in request:
         raise unsupported("Specifications (one per instance type)")
     specification = request.get("Specification")
@@ -34,8 +32,8 @@ def check_component(request: Record, endpoint: Record, store: Store) -> str:
     variants = endpoint["Config"]["ProductionVariants"]
     if any(variant.get("ModelName") for variant in variants):
         raise invalid(
-            f'Endpoint "{endpoint["EndpointArn"]}" hosts models in its variants: inference components need an '
-            "endpoint whose variants have no ModelName."
+            f'Endpoint "{endpoint["EndpointArn"]}" hosts models in its variants: inference components need '
+            "an endpoint whose variants have no ModelName."
         )
     names = [variant["VariantName"] for variant in variants]
     variant = request.get("VariantName")

@@ -145,7 +145,9 @@ def _model(store: Store, endpoint: Record, name: str, specification: Record) -> 
         container = container_of(model)
         # The component's own variables come on top of the model's.
         own = specification.get("Container", {}).get("Environment", {})
-        return model | {"PrimaryContainer": {**container, "Environment": container.get("Environment", {}) | own}}
+        return model | {
+            "PrimaryContainer": {**container, "Environment": container.get("Environment", {}) | own}
+        }
     given = specification["Container"]
     container = {"Image": given["Image"], "Environment": given.get("Environment", {})}
     if "ArtifactUrl" in given:

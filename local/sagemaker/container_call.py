@@ -100,9 +100,7 @@ class ContainerCall:
                 if delay := self._pool.faults.delay(self._pool.place):
                     await asyncio.sleep(delay)
                 if status := self._pool.faults.error(self._pool.place):
-                    self._response = httpx.Response(
-                        status, stream=httpx.ByteStream(b"a fault was asked for")
-                    )
+                    self._response = httpx.Response(status, stream=httpx.ByteStream(b"a fault was asked for"))
                 else:
                     self._response = await self._client.send(outgoing, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:

@@ -135,9 +135,7 @@ class Deployments:
         record.pop("Pending")
         self._set_status(record, "InService", failure)
 
-    async def _shift(
-        self, live: LiveEndpoint, blue: Fleet, green: Fleet, plan: traffic.Plan
-    ) -> str | None:
+    async def _shift(self, live: LiveEndpoint, blue: Fleet, green: Fleet, plan: traffic.Plan) -> str | None:
         """Start green and move traffic to it step by step; the reason to go back, or None when it has all.
         A rolling update starts and ends instances with each step instead of all at the ends."""
         try:

@@ -16,8 +16,8 @@ from local.sagemaker.place import Place
 
 PATH = "/_evergreen/faults"
 NO_CAPACITY = (
-    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry "
-    "using a different ML instance type or after some time."
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please "
+    "retry using a different ML instance type or after some time."
 )
 _AIM = frozenset({"endpoint", "variant", "component", "model"})
 _FIELDS = {
@@ -142,7 +142,9 @@ def parse(body: bytes) -> Fault:
         raise BadFault(f"`kind` must be one of {', '.join(_FIELDS)}.")
     kind = given["kind"]
     for name in sorted(given.keys() - _FIELDS[kind] - {"kind"}):
-        raise BadFault(f"A fault of kind {kind} has no field `{name}`; it has {', '.join(sorted(_FIELDS[kind]))}.")
+        raise BadFault(
+            f"A fault of kind {kind} has no field `{name}`; it has {', '.join(sorted(_FIELDS[kind]))}."
+        )
     for name, value in given.items():
         if name not in _NUMBERS:
             if not isinstance(value, str) or not value:

@@ -21,8 +21,8 @@ from local.sagemaker.store import Record
 
 Sizes = dict[str, tuple[float, int]]
 NO_COMPONENT_NAME = (
-    "Inference Component Name header is required for endpoints to which you plan to deploy inference components. "
-    "Please include Inference Component Name header or consider using SageMaker models."
+    "Inference Component Name header is required for endpoints to which you plan to deploy inference "
+    "components. Please include Inference Component Name header or consider using SageMaker models."
 )
 
 

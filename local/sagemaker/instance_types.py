@@ -13,8 +13,8 @@ from local.sagemaker.errors import invalid
 _CPUS = {"medium": 1, "large": 2, "xlarge": 4}
 _MEMORY_PER_CPU = {
     "t2": 4, "t3": 4, "m4": 4, "m5": 4, "m5d": 4, "m6i": 4, "m7i": 4, "c4": 2, "c5": 2, "c6i": 2, "c7i": 2,
-    "c6g": 2, "c7g": 2, "m6g": 4, "r5": 8, "r6i": 8, "r7i": 8, "g4dn": 4, "g5": 4, "g6": 4, "g6e": 8, "g7e": 8,
-    "p4d": 12, "p4de": 12, "p5": 10, "p5e": 10, "p5en": 10, "inf2": 4, "trn1": 4,
+    "c6g": 2, "c7g": 2, "m6g": 4, "r5": 8, "r6i": 8, "r7i": 8, "g4dn": 4, "g5": 4, "g6": 4, "g6e": 8,
+    "g7e": 8, "p4d": 12, "p4de": 12, "p5": 10, "p5e": 10, "p5en": 10, "inf2": 4, "trn1": 4,
 }  # fmt: skip
 _GPUS_OF_G = {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8}
 _ACCELERATORS = {

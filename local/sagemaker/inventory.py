@@ -16,7 +16,12 @@ def instances(store: Store, deployments: Deployments, components: Components) ->
     """Every container of every endpoint: `pid` is None while its process is being replaced, `healthy` says
     whether it takes requests."""
     pools = [
-        *(pool for key, live in deployments.live.items() if store.endpoints.find(key) for pool in live.pools()),
+        *(
+            pool
+            for key, live in deployments.live.items()
+            if store.endpoints.find(key)
+            for pool in live.pools()
+        ),
         *components.pools(),
     ]
     return [

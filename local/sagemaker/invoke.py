@@ -194,15 +194,14 @@ class Runtime:
         if record is None or record["EndpointName"] != endpoint["EndpointName"]:
             raise ApiError(
                 "ValidationError",
-                f"Inference Component {invocation.component} not found on endpoint {endpoint['EndpointName']}.",
+                f"Inference Component {invocation.component} not found on endpoint "
+                f"{endpoint['EndpointName']}.",
             )
         if invocation.target_variant is not None:
             raise ApiError("ValidationError", "TargetVariant cannot be used with InferenceComponentName.")
         pool, headers = self._components.route(record)
         request = invocation.request
-        return pool, replace(
-            invocation, request=replace(request, headers={**request.headers, **headers})
-        )
+        return pool, replace(invocation, request=replace(request, headers={**request.headers, **headers}))
 
     async def _open(self, invocation: Invocation, pool: VariantPool) -> ContainerCall:
         """The request in a container that took it; an instance that cannot be reached is passed over."""

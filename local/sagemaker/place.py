@@ -41,5 +41,7 @@ class Place:
             return [(variant, values)]
         shared = {name: value for name, value in values.items() if name not in _PER_COPY}
         own = {_PER_COPY.get(name, name): value for name, value in values.items()}
-        found: list[tuple[Dimensions, dict[str, float]]] = [((("InferenceComponentName", self.component),), own)]
+        found: list[tuple[Dimensions, dict[str, float]]] = [
+            ((("InferenceComponentName", self.component),), own)
+        ]
         return [*found, (variant, shared)] if shared else found

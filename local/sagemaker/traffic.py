@@ -17,8 +17,8 @@ _ALARM_POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Step:
-    """The new fleet takes `share` (0 to 1) of the traffic, then bakes for so many seconds. In a rolling update
-    it has `instances` by then, and the old fleet gives up as many afterwards."""
+    """The new fleet takes `share` (0 to 1) of the traffic, then bakes for so many seconds. In a rolling
+    update it has `instances` by then, and the old fleet gives up as many afterwards."""
 
     share: float
     bake_seconds: float

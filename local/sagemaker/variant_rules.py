@@ -35,12 +35,13 @@ def check_kinds(request: Record) -> None:
     if hosts:
         if len(hosts) < len(everyone):
             raise invalid(
-                "Either all variants have a ModelName, or none has: an endpoint for inference components hosts "
-                "no models of its own."
+                "Either all variants have a ModelName, or none has: an endpoint for inference components "
+                "hosts no models of its own."
             )
         if shadow or len(production) > 1:
             raise invalid(
-                "An endpoint for inference components has exactly one production variant and no shadow variant."
+                "An endpoint for inference components has exactly one production variant and no shadow "
+                "variant."
             )
         if not request.get("ExecutionRoleArn"):
             raise invalid("An endpoint configuration for inference components must have an ExecutionRoleArn.")
@@ -131,7 +132,9 @@ def check_count(variant: Record, count: int, config: Record) -> None:
     name = variant["VariantName"]
     if "ServerlessConfig" in variant:
         raise invalid(f"Variant {name} is serverless: it has no instance count.")
-    managed = variant.get("ManagedInstanceScaling", {"Status": "DISABLED"}).get("Status", "ENABLED") == "ENABLED"
+    managed = (
+        variant.get("ManagedInstanceScaling", {"Status": "DISABLED"}).get("Status", "ENABLED") == "ENABLED"
+    )
     if managed and not variant.get("ModelName"):
         raise invalid(f"The instances of variant {name} are set by its ManagedInstanceScaling.")
     if count == 0 and "AsyncInferenceConfig" not in config:

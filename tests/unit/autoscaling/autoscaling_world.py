@@ -131,10 +131,14 @@ class World:
     async def register(self, least: int = 1, most: int = 4, **more: Any) -> None:
         await self.call("RegisterScalableTarget", **(TARGET | more), MinCapacity=least, MaxCapacity=most)
 
-    async def policy(self, name: str = "p", kind: str = "TargetTrackingScaling", **more: Any) -> dict[str, Any]:
+    async def policy(
+        self, name: str = "p", kind: str = "TargetTrackingScaling", **more: Any
+    ) -> dict[str, Any]:
         field = f"{kind}PolicyConfiguration"
         target = more.pop("target", TARGET)
-        return await self.call("PutScalingPolicy", PolicyName=name, PolicyType=kind, **target, **{field: more})
+        return await self.call(
+            "PutScalingPolicy", PolicyName=name, PolicyType=kind, **target, **{field: more}
+        )
 
     async def pass_time(self, seconds: float, load: Callable[[int], float] | None = None) -> None:
         """Ten seconds at a time: publish the load per unit of capacity, judge, scale. `load` takes the

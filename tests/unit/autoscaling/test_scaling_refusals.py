@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from autoscaling_world import COMPONENT_TARGET, COUNT, RESOURCE, TARGET, World, play
 
-from local.autoscaling.cloudformation import POLICY, TARGET as TARGET_TYPE, CREATE_ONLY, Resources
+from local.autoscaling.cloudformation import CREATE_ONLY, POLICY, Resources
+from local.autoscaling.cloudformation import TARGET as TARGET_TYPE
 from local.sagemaker.cloudformation import ResourceFailure
 from local.sagemaker.errors import ApiError
 
@@ -84,7 +85,8 @@ CUSTOM = {"MetricName": "M", "Namespace": "N"}
          "is not valid for scalable dimension"),
         ("PutScalingPolicy", {"PolicyName": "q", **tracking(PredefinedMetricSpecification={
             "PredefinedMetricType": "ECSServiceAverageCPUUtilization"})}, "ValidationException", "is not valid for"),
-        ("PutScalingPolicy", {"PolicyName": "q", **tracking(CustomizedMetricSpecification=CUSTOM)},
+        ("PutScalingPolicy", {"PolicyName": "q", **tracking(
+            PredefinedMetricSpecification={"PredefinedMetricType": "Other"}, CustomizedMetricSpecification=CUSTOM)},
          "ValidationException", "exactly one of PredefinedMetricSpecification"),
         ("PutScalingPolicy", {"PolicyName": "q", "PolicyType": "TargetTrackingScaling",
          "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 1.0, "CustomizedMetricSpecification": CUSTOM}},
@@ -157,10 +159,12 @@ async def test_a_policy_has_the_alarms_that_the_service_would_make(world: World)
     assert high["MetricName"] == "InvocationsPerInstance"
     again = await world.policy("p", **TRACKING | {"TargetValue": 7.0})
     assert again["PolicyARN"] == put["PolicyARN"]
-    assert {alarm["Threshold"] for alarm in world.watch.alarms.values()} == {7.0, pytest.approx(6.3)}
+    assert sorted(a["Threshold"] for a in world.watch.alarms.values()) == [pytest.approx(6.3), 7.0]
     await world.call("DeregisterScalableTarget", **TARGET)
     assert world.watch.alarms == {}
-    assert (await world.call("DescribeScalingPolicies", ServiceNamespace="sagemaker"))["ScalingPolicies"] == []
+    assert (await world.call("DescribeScalingPolicies", ServiceNamespace="sagemaker"))[
+        "ScalingPolicies"
+    ] == []
 
 
 @play
@@ -195,7 +199,12 @@ async def test_a_stacks_target_and_policy_live_and_die(world: World) -> None:
     nightly = {"ScheduledActionName": "night", "Schedule": "cron(0 20 ? * MON-FRI *)"}
     nightly["ScalableTargetAction"] = {"MinCapacity": "1", "MaxCapacity": "1"}
     # As templates do, with numbers in the shape of strings.
-    properties = TARGET | {"MinCapacity": "1", "MaxCapacity": 4, "RoleARN": "r", "ScheduledActions": [nightly]}
+    properties = TARGET | {
+        "MinCapacity": "1",
+        "MaxCapacity": 4,
+        "RoleARN": "r",
+        "ScheduledActions": [nightly],
+    }
     physical_id, _ = await resources.put_target(properties)
     assert physical_id == f"{RESOURCE}|{COUNT}|sagemaker"
     policy = {

@@ -95,7 +95,9 @@ async def test_a_request_goes_from_s3_to_s3_and_is_announced(bench: Bench, shelf
 
 
 @with_shelf
-async def test_what_goes_wrong_is_in_the_failure_file_and_on_the_error_topic(bench: Bench, shelf: Shelf) -> None:
+async def test_what_goes_wrong_is_in_the_failure_file_and_on_the_error_topic(
+    bench: Bench, shelf: Shelf
+) -> None:
     await submit(bench, inputlocation="s3://in/missing.json")
     reply = await submit(bench, b'{"status": 500, "reply": "broken"}')
     await eventually(lambda: len(bench.cloud.published) == 2, "both outcomes are announced")

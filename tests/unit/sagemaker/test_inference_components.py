@@ -1,4 +1,4 @@
-"""Inference components: copies as processes on an endpoint's instances, down to none and back, and adapters."""
+"""Inference components: copies as processes on an endpoint's instances, to none and back, and adapters."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ async def test_a_component_goes_to_zero_and_its_instances_with_it_and_both_come_
     assert refused.headers["x-amzn-ErrorType"] == "ValidationError"
     assert json.loads(refused.body)["Message"].startswith("Inference Component has no capacity to process")
     bench.sagemaker.meter.flush()
-    (datum,) = [each for _, each in bench.cloud.metrics if each["MetricName"] == "NoCapacityInvocationFailures"]
+    (datum,) = [
+        each for _, each in bench.cloud.metrics if each["MetricName"] == "NoCapacityInvocationFailures"
+    ]
     assert datum["Dimensions"] == [{"Name": "InferenceComponentName", "Value": "alpha"}]
     assert await scaled(2) == (2, 2)
     assert instances(bench) == 1

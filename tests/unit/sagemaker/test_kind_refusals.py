@@ -108,7 +108,9 @@ def without(one: dict[str, Any], *names: str) -> dict[str, Any]:
         ),
         (
             {
-                "ProductionVariants": [host(ManagedInstanceScaling={"MinInstanceCount": 2, "MaxInstanceCount": 1})],
+                "ProductionVariants": [
+                    host(ManagedInstanceScaling={"MinInstanceCount": 2, "MaxInstanceCount": 1})
+                ],
                 "ExecutionRoleArn": ROLE,
             },
             "more than its MaxInstanceCount",
@@ -158,7 +160,10 @@ def test_configurations_that_are_accepted(bench: Bench, request_: dict[str, Any]
 
 
 def adapter(**container: str) -> dict[str, Any]:
-    return {"BaseInferenceComponentName": "alpha", "Container": {"ArtifactUrl": "s3://b/a.tar.gz", **container}}
+    return {
+        "BaseInferenceComponentName": "alpha",
+        "Container": {"ArtifactUrl": "s3://b/a.tar.gz", **container},
+    }
 
 
 SPECIFICATION = component("beta")["Specification"]
@@ -179,7 +184,10 @@ SPECIFICATION = component("beta")["Specification"]
         ({"Specification": None}, "must have a Specification"),
         ({"Specification": without(SPECIFICATION, "Container")}, "a ModelName or a Container with an Image"),
         ({"Specification": SPECIFICATION | {"ModelName": "m"}}, "either ModelName or Container"),
-        ({"Specification": without(SPECIFICATION, "ComputeResourceRequirements")}, "ComputeResourceRequirements"),
+        (
+            {"Specification": without(SPECIFICATION, "ComputeResourceRequirements")},
+            "ComputeResourceRequirements",
+        ),
         (
             {
                 "Specification": SPECIFICATION
@@ -201,12 +209,18 @@ SPECIFICATION = component("beta")["Specification"]
         ),
         ({"Specification": SPECIFICATION | {"DataCacheConfig": {"EnableCaching": True}}}, "DataCacheConfig"),
         ({"Specification": adapter()}, "RuntimeConfig must not be given for an adapter"),
-        ({"Specification": adapter(Image="i"), "RuntimeConfig": None}, "must have an ArtifactUrl and no more"),
+        (
+            {"Specification": adapter(Image="i"), "RuntimeConfig": None},
+            "must have an ArtifactUrl and no more",
+        ),
         (
             {"Specification": adapter() | {"BaseInferenceComponentName": "x"}, "RuntimeConfig": None},
             f'Could not find inference component "{ARN}:inference-component/x".',
         ),
-        ({"Specification": adapter(), "RuntimeConfig": None, "EndpointName": "r"}, "on the endpoint of its base"),
+        (
+            {"Specification": adapter(), "RuntimeConfig": None, "EndpointName": "r"},
+            "on the endpoint of its base",
+        ),
     ],
 )
 def test_creating_components(bench: Bench, change: dict[str, Any], message: str) -> None:
@@ -331,6 +345,6 @@ def test_a_scaled_variant_is_neither_removed_nor_moved(bench: Bench, variants: l
     bench.sagemaker.store.scaled_variants = lambda _endpoint: frozenset({"champion"})
     error = refusal(bench, "UpdateEndpoint", EndpointName="r", EndpointConfigName="d")
     assert error.message == (
-        'The variant(s) "champion" must be deregistered as scalable targets with AWS Auto Scaling before they '
-        "can be removed or have their instance type updated."
+        'The variant(s) "champion" must be deregistered as scalable targets with AWS Auto Scaling before '
+        "they can be removed or have their instance type updated."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+from local.autoscaling import plugin as autoscaling
 from local.cloud import (
     dropped_properties,
     keeper,
@@ -32,7 +33,7 @@ def assemble(config: CloudConfig, origin: Origin) -> None:
     lambda_pool.register(config)
     step_functions.register(config)
     cloudwatch.register()
-    sagemaker.register(config)
+    autoscaling.register(config, sagemaker.register(config))
     rest_api.register(config)
     console.register(config)
     keeper.register(config)

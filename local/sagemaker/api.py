@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from local.sagemaker import endpoints, models, packages, tags
+from local.sagemaker import components, endpoints, models, packages, tags
+from local.sagemaker.component_host import Components
 from local.sagemaker.deployment import Deployments
 from local.sagemaker.errors import ApiError
 from local.sagemaker.jobs import operations as jobs_api
@@ -32,7 +33,9 @@ class JsonReply(NamedTuple):
 class ControlPlane:
     """SageMaker's own API, as far as the laptop cloud has it."""
 
-    def __init__(self, store: Store, deployments: Deployments, jobs: Jobs, cloud: Cloud) -> None:
+    def __init__(
+        self, store: Store, deployments: Deployments, live: Components, jobs: Jobs, cloud: Cloud
+    ) -> None:
         self.store = store
         self.operations: dict[str, Operation] = {
             "CreateModel": lambda request: models.create_model(store, cloud, request),
@@ -61,6 +64,7 @@ class ControlPlane:
             "DescribeProcessingJob": lambda request: jobs_api.describe(PROCESSING, store, request),
             "ListProcessingJobs": lambda request: jobs_api.list_jobs(PROCESSING, store, request),
             "StopProcessingJob": lambda request: jobs_api.stop(PROCESSING, store, jobs, request),
+            **_component_operations(store, live),
             **_package_operations(store, cloud),
             "AddTags": lambda request: tags.add_tags(store, request),
             "ListTags": lambda request: tags.list_tags(store, request),
@@ -101,6 +105,7 @@ class ControlPlane:
         named = {
             "EndpointName": self.store.endpoints,
             "EndpointConfigName": self.store.configs,
+            "InferenceComponentName": self.store.components,
             "ModelName": self.store.models,
             "TrainingJobName": self.store.training_jobs,
             "ProcessingJobName": self.store.processing_jobs,
@@ -109,6 +114,19 @@ class ControlPlane:
             return packages.touched(self.store, request)
         found = [kind.arn(request[key]) for key, kind in named.items() if isinstance(request.get(key), str)]
         return found or ("*",)
+
+
+def _component_operations(store: Store, live: Components) -> dict[str, Operation]:
+    return {
+        "CreateInferenceComponent": lambda request: components.create_component(store, live, request),
+        "UpdateInferenceComponent": lambda request: components.update_component(store, live, request),
+        "UpdateInferenceComponentRuntimeConfig": lambda request: components.update_runtime_config(
+            store, live, request
+        ),
+        "DeleteInferenceComponent": lambda request: components.delete_component(store, live, request),
+        "DescribeInferenceComponent": lambda request: components.describe_component(store, live, request),
+        "ListInferenceComponents": lambda request: components.list_components(store, request),
+    }
 
 
 def _package_operations(store: Store, cloud: Cloud) -> dict[str, Operation]:

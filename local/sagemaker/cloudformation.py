@@ -1,8 +1,8 @@
-"""AWS::SageMaker::Model, EndpointConfig, Endpoint, ModelPackageGroup: through the API's own control plane.
+"""AWS::SageMaker::Model, EndpointConfig, Endpoint and their kin, through the API's own control plane.
 
-CloudFormation's property names are the API's. An Endpoint is updated in place and is done when it is in
-service again; the others are replaced on any change. The functions are coroutines on the service's event
-loop; the plug-in runs them from CloudFormation's worker threads.
+CloudFormation's property names are the API's. Endpoints and inference components are updated in place and are
+done when they are in service again; the others are replaced on any change. The functions are coroutines on
+the service's event loop; the plug-in runs them from CloudFormation's worker threads.
 """
 
 from __future__ import annotations
@@ -51,7 +51,14 @@ ENDPOINT = ResourceKind("AWS::SageMaker::Endpoint", "Endpoint", "EndpointArn")
 GROUP = ResourceKind(
     "AWS::SageMaker::ModelPackageGroup", "ModelPackageGroup", "ModelPackageGroupArn", arn_is_attribute=True
 )
-KINDS = (MODEL, CONFIG, ENDPOINT, GROUP)
+COMPONENT = ResourceKind(
+    "AWS::SageMaker::InferenceComponent",
+    "InferenceComponent",
+    "InferenceComponentArn",
+    arn_is_attribute=True,
+)
+KINDS = (MODEL, CONFIG, ENDPOINT, GROUP, COMPONENT)
+_LIVE = (ENDPOINT, COMPONENT)
 
 
 class Resources:
@@ -67,9 +74,9 @@ class Resources:
         request.setdefault(kind.name_field, _generated_name(logical_id))
         name = request[kind.name_field]
         arn = self._call(operation, request)[kind.arn_field]
-        if kind is ENDPOINT:
+        if kind in _LIVE:
             try:
-                await self._settle(name)
+                await self._settle(kind, name)
             except (ResourceFailure, TimeoutError):
                 # A failed resource leaves nothing behind, or its name would stay taken.
                 await self.delete(kind, arn)
@@ -84,9 +91,27 @@ class Resources:
         }:
             request = self._request("UpdateEndpoint", {**new, "EndpointName": name})
             self._call("UpdateEndpoint", request)
-            await self._settle(name)
+            await self._settle(ENDPOINT, name)
         self._retag(physical_id, new)
         return physical_id, {"EndpointName": name}
+
+    async def update_component(self, physical_id: str, old: Record, new: Record) -> Created:
+        """Change an inference component: only its copies if only they differ, otherwise all of it."""
+        name = self._name(COMPONENT, physical_id)
+        changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)} - {"Tags"}
+        if changed == {"RuntimeConfig"}:
+            wanted = {"InferenceComponentName": name, "DesiredRuntimeConfig": new["RuntimeConfig"]}
+            operation = "UpdateInferenceComponentRuntimeConfig"
+            self._call(operation, self._request(operation, wanted))
+            await self._settle(COMPONENT, name)
+        elif changed:
+            fields = ("Specification", "RuntimeConfig", "DeploymentConfig")
+            wanted = {field: new[field] for field in fields if field in new}
+            request = self._request("UpdateInferenceComponent", {**wanted, "InferenceComponentName": name})
+            self._call("UpdateInferenceComponent", request)
+            await self._settle(COMPONENT, name)
+        self._retag(physical_id, new)
+        return physical_id, _attributes(COMPONENT, name, physical_id)
 
     async def retag(self, kind: ResourceKind, physical_id: str, new: Record) -> Created:
         """An update that changes nothing but tags."""
@@ -98,22 +123,24 @@ class Resources:
         name = self._name(kind, physical_id)
         if self._collection(kind).find(name) is None:
             return
-        if kind is ENDPOINT:
-            await self._wait(name)
+        if kind in _LIVE:
+            await self._wait(kind, name)
         self._call(f"Delete{kind.noun}", {kind.name_field: name})
-        if kind is ENDPOINT:
-            await self._wait(name)
+        if kind in _LIVE:
+            await self._wait(kind, name)
 
-    async def _settle(self, name: str) -> None:
-        await self._wait(name)
-        record = self._sagemaker.store.endpoints.get(name)
-        if record["EndpointStatus"] != "InService" or "FailureReason" in record:
-            reason = record.get("FailureReason", f"Endpoint {name} is {record['EndpointStatus']}.")
-            raise ResourceFailure(reason)
+    async def _settle(self, kind: ResourceKind, name: str) -> None:
+        await self._wait(kind, name)
+        record = self._collection(kind).get(name)
+        status = record[f"{kind.noun}Status"]
+        if status != "InService" or "FailureReason" in record:
+            raise ResourceFailure(record.get("FailureReason", f"{kind.noun} {name} is {status}."))
 
-    async def _wait(self, name: str) -> None:
+    async def _wait(self, kind: ResourceKind, name: str) -> None:
+        sagemaker = self._sagemaker
+        live = sagemaker.deployments if kind is ENDPOINT else sagemaker.components
         async with asyncio.timeout(WAIT_SECONDS):
-            await self._sagemaker.deployments.wait(name)
+            await live.wait(name)
 
     def _call(self, operation: str, request: Record) -> Record:
         try:
@@ -125,7 +152,7 @@ class Resources:
 
     def _retag(self, arn: str, properties: Record) -> None:
         tags = self._sagemaker.store.tags
-        wanted = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", []) if _own(tag)}
+        wanted = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", []) if own_tag(tag)}
         if wanted or arn in tags:
             tags[arn] = wanted
 
@@ -136,7 +163,9 @@ class Resources:
             request.pop("Tags", None)  # a call of its own
         if "Tags" in request:
             # CloudFormation's own aws: tags are the service's to set, not a caller's.
-            request["Tags"] = [tag for tag in request["Tags"] if _own(tag)]
+            request["Tags"] = [tag for tag in request["Tags"] if own_tag(tag)]
+        if operation == "CreateInferenceComponent":
+            request.pop("DeploymentConfig", None)  # it speaks of updates only
         if operation == "CreateEndpoint":
             for name in (
                 "RetainAllVariantProperties",
@@ -144,7 +173,7 @@ class Resources:
                 "RetainDeploymentConfig",
             ):
                 request.pop(name, None)  # they speak of updates only
-        return _typed(request, shape)
+        return typed(request, shape)
 
     def _name(self, kind: ResourceKind, physical_id: str) -> str:
         """The name behind an ARN, spelled as it was given."""
@@ -154,7 +183,9 @@ class Resources:
 
     def _collection(self, kind: ResourceKind) -> Collection:
         store = self._sagemaker.store
-        collections = (store.models, store.configs, store.endpoints, store.package_groups)
+        collections = (
+            store.models, store.configs, store.endpoints, store.package_groups, store.components,
+        )  # fmt: skip
         return dict(zip(KINDS, collections, strict=True))[kind]
 
 
@@ -162,19 +193,19 @@ def _attributes(kind: ResourceKind, name: str, arn: str) -> dict[str, str]:
     return {kind.name_field: name} | ({kind.arn_field: arn} if kind.arn_is_attribute else {})
 
 
-def _typed(value: Any, shape: Shape) -> Any:
+def typed(value: Any, shape: Shape) -> Any:
     """A property in the API's type: templates carry numbers and booleans as strings, too."""
     if isinstance(shape, StructureShape) and isinstance(value, dict):
         members = shape.members
         return {
-            name: _typed(item, members[name]) if name in members else item
+            name: typed(item, members[name]) if name in members else item
             for name, item in value.items()
             if item is not None
         }
     if isinstance(shape, ListShape) and isinstance(value, list):
-        return [_typed(item, shape.member) for item in value]
+        return [typed(item, shape.member) for item in value]
     if isinstance(shape, MapShape) and isinstance(value, dict):
-        return {name: _typed(item, shape.value) for name, item in value.items()}
+        return {name: typed(item, shape.value) for name, item in value.items()}
     return _scalar(value, shape.type_name)
 
 
@@ -193,7 +224,8 @@ def _scalar(value: Any, type_name: str) -> Any:
     return _BOOLEANS.get(value.lower(), value) if type_name == "boolean" else value
 
 
-def _own(tag: dict[str, str]) -> bool:
+def own_tag(tag: dict[str, str]) -> bool:
+    """Whether a tag is the template's, not CloudFormation's."""
     return not tag["Key"].lower().startswith("aws:")
 
 

@@ -16,6 +16,7 @@ import httpx
 from local.sagemaker.errors import ApiError, unavailable
 from local.sagemaker.instance import CONNECT_TIMEOUT, Instance
 from local.sagemaker.metrics import Meter
+from local.sagemaker.pool import VariantPool
 from local.sagemaker.store import Identity
 
 WHOLE_SECONDS = 60.0
@@ -37,6 +38,7 @@ class ContainerRequest:
     headers: Mapping[str, str]
     body: bytes
     streamed: bool
+    seconds: float | None = None  # until it must be over; the service's own limit unless given
 
 
 class Unreachable(Exception):
@@ -44,31 +46,29 @@ class Unreachable(Exception):
 
 
 class ContainerCall:
-    """A request under way. `received` is when the service got it, on the clock of `time.perf_counter`;
-    `fleet_size` is how many instances its variant has."""
+    """A request under way. `received` is when the service got it, on the clock of `time.perf_counter`."""
 
     def __init__(
         self,
         client: httpx.AsyncClient,
         meter: Meter,
         identity: Identity,
-        variant: str,
+        pool: VariantPool,
         instance: Instance,
         request: ContainerRequest,
         received: float,
-        fleet_size: int,
     ) -> None:
-        self.variant = variant
         self.request = request
+        self._pool = pool
         self._client = client
         self._meter = meter
         self._identity = identity
         self._instance = instance
         self._received = received
-        self._fleet_size = fleet_size
+        self._fleet_size = len(pool.instances)
         self._sent = time.perf_counter()
         self._first_chunk: float | None = None
-        self._limit = STREAM_SECONDS if request.streamed else WHOLE_SECONDS
+        self._limit = request.seconds or (STREAM_SECONDS if request.streamed else WHOLE_SECONDS)
         self._deadline = asyncio.get_running_loop().time() + self._limit
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
@@ -97,7 +97,12 @@ class ContainerCall:
         )
         try:
             async with asyncio.timeout_at(self._deadline):
-                self._response = await self._client.send(outgoing, stream=True)
+                if delay := self._pool.faults.delay(self._pool.place):
+                    await asyncio.sleep(delay)
+                if status := self._pool.faults.error(self._pool.place):
+                    self._response = httpx.Response(status, stream=httpx.ByteStream(b"a fault was asked for"))
+                else:
+                    self._response = await self._client.send(outgoing, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             self._instance.suspect()
             self._release()
@@ -154,7 +159,7 @@ class ContainerCall:
 
     def model_error(self, status: int, text: str) -> ApiError:
         """The service's ModelError about a reply of the container (status 0: there was none)."""
-        identity, group = self._identity, f"/aws/sagemaker/Endpoints/{self.request.endpoint}"
+        identity, group = self._identity, self._pool.place.log_group
         side = "client" if 400 <= status < 500 else "server"
         message = (
             f'Received {side} error ({status}) from primary with message "{text}". See '
@@ -183,7 +188,7 @@ class ContainerCall:
         status = self._response.status_code if self._response is not None else NO_REPLY_STATUS
         values = {
             "Invocations": 1.0,
-            "InvocationsPerInstance": 1.0 / self._fleet_size,
+            "InvocationsPerInstance": 1.0 / max(1, self._fleet_size),
             "Invocation4XXErrors": float(400 <= status < 500),
             "Invocation5XXErrors": float(status >= 500),
             "InvocationModelErrors": float(model_error),
@@ -195,7 +200,7 @@ class ContainerCall:
             if self._first_chunk is not None:
                 values["FirstChunkLatency"] = _microseconds(self._first_chunk - self._received)
                 values["FirstChunkModelLatency"] = _microseconds(self._first_chunk - self._sent)
-        self._meter.record(self.request.endpoint, self.variant, values)
+        self._meter.record(self._pool.place, values)
 
 
 def _microseconds(seconds: float) -> float:

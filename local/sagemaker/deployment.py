@@ -115,7 +115,7 @@ class Deployments:
         blue, green = live.blue, self._fleet(record, plan.config, plan.models, plan.sizes)
         record["Pending"] = {"StartTime": now(), "Config": plan.config, "Sizes": plan.sizes}
         live.green, live.green_share = green, 0.0
-        failure = await self._shift(live, green, plan)
+        failure = await self._shift(live, blue, green, plan)
         if failure is None:
             live.blue, live.green, live.green_share = green, None, 0.0
             record |= {
@@ -129,20 +129,29 @@ class Deployments:
             await blue.stop(drain=True)
         else:
             self._set_status(record, "RollingBack", failure)
+            await self._restore(blue, record["Sizes"])
             live.green, live.green_share = None, 0.0
             await green.stop(drain=True)
         record.pop("Pending")
         self._set_status(record, "InService", failure)
 
-    async def _shift(self, live: LiveEndpoint, green: Fleet, plan: traffic.Plan) -> str | None:
-        """Start green and move traffic to it step by step; the reason to go back, or None when it has all."""
+    async def _shift(self, live: LiveEndpoint, blue: Fleet, green: Fleet, plan: traffic.Plan) -> str | None:
+        """Start green and move traffic to it step by step; the reason to go back, or None when it has all.
+        A rolling update starts and ends instances with each step instead of all at the ends."""
         try:
+            if plan.steps[0].instances is not None:
+                green.pools[0].desired_count = plan.steps[0].instances
             await green.start()
+            old = blue.pools[0].current_count
             for step in plan.steps:
+                if step.instances is not None:
+                    await green.pools[0].scale(step.instances)
                 live.green_share = step.share
                 tripped = await traffic.bake(step.bake_seconds, plan.alarms, self._workshop.cloud)
                 if tripped:
-                    return f"Auto rollback: alarm(s) {', '.join(tripped)} went into state ALARM."
+                    return traffic.tripped_reason(tripped)
+                if step.instances is not None:
+                    await blue.pools[0].scale(round(old * (1 - step.share)))
         except StartFailure as error:
             return str(error)
         except Exception as error:
@@ -151,13 +160,24 @@ class Deployments:
             return f"Internal error during the update: {error}"
         return None
 
+    async def _restore(self, blue: Fleet, sizes: Sizes) -> None:
+        """Give the old fleet back what a rolling update took from it."""
+        for pool in blue.pools:
+            count = sizes[pool.name][1]
+            try:
+                if pool.current_count < count:
+                    await pool.scale(count)
+            except StartFailure:
+                # What is left of it serves; the endpoint's failure reason says what went wrong first.
+                log.exception("endpoint variant %s: not all instances came back", pool.name)
+
     async def _resize(self, record: Record, sizes: Sizes) -> None:
         fleet = self.live[_key(record)].blue
         failure = None
         try:
             for pool in fleet.pools:
                 pool.weight, count = sizes[pool.name]
-                if count != len(pool.instances):
+                if count != pool.current_count:
                     await pool.scale(count)
             record["Sizes"] = sizes
         except StartFailure as error:

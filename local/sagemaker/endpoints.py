@@ -12,9 +12,10 @@ from typing import Any
 
 from local.sagemaker import rules, traffic
 from local.sagemaker.deployment import Deployments
-from local.sagemaker.fleet import Fleet, Sizes
+from local.sagemaker.fleet import ComponentVariant, Fleet, Sizes
 from local.sagemaker.listing import page
-from local.sagemaker.pool import VariantPool, container_of
+from local.sagemaker.pool import VariantPool, container_of, instance_types_of
+from local.sagemaker.serverless import ServerlessPool
 from local.sagemaker.store import Record, Store, now
 from local.sagemaker.tags import keep_tags
 
@@ -50,11 +51,13 @@ def update_endpoint(store: Store, deployments: Deployments, request: Record) -> 
     record = store.endpoints.get(request["EndpointName"])
     config = store.configs.get(request["EndpointConfigName"])
     rules.check_updatable(record, record["EndpointArn"])
+    rules.check_scaled(record["Config"], config, store.scaled_variants(record["EndpointName"]))
     deployment = request.get("DeploymentConfig")
     if deployment is None and request.get("RetainDeploymentConfig"):
         deployment = record.get("LastDeploymentConfig")
     rules.check_deployment_config(deployment)
     sizes = _sizes_after_update(record, config, request)
+    rules.check_components_stay(store, record, config)
     counts = [sizes[variant["VariantName"]][1] for variant in config["ProductionVariants"]]
     rules.check_guardrails(deployment, record["Config"], config, counts)
     # Both fleets run during the update, so all of the new one counts.
@@ -69,7 +72,7 @@ def update_endpoint(store: Store, deployments: Deployments, request: Record) -> 
         alarms=tuple(
             alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])
         ),
-        termination_wait=deployment["BlueGreenUpdatePolicy"].get("TerminationWaitInSeconds", 0),
+        termination_wait=deployment.get("BlueGreenUpdatePolicy", {}).get("TerminationWaitInSeconds", 0),
     )
     _begin_update(record)
     deployments.update(record, plan)
@@ -81,7 +84,7 @@ def update_weights(store: Store, deployments: Deployments, request: Record) -> R
     record = store.endpoints.get(request["EndpointName"])
     rules.check_updatable(record, record["EndpointArn"])
     changes, sizes = request["DesiredWeightsAndCapacities"], dict(record["Sizes"])
-    rules.check_resize(changes, sizes)
+    rules.check_resize(changes, record["Config"])
     for change in changes:
         weight, count = sizes[change["VariantName"]]
         sizes[change["VariantName"]] = (
@@ -100,6 +103,7 @@ def delete_endpoint(store: Store, deployments: Deployments, request: Record) -> 
     """DeleteEndpoint: answers while the endpoint is `Deleting`."""
     record = store.endpoints.get(request["EndpointName"])
     rules.check_idle(record, record["EndpointArn"])
+    rules.check_no_components(store, record)
     record |= {"EndpointStatus": "Deleting", "LastModifiedTime": now()}
     deployments.delete(record)
     return {}
@@ -130,8 +134,9 @@ def describe_endpoint(store: Store, deployments: Deployments, request: Record) -
         )
         if name in record
     }
-    if "MetricsConfig" in record["Config"]:
-        answer["MetricsConfig"] = record["Config"]["MetricsConfig"]
+    for name in ("MetricsConfig", "AsyncInferenceConfig"):
+        if name in record["Config"]:
+            answer[name] = record["Config"][name]
     if live.blue:
         answer |= _summaries(live.blue)
     if "Pending" in record and live.green:
@@ -150,14 +155,20 @@ def _summaries(fleet: Fleet, status: str | None = None) -> Record:
     return answer
 
 
-def _summary(pool: VariantPool, status: str | None) -> dict[str, Any]:
-    image = container_of(pool.model)["Image"]
-    return ({"VariantStatus": [{"Status": status}]} if status else {}) | {
-        "VariantName": pool.name,
-        "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image}],
-        "CurrentWeight": pool.weight,
-        "DesiredWeight": pool.weight,
-        "CurrentInstanceCount": len(pool.instances),
+def _summary(pool: VariantPool | ComponentVariant, status: str | None) -> dict[str, Any]:
+    summary: dict[str, Any] = {"VariantStatus": [{"Status": status}]} if status else {}
+    summary |= {"VariantName": pool.name}
+    if isinstance(pool, VariantPool):
+        image = container_of(pool.model)["Image"]
+        summary["DeployedImages"] = [{"SpecifiedImage": image, "ResolvedImage": image}]
+        summary |= {"CurrentWeight": pool.weight, "DesiredWeight": pool.weight}
+    if isinstance(pool, ServerlessPool):
+        return summary | {"CurrentServerlessConfig": pool.config, "DesiredServerlessConfig": pool.config}
+    for name in ("ManagedInstanceScaling", "RoutingConfig"):
+        if name in pool.settings:
+            summary[name] = pool.settings[name]
+    return summary | {
+        "CurrentInstanceCount": pool.current_count,
         "DesiredInstanceCount": pool.desired_count,
     }
 
@@ -172,8 +183,9 @@ def _variants(config: Record) -> list[Record]:
 
 
 def _initial_sizes(config: Record) -> Sizes:
+    # A serverless variant has no instances: it is there once.
     return {
-        variant["VariantName"]: (variant["InitialVariantWeight"], variant["InitialInstanceCount"])
+        variant["VariantName"]: (variant["InitialVariantWeight"], variant.get("InitialInstanceCount", 1))
         for variant in _variants(config)
     }
 
@@ -194,14 +206,15 @@ def _sizes_after_update(record: Record, config: Record, request: Record) -> Size
 
 
 def _models(store: Store, config: Record) -> dict[str, Record]:
-    names = {variant["ModelName"] for variant in _variants(config)}
+    names = {variant["ModelName"] for variant in _variants(config) if variant.get("ModelName")}
     return {name.lower(): store.models.get(name) for name in names}
 
 
 def _instances(config: Record, sizes: Sizes) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for variant in _variants(config):
-        counts[variant["InstanceType"]] += sizes[variant["VariantName"]][1]
+        for instance_type in instance_types_of(variant)[:1]:
+            counts[instance_type] += sizes[variant["VariantName"]][1]
     return dict(counts)
 
 

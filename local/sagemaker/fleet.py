@@ -9,14 +9,78 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
+from pathlib import Path
 
 from local.sagemaker import routing
 from local.sagemaker.errors import ApiError, unavailable
-from local.sagemaker.instance import StartFailure
+from local.sagemaker.instance import Instance, StartFailure
+from local.sagemaker.place import Place
 from local.sagemaker.pool import VariantPool, Workshop
+from local.sagemaker.serverless import ServerlessPool
 from local.sagemaker.store import Record
 
 Sizes = dict[str, tuple[float, int]]
+NO_COMPONENT_NAME = (
+    "Inference Component Name header is required for endpoints to which you plan to deploy inference "
+    "components. Please include Inference Component Name header or consider using SageMaker models."
+)
+
+
+class ComponentVariant:
+    """A variant that has no container of its own but room for inference components' copies.
+
+    Its instances are a number: `least` to `most` of them, `desired_count` now. Starting and ending them takes
+    no time; what it takes is the copies'.
+    """
+
+    def __init__(self, workshop: Workshop, endpoint: str, variant: Record, count: int) -> None:
+        self.name: str = variant["VariantName"]
+        self.endpoint = endpoint
+        self.weight = 1.0
+        self.desired_count = count
+        self.settings = variant
+        self.instances: list[Instance] = []
+        self.model_folder: Path | None = None
+        self._place = Place(endpoint, self.name, "")
+        self._faults = workshop.faults
+
+    @property
+    def current_count(self) -> int:
+        """Instances there are."""
+        return self.desired_count
+
+    @property
+    def managed(self) -> bool:
+        """Whether the service sets the number of instances."""
+        scaling = self.settings.get("ManagedInstanceScaling", {})
+        return "ManagedInstanceScaling" in self.settings and scaling.get("Status", "ENABLED") == "ENABLED"
+
+    @property
+    def least(self) -> int:
+        """Instances that stay without any copy."""
+        return int(self.settings["ManagedInstanceScaling"].get("MinInstanceCount", 1)) if self.managed else 0
+
+    @property
+    def most(self) -> int:
+        """Instances that there may be."""
+        if not self.managed:
+            return self.desired_count
+        return int(self.settings["ManagedInstanceScaling"].get("MaxInstanceCount", self.desired_count))
+
+    async def start(self) -> None:
+        """Raises StartFailure when there is no capacity to be had."""
+        failure = self._faults.capacity_failure(self._place, self.settings["InstanceType"])
+        if failure:
+            raise StartFailure(failure)
+
+    async def scale(self, count: int) -> None:
+        """Have so many instances; raises StartFailure when there is no capacity to be had."""
+        if count > self.desired_count:
+            await self.start()
+        self.desired_count = count
+
+    async def stop(self, *, drain: bool) -> None:
+        """The copies are ended by whoever runs them."""
 
 
 class Fleet:
@@ -25,25 +89,23 @@ class Fleet:
     def __init__(
         self, workshop: Workshop, endpoint: str, config: Record, models: dict[str, Record], sizes: Sizes
     ) -> None:
-        def pools(key: str) -> dict[str, VariantPool]:
-            return {
-                variant["VariantName"]: VariantPool(
-                    workshop,
-                    endpoint,
-                    variant,
-                    models[variant["ModelName"].lower()],
-                    weight=sizes[variant["VariantName"]][0],
-                    count=sizes[variant["VariantName"]][1],
-                )
-                for variant in config.get(key, [])
-            }
+        def pool(variant: Record) -> VariantPool | ComponentVariant:
+            weight, count = sizes[variant["VariantName"]]
+            if not variant.get("ModelName"):
+                return ComponentVariant(workshop, endpoint, variant, count)
+            kind = ServerlessPool if "ServerlessConfig" in variant else VariantPool
+            model = models[variant["ModelName"].lower()]
+            return kind(workshop, endpoint, variant, model, weight=weight, count=count)
+
+        def pools(key: str) -> dict[str, VariantPool | ComponentVariant]:
+            return {variant["VariantName"]: pool(variant) for variant in config.get(key, [])}
 
         self.config_name: str = config["EndpointConfigName"]
         self.production = pools("ProductionVariants")
         self.shadow = pools("ShadowProductionVariants")
 
     @property
-    def pools(self) -> list[VariantPool]:
+    def pools(self) -> list[VariantPool | ComponentVariant]:
         """Production variants first."""
         return [*self.production.values(), *self.shadow.values()]
 
@@ -80,7 +142,14 @@ class LiveEndpoint:
                 raise ApiError("ValidationError", "No production variant of the endpoint has a weight.")
         elif target_variant not in fleet.production:
             raise ApiError("ValidationError", f"Variant {target_variant} not found for Request")
-        return fleet, fleet.production[target_variant]
+        pool = fleet.production[target_variant]
+        if isinstance(pool, ComponentVariant):
+            raise ApiError("ValidationError", NO_COMPONENT_NAME)
+        return fleet, pool
+
+    def pools(self) -> list[VariantPool]:
+        """The variants with containers of their own that run now, of all fleets."""
+        return [pool for fleet in self.fleets() for pool in fleet.pools if isinstance(pool, VariantPool)]
 
     def fleets(self) -> Iterable[Fleet]:
         """The fleets that run now."""

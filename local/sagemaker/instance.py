@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -53,7 +53,8 @@ class Launch:
 
 
 class Instance:
-    """One process and the task that keeps it alive. `on_line` gets each line that it writes."""
+    """One process and the task that keeps it alive. `on_line` gets each line that it writes; `furnish` is
+    done to a started container, and again to each that replaces it, before it takes requests."""
 
     def __init__(
         self,
@@ -62,8 +63,10 @@ class Instance:
         client: httpx.AsyncClient,
         on_line: Callable[[str], None],
         ledger: Ledger,
+        furnish: Callable[[Instance], Awaitable[None]] | None = None,
     ) -> None:
         self.id = instance_id
+        self._furnish = furnish
         self.outstanding = 0
         self.port = 0
         self._idle = asyncio.Event()
@@ -133,6 +136,10 @@ class Instance:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), limit)
 
+    def kill(self) -> bool:
+        """End the process as a crash does, for a rehearsal; it is then replaced. Whether there was one."""
+        return self._process is not None and self._process.kill()
+
     def suspect(self) -> None:
         """A request could not reach the container: no more requests until it answers a ping again."""
         self._healthy = False
@@ -147,6 +154,8 @@ class Instance:
             ledger=self._ledger,
         )
         await self._await_first_ping(self._process)
+        if self._furnish:
+            await self._furnish(self)
         self._healthy = True
 
     async def _await_first_ping(self, process: ContainerProcess) -> None:

@@ -5,27 +5,35 @@ No part of AWS's API: on AWS an instance has no address of its own.
 
 from __future__ import annotations
 
+from local.sagemaker.component_host import Components
 from local.sagemaker.deployment import Deployments
 from local.sagemaker.store import Record, Store
 
 PATH = "/_evergreen/instances"
 
 
-def instances(store: Store, deployments: Deployments) -> list[Record]:
-    """Every instance of every endpoint: `pid` is None while its process is being replaced, `healthy` says
+def instances(store: Store, deployments: Deployments, components: Components) -> list[Record]:
+    """Every container of every endpoint: `pid` is None while its process is being replaced, `healthy` says
     whether it takes requests."""
+    pools = [
+        *(
+            pool
+            for key, live in deployments.live.items()
+            if store.endpoints.find(key)
+            for pool in live.pools()
+        ),
+        *components.pools(),
+    ]
     return [
         {
-            "endpoint": record["EndpointName"],
+            "endpoint": pool.place.endpoint,
             "variant": pool.name,
+            **({"component": pool.place.component} if pool.place.component else {}),
             "instance_id": instance.id,
             "url": instance.url,
             "pid": instance.pid,
             "healthy": instance.in_service,
         }
-        for key, live in deployments.live.items()
-        if (record := store.endpoints.find(key)) is not None
-        for fleet in live.fleets()
-        for pool in fleet.pools
+        for pool in pools
         for instance in pool.instances
     ]

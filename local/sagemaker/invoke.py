@@ -1,4 +1,4 @@
-"""The data plane: InvokeEndpoint and InvokeEndpointWithResponseStream.
+"""The data plane: InvokeEndpoint, InvokeEndpointWithResponseStream and InvokeEndpointAsync.
 
 Checks the request, picks a variant and an instance, passes on what a container may see, and turns whatever
 comes back into the service's replies, errors and metrics. The reply's pieces are forwarded as they arrive.
@@ -6,14 +6,18 @@ comes back into the service's replies, errors and metrics. The reply's pieces ar
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import httpx
 
 from local.sagemaker import eventstream
+from local.sagemaker.async_inference import AsyncInference
+from local.sagemaker.component_host import Components
 from local.sagemaker.container_call import ContainerCall, ContainerRequest, Unreachable
 from local.sagemaker.deployment import Deployments
 from local.sagemaker.errors import ApiError, unavailable
@@ -33,7 +37,7 @@ _OPERATIONS = {
     "invocations-response-stream": "InvokeEndpointWithResponseStream",
     "async-invocations": "InvokeEndpointAsync",
 }
-_UNSUPPORTED = ("TargetModel", "TargetContainerHostname", "InferenceComponentName", "EnableExplanations")
+_UNSUPPORTED = ("TargetModel", "TargetContainerHostname", "EnableExplanations", "PrefixAwareId")
 # What reaches the container; every other header of the caller is dropped.
 _TO_CONTAINER = {
     "ContentType": "Content-Type",
@@ -66,6 +70,7 @@ class Invocation:
 
     endpoint: Record
     target_variant: str | None
+    component: str | None
     request: ContainerRequest
     received: float
 
@@ -80,9 +85,17 @@ class Runtime:
     """Answers runtime requests from what is live."""
 
     def __init__(
-        self, store: Store, deployments: Deployments, client: httpx.AsyncClient, meter: Meter
+        self,
+        store: Store,
+        deployments: Deployments,
+        components: Components,
+        queue: AsyncInference,
+        client: httpx.AsyncClient,
+        meter: Meter,
     ) -> None:
         self._store = store
+        self._components = components
+        self._queue = queue
         self._deployments = deployments
         self._client = client
         self._meter = meter
@@ -91,24 +104,24 @@ class Runtime:
     async def handle(self, path: str, headers: Mapping[str, str], body: bytes) -> RuntimeReply:
         """Answer a POST; `headers` has lower-case names. Never raises ApiError: it becomes the reply."""
         try:
-            return await self._invoke(self._parse(path, headers, body))
+            parsed = self._parse(path, headers, body)
+            return parsed if isinstance(parsed, RuntimeReply) else await self._invoke(parsed)
         except ApiError as error:
             headers_out = {"Content-Type": "application/json", "x-amzn-ErrorType": error.code}
             return RuntimeReply(error.status, headers_out, error.rest_body())
 
-    def _parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Invocation:
+    def _parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Invocation | RuntimeReply:
+        """A checked request, or the whole reply to one that is only queued."""
         received = time.perf_counter()
         found = operation_of(path)
         if found is None:
             raise ApiError("UnknownOperationException", f"No runtime operation has the path {path}.", 404)
         operation, name = found
-        if operation == "InvokeEndpointAsync":
-            raise ApiError("ValidationError", f"Endpoint {name} does not support asynchronous inference.")
         if len(body) > MAX_BODY_BYTES:
             raise ApiError("413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.", 413)
         shape = service_model("sagemaker-runtime").operation_model(operation).input_shape
-        params = {
-            member: headers[part.serialization["name"].lower()]
+        params: dict[str, Any] = {
+            member: _typed_header(headers[part.serialization["name"].lower()], part.type_name)
             for member, part in shape.members.items()
             if part.serialization.get("location") == "header"
             and part.serialization["name"].lower() in headers
@@ -124,17 +137,35 @@ class Runtime:
         if record is None or record["EndpointStatus"] not in _LIVE_STATUSES:
             account = self._store.identity.account
             raise ApiError("ValidationError", f"Endpoint {name} of account {account} not found.")
+        if operation == "InvokeEndpointAsync":
+            return self._enqueue(record, params, body)
+        if "AsyncInferenceConfig" in record["Config"]:
+            raise ApiError(
+                "ValidationError",
+                f"Endpoint {name} is asynchronous: it takes InvokeEndpointAsync and no other call.",
+            )
         headers_out = {"Content-Type": _DEFAULT_TYPE, "Accept": "*/*"} | {
             header: params[name] for name, header in _TO_CONTAINER.items() if name in params
         }
         streamed = operation == "InvokeEndpointWithResponseStream"
         request = ContainerRequest(record["EndpointName"], headers_out, body, streamed)
-        return Invocation(record, params.get("TargetVariant"), request, received)
+        return Invocation(
+            record, params.get("TargetVariant"), params.get("InferenceComponentName"), request, received
+        )
+
+    def _enqueue(self, endpoint: Record, params: Record, body: bytes) -> RuntimeReply:
+        if "AsyncInferenceConfig" not in endpoint["Config"]:
+            name = endpoint["EndpointName"]
+            raise ApiError("ValidationError", f"Endpoint {name} does not support asynchronous inference.")
+        answer = self._queue.submit(endpoint, params, body)
+        headers = {"Content-Type": "application/json"}
+        for member, header in (("OutputLocation", "OutputLocation"), ("FailureLocation", "FailureLocation")):
+            if member in answer:
+                headers[f"X-Amzn-SageMaker-{header}"] = answer[member]
+        return RuntimeReply(202, headers, json.dumps({"InferenceId": answer["InferenceId"]}).encode())
 
     async def _invoke(self, invocation: Invocation) -> RuntimeReply:
-        live = self._deployments.live[invocation.endpoint["EndpointName"].lower()]
-        fleet, pool = live.route(invocation.target_variant)
-        self.mirror.copy(fleet, pool, invocation.request)
+        pool, invocation = self._route(invocation)
         call = await self._open(invocation, pool)
         if not 200 <= call.status < 300:
             status = call.status
@@ -151,27 +182,56 @@ class Runtime:
         headers["Content-Type"] = content_type
         return RuntimeReply(200, headers, await call.read_whole())
 
+    def _route(self, invocation: Invocation) -> tuple[VariantPool, Invocation]:
+        """Where a request goes, and the request as it goes there; a copy goes to the shadow."""
+        endpoint = invocation.endpoint
+        if invocation.component is None:
+            live = self._deployments.live[endpoint["EndpointName"].lower()]
+            fleet, pool = live.route(invocation.target_variant)
+            self.mirror.copy(fleet, pool, invocation.request)
+            return pool, invocation
+        record = self._store.components.find(invocation.component)
+        if record is None or record["EndpointName"] != endpoint["EndpointName"]:
+            raise ApiError(
+                "ValidationError",
+                f"Inference Component {invocation.component} not found on endpoint "
+                f"{endpoint['EndpointName']}.",
+            )
+        if invocation.target_variant is not None:
+            raise ApiError("ValidationError", "TargetVariant cannot be used with InferenceComponentName.")
+        pool, headers = self._components.route(record)
+        request = invocation.request
+        return pool, replace(invocation, request=replace(request, headers={**request.headers, **headers}))
+
     async def _open(self, invocation: Invocation, pool: VariantPool) -> ContainerCall:
         """The request in a container that took it; an instance that cannot be reached is passed over."""
         for _ in range(1 + len(pool.instances)):
-            instance = pool.pick()
+            instance = await pool.acquire()
             if instance is None:
                 break
             call = ContainerCall(
                 self._client,
                 self._meter,
                 self._store.identity,
-                pool.name,
+                pool,
                 instance,
                 invocation.request,
                 invocation.received,
-                len(pool.instances),
             )
             try:
                 await call.open()
             except Unreachable:
                 continue
             return call
-        name = invocation.endpoint["EndpointName"]
-        self._meter.record(name, pool.name, {"Invocations": 1, "Invocation5XXErrors": 1})
+        self._meter.record(pool.place, {"Invocations": 1, "Invocation5XXErrors": 1})
         raise unavailable("The endpoint has no healthy instance for the request.")
+
+
+def _typed_header(text: str, type_name: str) -> Any:
+    """A header's value in the type of its member; what cannot be read is left for the check to refuse."""
+    if type_name == "integer":
+        try:
+            return int(text)
+        except ValueError:
+            return text
+    return text

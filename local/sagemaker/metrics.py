@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from contracts.metrics import SAGEMAKER_HOST_NAMESPACE, SAGEMAKER_NAMESPACE
+from local.sagemaker.place import Dimensions, Place
 from local.sagemaker.pool import VariantPool
 from local.sagemaker.ports import Cloud
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 1.0
 CONCURRENCY_SECONDS = 10.0
 DEFAULT_UTILISATION_SECONDS = 60.0
+QUIET_SECONDS = 60.0
 MAX_VALUES_PER_DATUM = 150  # PutMetricData's own limit
 _UNITS = {
     "ModelLatency": "Microseconds",
@@ -30,6 +32,7 @@ _UNITS = {
     "FirstChunkLatency": "Microseconds",
     "FirstChunkModelLatency": "Microseconds",
     "FirstChunkOverheadLatency": "Microseconds",
+    "ModelSetupTime": "Microseconds",
     "CPUUtilization": "Percent",
     "MemoryUtilization": "Percent",
 }
@@ -37,7 +40,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
 
-_Key = tuple[str, str, str, str]  # namespace, endpoint, variant, metric
+_Key = tuple[str, Dimensions, str]  # namespace, dimensions, metric
 
 
 class Meter:
@@ -47,28 +50,30 @@ class Meter:
         self._cloud = cloud
         self._values: defaultdict[_Key, Counter[float]] = defaultdict(Counter)
 
-    def record(
-        self, endpoint: str, variant: str, values: dict[str, float], namespace: str = SAGEMAKER_NAMESPACE
+    def record(self, place: Place, values: dict[str, float], namespace: str = SAGEMAKER_NAMESPACE) -> None:
+        """Add one value for each named metric of a place. Latencies are in microseconds."""
+        for dimensions, published in place.published(values):
+            self.record_under(dimensions, published, namespace)
+
+    def record_under(
+        self, dimensions: Dimensions, values: dict[str, float], namespace: str = SAGEMAKER_NAMESPACE
     ) -> None:
-        """Add one value for each named metric of a variant. Latencies are in microseconds."""
+        """Add one value for each named metric, under these very dimensions."""
         for metric, value in values.items():
-            self._values[namespace, endpoint, variant, metric][float(value)] += 1
+            self._values[namespace, dimensions, metric][float(value)] += 1
 
     def flush(self) -> None:
         """Publish and forget everything gathered."""
         gathered, self._values = self._values, defaultdict(Counter)
         by_namespace: defaultdict[str, list[dict]] = defaultdict(list)
-        for (namespace, endpoint, variant, metric), counts in gathered.items():
+        for (namespace, dimensions, metric), counts in gathered.items():
             pairs = list(counts.items())
             for start in range(0, len(pairs), MAX_VALUES_PER_DATUM):
                 piece = pairs[start : start + MAX_VALUES_PER_DATUM]
                 by_namespace[namespace].append(
                     {
                         "MetricName": metric,
-                        "Dimensions": [
-                            {"Name": "EndpointName", "Value": endpoint},
-                            {"Name": "VariantName", "Value": variant},
-                        ],
+                        "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions],
                         "Values": [value for value, _ in piece],
                         "Counts": [float(count) for _, count in piece],
                         "Unit": _UNITS.get(metric, "Count"),
@@ -110,18 +115,25 @@ class UtilisationMeter:
         }
 
 
-def concurrency(meter: Meter, endpoint: str, pools: Iterable[VariantPool]) -> None:
-    """Record ConcurrentRequestsPerModel: requests in flight now."""
+def concurrency(meter: Meter, pools: Iterable[VariantPool]) -> None:
+    """Record ConcurrentRequestsPerModel: requests in flight in each container now, queued ones included."""
     for pool in pools:
-        meter.record(endpoint, pool.name, {"ConcurrentRequestsPerModel": pool.outstanding})
+        for instance in pool.instances:
+            meter.record(pool.place, {"ConcurrentRequestsPerModel": instance.outstanding})
 
 
-def utilisation(meter: Meter, usage: UtilisationMeter, endpoint: str, pools: Iterable[VariantPool]) -> None:
-    """Record CPUUtilization and MemoryUtilization of each variant's processes."""
+def quiet(meter: Meter, pools: Iterable[VariantPool]) -> None:
+    """Record a zero beside the invocations, so that a variant without traffic can be scaled in."""
+    for pool in pools:
+        meter.record(pool.place, {"InvocationsPerInstance": 0.0})
+
+
+def utilisation(meter: Meter, usage: UtilisationMeter, pools: Iterable[VariantPool]) -> None:
+    """Record CPUUtilization and MemoryUtilization of each place's processes."""
     for pool in pools:
         groups = [instance.pid for instance in pool.instances if instance.pid]
-        values = usage.measure(f"{endpoint}/{pool.name}", groups)
-        meter.record(endpoint, pool.name, values, SAGEMAKER_HOST_NAMESPACE)
+        values = usage.measure(f"{pool.place.endpoint}/{pool.place.folder}", groups)
+        meter.record(pool.place, values, SAGEMAKER_HOST_NAMESPACE)
 
 
 def _usage(groups: set[int]) -> tuple[float, float]:

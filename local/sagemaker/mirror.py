@@ -48,18 +48,21 @@ class Mirror:
                 task.add_done_callback(self._tasks.discard)
 
     async def _send(self, pool: VariantPool, request: ContainerRequest) -> None:
-        instance = pool.pick()
+        try:
+            instance = await pool.acquire()
+        except ApiError as error:
+            log.debug("shadow variant %s: %s", pool.name, error)
+            return
         if instance is None:
             return
         call = ContainerCall(
             self._client,
             self._meter,
             self._identity,
-            pool.name,
+            pool,
             instance,
             request,
             time.perf_counter(),
-            len(pool.instances),
         )
         try:
             await call.open()

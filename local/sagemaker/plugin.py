@@ -17,8 +17,8 @@ from botocore.config import Config
 
 from local.cloud import seams
 from local.cloud.config import CloudConfig
-from local.sagemaker import api, cloudformation, inventory
-from local.sagemaker.cloudformation import ENDPOINT, ResourceKind
+from local.sagemaker import api, cloudformation, faults, inventory
+from local.sagemaker.cloudformation import COMPONENT, ENDPOINT, ResourceKind
 from local.sagemaker.images import default_table
 from local.sagemaker.invoke import operation_of
 from local.sagemaker.ports import RoleCredentials
@@ -29,6 +29,12 @@ from local.sagemaker.store import Identity
 SERVICE = "sagemaker"
 RUNTIME_SERVICE = "sagemaker-runtime"
 _PRINCIPAL = "sagemaker.amazonaws.com"
+_LOOPBACK = ("127.0.0.1", "::1")
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost")
+_CREATE_ONLY = {
+    ENDPOINT: ("EndpointName",),
+    COMPONENT: ("InferenceComponentName", "EndpointName", "VariantName"),
+}
 _REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
 _CLIENT_CONFIG = Config(
     connect_timeout=5, read_timeout=60, retries={"max_attempts": 3}, s3={"addressing_style": "path"}
@@ -68,6 +74,9 @@ class _EmulatedCloud:
         kinds = ("MetricAlarms", "CompositeAlarms")
         return [alarm["AlarmName"] for kind in kinds for alarm in found.get(kind, [])]
 
+    def publish(self, credentials: RoleCredentials, topic_arn: str, message: str) -> None:
+        self._client("sns", credentials).publish(TopicArn=topic_arn, Message=message)
+
     def s3(self, credentials: RoleCredentials) -> Any:
         """An S3 client that acts as an execution role."""
         return self._client("s3", credentials)
@@ -85,8 +94,8 @@ class _EmulatedCloud:
         )
 
 
-def register(config: CloudConfig) -> None:
-    """Make SageMaker part of the cloud. Call before the server starts."""
+def register(config: CloudConfig) -> SageMaker:
+    """Make SageMaker part of the cloud, and answer it. Call before the server starts."""
     cloud = _EmulatedCloud(config)
     settings = Settings(
         identity=Identity(config.account, config.region),
@@ -100,12 +109,14 @@ def register(config: CloudConfig) -> None:
     _register_control_plane(sagemaker)
     _register_runtime(sagemaker)
     _register_inventory(sagemaker)
+    _register_faults(sagemaker)
     resources = cloudformation.Resources(sagemaker)
     for kind in cloudformation.KINDS:
         _register_type(kind, resources)
     seams.add_state(SERVICE, sagemaker.dump, sagemaker.load)
     seams.on_startup(sagemaker.start)
     seams.on_shutdown(sagemaker.stop)
+    return sagemaker
 
 
 def _register_control_plane(sagemaker: SageMaker) -> None:
@@ -134,7 +145,10 @@ def _register_runtime(sagemaker: SageMaker) -> None:
 
     def permission(request: seams.HttpRequest) -> seams.Permission:
         operation, endpoint = operation_of(request.path)
-        return seams.Permission(f"{SERVICE}:{operation}", (sagemaker.store.endpoints.arn(endpoint),))
+        arns = [sagemaker.store.endpoints.arn(endpoint)]
+        if component := request.headers.get("x-amzn-sagemaker-inference-component"):
+            arns.append(sagemaker.store.components.arn(component))
+        return seams.Permission(f"{SERVICE}:{operation}", tuple(arns))
 
     seams.add_service(
         RUNTIME_SERVICE,
@@ -148,10 +162,30 @@ def _register_inventory(sagemaker: SageMaker) -> None:
     async def handle(request: seams.HttpRequest) -> seams.Reply:
         if request.method != "GET" or request.path != inventory.PATH:
             return seams.Reply(404, {"Content-Type": "text/plain"}, b"no such page")
-        found = inventory.instances(sagemaker.store, sagemaker.deployments)
+        found = inventory.instances(sagemaker.store, sagemaker.deployments, sagemaker.components)
         return seams.Reply(200, {"Content-Type": "application/json"}, json.dumps(found).encode())
 
     seams.add_http_route(inventory.PATH, handle)
+
+
+def _register_faults(sagemaker: SageMaker) -> None:
+    async def handle(request: seams.HttpRequest) -> seams.Reply:
+        # Only this machine's own programs: not a page in its browser, which cannot send JSON unasked.
+        host = request.headers.get("host", "").rpartition(":")[0]
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if request.client_ip not in _LOOPBACK or host not in _LOOPBACK_NAMES or "origin" in request.headers:
+            return _json(403, {"error": "Faults are made from this machine only, at 127.0.0.1."})
+        if request.method == "POST" and kind != "application/json":
+            return _json(415, {"error": "The Content-Type must be application/json."})
+        return _json(
+            *faults.answer(sagemaker.faults, request.method, request.path, request.body, sagemaker.kill)
+        )
+
+    seams.add_http_route(faults.PATH, handle, max_body_bytes=10_000)
+
+
+def _json(status: int, body: Any) -> seams.Reply:
+    return seams.Reply(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
 
 
 def _register_type(kind: ResourceKind, resources: cloudformation.Resources) -> None:
@@ -166,12 +200,14 @@ def _register_type(kind: ResourceKind, resources: cloudformation.Resources) -> N
     ) -> tuple[str, dict[str, Any]]:
         if kind is ENDPOINT:
             return wait(resources.update_endpoint(physical_id, old, new))
+        if kind is COMPONENT:
+            return wait(resources.update_component(physical_id, old, new))
         return wait(resources.retag(kind, physical_id, new))
 
     def delete(physical_id: str, _properties: dict[str, Any]) -> None:
         wait(resources.delete(kind, physical_id))
 
-    create_only = ("EndpointName",) if kind is ENDPOINT else ("*",)
+    create_only = _CREATE_ONLY.get(kind, ("*",))
     seams.add_resource_type(
         kind.type_name, create=create, update=update, delete=delete, create_only=create_only
     )

@@ -1,4 +1,4 @@
-"""The instances of one variant: started together, scaled, drained.
+"""The containers of one variant or inference component: started together, scaled, drained.
 
 Knows how to make an instance from a model record; knows nothing of endpoints and of other variants.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,10 @@ import httpx
 from contracts.container import ENV_SAGEMAKER_MODEL_DIR
 from local.sagemaker import routing
 from local.sagemaker.artefacts import ArtefactCache, ArtefactFailure, source_of
+from local.sagemaker.faults import Faults
 from local.sagemaker.images import ImageNotFound, ImageTable, Program
 from local.sagemaker.instance import Instance, Launch, StartFailure
+from local.sagemaker.place import Place
 from local.sagemaker.ports import Cloud
 from local.sagemaker.process import Ledger
 from local.sagemaker.store import Identity, Record
@@ -43,29 +45,48 @@ class Workshop:
     client: httpx.AsyncClient
     log_line: LogSink  # (log group, log stream, line)
     ledger: Ledger
+    faults: Faults
+    record: Callable[[Place, dict[str, float]], None]  # publish values of metrics
 
 
 class VariantPool:
-    """One variant of a running endpoint. `weight` may be changed at any time."""
+    """One variant of a running endpoint, or one inference component on it. `variant` holds the settings of
+    either; `furnish` is done to every container before it takes requests. `weight` may be changed at any
+    time."""
 
     def __init__(
-        self, workshop: Workshop, endpoint: str, variant: Record, model: Record, *, weight: float, count: int
+        self,
+        workshop: Workshop,
+        endpoint: str,
+        variant: Record,
+        model: Record,
+        *,
+        weight: float,
+        count: int,
+        component: str | None = None,
+        furnish: Callable[[Instance], Awaitable[None]] | None = None,
     ) -> None:
         self.name: str = variant["VariantName"]
+        self.place = Place(endpoint, self.name, model["ModelName"], component)
         self.weight = weight
         self.model = model
         self.desired_count = count
         self.instances: list[Instance] = []
-        self._workshop = workshop
-        self._endpoint = endpoint
-        self._variant = variant
-        self._launch: Launch | None = None
         self.model_folder: Path | None = None
+        self.workshop = workshop
+        self.settings = variant
+        self._furnish = furnish
+        self._launch: Launch | None = None
 
     @property
-    def log_group(self) -> str:
-        """Where the containers' lines go."""
-        return f"/aws/sagemaker/Endpoints/{self._endpoint}"
+    def faults(self) -> Faults:
+        """What is to go wrong."""
+        return self.workshop.faults
+
+    @property
+    def current_count(self) -> int:
+        """Instances there are."""
+        return len(self.instances)
 
     @property
     def outstanding(self) -> int:
@@ -74,17 +95,22 @@ class VariantPool:
 
     async def start(self) -> None:
         """Bring every instance into service, all at once; raises StartFailure and leaves none behind."""
-        self._launch = await self._prepare()
         await self.scale(self.desired_count)
 
     async def scale(self, count: int) -> None:
         """Start or drain instances until there are `count`; raises StartFailure when one does not start."""
         self.desired_count = count
         surplus, self.instances = self.instances[count:], self.instances[:count]
-        fresh = [self._new_instance() for _ in range(count - len(self.instances))]
+        wanted = count - len(self.instances)
+        try:
+            fresh = await self._new_instances(wanted) if wanted > 0 else []
+        except StartFailure:
+            self.desired_count = len(self.instances)
+            raise
         results = await asyncio.gather(*(instance.start() for instance in fresh), return_exceptions=True)
         failures = [result for result in results if result is not None]
         if failures:
+            self.desired_count = len(self.instances) + len(surplus)
             await asyncio.gather(*(instance.stop() for instance in fresh))
             self.instances += surplus
             raise StartFailure(str(failures[0])) from failures[0]
@@ -96,35 +122,56 @@ class VariantPool:
         instances, self.instances = self.instances, []
         await asyncio.gather(*(_drain(instance) if drain else instance.stop() for instance in instances))
 
+    async def acquire(self) -> Instance | None:
+        """The instance that takes the next request; None when none is in service. May wait for one."""
+        return self.pick()
+
     def pick(self) -> Instance | None:
-        """The instance that takes the next request; None when none is in service."""
+        """The instance that takes the next request now; None when none is in service."""
         ready = [instance for instance in self.instances if instance.in_service]
-        strategy = self._variant.get("RoutingConfig", {}).get("RoutingStrategy")
+        strategy = self.settings.get("RoutingConfig", {}).get("RoutingStrategy")
         choose = routing.any_of if strategy == "RANDOM" else routing.least_outstanding
         return choose(ready, random.random())  # noqa: S311 - spreads load, guards nothing
 
-    def _new_instance(self) -> Instance:
+    async def _new_instances(self, count: int) -> list[Instance]:
+        if self._launch is None:
+            self._launch = await self._prepare()
+        return [self._new_instance(self._launch) for _ in range(count)]
+
+    def _new_instance(self, launch: Launch) -> Instance:
+        if failure := self._capacity_failure() or self.faults.start_failure(self.place):
+            raise StartFailure(failure)
         instance_id = f"i-{secrets.token_hex(8)}"
-        stream = f"{self.name}/{instance_id}"
-        workshop = self._workshop
+        stream, group = f"{self.name}/{instance_id}", self.place.log_group
+        workshop = self.workshop
         return Instance(
             instance_id,
-            self._launch,
+            launch,
             workshop.client,
-            lambda line: workshop.log_line(self.log_group, stream, line),
+            lambda line: workshop.log_line(group, stream, line),
             workshop.ledger,
+            self._furnish,
         )
+
+    def _capacity_failure(self) -> str | None:
+        """Why no instance can be had: of its instance types, tried in order of preference, none has any."""
+        failure = None
+        for instance_type in instance_types_of(self.settings):
+            failure = self.faults.capacity_failure(self.place, instance_type)
+            if failure is None:
+                return None
+        return failure
 
     async def _prepare(self) -> Launch:
         """Fetch what an instance needs; raises StartFailure in the service's words."""
-        workshop, container = self._workshop, container_of(self.model)
+        workshop, container = self.workshop, container_of(self.model)
         role, source = self.model["ExecutionRoleArn"], source_of(container)
         try:
             program = workshop.images.resolve(container["Image"])
             if source:
                 credentials = workshop.cloud.role_credentials(role)
                 async with asyncio.timeout(
-                    self._variant.get("ModelDataDownloadTimeoutInSeconds", DEFAULT_DOWNLOAD_SECONDS)
+                    self.settings.get("ModelDataDownloadTimeoutInSeconds", DEFAULT_DOWNLOAD_SECONDS)
                 ):
                     self.model_folder = await asyncio.to_thread(
                         workshop.artefacts.fetch, source, role, credentials
@@ -136,15 +183,19 @@ class VariantPool:
         return Launch(
             program=program,
             environment=lambda: self._environment(program),
-            startup_timeout=self._variant.get(
+            startup_timeout=self.settings.get(
                 "ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_SECONDS
             ),
-            label=f"The primary container for production variant {self.name}",
+            label=f"The primary container for {self._kind} {self.place.component or self.name}",
         )
 
+    @property
+    def _kind(self) -> str:
+        return "inference component" if self.place.component else "production variant"
+
     def _environment(self, program: Program) -> dict[str, str]:
-        workshop = self._workshop
-        home = workshop.scratch / self._endpoint.lower() / self.name
+        workshop = self.workshop
+        home = workshop.scratch / self.place.endpoint.lower() / self.place.folder
         home.mkdir(parents=True, exist_ok=True)
         try:
             credentials = workshop.cloud.role_credentials(self.model["ExecutionRoleArn"])
@@ -157,6 +208,14 @@ class VariantPool:
         if self.model_folder:
             environment[ENV_SAGEMAKER_MODEL_DIR] = str(self.model_folder)
         return environment
+
+
+def instance_types_of(variant: Record) -> list[str]:
+    """The instance types that a variant may run on, the preferred one first; none for a serverless one."""
+    pools = sorted(variant.get("InstancePools", []), key=lambda pool: pool["Priority"])
+    return [pool["InstanceType"] for pool in pools] or [
+        variant[name] for name in ("InstanceType",) if name in variant
+    ]
 
 
 def container_of(model: Record) -> Record:

@@ -28,6 +28,9 @@ class Cloud(Protocol):
     def emit_event(self, detail_type: str, detail: Mapping[str, Any], resources: Sequence[str]) -> None:
         """Put an `aws.sagemaker` event on the default bus."""
 
+    def publish(self, credentials: RoleCredentials, topic_arn: str, message: str) -> None:
+        """Publish to an SNS topic as an execution role; blocking. Raises botocore's errors."""
+
     def role_credentials(self, role_arn: str) -> RoleCredentials:
         """Assume an execution role as `sagemaker.amazonaws.com`; raises PermissionError when it may not."""
 

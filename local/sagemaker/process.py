@@ -104,6 +104,13 @@ class ContainerProcess:
         await self.read_to_end()
         self._ledger.forget(self.pid)
 
+    def kill(self) -> bool:
+        """SIGKILL to the group, without waiting; whether it still ran."""
+        running = self.exit_status is None
+        if running:
+            self._signal(signal.SIGKILL)
+        return running
+
     async def read_to_end(self) -> None:
         """Wait for the last lines of a process that has ended."""
         # A grandchild may hold the pipe open; its lines are not worth waiting for.

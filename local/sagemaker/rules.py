@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from local.sagemaker import variant_rules as variants
 from local.sagemaker.errors import invalid, limit_exceeded, unsupported
 from local.sagemaker.store import Record, Store
 
@@ -14,15 +15,8 @@ IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack"
 INSTANCE_QUOTA = 16
 """Instances per type over all endpoints; each is a process of this machine."""
 
-_UNSUPPORTED_VARIANT = (
-    "ServerlessConfig",
-    "InstancePools",
-    "ManagedInstanceScaling",
-    "AcceleratorType",
-    "CoreDumpConfig",
-    "CapacityReservationConfig",
-)
-_UNSUPPORTED_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig")
+_UNSUPPORTED_VARIANT = ("AcceleratorType", "CoreDumpConfig", "CapacityReservationConfig")
+_UNSUPPORTED_CONFIG = ("ExplainerConfig",)
 _UNSUPPORTED_CONTAINER = (
     "ModelPackageName",
     "InferenceSpecificationName",
@@ -31,6 +25,7 @@ _UNSUPPORTED_CONTAINER = (
 )
 _MAX_STEP_PERCENT = 50
 _MIN_LINEAR_PERCENT = 10
+_ROLLING_PERCENT = (5, 50)
 
 
 def check_model(request: Record) -> None:
@@ -87,6 +82,7 @@ def check_config(request: Record, store: Store) -> None:
             "An endpoint with a shadow variant must have exactly one production variant and exactly one "
             "shadow variant."
         )
+    variants.check_kinds(request)
     for variant in (*production, *shadow):
         _check_variant(variant, store)
     if sum(variant.get("InitialVariantWeight", 1.0) for variant in production) <= 0:
@@ -97,12 +93,9 @@ def _check_variant(variant: Record, store: Store) -> None:
     _refuse_features(variant, _UNSUPPORTED_VARIANT)
     if variant.get("RoutingConfig", {}).get("RoutingStrategy") == "PREFIX_AWARE":
         raise unsupported("RoutingStrategy PREFIX_AWARE")
-    if not variant.get("ModelName"):
-        raise unsupported("a variant without ModelName (inference components)")
-    for name in ("InstanceType", "InitialInstanceCount"):
-        if not variant.get(name):
-            raise invalid(f"Variant {variant['VariantName']} must have {name}.")
-    store.models.get(variant["ModelName"])
+    variants.check_variant(variant)
+    if variant.get("ModelName"):
+        store.models.get(variant["ModelName"])
 
 
 def check_idle(record: Record, arn: str) -> None:
@@ -125,7 +118,8 @@ def check_deployment_config(deployment: Record | None) -> None:
     if "RollingUpdatePolicy" in deployment:
         if "BlueGreenUpdatePolicy" in deployment:
             raise invalid("You must specify either BlueGreenUpdatePolicy or RollingUpdatePolicy, not both.")
-        raise unsupported("RollingUpdatePolicy")
+        _check_batch(deployment["RollingUpdatePolicy"])
+        return
     if "BlueGreenUpdatePolicy" not in deployment:
         raise invalid("DeploymentConfig must have a BlueGreenUpdatePolicy or a RollingUpdatePolicy.")
     routing = deployment["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
@@ -139,6 +133,15 @@ def check_deployment_config(deployment: Record | None) -> None:
         least = _MIN_LINEAR_PERCENT if routing["Type"] == "LINEAR" else 1
         if not least <= size["Value"] <= _MAX_STEP_PERCENT:
             raise invalid(f"{needed} must be between {least} and {_MAX_STEP_PERCENT} percent of capacity.")
+
+
+def _check_batch(rolling: Record) -> None:
+    size = rolling["MaximumBatchSize"]
+    low, high = _ROLLING_PERCENT
+    if size["Type"] == "CAPACITY_PERCENT" and not low <= size["Value"] <= high:
+        raise invalid(f"MaximumBatchSize must be between {low} and {high} percent of capacity.")
+    if "RollbackMaximumBatchSize" in rolling:
+        raise unsupported("RollbackMaximumBatchSize: a rolling update is taken back at once")
 
 
 def check_guardrails(deployment: Record | None, old: Record, new: Record, counts: Iterable[int]) -> None:
@@ -156,8 +159,12 @@ def check_guardrails(deployment: Record | None, old: Record, new: Record, counts
         )
     if old.get("ShadowProductionVariants") or new.get("ShadowProductionVariants"):
         raise invalid("Deployment guardrails cannot be used with shadow variants.")
-    routing = deployment["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
-    size = routing.get("CanarySize") or routing.get("LinearStepSize")
+    variants.check_guarded(deployment, old, new)
+    if "RollingUpdatePolicy" in deployment:
+        size = deployment["RollingUpdatePolicy"]["MaximumBatchSize"]
+    else:
+        routing = deployment["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+        size = routing.get("CanarySize") or routing.get("LinearStepSize")
     for count in counts if size else ():
         step = size["Value"] if size["Type"] == "INSTANCE_COUNT" else 1
         if step * 2 > count:
@@ -167,8 +174,53 @@ def check_guardrails(deployment: Record | None, old: Record, new: Record, counts
             )
 
 
-def check_resize(changes: list[Record], known: Iterable[str]) -> None:
-    """Weights and counts are given once per variant, for variants that exist."""
+def check_scaled(old: Record, new: Record, scaled: frozenset[str]) -> None:
+    """A variant that Application Auto Scaling scales is neither removed nor put on another instance type."""
+    before, after = (
+        {variant["VariantName"]: variant.get("InstanceType") for variant in config["ProductionVariants"]}
+        for config in (old, new)
+    )
+    stuck = sorted(name for name in scaled & before.keys() if after.get(name, "") != before[name])
+    if stuck:
+        raise invalid(
+            f'The variant(s) "{", ".join(stuck)}" must be deregistered as scalable targets with AWS Auto '
+            "Scaling before they can be removed or have their instance type updated."
+        )
+
+
+def check_components_stay(store: Store, record: Record, new: Record) -> None:
+    """A variant that holds inference components goes on holding them."""
+    kept = {each["VariantName"] for each in new["ProductionVariants"] if not each.get("ModelName")}
+    for component in components_on(store, record):
+        if component["VariantName"] not in kept:
+            raise invalid(
+                f"Variant {component['VariantName']} hosts the inference component "
+                f"{component['InferenceComponentName']}: delete it before the variant is removed or changed."
+            )
+
+
+def check_no_components(store: Store, record: Record) -> None:
+    """An endpoint goes after its inference components."""
+    names = sorted(each["InferenceComponentName"] for each in components_on(store, record))
+    if names:
+        raise invalid(
+            f'Cannot delete endpoint "{record["EndpointArn"]}": it hosts the inference component(s) '
+            f"{', '.join(names)}. Delete those first."
+        )
+
+
+def components_on(store: Store, record: Record) -> list[Record]:
+    """The inference components of an endpoint."""
+    name = record["EndpointName"]
+    return [each for each in store.components.records.values() if each["EndpointName"] == name]
+
+
+def check_resize(changes: list[Record], config: Record) -> None:
+    """Weights and counts are given once per variant, for variants that exist and can take them."""
+    known = {
+        variant["VariantName"]: variant
+        for variant in (*config["ProductionVariants"], *config.get("ShadowProductionVariants", []))
+    }
     names = [change["VariantName"] for change in changes]
     for name in names:
         if name not in known:
@@ -177,8 +229,8 @@ def check_resize(changes: list[Record], known: Iterable[str]) -> None:
             raise invalid(f"Variant {name} is given more than once.")
     for change in changes:
         _refuse_features(change, ("ServerlessUpdateConfig",))
-        if change.get("DesiredInstanceCount") == 0:
-            raise invalid("DesiredInstanceCount must be at least 1 for a variant without components.")
+        if "DesiredInstanceCount" in change:
+            variants.check_count(known[change["VariantName"]], change["DesiredInstanceCount"], config)
 
 
 def check_quota(wanted: dict[str, int], used: dict[str, int]) -> None:

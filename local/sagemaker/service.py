@@ -19,7 +19,10 @@ import httpx
 from local.sagemaker import metrics
 from local.sagemaker.api import ControlPlane
 from local.sagemaker.artefacts import ArtefactCache, S3Factory
+from local.sagemaker.async_inference import AsyncInference
+from local.sagemaker.component_host import Components
 from local.sagemaker.deployment import Deployments
+from local.sagemaker.faults import Fault, Faults
 from local.sagemaker.images import ImageTable
 from local.sagemaker.invoke import Runtime
 from local.sagemaker.jobs.runner import Jobs, JobSettings
@@ -58,6 +61,7 @@ class SageMaker:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0), trust_env=False
         )
         self.meter = metrics.Meter(cloud)
+        self.faults = Faults()
         self.store = Store(settings.identity)
         workshop = Workshop(
             identity=settings.identity,
@@ -68,8 +72,14 @@ class SageMaker:
             client=self._client,
             log_line=self._log_line,
             ledger=ledger,
+            faults=self.faults,
+            record=self.meter.record,
         )
         self.deployments = Deployments(self.store, workshop)
+        self.components = Components(self.store, workshop, self.deployments, self.meter)
+        self.queue = AsyncInference(
+            self.store, self.deployments, self._client, self.meter, cloud, settings.s3
+        )
         self.jobs = Jobs(
             self.store,
             JobSettings(
@@ -82,22 +92,27 @@ class SageMaker:
                 ledger=ledger,
             ),
         )
-        self.control = ControlPlane(self.store, self.deployments, self.jobs, cloud)
-        self.runtime = Runtime(self.store, self.deployments, self._client, self.meter)
+        self.control = ControlPlane(self.store, self.deployments, self.components, self.jobs, cloud)
+        self.runtime = Runtime(
+            self.store, self.deployments, self.components, self.queue, self._client, self.meter
+        )
 
     async def start(self) -> None:
         """Bring restored endpoints back and begin the background work."""
         self.deployments.resume()
+        self.components.resume()
         self.jobs.resume()
         self._background = [
             asyncio.create_task(self.meter.run(), name="sagemaker-metrics"),
             asyncio.create_task(self._ship_logs(), name="sagemaker-logs"),
             asyncio.create_task(self._measure(), name="sagemaker-utilisation"),
+            asyncio.create_task(self.queue.run(), name="sagemaker-async"),
         ]
 
     async def stop(self) -> None:
         """End every process; records stay."""
-        await asyncio.gather(self.deployments.stop(), self.jobs.stop())
+        await self.queue.stop()
+        await asyncio.gather(self.deployments.stop(), self.components.stop(), self.jobs.stop())
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -112,6 +127,16 @@ class SageMaker:
     def load(self, data: dict[str, Any]) -> None:
         """Restore records; call before `start`."""
         self.store.load(data)
+
+    def kill(self, fault: Fault) -> int:
+        """End instances as a crash does; how many. At most `times` of those that the fault is aimed at."""
+        pools = [pool for live in self.deployments.live.values() for pool in live.pools()]
+        killed = 0
+        for pool in (*pools, *self.components.pools()):
+            for instance in pool.instances if fault.fits(pool.place) else ():
+                if fault.times is None or killed < fault.times:
+                    killed += instance.kill()
+        return killed
 
     def _log_line(self, group: str, stream: str, line: str) -> None:
         if self._buffered < MAX_BUFFERED_LINES:
@@ -136,14 +161,18 @@ class SageMaker:
     async def _measure(self) -> None:
         """ConcurrentRequestsPerModel every ten seconds; utilisation once a minute or as configured."""
         last: dict[str, float] = {}
+        quiet: dict[str, float] = {}
         while True:
             await asyncio.sleep(metrics.CONCURRENCY_SECONDS)
             for key, live in list(self.deployments.live.items()):
                 record = self.store.endpoints.find(key)
                 if record is None:
                     continue
-                pools = [pool for fleet in live.fleets() for pool in fleet.pools]
-                metrics.concurrency(self.meter, record["EndpointName"], pools)
+                name = record["EndpointName"]
+                pools = [*live.pools(), *self.components.pools(name)]
+                metrics.concurrency(self.meter, pools)
+                if "AsyncInferenceConfig" in record["Config"]:
+                    self.queue.measure(record, pools)
                 every = (
                     record["Config"]
                     .get("MetricsConfig", {})
@@ -151,4 +180,7 @@ class SageMaker:
                 )
                 if time.monotonic() - last.get(key, 0.0) >= every:
                     last[key] = time.monotonic()
-                    metrics.utilisation(self.meter, self._usage, record["EndpointName"], pools)
+                    metrics.utilisation(self.meter, self._usage, pools)
+                if time.monotonic() - quiet.get(key, 0.0) >= metrics.QUIET_SECONDS:
+                    quiet[key] = time.monotonic()
+                    metrics.quiet(self.meter, pools)

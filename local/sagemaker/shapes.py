@@ -28,6 +28,7 @@ _JAVA_CLASSES = {
     r"\p{ASCII}": r"[\x00-\x7f]",
     r"\p{Print}": r"\x20-\x7e",
     r"\z": r"\Z",
+    r"\uD800\uDC00-\uDBFF\uDFFF": r"\U00010000-\U0010ffff",
 }
 # Some patterns repeat the end of the text, which Java takes and Python does not.
 _REPEATED_END = re.compile(r"\$\{\d+,\d+\}")
@@ -120,7 +121,9 @@ def _has_type(value: Any, shape: Shape) -> bool:
 @functools.cache
 def _pattern(java: str) -> re.Pattern[str]:
     for theirs, ours in _JAVA_CLASSES.items():
-        java = java.replace(theirs, ours)
+        # A range stands within brackets; a class may also stand alone.
+        alone = "[" not in java and "-" in ours
+        java = java.replace(theirs, f"[{ours}]" if alone else ours)
     java = _REPEATED_END.sub("$", java)
     return re.compile(java)
 

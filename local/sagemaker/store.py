@@ -7,6 +7,7 @@ processes. Names are unique without regard to case, as the service's ARNs are lo
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,11 @@ class Store:
         self.processing_jobs = Collection(identity, "processing-job", "processing job")
         self.package_groups = Collection(identity, "model-package-group", "model package group")
         self.packages = Collection(identity, "model-package", "model package")
+        self.components = Collection(identity, "inference-component", "inference component")
+        self.async_requests: list[Record] = []
         self.tags: dict[str, dict[str, str]] = {}
+        # Set by whoever scales: the names of an endpoint's variants that are registered as scalable targets.
+        self.scaled_variants: Callable[[str], frozenset[str]] = lambda _endpoint: frozenset()
 
     def exists(self, arn: str) -> bool:
         """Whether an ARN names a resource of this store."""
@@ -87,13 +92,15 @@ class Store:
 
     def dump(self) -> dict[str, Any]:
         """Everything, as JSON data."""
-        return {c.kind: c.records for c in self._collections()} | {"tags": self.tags}
+        records = {c.kind: c.records for c in self._collections()}
+        return records | {"tags": self.tags, "async-requests": self.async_requests}
 
     def load(self, data: dict[str, Any]) -> None:
         """The inverse of `dump`."""
         for collection in self._collections():
             collection.records = dict(data.get(collection.kind, {}))
         self.tags = dict(data.get("tags", {}))
+        self.async_requests = list(data.get("async-requests", []))
 
     def _collections(self) -> tuple[Collection, ...]:
         return (
@@ -104,6 +111,7 @@ class Store:
             self.processing_jobs,
             self.package_groups,
             self.packages,
+            self.components,
         )
 
 

@@ -17,10 +17,12 @@ _ALARM_POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Step:
-    """The new fleet takes `share` (0 to 1) of the traffic, then bakes for so many seconds."""
+    """The new fleet takes `share` (0 to 1) of the traffic, then bakes for so many seconds. In a rolling
+    update it has `instances` by then, and the old fleet gives up as many afterwards."""
 
     share: float
     bake_seconds: float
+    instances: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ ALL_AT_ONCE: Record = {
 
 
 def steps_of(deployment_config: Record, instance_count: int) -> tuple[Step, ...]:
-    """The shares of a blue/green policy; sizes given in instances are relative to `instance_count`."""
+    """The steps of a deployment policy; sizes given in instances are relative to `instance_count`."""
+    if rolling := deployment_config.get("RollingUpdatePolicy"):
+        return _rolling_steps(rolling, instance_count)
     policy = deployment_config["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
     wait = float(policy["WaitIntervalInSeconds"])
     if policy["Type"] == "CANARY":
@@ -59,10 +63,22 @@ def steps_of(deployment_config: Record, instance_count: int) -> tuple[Step, ...]
     return (Step(1.0, wait),)
 
 
+def _rolling_steps(policy: Record, instance_count: int) -> tuple[Step, ...]:
+    batch = max(1, round(_share(policy["MaximumBatchSize"], instance_count) * instance_count))
+    wait = float(policy["WaitIntervalInSeconds"])
+    counts = [*range(batch, instance_count, batch), instance_count]
+    return tuple(Step(count / instance_count, wait, count) for count in counts)
+
+
 def _share(size: Record, instance_count: int) -> float:
     if size["Type"] == "CAPACITY_PERCENT":
         return min(1.0, size["Value"] / 100)
     return min(1.0, size["Value"] / max(1, instance_count))
+
+
+def tripped_reason(alarms: Sequence[str]) -> str:
+    """The failure reason of an update that alarms have ended."""
+    return f"Auto rollback: alarm(s) {', '.join(alarms)} went into state ALARM."
 
 
 async def bake(seconds: float, alarms: Sequence[str], cloud: Cloud) -> list[str]:

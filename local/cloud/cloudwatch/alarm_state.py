@@ -20,7 +20,7 @@ EXTRA_PERIODS = 2
 MAX_METRICS = 10
 # As often as CloudWatch judges its quickest alarms: those of one minute are judged on sliding minutes.
 EVERY_SECONDS = 10
-_LATE_SECONDS = 2.0  # what a period's last values may take to arrive
+LATE_SECONDS = 2.0  # what a period's last values may take to arrive
 _CATCH_UP_SECONDS = 60
 
 _COMPARISONS = {
@@ -65,7 +65,7 @@ def due(last: int, now: float) -> range:
     """The moments at which alarms are to be judged, after `last`. Those missed while the machine paused are
     made up for, so that a short fault is not overlooked."""
     first = max(last, int(now) - _CATCH_UP_SECONDS) // EVERY_SECONDS + 1
-    return range(first * EVERY_SECONDS, int(now - _LATE_SECONDS) + 1, EVERY_SECONDS)
+    return range(first * EVERY_SECONDS, int(now - LATE_SECONDS) + 1, EVERY_SECONDS)
 
 
 def judge(points: Sequence[float | None], rule: Rule, current: State) -> State:

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from local.cloud import seams
-from local.cloud.cloudwatch.alarm_state import EXTRA_PERIODS, Rule, due, judge, queries_of, reason
+from local.cloud.cloudwatch.alarm_state import (
+    EVERY_SECONDS,
+    EXTRA_PERIODS,
+    LATE_SECONDS,
+    Rule,
+    due,
+    judge,
+    queries_of,
+    reason,
+)
 from local.cloud.cloudwatch.errors import ValidationError
 from local.cloud.cloudwatch.metric_data import MetricDataResults, answer, results_of
 from local.cloud.cloudwatch.search import MetricName
@@ -95,17 +104,29 @@ class _Watch:
                 self._last = moment
 
 
+def latest_point(alarm: Mapping[str, Any]) -> float | None:
+    """The newest data point that an alarm looks at: of the last period that has ended, or one before."""
+    moment = int((time.time() - LATE_SECONDS) // EVERY_SECONDS) * EVERY_SECONDS
+    points = [value for value in _points(alarm, moment) if value is not None]
+    return points[-1] if points else None
+
+
 def _judge(alarm: Mapping[str, Any], moment: int) -> None:
     """One alarm, by the periods that end at a moment."""
     try:
-        rule, (queries, period) = Rule.of(alarm), queries_of(alarm)
-        looked_at = rule.periods + EXTRA_PERIODS
-        window = Window(moment - looked_at * period, moment, origin=moment)
-        (line,) = answer(queries, window, _PUBLISHED)
+        rule, points = Rule.of(alarm), _points(alarm, moment)
     except ValidationError:
         _log.exception("the alarm %s cannot be evaluated", alarm["AlarmName"])
         return
-    points = [line.series.values.get(start) for start in window.moments(period)]
     state = judge(points, rule, alarm["StateValue"])
     if state != alarm["StateValue"]:
         seams.move_alarm(alarm["AlarmName"], state, reason(points, rule, state))
+
+
+def _points(alarm: Mapping[str, Any], moment: int) -> list[float | None]:
+    """An alarm's data points in the periods that end at a moment, oldest first. Raises ValidationError."""
+    queries, period = queries_of(alarm)
+    looked_at = Rule.of(alarm).periods + EXTRA_PERIODS
+    window = Window(moment - looked_at * period, moment, origin=moment)
+    (line,) = answer(queries, window, _PUBLISHED)
+    return [line.series.values.get(start) for start in window.moments(period)]

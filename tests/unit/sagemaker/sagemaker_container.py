@@ -6,6 +6,7 @@ Answers `/ping` and `/invocations` by SageMaker's contract. What it does wrong i
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NAME = os.environ.get("FAKE_NAME", "fake")
+ADAPTERS: dict[str, str] = {}
+COUNT = itertools.count(1)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -23,8 +26,23 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._whole(200 if os.environ.get("FAKE_PING", "200") == "200" else 500, b"")
 
+    def do_DELETE(self) -> None:
+        known = ADAPTERS.pop(self.path.removeprefix("/adapters/"), None)
+        self._whole(404 if known is None else 200, b"")
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/adapters":
+            given = json.loads(body)
+            if "FAKE_NO_ADAPTERS" in os.environ:
+                self._whole(400, b"this base takes no adapters")
+                return
+            ADAPTERS[given["name"]] = given["src"]
+            self._whole(200, b"")
+            return
+        if next(COUNT) % int(os.environ.get("FAKE_ERROR_EVERY", "1000000000")) == 0:
+            self._whole(500, b"one in so many fails")
+            return
         order = json.loads(body) if body.startswith(b"{") else {}
         time.sleep(order.get("sleep", 0))
         if order.get("exit"):
@@ -35,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             seen = {name.lower(): value for name, value in self.headers.items()}
             answer = {"name": NAME, "pid": os.getpid(), "headers": seen, "body": body.decode("latin-1")}
             answer["environment"] = dict(os.environ)
+            answer["adapters"] = ADAPTERS
             status = order.get("status", 200)
             reply = order["reply"].encode() if "reply" in order else json.dumps(answer).encode()
             self._whole(status, reply)

@@ -36,6 +36,7 @@ class RecordedCloud:
     events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     trusted: set[str] = field(default_factory=lambda: {ROLE})
     ringing: set[str] = field(default_factory=set)
+    published: list[tuple[str, str]] = field(default_factory=list)
 
     def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
         self.metrics += [(namespace, datum) for datum in data]
@@ -50,6 +51,9 @@ class RecordedCloud:
         if role_arn not in self.trusted:
             raise PermissionError(role_arn)
         return RoleCredentials("AKIDROLE", "secret", "token")
+
+    def publish(self, credentials: RoleCredentials, topic_arn: str, message: str) -> None:
+        self.published.append((topic_arn, message))
 
     async def alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
         return sorted(self.ringing & set(names))
@@ -116,6 +120,16 @@ class Bench:
         self.call("CreateEndpoint", EndpointName=name, EndpointConfigName=config, **more)
         return await self.settled(name)
 
+    async def component(self, name: str, **more: Any) -> dict[str, Any]:
+        """Create an inference component on endpoint `e` and wait for the outcome."""
+        self.call("CreateInferenceComponent", **component(name, **more))
+        return await self.component_settled(name)
+
+    async def component_settled(self, name: str) -> dict[str, Any]:
+        """DescribeInferenceComponent once no transition is under way."""
+        await asyncio.wait_for(self.sagemaker.components.wait(name), PATIENCE_SECONDS)
+        return self.call("DescribeInferenceComponent", InferenceComponentName=name)
+
     async def settled(self, name: str = "e") -> dict[str, Any]:
         """DescribeEndpoint once no transition is under way."""
         await asyncio.wait_for(self.sagemaker.deployments.wait(name), PATIENCE_SECONDS)
@@ -136,6 +150,32 @@ def variant(name: str = "champion", model: str = "m", **more: Any) -> dict[str, 
         "ModelName": model,
         "InstanceType": "ml.m5.large",
         "InitialInstanceCount": 1,
+    } | more
+
+
+SERVERLESS = {"MemorySizeInMB": 1024, "MaxConcurrency": 2}
+
+
+def serverless(name: str = "champion", model: str = "m", **config: Any) -> dict[str, Any]:
+    """A serverless variant."""
+    return {"VariantName": name, "ModelName": model, "ServerlessConfig": SERVERLESS | config}
+
+
+def host(count: int = 1, instance_type: str = "ml.m5.xlarge", **more: Any) -> dict[str, Any]:
+    """A variant that holds inference components."""
+    return {"VariantName": "all", "InstanceType": instance_type, "InitialInstanceCount": count} | more
+
+
+def component(name: str, copies: int = 1, memory: int = 1024, **more: Any) -> dict[str, Any]:
+    """A request for an inference component whose container gives its own name."""
+    container = {"Image": IMAGE, "Environment": {"FAKE_NAME": name}}
+    needs = {"MinMemoryRequiredInMb": memory, "NumberOfCpuCoresRequired": 1}
+    return {
+        "InferenceComponentName": name,
+        "EndpointName": "e",
+        "VariantName": "all",
+        "Specification": {"Container": container, "ComputeResourceRequirements": needs},
+        "RuntimeConfig": {"CopyCount": copies},
     } | more
 
 

@@ -15,7 +15,7 @@ async def test_every_instance_is_listed_with_its_process_and_address(bench: Benc
     bench.model("m")
     bench.config("c", variant("champion"), variant("challenger", InitialInstanceCount=2))
     await bench.endpoint()
-    found = instances(bench.sagemaker.store, bench.sagemaker.deployments)
+    found = instances(bench.sagemaker.store, bench.sagemaker.deployments, bench.sagemaker.components)
     assert sorted(item["variant"] for item in found) == ["challenger", "challenger", "champion"]
     async with httpx.AsyncClient(trust_env=False) as client:
         for item in found:
@@ -26,4 +26,4 @@ async def test_every_instance_is_listed_with_its_process_and_address(bench: Benc
 
 @scenario
 async def test_nothing_is_listed_without_an_endpoint(bench: Bench) -> None:
-    assert instances(bench.sagemaker.store, bench.sagemaker.deployments) == []
+    assert instances(bench.sagemaker.store, bench.sagemaker.deployments, bench.sagemaker.components) == []

@@ -268,9 +268,9 @@ async def test_utilisation_is_measured_on_the_processes(bench: Bench) -> None:
     bench.model("m")
     bench.config("c", variant())
     await bench.endpoint()
-    pools = bench.sagemaker.deployments.live["e"].blue.pools
-    metrics.utilisation(bench.sagemaker.meter, metrics.UtilisationMeter(), "e", pools)
-    metrics.concurrency(bench.sagemaker.meter, "e", pools)
+    pools = bench.sagemaker.deployments.live["e"].pools()
+    metrics.utilisation(bench.sagemaker.meter, metrics.UtilisationMeter(), pools)
+    metrics.concurrency(bench.sagemaker.meter, pools)
     bench.sagemaker.meter.flush()
     by_name = {datum["MetricName"]: (namespace, datum) for namespace, datum in bench.cloud.metrics}
     assert by_name["MemoryUtilization"][0] == "/aws/sagemaker/Endpoints"

@@ -219,18 +219,9 @@ def test_models(bench: Bench, change: dict, words: str) -> None:
         ({"ProductionVariants": [variant(InitialVariantWeight=0.0)]}, "weight above 0"),
         ({"ProductionVariants": [{"VariantName": "v", "ModelName": "m"}]}, "InstanceType"),
         (
-            {"ProductionVariants": [{"VariantName": "v", "InstanceType": "ml.m5.large"}]},
-            "inference components",
-        ),
-        (
-            {"ProductionVariants": [variant(ServerlessConfig={"MemorySizeInMB": 1024, "MaxConcurrency": 1})]},
-            "does not support ServerlessConfig",
-        ),
-        (
             {"ProductionVariants": [variant(RoutingConfig={"RoutingStrategy": "PREFIX_AWARE"})]},
             "PREFIX_AWARE",
         ),
-        ({"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/p"}}}, "AsyncInferenceConfig"),
     ],
 )
 def test_endpoint_configurations(bench: Bench, change: dict, words: str) -> None:
@@ -263,19 +254,6 @@ def test_deployment_configurations(bench: Bench, routing: dict, words: str) -> N
         bench, "UpdateEndpoint", EndpointName="e", EndpointConfigName="c", DeploymentConfig=deployment
     )
     assert words in error.message
-
-
-def test_rolling_updates_are_not_there_yet(bench: Bench) -> None:
-    rolling = {
-        "RollingUpdatePolicy": {
-            "MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": 10},
-            "WaitIntervalInSeconds": 0,
-        }
-    }
-    error = refusal(
-        bench, "UpdateEndpoint", EndpointName="e", EndpointConfigName="c", DeploymentConfig=rolling
-    )
-    assert "does not support RollingUpdatePolicy" in error.message
 
 
 @pytest.mark.parametrize(

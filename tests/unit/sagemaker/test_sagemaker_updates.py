@@ -206,6 +206,46 @@ async def test_an_excluded_property_is_reset(bench: Bench) -> None:
     assert sizes == (1.0, 2)
 
 
+def rolling(*alarms: str) -> dict:
+    policy = {"MaximumBatchSize": HALF, "WaitIntervalInSeconds": 1}
+    deployment: dict = {"RollingUpdatePolicy": policy}
+    if alarms:
+        deployment["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms]}
+    return deployment
+
+
+@scenario
+async def test_a_rolling_update_moves_batch_by_batch_without_a_second_fleet(bench: Bench) -> None:
+    await two_releases(bench, count=2)
+    live = bench.sagemaker.deployments.live["e"]
+    async with traffic(bench) as seen:
+        bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="d", DeploymentConfig=rolling())
+        await eventually(lambda: live.green is not None and live.green_share == 0.5, "the first batch serves")
+        assert len(live.green.pools[0].instances) == 1
+        described = await bench.settled()
+        await eventually(lambda: seen[200, "new"] > 5, "the new model answers")
+    assert described["EndpointConfigName"] == "d"
+    assert described["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    assert {status for status, _ in seen} == {200}
+
+
+@scenario
+async def test_a_rolling_update_that_rings_gives_the_old_fleet_back(bench: Bench) -> None:
+    await two_releases(bench, count=2)
+    live = bench.sagemaker.deployments.live["e"]
+    async with traffic(bench) as seen:
+        bench.call(
+            "UpdateEndpoint", EndpointName="e", EndpointConfigName="d", DeploymentConfig=rolling("errors")
+        )
+        await eventually(lambda: live.green is not None and live.green_share == 1.0, "the last batch serves")
+        bench.cloud.ringing.add("errors")
+        described = await bench.settled()
+    assert described["EndpointConfigName"] == "c"
+    assert described["FailureReason"].startswith("Auto rollback")
+    assert described["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    assert {status for status, _ in seen} == {200}
+
+
 @scenario
 async def test_a_deployment_configuration_can_be_retained(bench: Bench) -> None:
     await two_releases(bench, count=2)

@@ -1,0 +1,157 @@
+"""Registers Application Auto Scaling with the laptop cloud: its API, its CloudFormation types, its state.
+
+The only module of this package that knows the emulator, and it knows it through `local.cloud.seams`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from local.autoscaling import api, cloudformation
+from local.autoscaling.fleets import SageMakerFleets
+from local.autoscaling.ports import Alarm
+from local.autoscaling.scaler import TICK_SECONDS, Scaler
+from local.autoscaling.store import Store
+from local.cloud import seams
+from local.cloud.cloudwatch.plugin import latest_point
+from local.cloud.config import CloudConfig
+from local.sagemaker.service import SageMaker
+from local.sagemaker.shapes import service_model
+from local.sagemaker.store import Identity
+
+PRINCIPAL = "sagemaker.application-autoscaling.amazonaws.com"
+ROLE = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+PRUNE_TICKS = 10
+_CALL_SECONDS = 120.0
+_CLIENT = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 2})
+log = logging.getLogger("evergreen.cloud")
+
+
+class _CloudWatchAlarms:
+    """`ports.Alarms` over the emulator."""
+
+    def __init__(self, config: CloudConfig) -> None:
+        self._client = functools.cache(lambda: _client(config, "cloudwatch"))
+
+    def all(self) -> Sequence[Alarm]:
+        return seams.alarms()
+
+    def latest(self, alarm: Alarm) -> float | None:
+        return latest_point(alarm)
+
+    def put(self, alarm: Alarm) -> None:
+        try:
+            self._client().put_metric_alarm(**alarm)
+        except ClientError as error:
+            raise ValueError(error.response["Error"]["Message"]) from error
+
+    def remove(self, names: Sequence[str]) -> None:
+        self._client().delete_alarms(AlarmNames=list(names))
+
+
+def register(config: CloudConfig, sagemaker: SageMaker) -> None:
+    """Make Application Auto Scaling part of the cloud. Call before the server starts."""
+    service_model(api.SERVICE)  # read now: no request should wait for it
+    store = Store(Identity(config.account, config.region))
+    fleets, alarms = SageMakerFleets(sagemaker), _CloudWatchAlarms(config)
+    role_arn = f"arn:aws:iam::{config.account}:role/aws-service-role/{PRINCIPAL}/{ROLE}"
+    control = api.ControlPlane(store, fleets, alarms, role_arn, functools.partial(_make_role, config))
+    sagemaker.store.scaled_variants = control.scaled_variants
+    _register_api(control)
+    _register_types(control)
+    seams.add_state(api.SERVICE, store.dump, store.load)
+    scaler = Scaler(store, fleets, alarms)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(_run(control, scaler), name="autoscaling"))
+
+    async def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        await scaler.stop()
+
+    seams.on_startup(start)
+    seams.on_shutdown(stop)
+
+
+async def _run(control: api.ControlPlane, scaler: Scaler) -> None:
+    ticks = 0
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        ticks += 1
+        try:
+            scaler.tick()
+            if ticks % PRUNE_TICKS == 0:
+                await control.prune()
+        except Exception:
+            # One look that fails must not end the watch.
+            log.exception("scaling could not be decided this time")
+
+
+def _register_api(control: api.ControlPlane) -> None:
+    async def handle(request: seams.HttpRequest) -> seams.Reply:
+        answer = await control.handle(request.headers.get("x-amz-target", ""), request.body)
+        return seams.Reply(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
+
+    def permission(request: seams.HttpRequest) -> seams.Permission:
+        target = request.headers.get("x-amz-target", "")
+        operation = target.removeprefix(api.TARGET_PREFIX)
+        return seams.Permission(f"{api.SERVICE}:{operation}", control.resources(target, request.body))
+
+    seams.add_service(api.SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission)
+
+
+def _register_types(control: api.ControlPlane) -> None:
+    resources = cloudformation.Resources(control)
+
+    def wait(work: Coroutine[Any, Any, Any]) -> Any:
+        return seams.call(work, _CALL_SECONDS)
+
+    seams.add_resource_type(
+        cloudformation.TARGET,
+        create=lambda _id, properties, _stack: wait(resources.put_target(properties)),
+        update=lambda _id, old, new, _stack: wait(resources.put_target(new, old)),
+        delete=lambda physical_id, _properties: wait(resources.delete_target(physical_id)),
+        create_only=cloudformation.CREATE_ONLY[cloudformation.TARGET],
+    )
+    seams.add_resource_type(
+        cloudformation.POLICY,
+        create=lambda _id, properties, _stack: wait(resources.put_policy(properties)),
+        update=lambda _id, _old, new, _stack: wait(resources.put_policy(new)),
+        delete=lambda physical_id, _properties: wait(resources.delete_policy(physical_id)),
+        create_only=cloudformation.CREATE_ONLY[cloudformation.POLICY],
+    )
+
+
+def _make_role(config: CloudConfig) -> None:
+    """The service-linked role, as registering a first target makes it."""
+    trust = {"Effect": "Allow", "Principal": {"Service": PRINCIPAL}, "Action": "sts:AssumeRole"}
+    iam = _client(config, "iam")
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(
+            RoleName=ROLE,
+            Path=f"/aws-service-role/{PRINCIPAL}/",
+            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+        )
+
+
+def _client(config: CloudConfig, service: str) -> Any:
+    return boto3.session.Session().client(
+        service,
+        endpoint_url=config.endpoint_url,
+        region_name=config.region,
+        aws_access_key_id=config.account,
+        aws_secret_access_key="local",  # noqa: S106 - the emulator's root user
+        config=_CLIENT,
+    )

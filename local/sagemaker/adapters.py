@@ -1,0 +1,46 @@
+"""Adapters in a running container: the contract's `POST /adapters` and `DELETE /adapters/{name}`."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import httpx
+
+from local.sagemaker.artefacts import Source
+from local.sagemaker.artefacts import source_of as data_of
+from local.sagemaker.instance import Instance
+from local.sagemaker.store import Record
+
+HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
+LOAD_SECONDS = 120.0
+_SHOWN = 300
+
+
+class AdapterFailure(Exception):
+    """A container did not do what was asked; the message is its own."""
+
+
+def source_of(specification: Record) -> Source:
+    """Where an adapter's files lie: its container's artefact, a tar.gz."""
+    return data_of({"ModelDataUrl": specification["Container"]["ArtifactUrl"]})
+
+
+async def load(client: httpx.AsyncClient, instance: Instance, name: str, folder: str) -> None:
+    """Load an adapter under a name. Raises AdapterFailure."""
+    await _ask(client, "POST", f"{instance.url}/adapters", {"name": name, "src": folder})
+
+
+async def unload(client: httpx.AsyncClient, instance: Instance, name: str) -> None:
+    """Forget an adapter. Raises AdapterFailure."""
+    await _ask(client, "DELETE", f"{instance.url}/adapters/{quote(name)}", None)
+
+
+async def _ask(client: httpx.AsyncClient, method: str, url: str, body: Record | None) -> None:
+    try:
+        reply = await client.request(method, url, json=body, timeout=LOAD_SECONDS)
+    except httpx.HTTPError as error:
+        raise AdapterFailure(f"The container did not answer about the adapter: {error}") from error
+    if not 200 <= reply.status_code < 300:
+        raise AdapterFailure(
+            f"The container refused the adapter with status {reply.status_code}: {reply.text[:_SHOWN]}"
+        )

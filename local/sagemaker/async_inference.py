@@ -1,0 +1,326 @@
+"""Asynchronous inference: requests wait in a queue, inputs come from S3, outcomes go to S3 and to SNS.
+
+The queue is part of the endpoint's records, so it survives a restart; what was being worked on is done again.
+S3 and SNS are used with the model's execution role.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.sagemaker.artefacts import S3Factory, source_at
+from local.sagemaker.container_call import ContainerCall, ContainerRequest, Unreachable
+from local.sagemaker.deployment import Deployments
+from local.sagemaker.errors import ApiError
+from local.sagemaker.metrics import Meter
+from local.sagemaker.place import Dimensions
+from local.sagemaker.pool import VariantPool
+from local.sagemaker.ports import Cloud
+from local.sagemaker.store import Record, Store, now
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONCURRENCY = 4
+DEFAULT_TTL_SECONDS = 21_600
+DEFAULT_TIMEOUT_SECONDS = 900
+MAX_WAITING = 10_000
+MAX_INPUT_BYTES = 64 * 1024**2
+"""A limit of the laptop's: AWS takes inputs of up to 1 GB."""
+LOOK_SECONDS = 0.5
+_UNREACHABLE_SECONDS = 1.0
+
+
+class Failure(Exception):
+    """An inference that has failed for good, in words for the failure file and the notification."""
+
+
+class AsyncInference:
+    """The queues of all asynchronous endpoints."""
+
+    def __init__(
+        self,
+        store: Store,
+        deployments: Deployments,
+        client: httpx.AsyncClient,
+        meter: Meter,
+        cloud: Cloud,
+        s3: S3Factory,
+    ) -> None:
+        self._store, self._deployments, self._meter = store, deployments, meter
+        self._client, self._cloud, self._s3 = client, cloud, s3
+        self._working: dict[str, asyncio.Task[None]] = {}
+        self._by_instance: dict[str, int] = {}
+        self._wake = asyncio.Event()
+
+    def submit(self, endpoint: Record, params: Record, body: bytes) -> Record:
+        """Queue a request and answer InferenceId, OutputLocation and FailureLocation; raises ApiError."""
+        name = endpoint["EndpointName"]
+        if ("InputLocation" in params) == bool(body):
+            raise _refused("Exactly one of InputLocation and Body must be given.")
+        if "InputLocation" in params and not params["InputLocation"].startswith("s3://"):
+            raise _refused("InputLocation must be an S3 URI: s3://bucket/key.")
+        queue = self._store.async_requests
+        if sum(each["EndpointName"] == name for each in queue) >= MAX_WAITING:
+            raise ApiError("ServiceUnavailable", "The queue of the endpoint is full.", 503)
+        output = endpoint["Config"]["AsyncInferenceConfig"]["OutputConfig"]
+        item_id, stem = params.get("InferenceId", str(uuid.uuid4())), str(uuid.uuid4())
+        extension = params.get("S3OutputPathExtension", "").strip("/")
+        file = params.get("Filename") or stem
+        item: Record = {
+            "Id": stem,
+            "InferenceId": item_id,
+            "EndpointName": name,
+            "Params": params,
+            "Body": base64.b64encode(body).decode() if body else None,
+            "Received": now(),
+        }
+        paths = [
+            ("OutputLocation", "S3OutputPath", ".out"),
+            ("FailureLocation", "S3FailurePath", "-error.out"),
+        ]
+        for field, path, suffix in paths:
+            if path in output:
+                item[field] = "/".join(filter(None, (output[path].rstrip("/"), extension, file + suffix)))
+        queue.append(item)
+        self._wake.set()
+        locations = ("OutputLocation", "FailureLocation")
+        return {"InferenceId": item_id} | {field: item[field] for field in locations if field in item}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            try:
+                self._begin_what_can_be()
+            except Exception:
+                # One look that fails must not end the queue.
+                log.exception("asynchronous requests could not be begun this time")
+            self._wake.clear()
+            try:
+                # Nothing to do costs nothing; a queue that waits for capacity is looked at now and then.
+                await asyncio.wait_for(
+                    self._wake.wait(), LOOK_SECONDS if self._store.async_requests else None
+                )
+            except TimeoutError:
+                continue
+
+    async def stop(self) -> None:
+        """Leave what is under way; it stays in the queue."""
+        for task in self._working.values():
+            task.cancel()
+        await asyncio.gather(*self._working.values(), return_exceptions=True)
+
+    def measure(self, endpoint: Record, pools: Iterable[VariantPool]) -> None:
+        """Record the backlog's metrics of one asynchronous endpoint."""
+        waiting = [
+            each for each in self._store.async_requests if each["EndpointName"] == endpoint["EndpointName"]
+        ]
+        instances = sum(len(pool.instances) for pool in pools)
+        oldest = min((each["Received"] for each in waiting), default=None)
+        values = {
+            "ApproximateBacklogSize": float(len(waiting)),
+            "HasBacklogWithoutCapacity": float(bool(waiting) and not instances),
+            "ApproximateAgeOfOldestRequest": 0.0 if oldest is None else time.time() - oldest,
+        }
+        if instances:
+            values["ApproximateBacklogSizePerInstance"] = len(waiting) / instances
+        self._meter.record_under(_endpoint(endpoint["EndpointName"]), values)
+
+    def _begin_what_can_be(self) -> None:
+        for item in list(self._store.async_requests):
+            if item["Id"] in self._working:
+                continue
+            endpoint = self._store.endpoints.find(item["EndpointName"])
+            if endpoint is None:
+                self._store.async_requests.remove(item)
+                continue
+            ttl = item["Params"].get("RequestTTLSeconds", DEFAULT_TTL_SECONDS)
+            expired = time.time() - item["Received"] > ttl
+            live = self._deployments.live.get(item["EndpointName"].lower())
+            pool = None
+            if not expired:
+                if live is None or live.blue is None:
+                    continue
+                try:
+                    _, pool = live.route(None)
+                except ApiError:
+                    continue
+                limit = (
+                    endpoint["Config"]["AsyncInferenceConfig"]
+                    .get("ClientConfig", {})
+                    .get("MaxConcurrentInvocationsPerInstance", DEFAULT_CONCURRENCY)
+                )
+                ready = sum(instance.in_service for instance in pool.instances)
+                if self._by_instance.get(item["EndpointName"], 0) >= limit * ready:
+                    continue
+            self._by_instance[item["EndpointName"]] = self._by_instance.get(item["EndpointName"], 0) + 1
+            task = asyncio.create_task(self._work(item, endpoint, pool), name=f"sagemaker-async-{item['Id']}")
+            self._working[item["Id"]] = task
+            task.add_done_callback(lambda done, item=item: self._ended(item, done))
+
+    def _ended(self, item: Record, task: asyncio.Task[None]) -> None:
+        del self._working[item["Id"]]
+        self._by_instance[item["EndpointName"]] -= 1
+        if not task.cancelled():
+            if task.exception():
+                log.error("asynchronous request %s failed", item["Id"], exc_info=task.exception())
+            self._store.async_requests.remove(item)
+        self._wake.set()
+
+    async def _work(self, item: Record, endpoint: Record, pool: VariantPool | None) -> None:
+        """One request from input to notification. `pool` is None for a request that has waited too long."""
+        began, place = time.time(), _endpoint(item["EndpointName"])
+        role = next(iter(endpoint["Models"].values()))["ExecutionRoleArn"]
+        try:
+            if pool is None:
+                self._meter.record_under(place, {"ExpiredRequests": 1})
+                raise Failure("The request waited longer than its RequestTTLSeconds.")
+            self._meter.record(pool.place, {"TimeInBacklog": _milliseconds(began - item["Received"])})
+            body = await self._with_s3(role, lambda s3: _read(s3, item))
+            answer, content_type = await self._infer(item, pool, body)
+            await self._with_s3(role, lambda s3: _write(s3, item["OutputLocation"], answer, content_type))
+        except Failure as failure:
+            await self._tell(item, endpoint, role, failure=str(failure))
+            self._meter.record_under(place, {"InvocationFailures": 1})
+            return
+        self._meter.record_under(place, {"InvocationsProcessed": 1})
+        self._meter.record(pool.place, {"TotalProcessingTime": _milliseconds(time.time() - item["Received"])})
+        await self._tell(item, endpoint, role, content_type=content_type)
+
+    async def _infer(self, item: Record, pool: VariantPool, body: bytes) -> tuple[bytes, str]:
+        params = item["Params"]
+        seconds = float(params.get("InvocationTimeoutSeconds", DEFAULT_TIMEOUT_SECONDS))
+        headers = {"Content-Type": params.get("ContentType", "application/octet-stream")}
+        headers |= {
+            "Accept": params.get("Accept", "*/*"),
+            "X-Amzn-SageMaker-Inference-Id": item["InferenceId"],
+        }
+        if "CustomAttributes" in params:
+            headers["X-Amzn-SageMaker-Custom-Attributes"] = params["CustomAttributes"]
+        request = ContainerRequest(item["EndpointName"], headers, body, False, seconds)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            instance = pool.pick()
+            if instance is None:
+                await asyncio.sleep(_UNREACHABLE_SECONDS)
+                continue
+            call = ContainerCall(
+                self._client,
+                self._meter,
+                self._store.identity,
+                pool,
+                instance,
+                request,
+                time.perf_counter(),
+            )
+            try:
+                await call.open()
+                answer = await call.read_whole()
+            except Unreachable:
+                continue
+            except ApiError as error:
+                raise Failure(error.message) from error
+            if not 200 <= call.status < 300:
+                raise Failure(call.model_error(call.status, answer.decode(errors="replace")).message)
+            return answer, call.header("Content-Type") or "application/octet-stream"
+        raise Failure("No instance took the request in time.")
+
+    async def _with_s3(self, role: str, work: Callable[[Any], bytes]) -> bytes:
+        try:
+            credentials = self._cloud.role_credentials(role)
+            return await asyncio.to_thread(lambda: work(self._s3(credentials)))
+        except PermissionError as error:
+            raise Failure(str(error)) from error
+        except (ClientError, BotoCoreError) as error:
+            raise Failure(f"S3 could not be used with the role {role}: {error}") from error
+
+    async def _tell(
+        self, item: Record, endpoint: Record, role: str, *, failure: str = "", content_type: str = ""
+    ) -> None:
+        """Leave the failure file, and notify the topic of the outcome."""
+        if failure and "FailureLocation" in item:
+            text = failure.encode()
+            try:
+                await self._with_s3(role, lambda s3: _write(s3, item["FailureLocation"], text, "text/plain"))
+            except Failure as error:
+                log.warning("no failure file was written for %s: %s", item["Id"], error)
+        output = endpoint["Config"]["AsyncInferenceConfig"]["OutputConfig"]
+        topic = output.get("NotificationConfig", {}).get("ErrorTopic" if failure else "SuccessTopic")
+        if not topic:
+            return
+        message = json.dumps(_notice(item, self._store.identity.region, failure, content_type))
+        try:
+            credentials = self._cloud.role_credentials(role)
+            await asyncio.to_thread(self._cloud.publish, credentials, topic, message)
+        except (PermissionError, ClientError, BotoCoreError):
+            log.warning("the topic %s was not notified of %s", topic, item["Id"], exc_info=True)
+            self._meter.record_under(_endpoint(item["EndpointName"]), {"NotificationFailure": 1})
+
+
+def _read(s3: Any, item: Record) -> bytes:
+    if item["Body"] is not None:
+        return base64.b64decode(item["Body"])
+    source = source_at(item["Params"]["InputLocation"])
+    found = s3.get_object(Bucket=source.bucket, Key=source.key)
+    if found["ContentLength"] > MAX_INPUT_BYTES:
+        raise Failure(f"The input is larger than {MAX_INPUT_BYTES} bytes, the laptop cloud's limit.")
+    return bytes(found["Body"].read())
+
+
+def _write(s3: Any, location: str, body: bytes, content_type: str) -> bytes:
+    target = source_at(location)
+    s3.put_object(Bucket=target.bucket, Key=target.key, Body=body, ContentType=content_type)
+    return b""
+
+
+def _notice(item: Record, region: str, failure: str, content_type: str) -> Record:
+    """What a topic gets, in the shape of the service's own notifications."""
+    params = item["Params"]
+    fields = (("accept", "Accept"), ("contentType", "ContentType"), ("customAttributes", "CustomAttributes"))
+    asked = {ours: params[theirs] for ours, theirs in fields if theirs in params}
+    if "InputLocation" in params:
+        asked["inputLocation"] = params["InputLocation"]
+    notice: Record = {
+        "awsRegion": region,
+        "eventTime": _iso(time.time()),
+        "receivedTime": _iso(item["Received"]),
+        "invocationStatus": "Failed" if failure else "Completed",
+        "requestParameters": {"endpointName": item["EndpointName"], **asked},
+        "inferenceId": item["InferenceId"],
+        "eventVersion": "1.0",
+        "eventSource": "aws:sagemaker",
+        "eventName": "InferenceResult",
+    }
+    if failure:
+        notice["failureReason"] = failure
+        if "FailureLocation" in item:
+            notice["responseParameters"] = {"failureLocation": item["FailureLocation"]}
+    else:
+        notice["responseParameters"] = {"contentType": content_type, "outputLocation": item["OutputLocation"]}
+    return notice
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _endpoint(name: str) -> Dimensions:
+    return (("EndpointName", name),)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000)
+
+
+def _refused(message: str) -> ApiError:
+    return ApiError("ValidationError", message)

@@ -1,0 +1,298 @@
+"""Inference components alive: copies as processes, instances as arithmetic, adapters as files in their base.
+
+A component's copy is a container; the instances that hold the copies only bound how many there may be, and
+come and go with them under managed scaling. Writes the outcome of each change into the component's record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from local.sagemaker import adapters, traffic
+from local.sagemaker.artefacts import ArtefactFailure
+from local.sagemaker.deployment import MAX_REASON, Deployments
+from local.sagemaker.errors import ApiError
+from local.sagemaker.fleet import ComponentVariant
+from local.sagemaker.instance import Instance, StartFailure
+from local.sagemaker.instance_types import Size, instances_needed, size_of
+from local.sagemaker.metrics import Meter
+from local.sagemaker.pool import VariantPool, Workshop
+from local.sagemaker.store import Record, Store, now
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 15.0
+NO_CAPACITY = (
+    "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress "
+    "(if configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
+)
+
+
+class Components:
+    """The copies of every component, and the task that is changing each of them."""
+
+    def __init__(self, store: Store, workshop: Workshop, deployments: Deployments, meter: Meter) -> None:
+        self._store, self._workshop, self._deployments, self._meter = store, workshop, deployments, meter
+        self._pools: dict[str, VariantPool] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def create(self, record: Record) -> None:
+        """Begin to bring a component into service; its record is already `Creating`."""
+        self._begin(record, self._create(record))
+
+    def scale(self, record: Record, copies: int) -> None:
+        """Begin to change the number of copies; the record is already `Updating`."""
+        self._begin(record, self._scale(record, copies))
+
+    def update(self, record: Record, changed: Record) -> None:
+        """Begin to replace the copies by those of a changed record; the record is already `Updating`."""
+        self._begin(record, self._update(record, changed))
+
+    def delete(self, record: Record) -> None:
+        """Begin to end a component; its record goes when its last copy has gone."""
+        self._begin(record, self._delete(record))
+
+    def resume(self) -> None:
+        """Bring restored components back, bases before adapters."""
+        records = list(self._store.components.records.values())
+        for record in records:
+            if record["InferenceComponentStatus"] == "Deleting":
+                self.delete(record)
+            elif record["InferenceComponentStatus"] != "Failed":
+                record["InferenceComponentStatus"] = "Updating"
+                self._begin(record, self._create(record))
+
+    async def wait(self, name: str) -> None:
+        """Return when no transition of this component is under way."""
+        if task := self._tasks.get(name.lower()):
+            await asyncio.wait([task])
+
+    async def stop(self) -> None:
+        """End every copy, without waiting for requests. Records stay."""
+        for task in self._tasks.values():
+            task.cancel()
+        stops = [asyncio.create_task(pool.stop(drain=False)) for pool in self._pools.values()]
+        if pending := [*self._tasks.values(), *stops]:
+            await asyncio.wait(pending, timeout=STOP_SECONDS)
+
+    def pools(self, endpoint: str | None = None) -> list[VariantPool]:
+        """The pools of copies, of one endpoint or of all."""
+        return [p for p in self._pools.values() if endpoint is None or p.place.endpoint == endpoint]
+
+    def copies(self, record: Record) -> int:
+        """How many copies a component has now; an adapter has those of its base."""
+        pool = self._pools.get(_key(self._base_of(record)))
+        return len(pool.instances) if pool else 0
+
+    def route(self, record: Record) -> tuple[VariantPool, dict[str, str]]:
+        """Where a request to a component goes, and the headers that name an adapter; raises the runtime's
+        error for a component without a copy."""
+        base = self._base_of(record)
+        pool = self._pools.get(_key(base))
+        if pool is None or not pool.instances:
+            dimensions = (("InferenceComponentName", record["InferenceComponentName"]),)
+            self._meter.record_under(dimensions, {"NoCapacityInvocationFailures": 1})
+            raise ApiError("ValidationError", NO_CAPACITY)
+        return pool, {} if base is record else {adapters.HEADER: record["InferenceComponentName"]}
+
+    def room_for(self, record: Record, copies: int) -> str | None:
+        """Why an endpoint has no room for so many copies of a component; None when it has."""
+        variant = self._variant(record)
+        machine = size_of(variant.settings["InstanceType"])
+        needed = instances_needed(self._sizes(variant, {_key(record): (record, copies)}), machine)
+        if needed is not None and needed <= variant.most:
+            return None
+        have = f"{variant.most} instance(s) of {variant.settings['InstanceType']}"
+        return f"There is not enough hardware capacity for {copies} copies: at most {have} can hold them."
+
+    def _begin(self, record: Record, transition: Coroutine[Any, Any, None]) -> None:
+        key = _key(record)
+        task = asyncio.create_task(transition, name=f"sagemaker-component-{key}")
+        self._tasks[key] = task
+        task.add_done_callback(lambda done: self._ended(key, record, done))
+
+    def _ended(self, key: str, record: Record, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+        if not task.cancelled() and task.exception():
+            log.error("inference component %s: transition failed", key, exc_info=task.exception())
+            _set(record, "Failed", f"Internal error: {task.exception()}")
+
+    async def _create(self, record: Record) -> None:
+        await self._deployments.wait(record["EndpointName"])
+        if record["Base"]:
+            await self._load_adapter(record)
+            return
+        pool = self._pool(record)
+        self._pools[_key(record)] = pool
+        try:
+            _check(self.room_for(record, record["CopyCount"]))
+            await pool.start()
+        except StartFailure as failure:
+            del self._pools[_key(record)]
+            _set(record, "Failed", str(failure))
+            return
+        self._fit_instances(record)
+        _set(record, "InService")
+
+    async def _scale(self, record: Record, copies: int) -> None:
+        pool, failure = self._pools[_key(record)], None
+        try:
+            _check(self.room_for(record, copies))
+            await pool.scale(copies)
+            record["CopyCount"] = copies
+        except StartFailure as error:
+            failure = str(error)
+        self._fit_instances(record)
+        _set(record, "InService", failure)
+
+    async def _update(self, record: Record, changed: Record) -> None:
+        """The new copies come up beside the old ones, take over, and are taken back when an alarm rings."""
+        old, fresh = self._pools[_key(record)], self._pool(changed)
+        deployment, failure = changed.get("LastDeploymentConfig", {}), None
+        rollback = deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])
+        alarms = [alarm["AlarmName"] for alarm in rollback]
+        seconds = deployment.get("RollingUpdatePolicy", {}).get("WaitIntervalInSeconds", 0)
+        try:
+            _check(self.room_for(changed, changed["CopyCount"]))
+            await fresh.start()
+            self._pools[_key(record)] = fresh
+            if tripped := await traffic.bake(seconds, alarms, self._workshop.cloud):
+                failure = traffic.tripped_reason(tripped)
+        except StartFailure as error:
+            failure = str(error)
+        if failure is None:
+            record |= changed
+        self._pools[_key(record)] = fresh if failure is None else old
+        self._fit_instances(record)
+        _set(record, "InService", failure)
+        await (old if failure is None else fresh).stop(drain=True)
+
+    async def _delete(self, record: Record) -> None:
+        if record["Base"]:
+            await self._unload_adapter(record)
+        elif pool := self._pools.pop(_key(record), None):
+            await pool.stop(drain=True)
+        self._store.components.remove(record["InferenceComponentName"])
+        self._store.tags.pop(record["InferenceComponentArn"], None)
+        if not record["Base"]:
+            self._fit_instances(record)
+
+    def _pool(self, record: Record) -> VariantPool:
+        async def furnish(instance: Instance) -> None:
+            for adapter in self._adapters_of(record):
+                if folder := adapter.get("Folder"):
+                    with contextlib.suppress(adapters.AdapterFailure):  # the base serves without it
+                        name = adapter["InferenceComponentName"]
+                        await adapters.load(self._workshop.client, instance, name, folder)
+
+        settings = {
+            **record["Specification"].get("StartupParameters", {}),
+            "VariantName": record["VariantName"],
+            "InstanceType": self._variant(record).settings["InstanceType"],
+            "RoutingConfig": self._variant(record).settings.get("RoutingConfig", {}),
+        }
+        return VariantPool(
+            self._workshop,
+            record["EndpointName"],
+            settings,
+            record["Model"],
+            weight=1.0,
+            count=record["CopyCount"],
+            component=record["InferenceComponentName"],
+            furnish=furnish,
+        )
+
+    async def _load_adapter(self, record: Record) -> None:
+        base = self._base_of(record)
+        await self.wait(base["InferenceComponentName"])
+        workshop, role = self._workshop, base["Model"]["ExecutionRoleArn"]
+        try:
+            source = adapters.source_of(record["Specification"])
+            credentials = workshop.cloud.role_credentials(role)
+            folder = await asyncio.to_thread(workshop.artefacts.fetch, source, role, credentials)
+            pool = self._pools.get(_key(base))
+            name = record["InferenceComponentName"]
+            for instance in pool.instances if pool else ():
+                await adapters.load(workshop.client, instance, name, str(folder))
+        except (ArtefactFailure, PermissionError, adapters.AdapterFailure) as failure:
+            _set(record, "Failed", str(failure))
+            return
+        record["Folder"] = str(folder)
+        _set(record, "InService")
+
+    async def _unload_adapter(self, record: Record) -> None:
+        record.pop("Folder", None)
+        pool = self._pools.get(_key(self._base_of(record)))
+        for instance in pool.instances if pool else ():
+            with contextlib.suppress(adapters.AdapterFailure):  # a copy that never had it, or is gone
+                await adapters.unload(self._workshop.client, instance, record["InferenceComponentName"])
+
+    def _fit_instances(self, record: Record) -> None:
+        """Under managed scaling there are as many instances as the copies need, within the limits."""
+        variant = self._variant_or_none(record)
+        endpoint = self._store.endpoints.find(record["EndpointName"])
+        if variant is None or endpoint is None or not variant.managed:
+            return
+        sizes = self._sizes(variant, {})
+        needed = instances_needed(sizes, size_of(variant.settings["InstanceType"])) or 0
+        variant.desired_count = max(variant.least, needed)
+        endpoint["Sizes"][variant.name] = (1.0, variant.desired_count)
+
+    def _sizes(self, variant: ComponentVariant, changed: dict[str, tuple[Record, int]]) -> list[Size]:
+        """The needs of every copy on a variant; `changed` replaces some components and their copies."""
+        records = {_key(each): (each, int(each["CopyCount"])) for each in self._on(variant)} | changed
+        return [_need(each) for each, copies in records.values() for _ in range(copies)]
+
+    def _on(self, variant: ComponentVariant) -> Iterable[Record]:
+        for record in self._store.components.records.values():
+            here = record["EndpointName"] == variant.endpoint and record["VariantName"] == variant.name
+            if here and not record["Base"] and record["InferenceComponentStatus"] != "Failed":
+                yield record
+
+    def _variant(self, record: Record) -> ComponentVariant:
+        variant = self._variant_or_none(record)
+        if variant is None:
+            raise StartFailure(f"The endpoint {record['EndpointName']} is not in service.")
+        return variant
+
+    def _variant_or_none(self, record: Record) -> ComponentVariant | None:
+        live = self._deployments.live.get(record["EndpointName"].lower())
+        found = live.blue.production.get(record["VariantName"]) if live and live.blue else None
+        return found if isinstance(found, ComponentVariant) else None
+
+    def _adapters_of(self, base: Record) -> list[Record]:
+        name = base["InferenceComponentName"]
+        return [each for each in self._store.components.records.values() if each["Base"] == name]
+
+    def _base_of(self, record: Record) -> Record:
+        return self._store.components.get(record["Base"]) if record["Base"] else record
+
+
+def _need(record: Record) -> Size:
+    asked = record["Specification"]["ComputeResourceRequirements"]
+    return Size(
+        asked.get("NumberOfCpuCoresRequired", 0.25),
+        asked["MinMemoryRequiredInMb"],
+        asked.get("NumberOfAcceleratorDevicesRequired", 0),
+    )
+
+
+def _check(failure: str | None) -> None:
+    if failure:
+        raise StartFailure(failure)
+
+
+def _set(record: Record, status: str, reason: str | None = None) -> None:
+    record |= {"InferenceComponentStatus": status, "LastModifiedTime": now()}
+    record.pop("FailureReason", None)
+    if reason:
+        record["FailureReason"] = reason[:MAX_REASON]
+
+
+def _key(record: Record) -> str:
+    return str(record["InferenceComponentName"]).lower()

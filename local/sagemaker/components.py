@@ -1,0 +1,155 @@
+"""Operations on inference components: they check, write the record and leave the work to `component_host`.
+
+A record keeps, beside what Describe answers, the model that its copies are made from (`Model`), the number of
+copies (`CopyCount`) and, for an adapter, its base (`Base`, otherwise empty).
+"""
+
+from __future__ import annotations
+
+from local.sagemaker import component_rules as rules
+from local.sagemaker.component_host import Components
+from local.sagemaker.listing import page
+from local.sagemaker.pool import container_of
+from local.sagemaker.store import Record, Store, now
+from local.sagemaker.tags import keep_tags
+
+
+def create_component(store: Store, components: Components, request: Record) -> Record:
+    """CreateInferenceComponent: answers while the component is `Creating`."""
+    name = request["InferenceComponentName"]
+    endpoint = store.endpoints.get(request["EndpointName"])
+    specification = request.get("Specification", {})
+    variant = rules.check_component(request, endpoint, store)
+    arn, base = store.components.arn(name), specification.get("BaseInferenceComponentName", "")
+    copies = request.get("RuntimeConfig", {}).get("CopyCount", 0)
+    record: Record = {
+        "InferenceComponentName": name,
+        "InferenceComponentArn": arn,
+        "EndpointName": endpoint["EndpointName"],
+        "EndpointArn": endpoint["EndpointArn"],
+        "VariantName": variant,
+        "InferenceComponentStatus": "Creating",
+        "CreationTime": now(),
+        "LastModifiedTime": now(),
+        "Specification": specification,
+        "Model": {} if base else _model(store, endpoint, name, specification),
+        "CopyCount": copies,
+        "Base": store.components.get(base)["InferenceComponentName"] if base else "",
+    }
+    rules.check_copies(store, record, copies)
+    store.components.add(name, record)
+    keep_tags(store, arn, request)
+    components.create(record)
+    return {"InferenceComponentArn": arn}
+
+
+def update_component(store: Store, components: Components, request: Record) -> Record:
+    """UpdateInferenceComponent: new copies by a new specification."""
+    record = store.components.get(request["InferenceComponentName"])
+    rules.check_changeable(record)
+    rules.check_update(record, request)
+    endpoint = store.endpoints.get(record["EndpointName"])
+    specification = record["Specification"] | request.get("Specification", {})
+    if "Specification" in request:
+        for one, other in (("ModelName", "Container"), ("Container", "ModelName")):
+            if one in request["Specification"]:
+                specification.pop(other, None)
+    rules.check_specification(specification, store)
+    copies = request.get("RuntimeConfig", {}).get("CopyCount", record["CopyCount"])
+    rules.check_copies(store, record, copies)
+    changed = record | {
+        "Specification": specification,
+        "Model": _model(store, endpoint, record["InferenceComponentName"], specification),
+        "CopyCount": copies,
+    }
+    if "DeploymentConfig" in request:
+        changed["LastDeploymentConfig"] = request["DeploymentConfig"]
+    _begin(record)
+    components.update(record, {key: value for key, value in changed.items() if key in _CHANGEABLE})
+    return {"InferenceComponentArn": record["InferenceComponentArn"]}
+
+
+_CHANGEABLE = frozenset(
+    {"Specification", "Model", "CopyCount", "LastDeploymentConfig"}
+    | {"InferenceComponentName", "EndpointName", "VariantName", "Base"}
+)
+
+
+def update_runtime_config(store: Store, components: Components, request: Record) -> Record:
+    """UpdateInferenceComponentRuntimeConfig: more or fewer copies of the same."""
+    record = store.components.get(request["InferenceComponentName"])
+    rules.check_changeable(record)
+    copies = request["DesiredRuntimeConfig"]["CopyCount"]
+    rules.check_scalable(record)
+    rules.check_copies(store, record, copies)
+    _begin(record)
+    components.scale(record, copies)
+    return {"InferenceComponentArn": record["InferenceComponentArn"]}
+
+
+def delete_component(store: Store, components: Components, request: Record) -> Record:
+    """DeleteInferenceComponent: answers while the component is `Deleting`."""
+    record = store.components.get(request["InferenceComponentName"])
+    rules.check_deletable(record, store)
+    record |= {"InferenceComponentStatus": "Deleting", "LastModifiedTime": now()}
+    components.delete(record)
+    return {}
+
+
+def describe_component(store: Store, components: Components, request: Record) -> Record:
+    """DescribeInferenceComponent."""
+    record = store.components.get(request["InferenceComponentName"])
+    hidden = {"Model", "CopyCount", "Base", "Folder"}
+    answer = {name: value for name, value in record.items() if name not in hidden}
+    specification = dict(record["Specification"])
+    if "Container" in specification:
+        container = dict(specification["Container"])
+        if image := container.pop("Image", None):
+            container["DeployedImage"] = {"SpecifiedImage": image, "ResolvedImage": image}
+        specification["Container"] = container
+    answer["Specification"] = specification
+    if not record["Base"]:
+        answer["RuntimeConfig"] = {
+            "DesiredCopyCount": record["CopyCount"],
+            "CurrentCopyCount": components.copies(record),
+        }
+    return answer
+
+
+def list_components(store: Store, request: Record) -> Record:
+    """ListInferenceComponents."""
+    fields = (
+        "InferenceComponentName", "InferenceComponentArn", "EndpointName", "EndpointArn", "VariantName",
+        "InferenceComponentStatus", "CreationTime", "LastModifiedTime",
+    )  # fmt: skip
+    records = [
+        record
+        for record in store.components.records.values()
+        if request.get("EndpointNameEquals", record["EndpointName"]) == record["EndpointName"]
+        and request.get("VariantNameEquals", record["VariantName"]) == record["VariantName"]
+    ]
+    found, token = page(records, request, noun="InferenceComponent", fields=fields)
+    return {"InferenceComponents": found} | ({"NextToken": token} if token else {})
+
+
+def _begin(record: Record) -> None:
+    record |= {"InferenceComponentStatus": "Updating", "LastModifiedTime": now()}
+    record.pop("FailureReason", None)
+
+
+def _model(store: Store, endpoint: Record, name: str, specification: Record) -> Record:
+    """What a copy is made from: a model, or a container that the component itself describes."""
+    role = endpoint["Config"]["ExecutionRoleArn"]
+    if "ModelName" in specification:
+        model = store.models.get(specification["ModelName"])
+        container = container_of(model)
+        # The component's own variables come on top of the model's.
+        own = specification.get("Container", {}).get("Environment", {})
+        return model | {
+            "PrimaryContainer": {**container, "Environment": container.get("Environment", {}) | own}
+        }
+    given = specification["Container"]
+    container = {"Image": given["Image"], "Environment": given.get("Environment", {})}
+    if "ArtifactUrl" in given:
+        container["ModelDataUrl"] = given["ArtifactUrl"]
+    return {"ModelName": name, "ExecutionRoleArn": role, "PrimaryContainer": container}

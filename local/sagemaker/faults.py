@@ -1,0 +1,185 @@
+"""Faults on request: what a rehearsal needs to go wrong, made to go wrong. No part of AWS's API.
+
+A fault holds until it is removed or has struck as often as asked; none outlives the cloud's process.
+`kill` strikes once, at once, and is not kept.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from local.sagemaker.place import Place
+
+PATH = "/_evergreen/faults"
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please "
+    "retry using a different ML instance type or after some time."
+)
+_AIM = frozenset({"endpoint", "variant", "component", "model"})
+_FIELDS = {
+    "kill": _AIM | {"times"},
+    "slow": _AIM | {"seconds", "share", "times"},
+    "errors": _AIM | {"status", "share", "times"},
+    "fail_start": _AIM | {"times"},
+    "no_capacity": _AIM | {"instance_type", "times"},
+}
+_NUMBERS: dict[str, tuple[type | tuple[type, ...], float, float]] = {
+    "seconds": ((int, float), 0, 600),
+    "share": ((int, float), 0, 1),
+    "status": (int, 400, 599),
+    "times": (int, 1, 1_000_000),
+}
+_MAX_FAULTS = 100
+
+
+class BadFault(ValueError):
+    """A fault that cannot be made; the message says what to change."""
+
+
+@dataclass
+class Fault:
+    """One fault. An aim that is left out fits everything; `share` of the requests are hit, exactly."""
+
+    kind: str
+    endpoint: str | None = None
+    variant: str | None = None
+    component: str | None = None
+    model: str | None = None
+    instance_type: str | None = None
+    seconds: float = 1.0
+    share: float = 1.0
+    status: int = 500
+    times: int | None = None
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    seen: int = 0
+    struck: int = 0
+
+    def fits(self, place: Place) -> bool:
+        """Whether it is aimed at a place. Names are compared as SageMaker does, without regard to case."""
+        aims = ((self.endpoint, place.endpoint), (self.variant, place.variant))
+        aims += ((self.component, place.component or ""), (self.model, place.model))
+        return all(aim is None or aim.lower() == name.lower() for aim, name in aims)
+
+    def strikes(self) -> bool:
+        """Count one more chance; whether this is one of the `share` that are hit."""
+        if self.spent:
+            return False
+        self.seen += 1
+        hit = int(self.seen * self.share + 1e-9) > int((self.seen - 1) * self.share + 1e-9)
+        self.struck += hit
+        return hit
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has struck as often as it was asked to."""
+        return self.times is not None and self.struck >= self.times
+
+
+class Faults:
+    """The faults that hold now."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def delay(self, place: Place) -> float:
+        """Seconds that a request waits in front of its container."""
+        return sum(fault.seconds for fault in self._aimed("slow", place) if fault.strikes())
+
+    def error(self, place: Place) -> int | None:
+        """The HTTP status that a container gives in place of an answer; None for none."""
+        for fault in self._aimed("errors", place):
+            if fault.strikes():
+                return fault.status
+        return None
+
+    def start_failure(self, place: Place) -> str | None:
+        """Why a container may not come into service."""
+        for fault in self._aimed("fail_start", place):
+            if fault.strikes():
+                return "The container did not pass the ping health check: a fault was asked for."
+        return None
+
+    def capacity_failure(self, place: Place, instance_type: str) -> str | None:
+        """Why an instance of this type cannot be had."""
+        for fault in self._aimed("no_capacity", place):
+            if fault.instance_type in (None, instance_type) and fault.strikes():
+                return NO_CAPACITY
+        return None
+
+    def all(self) -> list[dict[str, Any]]:
+        """The faults that hold, as the admin call shows them."""
+        return [_shown(fault) for fault in self._faults if not fault.spent]
+
+    def add(self, fault: Fault) -> dict[str, Any]:
+        """Let a fault hold; raises BadFault when there are too many."""
+        self._faults = [each for each in self._faults if not each.spent]
+        if len(self._faults) >= _MAX_FAULTS:
+            raise BadFault(f"At most {_MAX_FAULTS} faults hold at a time: remove one first.")
+        self._faults.append(fault)
+        return _shown(fault)
+
+    def remove(self, fault_id: str | None = None) -> bool:
+        """Remove one fault, or all of them; whether there was one."""
+        before = len(self._faults)
+        self._faults = [each for each in self._faults if fault_id is not None and each.id != fault_id]
+        return fault_id is None or len(self._faults) < before
+
+    def _aimed(self, kind: str, place: Place) -> Iterable[Fault]:
+        return (fault for fault in self._faults if fault.kind == kind and fault.fits(place))
+
+
+def parse(body: bytes) -> Fault:
+    """Read the admin call's JSON body; raises BadFault."""
+    try:
+        given = json.loads(body)
+    except ValueError:
+        raise BadFault("The body must be a JSON object.") from None
+    if not isinstance(given, dict) or given.get("kind") not in _FIELDS:
+        raise BadFault(f"`kind` must be one of {', '.join(_FIELDS)}.")
+    kind = given["kind"]
+    for name in sorted(given.keys() - _FIELDS[kind] - {"kind"}):
+        raise BadFault(
+            f"A fault of kind {kind} has no field `{name}`; it has {', '.join(sorted(_FIELDS[kind]))}."
+        )
+    for name, value in given.items():
+        if name not in _NUMBERS:
+            if not isinstance(value, str) or not value:
+                raise BadFault(f"`{name}` must be a text.")
+            continue
+        types, low, high = _NUMBERS[name]
+        if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
+            raise BadFault(f"`{name}` must be a number between {low:g} and {high:g}.")
+    if not given.keys() & {"endpoint", "component"}:
+        raise BadFault("Aim the fault: name an `endpoint` or a `component`.")
+    return Fault(**given)
+
+
+def answer(
+    faults: Faults, method: str, path: str, body: bytes, kill: Callable[[Fault], int]
+) -> tuple[int, dict[str, Any]]:
+    """The admin call: GET lists, POST adds (`kill` carries out a kill and answers how many died), DELETE of
+    `/_evergreen/faults/<id>` removes one, of `/_evergreen/faults` all."""
+    rest = path.removeprefix(PATH).strip("/")
+    if method == "GET" and not rest:
+        return 200, {"faults": faults.all()}
+    if method == "DELETE":
+        found = faults.remove(rest or None)
+        return (200, {"faults": faults.all()}) if found else (404, {"error": f"There is no fault {rest}."})
+    if method != "POST" or rest:
+        return 405, {"error": f"GET, POST and DELETE are known at {PATH}."}
+    try:
+        fault = parse(body)
+        if fault.kind == "kill":
+            return 200, {"killed": kill(fault)}
+        return 201, faults.add(fault)
+    except BadFault as error:
+        return 400, {"error": str(error)}
+
+
+def _shown(fault: Fault) -> dict[str, Any]:
+    relevant = _FIELDS[fault.kind] | {"kind", "id", "struck"}
+    return {name: value for name, value in asdict(fault).items() if name in relevant and value is not None}

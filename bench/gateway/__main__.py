@@ -61,7 +61,11 @@ def efficiency(
     before = cpu_seconds(pids())
     seconds = closed_loop(target, requests, clients)
     used = cpu_seconds(pids()) - before
-    return {"per_second": requests / seconds, "per_core_second": requests / used, "cpu_ms": 1000 * used / requests}
+    return {
+        "per_second": requests / seconds,
+        "per_core_second": requests / used,
+        "cpu_ms": 1000 * used / requests,
+    }
 
 
 def measure(options: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
@@ -71,7 +75,10 @@ def measure(options: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
     bundle = cold.build(python, platform.machine(), scratch / "host", host=True)
     shipped = cold.build("python3.14", "arm64", scratch / "shipped", host=False)
     peer_python = litellm.environment() if options.litellm else None
-    found: dict[str, Any] = {"bundle_mb": cold.zipped_megabytes(shipped), "guards": guards.delays(options.rounds)}
+    found: dict[str, Any] = {
+        "bundle_mb": cold.zipped_megabytes(shipped),
+        "guards": guards.delays(options.rounds),
+    }
     found["cold_ms"] = cold.starts(bundle, VENVS / "lambda" / "bin" / "python", peer_python, options.starts)
 
     url = f"http://127.0.0.1:{(port := free_port())}"
@@ -105,7 +112,9 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
 
     table = [("overhead p50", added("door", 0.5)), ("overhead p99", added("door", 0.99))]
     if "litellm" in times:
-        table.append(("overhead of LiteLLM's proxy p50, p99", f"{added('litellm', 0.5)}, {added('litellm', 0.99)}"))
+        table.append(
+            ("overhead of LiteLLM's proxy p50, p99", f"{added('litellm', 0.5)}, {added('litellm', 0.99)}")
+        )
     for name, delay in found["guards"].items():
         figures = f"{delay['first_ms']:.2f} ms, {delay['whole_ms']:.2f} ms"
         table.append((f"guard {name}: to the first piece, to the end", figures))

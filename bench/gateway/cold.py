@@ -60,4 +60,3 @@ def zipped_megabytes(bundle: Path) -> float:
         for path in sorted(bundle.rglob("*")):
             packed.write(path, path.relative_to(bundle))
     return archive.stat().st_size / 1e6
-

@@ -68,13 +68,17 @@ def delays(rounds: int) -> dict[str, dict[str, float]]:
         for name, guards in GUARDS.items()
     }
     text = " ".join(f"word{number}" for number in range(WORDS))
-    body = f'{{"model": "{stub.MODEL}", "stream": true, "messages": [{{"role": "user", "content": "{text}"}}]}}'
+    body = (
+        f'{{"model": "{stub.MODEL}", "stream": true, "messages": [{{"role": "user", "content": "{text}"}}]}}'
+    )
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in doors}
     for _ in range(rounds):
         for name, door in doors.items():
             with contextlib.redirect_stdout(io.StringIO()):
                 seen[name].append(_answer(door, body.encode()))
-    middle = {name: [statistics.median(times) for times in zip(*pairs, strict=True)] for name, pairs in seen.items()}
+    middle = {
+        name: [statistics.median(times) for times in zip(*pairs, strict=True)] for name, pairs in seen.items()
+    }
     first, whole = middle.pop("none")
     return {name: {"first_ms": f - first, "whole_ms": w - whole} for name, (f, w) in middle.items()}
 

@@ -56,8 +56,10 @@ def test_another_tenants_answers_and_usage_are_as_if_they_never_were(laptop: Lap
     stranger = {"Authorization": f"Bearer {make_key(laptop, 'stranger')}"}
     replies = [
         httpx.post(
-            f"{laptop.api_url}/feedback", json={"request_id": request_id, "thumbs": "down"},
-            headers=stranger, timeout=SECONDS,
+            f"{laptop.api_url}/feedback",
+            json={"request_id": request_id, "thumbs": "down"},
+            headers=stranger,
+            timeout=SECONDS,
         )  # fmt: skip
         for request_id in (mine, "chatcmpl-never-was")
     ]
@@ -179,7 +181,8 @@ def test_of_several_keys_only_the_last_one_counts(laptop: Laptop) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["a\tb", "a b", "champion, champion", "../x", "é", "x" * 4000, "champion\x01", "%0d%0aset-cookie:a"]
+    "value",
+    ["a\tb", "a b", "champion, champion", "../x", "é", "x" * 4000, "champion\x01", "%0d%0aset-cookie:a"],
 )
 def test_a_variants_name_goes_into_no_header_as_it_came(laptop: Laptop, value: str) -> None:
     key = make_key(laptop, "chooser", scopes={"L": [{"S": "inference"}, {"S": "choose-variant"}]})
@@ -212,7 +215,9 @@ DEEP = {
 @pytest.mark.parametrize("route", ["/chat/completions", "/completions", "/embeddings", "/feedback"])
 @pytest.mark.parametrize("case", DEEP)
 def test_deep_and_endless_json_is_refused_quickly(laptop: Laptop, route: str, case: str) -> None:
-    reply = httpx.post(f"{laptop.api_url}{route}", content=DEEP[case], headers=laptop.headers, timeout=SECONDS)
+    reply = httpx.post(
+        f"{laptop.api_url}{route}", content=DEEP[case], headers=laptop.headers, timeout=SECONDS
+    )
     assert reply.status_code in (400, 404, 413), reply.text[:300]
     ErrorReply.model_validate_json(reply.content)
     assert len(reply.content) < 10_000, "an answer need not repeat what was sent"
@@ -220,7 +225,10 @@ def test_deep_and_endless_json_is_refused_quickly(laptop: Laptop, route: str, ca
 
 def test_a_body_larger_than_anything_is_refused_by_the_gateway(laptop: Laptop) -> None:
     reply = httpx.post(
-        f"{laptop.api_url}/chat/completions", content=b"x" * (11 << 20), headers=laptop.headers, timeout=SECONDS
+        f"{laptop.api_url}/chat/completions",
+        content=b"x" * (11 << 20),
+        headers=laptop.headers,
+        timeout=SECONDS,
     )
     assert reply.status_code == 413
     ErrorReply.model_validate_json(reply.content)

@@ -35,7 +35,10 @@ UNPROVED: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {
     ((*FUNCTIONS, "MachineRole"), ("xray:PutTelemetryRecords", "xray:PutTraceSegments")): _TRACES,
     (("MachineRole",), ("xray:GetSamplingRules", "xray:GetSamplingTargets")): _TRACES,
     (FUNCTIONS, ("logs:CreateLogStream",)): _GROUPS,
-    ((*JOBS, "ExecutionRole"), ("logs:CreateLogStream", "logs:PutLogEvents", "cloudwatch:PutMetricData")): _LOGS,
+    (
+        (*JOBS, "ExecutionRole"),
+        ("logs:CreateLogStream", "logs:PutLogEvents", "cloudwatch:PutMetricData"),
+    ): _LOGS,
     (JOBS, ("logs:CreateLogGroup", "logs:DescribeLogStreams")): _LOGS,
     (
         (*JOBS, "ExecutionRole"),
@@ -94,7 +97,9 @@ def test_without_any_of_its_grants_it_breaks(world: World, probe: Probe) -> None
                     needless = probe.works(world)
                 finally:
                     world.patience = patient
-            assert not needless, f"{probe.role} works without {grant}: it need not be allowed, or not be probed so"
+            assert not needless, (
+                f"{probe.role} works without {grant}: it need not be allowed, or not be probed so"
+            )
 
 
 def test_every_grant_is_proved_or_said_to_be_unproved(world: World) -> None:
@@ -103,9 +108,7 @@ def test_every_grant_is_proved_or_said_to_be_unproved(world: World) -> None:
         (name, grant) for name, role in world.roles.items() for grant in grants.grants(world.laptop, role)
     }
     proved = {(probe.role, grant) for probe in PROBES for grant in probe.grants}
-    unproved = {
-        (role, grant) for roles, listed in UNPROVED for role in roles for grant in listed
-    }
+    unproved = {(role, grant) for roles, listed in UNPROVED for role in roles for grant in listed}
     assert allowed - proved - unproved == set(), "neither proved nor in UNPROVED"
     assert (proved | unproved) - allowed == set(), "no role is allowed this any more"
     assert proved & unproved == set(), "proved after all: take it out of UNPROVED"

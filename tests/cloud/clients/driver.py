@@ -53,9 +53,7 @@ def _filled(step: Mapping[str, Any], seen: Mapping[str, Seen]) -> Step:
         request = {"model": os.environ["MODEL"], **request}
     if "of" in step:
         request["request_id"] = seen[step["of"]]["id"]
-    return Step(
-        step["call"], step.get("stream", False), step.get("key") or os.environ["API_KEY"], request
-    )
+    return Step(step["call"], step.get("stream", False), step.get("key") or os.environ["API_KEY"], request)
 
 
 def refused(status: int, error: Mapping[str, Any]) -> Seen:

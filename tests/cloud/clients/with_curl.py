@@ -35,7 +35,16 @@ def _ask(step: Step) -> Seen:
 
 def _curl(step: Step) -> tuple[int, str]:
     """Status and body."""
-    words = ["curl", "-sS", "-N", "--max-time", "120", "-w", "\n%{http_code}", os.environ["API_URL"] + _PATHS[step.call]]
+    words = [
+        "curl",
+        "-sS",
+        "-N",
+        "--max-time",
+        "120",
+        "-w",
+        "\n%{http_code}",
+        os.environ["API_URL"] + _PATHS[step.call],
+    ]
     words += ["-H", f"Authorization: Bearer {step.key}"]
     body = None
     if step.call != "models":

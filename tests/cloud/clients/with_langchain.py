@@ -79,7 +79,9 @@ def _completion(step: Step) -> Seen:
 
 def _embeddings(step: Step) -> Seen:
     # Without the switch LangChain would send token ids of a tokenizer that it fetches from elsewhere.
-    embeddings = OpenAIEmbeddings(**_access(step), model=step.request["model"], check_embedding_ctx_length=False)
+    embeddings = OpenAIEmbeddings(
+        **_access(step), model=step.request["model"], check_embedding_ctx_length=False
+    )
     return {"status": 200, "vectors": len(embeddings.embed_documents([step.request["input"]]))}
 
 

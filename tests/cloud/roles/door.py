@@ -122,9 +122,7 @@ PROBES = [
     Probe("InferenceRole", ("dynamodb:UpdateItem@RecordsTable",), budget_is_charged),
     Probe("InferenceRole", ("dynamodb:GetItem@AccessTable",), routing_is_read),
     Probe("InferenceRole", ("logs:PutLogEvents",), _log_of(INFERENCE)),
-    Probe(
-        "ApiRole", ("dynamodb:GetItem@RecordsTable", "dynamodb:PutItem@RecordsTable"), feedback_is_taken
-    ),
+    Probe("ApiRole", ("dynamodb:GetItem@RecordsTable", "dynamodb:PutItem@RecordsTable"), feedback_is_taken),
     Probe("ApiRole", ("dynamodb:Query@RecordsTable",), usage_is_shown),
     Probe("ApiRole", ("logs:PutLogEvents",), _log_of(API)),
 ]

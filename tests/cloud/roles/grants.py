@@ -64,7 +64,9 @@ def lacking(laptop: Laptop, role: Role, grant: str) -> Iterator[None]:
     """Takes a grant from a role for the length of the block."""
     iam = laptop.aws("iam")
     whole = _documents(laptop, role)
-    changed = {name: left for name, document in whole.items() if (left := _without(document, grant)) != document}
+    changed = {
+        name: left for name, document in whole.items() if (left := _without(document, grant)) != document
+    }
     assert changed, f"{role.name} is not allowed {grant}"
     _put(iam, role, changed)
     try:

@@ -93,7 +93,9 @@ def _machine(world: World, state: dict[str, Any]) -> str:
     made = world.laptop.aws("stepfunctions").create_state_machine(
         name=marker(),
         roleArn=world.arn("MachineRole"),
-        definition=json.dumps({"StartAt": "Only", "States": {"Only": {"Type": "Task", "End": True, **state}}}),
+        definition=json.dumps(
+            {"StartAt": "Only", "States": {"Only": {"Type": "Task", "End": True, **state}}}
+        ),
     )
     return str(made["stateMachineArn"])
 

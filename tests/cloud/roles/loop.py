@@ -241,9 +241,7 @@ PROBES = [
     ),
     Probe("FunctionsReleaseRole", ("cloudformation:DescribeStackEvents",), wrong_phase_is_explained),
     Probe("FunctionsReleaseRole", ("dynamodb:DeleteItem@LedgerTable",), lock_is_freed),
-    Probe(
-        "FunctionsReleaseRole", ("cloudformation:UpdateStack", "ssm:GetParameters"), update_is_asked_for
-    ),
+    Probe("FunctionsReleaseRole", ("cloudformation:UpdateStack", "ssm:GetParameters"), update_is_asked_for),
     Probe("FunctionsReleaseRole", ("sagemaker:UpdateEndpointWeightsAndCapacities",), weights_are_moved),
     Probe(
         "FunctionsReleaseRole",

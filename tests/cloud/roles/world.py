@@ -75,7 +75,11 @@ class World:
     def functions(self) -> dict[str, dict[str, Any]]:
         """Our functions' configurations by their handler's module."""
         listed = self.laptop.aws("lambda").list_functions()["Functions"]
-        return {str(f["Handler"]).removesuffix(".handler"): f for f in listed if "lambdas." in f.get("Handler", "")}
+        return {
+            str(f["Handler"]).removesuffix(".handler"): f
+            for f in listed
+            if "lambdas." in f.get("Handler", "")
+        }
 
     @cached_property
     def data(self) -> dict[str, str]:
@@ -149,4 +153,3 @@ class World:
 def marker() -> str:
     """A word that nobody has written before."""
     return f"probe-{uuid.uuid4().hex[:16]}"
-

@@ -14,4 +14,6 @@ def test_every_attack_is_met_by_a_test_that_is_there() -> None:
     assert len(NAMED) > 20
     for file, test in NAMED:
         tree = ast.parse((ROOT / file).read_text())
-        assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{file}::{test}"
+        assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (
+            f"{file}::{test}"
+        )

@@ -81,7 +81,9 @@ def test_no_secret_is_ever_compared_with_another() -> None:
 
 def test_another_tenants_user_id_is_another_user(door: Door) -> None:
     """Naming a stranger's user gives nobody that user's variant: the tenant is part of who it is."""
-    variants = [VariantRoute(name=name, weight=0.5, model_version=name) for name in ("champion", "challenger")]
+    variants = [
+        VariantRoute(name=name, weight=0.5, model_version=name) for name in ("champion", "challenger")
+    ]
     door.route(Routing(endpoint_name=SETTINGS.endpoint_name, experiment="e", variants=variants))
     asked = {}
     for tenant in ("shop", "thief"):
@@ -103,7 +105,9 @@ class _Throttles(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         type(self).asked += 1
         self.rfile.read(int(self.headers["Content-Length"]))
-        body = json.dumps({"__type": "com.amazonaws.dynamodb#ThrottlingException", "message": "slow"}).encode()
+        body = json.dumps(
+            {"__type": "com.amazonaws.dynamodb#ThrottlingException", "message": "slow"}
+        ).encode()
         self.send_response(400)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

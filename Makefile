@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke evaluate refresh traffic bench
+.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -51,6 +51,9 @@ test: environments  ## everything CI runs
 
 bench-smoke: environments  ## time to first token beside the bare handler; cold and warm starts
 	@$(BIN)/python bench/smoke.py
+
+bench-gateway: environments  ## what the front door adds to a call: make bench-gateway GATEWAY="--litellm"
+	@PYTHONPATH=. $(BIN)/python -m bench.gateway $(GATEWAY)
 
 DATA ?= tests/fixtures/support/support_pairs.jsonl
 evaluate:  ## judge the champion beside the model it began with

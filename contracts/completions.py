@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from contracts.chat import MAX_COMPLETION_TOKENS, FinishReason, StreamOptions, Usage
+
+
+def _alone(prompt: Any) -> Any:
+    """A list of one prompt, as some clients always send it, is that prompt."""
+    return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
 
 
 class CompletionRequest(BaseModel):
@@ -19,7 +24,7 @@ class CompletionRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     model: str = Field(min_length=1, max_length=256)
-    prompt: str = Field(min_length=1)
+    prompt: Annotated[str, Field(min_length=1), BeforeValidator(_alone)]
     max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None

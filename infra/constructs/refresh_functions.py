@@ -112,7 +112,7 @@ class RefreshFunctions(Construct):
         self._data.ledger.grant_items(
             self.release, "DeleteItem", under=f"LOCK#{self._settings.endpoint_name}"
         )
-        self._data.access.grant_items(self.release, "GetItem", "PutItem", under=self._routing)
+        self._data.access.grant_items(self.release, "PutItem", under=self._routing)
         stack = self._arn("cloudformation", "stack", f"{self._names.serving_stack}/*")
         _allow(
             self.release,
@@ -134,7 +134,7 @@ class RefreshFunctions(Construct):
         group = self._arn("sagemaker", "model-package-group", self._names.package_group)
         packages = self._arn("sagemaker", "model-package", f"{self._names.package_group}/*")
         _allow(self.release, ["sagemaker:CreateModelPackage"], group, packages)
-        _allow(self.release, ["sagemaker:UpdateModelPackage", "sagemaker:DescribeModelPackage"], packages)
+        _allow(self.release, ["sagemaker:UpdateModelPackage"], packages)
         executions = self._arn("states", "execution", f"{self._names.machine}:*", colon=True)
         _allow(self.release, ["states:DescribeExecution"], executions)
         place = f"{self._settings.environment.region}:{self._settings.environment.account}"

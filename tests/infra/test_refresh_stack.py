@@ -403,7 +403,6 @@ def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, a
         "sagemaker:UpdateEndpointWeightsAndCapacities",
         "sagemaker:CreateModelPackage",
         "sagemaker:UpdateModelPackage",
-        "sagemaker:DescribeModelPackage",
         "states:DescribeExecution",
     } | (manual if asks else set())
     for statement in statements(resources, env, "FunctionsRelease"):
@@ -412,6 +411,7 @@ def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, a
             keys = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"]
             assert keys == [f"LOCK#evergreen-{env}"]
         if "AccessTable" in where and "dynamodb" in json.dumps(statement["Action"]):
+            assert statement["Action"] == "dynamodb:PutItem"
             keys = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"]
             assert keys == [f"ROUTING#evergreen-{env}"]
         if statement["Action"] == "ssm:GetParameters":

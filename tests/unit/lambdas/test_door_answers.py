@@ -153,9 +153,11 @@ TEXT_EVENTS = b"".join(
 )
 
 
-def test_a_text_completion(door: Door) -> None:
+@pytest.mark.parametrize("prompt", ["Say hello", ["Say hello"]])
+def test_a_text_completion(door: Door, prompt: Any) -> None:
+    """Some clients send a list even of one prompt."""
     door.sagemaker.replies = [Reply(parts=cut(TEXT_EVENTS + b"data: [DONE]\n\n", 30))]
-    request = {"model": MODEL, "prompt": "Say hello", "max_tokens": 2}
+    request = {"model": MODEL, "prompt": prompt, "max_tokens": 2}
     reply, body = door.ask(request, route="/v1/completions")
     answer = Completion.model_validate_json(body)
     assert (reply.status, answer.id) == (200, "cmpl-req-1")

@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 from door_world import chat
 from jsonschema import Draft202012Validator
+from openapi_changes import VERSION_ONE, breaks
 
 from lambdas.api.openapi import document
 from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
-
-VERSION_ONE = Path(__file__).with_name("openapi_v1.json")
-"""The API as clients of version 1 know it. A change that breaks it takes a major version and a new file."""
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "docs/openapi.json"
 
@@ -65,45 +63,118 @@ def test_the_published_document_is_current() -> None:
 # --- compatibility ---------------------------------------------------------------------------------------
 
 
-def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What a client written against `old` would stumble over in `new`."""
-    found: list[str] = []
-    for path, operations in old["paths"].items():
-        for method, operation in operations.items():
-            now = new["paths"].get(path, {}).get(method)
-            if now is None:
-                found.append(f"{method} {path} is gone")
-            elif set(operation["responses"]) - set(now["responses"]):
-                found.append(f"{method} {path} lost a reply")
-    for name, schema in old["components"]["schemas"].items():
-        now = new["components"]["schemas"].get(name, {})
-        lost = set(schema.get("properties", {})) - set(now.get("properties", {}))
-        found += [f"{name}.{field} is gone" for field in sorted(lost)]
-        if name.endswith("Request"):
-            required = set(now.get("required", [])) - set(schema.get("required", []))
-            found += [f"{name}.{field} has become required" for field in sorted(required)]
-    return found
+def schema(name: str) -> Any:
+    """How to find one schema in a document."""
+    return lambda whole: whole["components"]["schemas"][name]
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda d: d["paths"].pop("/v1/usage"), "get /v1/usage is gone"),
-        (
-            lambda d: d["components"]["schemas"]["ChatCompletion"]["properties"].pop("usage"),
-            "ChatCompletion.usage is gone",
-        ),
-        (
-            lambda d: d["components"]["schemas"]["ChatRequest"]["required"].append("user"),
-            "ChatRequest.user has become required",
-        ),
-    ],
-)
-def test_a_breaking_change_is_noticed(change: Any, said: str) -> None:
+chat_request, completion, receipt = schema("ChatRequest"), schema("ChatCompletion"), schema("FeedbackReceipt")
+operation = lambda whole: whole["paths"]["/v1/chat/completions"]["post"]  # noqa: E731
+BREAKING: dict[str, tuple[Any, str]] = {
+    "a path": (lambda d: d["paths"].pop("/v1/usage"), "get /v1/usage is gone"),
+    "a reply": (
+        lambda d: operation(d)["responses"].pop("429"),
+        "post /v1/chat/completions lost its reply 429",
+    ),
+    "streams": (
+        lambda d: operation(d)["responses"]["200"]["content"].pop("text/event-stream"),
+        "post /v1/chat/completions: a 200 is not text/event-stream any more",
+    ),
+    "another name for generated code": (
+        lambda d: operation(d).update(operationId="talk"),
+        "post /v1/chat/completions has another operationId",
+    ),
+    "other credentials": (
+        lambda d: operation(d).update(security=[{"signature": []}]),
+        "post /v1/chat/completions asks for other credentials",
+    ),
+    "a parameter": (
+        lambda d: d["paths"]["/v1/usage"]["get"]["parameters"].pop(),
+        "get /v1/usage: parameter end is gone",
+    ),
+    "a demanded parameter": (
+        lambda d: d["paths"]["/v1/usage"]["get"]["parameters"][0].update(required=True),
+        "get /v1/usage: parameter start has become required",
+    ),
+    "a field of a request": (
+        lambda d: chat_request(d)["properties"].pop("stop"),
+        "ChatRequest.stop is gone",
+    ),
+    "a demanded field": (
+        lambda d: chat_request(d)["required"].append("user"),
+        "ChatRequest.user has become required",
+    ),
+    "a lower limit": (
+        lambda d: chat_request(d)["properties"]["messages"].update(maxItems=5),
+        "ChatRequest.messages has a lower maxItems",
+    ),
+    "a higher limit, within a union": (
+        lambda d: chat_request(d)["properties"]["max_tokens"]["anyOf"][0].update(minimum=2),
+        "ChatRequest.max_tokens has a higher minimum",
+    ),
+    "one kind of a union": (
+        lambda d: schema("Message")(d)["properties"]["content"]["anyOf"].pop(0),
+        "ChatRequest.messages[].content is not string any more",
+    ),
+    "a value": (
+        lambda d: schema("Message")(d)["properties"]["role"]["enum"].remove("developer"),
+        'ChatRequest.messages[].role does not take "developer" any more',
+    ),
+    "a field of a reply": (
+        lambda d: completion(d)["properties"].pop("usage"),
+        "ChatCompletion.usage is gone",
+    ),
+    "a field that may be missing": (
+        lambda d: receipt(d)["required"].remove("request_id"),
+        "FeedbackReceipt.request_id may be missing now",
+    ),
+    "another kind in a reply": (
+        lambda d: receipt(d)["properties"]["created"].update(type="string"),
+        "FeedbackReceipt.created may be string now",
+    ),
+    "a null in a reply": (
+        lambda d: receipt(d)["properties"].update(id={"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        "FeedbackReceipt.id may be null now",
+    ),
+    "another constant": (
+        lambda d: receipt(d)["properties"]["object"].update(const="thanks"),
+        "FeedbackReceipt.object has other values now",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", BREAKING)
+def test_a_breaking_change_is_noticed(change: str) -> None:
+    break_it, said = BREAKING[change]
     changed = copy.deepcopy(document())
-    change(changed)
+    break_it(changed)
     assert breaks(document(), changed) == [said]
 
 
+ADDITIONS: dict[str, Any] = {
+    "a path": lambda d: d["paths"].update({"/v1/new": d["paths"]["/v1/usage"]}),
+    "an optional field": lambda d: chat_request(d)["properties"].update(mood={"type": "string"}),
+    "a wider limit": lambda d: chat_request(d)["properties"]["messages"].update(maxItems=10_000),
+    "no limit": lambda d: chat_request(d)["properties"]["messages"].pop("maxItems"),
+    "a field that need not be sent": lambda d: chat_request(d)["required"].remove("model"),
+    "a value": lambda d: schema("Message")(d)["properties"]["role"]["enum"].append("critic"),
+    "a kind": lambda d: chat_request(d)["properties"]["seed"]["anyOf"].append({"type": "string"}),
+    "a field of a reply": lambda d: completion(d)["properties"].update(mood={"type": "string"}),
+    "a field that is always there now": lambda d: schema("ErrorObject")(d)["required"].append("code"),
+    "a reply": lambda d: operation(d)["responses"].update({"202": {"description": "Later."}}),
+    "a parameter": lambda d: operation(d).update(
+        parameters=[{"name": "x", "in": "query", "schema": {"type": "string"}}]
+    ),
+}
+
+
+@pytest.mark.parametrize("change", ADDITIONS)
+def test_an_addition_passes(change: str) -> None:
+    changed = copy.deepcopy(document())
+    ADDITIONS[change](changed)
+    assert changed != document()
+    assert breaks(document(), changed) == []
+
+
 def test_nothing_of_version_one_is_broken() -> None:
-    assert breaks(json.loads(VERSION_ONE.read_text()), document()) == []
+    assert breaks(json.loads(VERSION_ONE.read_text()), json.loads(json.dumps(document()))) == []

@@ -1,0 +1,1 @@
+"""`make bench`, part "gateway": what the front door adds. Run as `python -m bench.gateway`."""

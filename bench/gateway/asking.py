@@ -1,0 +1,95 @@
+"""Asking a door or a model over kept-alive connections, and taking the time. Standard library only."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.client
+import json
+import time
+import urllib.parse
+from dataclasses import dataclass, field
+
+PROMPT = "Name three trees that keep their leaves in winter."
+TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to ask: the chat route's address, and the key if one is needed."""
+
+    url: str
+    model: str
+    key: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of each request."""
+        key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        return {"Content-Type": "application/json", **key}
+
+    def body(self, *, stream: bool) -> bytes:
+        """The one question."""
+        messages = [{"role": "user", "content": PROMPT}]
+        asked = {"model": self.model, "messages": messages, "max_tokens": 16}
+        return json.dumps(asked | ({"stream": True} if stream else {})).encode()
+
+
+@dataclass
+class Asker:
+    """One connection to a target."""
+
+    target: Target
+    _connection: http.client.HTTPConnection = field(init=False)
+    _path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = urllib.parse.urlsplit(self.target.url)
+        self._connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_SECONDS)
+        self._path = parts.path
+
+    def first_token(self) -> float:
+        """Seconds until the first piece of text of a streamed answer. Raises RuntimeError for a refusal."""
+        body, headers = self.target.body(stream=True), self.target.headers
+        started = time.perf_counter()
+        self._connection.request("POST", self._path, body, headers)
+        reply = self._connection.getresponse()
+        first: float | None = None
+        while line := reply.readline():
+            if first is None and line.startswith(b"data: {") and _has_text(line):
+                first = time.perf_counter() - started
+        if reply.status != 200 or first is None:
+            raise RuntimeError(f"{self.target.url} answered {reply.status} without text")
+        return first
+
+    def whole(self) -> None:
+        """One whole answer. Raises RuntimeError for a refusal."""
+        self._connection.request("POST", self._path, self.target.body(stream=False), self.target.headers)
+        reply = self._connection.getresponse()
+        answer = reply.read()
+        if reply.status != 200:
+            raise RuntimeError(f"{self.target.url} answered {reply.status}: {answer[:300]!r}")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+
+def _has_text(line: bytes) -> bool:
+    return any(choice["delta"].get("content") for choice in json.loads(line[6:])["choices"])
+
+
+def closed_loop(target: Target, requests: int, clients: int) -> float:
+    """Seconds that `clients` take for this many whole answers, each asking again when it has one."""
+
+    def ask(count: int) -> None:
+        asker = Asker(target)
+        for _ in range(count):
+            asker.whole()
+        asker.close()
+
+    shares = [requests // clients + (number < requests % clients) for number in range(clients)]
+    started = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        for done in [pool.submit(ask, share) for share in shares]:
+            done.result()
+    return time.perf_counter() - started

@@ -1,0 +1,61 @@
+"""What the Python drivers share: go through the scenario's steps and write down what the client reported.
+
+A driver is started as `python -m tests.cloud.clients.<driver>` with the scenario's file and, in the environment,
+`API_URL`, `API_KEY` and `MODEL`; it writes one JSON object per step to standard output. It judges nothing:
+tests/cloud/test_clients.py does, by the same rules for all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Seen = dict[str, Any]
+"""What a client reported: `status`, `id`, `text`, `pieces`, `finish`, `usage`, `models`, or `type`, `code`, `param`."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call with everything filled in."""
+
+    call: str
+    stream: bool
+    key: str
+    request: dict[str, Any]
+
+
+def go_through(calls: Mapping[str, Callable[[Step], Seen]]) -> None:
+    """Every step whose call the client has, in order. A step may have patience: a record follows its answer."""
+    scenario = json.loads(Path(sys.argv[1]).read_text())
+    seen: dict[str, Seen] = {}
+    for step in scenario["steps"]:
+        if step["call"] not in calls:
+            continue
+        deadline = time.monotonic() + step.get("patience_seconds", 0)
+        while True:
+            reported = calls[step["call"]](_filled(step, seen))
+            if reported["status"] != 404 or time.monotonic() >= deadline:
+                break
+            time.sleep(0.2)
+        seen[step["name"]] = reported
+        print(json.dumps({"name": step["name"], **reported}), flush=True)
+
+
+def _filled(step: Mapping[str, Any], seen: Mapping[str, Seen]) -> Step:
+    request = dict(step.get("request", {}))
+    if step["call"] not in ("models", "feedback"):
+        request = {"model": os.environ["MODEL"], **request}
+    if "of" in step:
+        request["request_id"] = seen[step["of"]]["id"]
+    return Step(step["call"], step.get("stream", False), step.get("key") or os.environ["API_KEY"], request)
+
+
+def refused(status: int, error: Mapping[str, Any]) -> Seen:
+    """What a client tells of an error: the inside of OpenAI's error object."""
+    return {"status": status, **{name: error.get(name) for name in ("type", "code", "param", "message")}}

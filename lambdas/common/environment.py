@@ -47,7 +47,8 @@ class InferenceEnvironment(ApiEnvironment):
 
     Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards` and
     `fallbacks` are JSON.
-    Without a `transcripts_bucket` no transcript is kept.
+    Without a `transcripts_bucket` no transcript is kept. `inference_component` is called by name where the
+    endpoint has components; `streamed` is false where it gives whole answers only.
     """
 
     max_body_bytes: int = Field(ge=1024)
@@ -56,6 +57,8 @@ class InferenceEnvironment(ApiEnvironment):
     guards: Json[GuardSettings] = GuardSettings()
     transcripts_bucket: str | None = None
     fallbacks: Json[list[FallbackTarget]] = []
+    inference_component: str | None = None
+    streamed: bool = True
 
 
 E_ = TypeVar("E_", bound=FunctionEnvironment)

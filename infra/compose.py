@@ -8,8 +8,10 @@ from __future__ import annotations
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
+from infra.policy.estimate import estimate
 from infra.policy.plugin import EvergreenRules
 from infra.settings import Settings
+from infra.settings.endpoint import AsyncEndpoint
 from infra.stacks.data import DataStack
 from infra.stacks.gateway import GatewayStack
 from infra.stacks.monitoring import MonitoringStack
@@ -22,10 +24,14 @@ def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
     env = cdk.Environment(account=settings.environment.account, region=settings.environment.region)
     data = DataStack(app, settings, env)
     serving = ServingStack(app, settings, env, data=data)
-    gateway = GatewayStack(app, settings, env, data=data, serving=serving)
     monitoring = MonitoringStack(app, settings, env)
-    refresh = RefreshStack(app, settings, env, data=data, serving=serving, alarms=monitoring.topic)
+    stacks: list[cdk.Stack] = [data, serving, monitoring]
+    if not isinstance(settings.endpoint, AsyncEndpoint):  # its callers hand over S3 objects, under their own roles
+        stacks.append(GatewayStack(app, settings, env, data=data, serving=serving))
+    if settings.refresh is not None:
+        stacks.append(RefreshStack(app, settings, env, data=data, serving=serving, alarms=monitoring.topic))
+    cdk.Annotations.of(serving).add_info(estimate(settings).sentence())
     for name, value in settings.environment.tags.items():
         cdk.Tags.of(app).add(name, value)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app), EvergreenRules(settings))
-    return [data, serving, gateway, monitoring, refresh]
+    return stacks

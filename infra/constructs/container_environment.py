@@ -37,6 +37,8 @@ def container_environment(engine: Engine, model_name: str, version: str, digest:
             "SM_VLLM_GPU_MEMORY_UTILIZATION": str(engine.gpu_memory_utilization),
             "SM_VLLM_SHUTDOWN_TIMEOUT": str(_DRAIN_SECONDS),  # vLLM's default, 0, aborts running answers
         }
+        if engine.quantization:
+            environment["SM_VLLM_QUANTIZATION"] = engine.quantization
     if isinstance(engine, NeuronEngine):
         environment |= {
             "SM_ON_MODEL": _MODEL_DIR,

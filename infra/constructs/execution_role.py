@@ -58,6 +58,24 @@ class ExecutionRole(iam.Role):
         )
         acknowledge(self, reasons)
 
+    def allow_objects(
+        self, bucket: s3.IBucket, key: EncryptionKey, prefix: str, why: str, *, write: bool = False
+    ) -> None:
+        """Read, or write, the objects under one prefix of a bucket of ours; `why` the many are no risk."""
+        objects = f"{bucket.bucket_arn}/{prefix}*"
+        action, use = ("s3:PutObject", "kms:GenerateDataKey") if write else ("s3:GetObject", "kms:Decrypt")
+        self.add_to_policy(iam.PolicyStatement(actions=[action], resources=[objects]))
+        grant_through(key, self, "s3", use)
+        named = imported_arn(cdk.Stack.of(bucket), bucket.bucket_arn)
+        acknowledge(self, {f"AwsSolutions-IAM5[Resource::{named}/{prefix}*]": why})
+
+    def allow_read(self, bucket: str, key: str) -> None:
+        """Read one object of a bucket by name."""
+        arn = cdk.Stack.of(self).format_arn(
+            service="s3", region="", account="", resource=bucket, resource_name=key
+        )
+        self.add_to_policy(iam.PolicyStatement(actions=["s3:GetObject"], resources=[arn]))
+
     def _read(self, bucket_arn: str, prefix: str) -> None:
         self.add_to_policy(
             iam.PolicyStatement(actions=["s3:GetObject"], resources=[f"{bucket_arn}/{prefix}*"])

@@ -22,6 +22,7 @@ from infra.constructs.refresh_machine import JUDGE_SECONDS, RELEASE_SECONDS
 from infra.constructs.topic import Topic
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
+from infra.settings.endpoint import RealtimeEndpoint
 
 if TYPE_CHECKING:
     from infra.stacks.data import DataStack
@@ -62,14 +63,19 @@ class RefreshFunctions(Construct):
             "ARTEFACTS_BUCKET": data.artefacts.bucket_name,
             "MODEL_PACKAGE_GROUP": names.package_group,
         }
+        assert settings.refresh is not None
         gate = GateSettings(**settings.refresh.gate.model_dump())
         canary = CanarySettings(**settings.refresh.canary.model_dump())
         rules = {"GATE": gate.model_dump_json(), "CANARY": canary.model_dump_json()}
         topic = {"APPROVAL_TOPIC_ARN": approvals.topic_arn} if approvals else {}
         self.judge = self._function("Judge", JUDGE_SECONDS, shared | rules)
-        self.release = self._function("Release", RELEASE_SECONDS, shared | topic)
+        scaled = isinstance(settings.endpoint, RealtimeEndpoint) and settings.endpoint.scales
+        autoscaled = {"AUTOSCALED": "true"} if scaled else {}
+        self.release = self._function("Release", RELEASE_SECONDS, shared | topic | autoscaled)
         self._let_judge()
         self._let_release()
+        if scaled:
+            self._let_scale()
         if approvals:
             self._let_ask(approvals)
 
@@ -151,6 +157,43 @@ class RefreshFunctions(Construct):
                 f"{aws}:states:{place}:execution:{self._names.machine}:*": (
                     "The lock's holder is any execution of this one state machine."
                 ),
+            },
+        )
+
+    def _let_scale(self) -> None:
+        """Hold the champion's target still, and make and remove one for the challenger."""
+        targets = self._arn("application-autoscaling", "scalable-target", "*")
+        _allow(
+            self.release,
+            [
+                "application-autoscaling:RegisterScalableTarget",
+                "application-autoscaling:DeregisterScalableTarget",
+                "application-autoscaling:PutScalingPolicy",
+            ],
+            targets,
+        )
+        _allow(
+            self.release,
+            [
+                "application-autoscaling:DescribeScalableTargets",
+                "application-autoscaling:DescribeScalingPolicies",
+            ],
+            "*",
+        )
+        # Target tracking makes its alarms in the name of whoever puts the policy.
+        endpoint = f"TargetTracking-endpoint/{self._settings.endpoint_name}/*"
+        alarms = self._arn("cloudwatch", "alarm", endpoint, colon=True)
+        _allow(self.release, ["cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"], alarms)
+        _allow(self.release, ["cloudwatch:DescribeAlarms"], "*")
+        place = f"{self._settings.environment.region}:{self._settings.environment.account}"
+        aws = "arn:<AWS::Partition>"
+        self._accept(
+            self.release,
+            {
+                f"{aws}:application-autoscaling:{place}:scalable-target/*": (
+                    "A target's ARN ends in an id that the service draws."
+                ),
+                f"{aws}:cloudwatch:{place}:alarm:{endpoint}": "The service names the alarms of its targets.",
             },
         )
 

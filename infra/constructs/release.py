@@ -6,14 +6,22 @@ values, and a deployment of the code carries a running experiment along.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import aws_cdk as cdk
 from constructs import Construct
 
 _URI = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+/"
+_ARCHIVE = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+\.tar\.gz"
+_SHAPES = {
+    _URI: "must be an S3 prefix such as s3://bucket/models/name/digest/",
+    _ARCHIVE: "must be an archive in S3 such as s3://bucket/models/name/model.tar.gz",
+}
 _DIGEST = r"([0-9a-f]{64})?"
 _VERSION = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+_SHAPE_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -26,40 +34,25 @@ class Artefact:
 
 
 class Release(Construct):
-    """Champion, challenger and phase as parameters whose logical ids are the names the release loop sets."""
+    """The champion as parameters whose logical ids are the names the release loop sets.
 
-    def __init__(self, scope: Construct, *, source: str | None, version: str) -> None:
+    `archive` for kinds that take one tar.gz in place of a prefix.
+    """
+
+    def __init__(self, scope: Construct, *, source: str | None, version: str, archive: bool = False) -> None:
         super().__init__(scope, "Release")
         self._stack = cdk.Stack.of(self)
+        self._pattern = _ARCHIVE if archive else _URI
         self.champion = self._artefact("Champion", source=source, version=version, optional=False)
-        self.challenger = self._artefact("Challenger", source="", version="", optional=True)
-        phase = self._parameter(
-            "Phase",
-            "What runs beside the champion",
-            default="steady",
-            allowed_values=["steady", "shadow", "ab"],
-        )
-        rollout = self._parameter(
-            "Rollout",
-            "`plain` for an update that adds or removes a variant: the service refuses guardrails there",
-            default="guarded",
-            allowed_values=["guarded", "plain"],
-        )
-        self.guarded = self._condition("Guarded", rollout, "guarded")
-        self.ab = self._condition("AbTest", phase, "ab")
-        self.shadow = self._condition("Shadow", phase, "shadow")
-        either = cdk.Fn.condition_or(self.ab, self.shadow)  # type: ignore[arg-type]
-        self.beside = cdk.CfnCondition(self._stack, "Challenged", expression=either)
-        self._require_challenger(phase)
 
     def _artefact(self, role: str, *, source: str | None, version: str, optional: bool) -> Artefact:
         may_lack = "?" if optional else ""
         uri = self._parameter(
             f"{role}ModelUri",
-            f"S3 prefix of the {role.lower()}'s artefact; ends in a slash",
+            f"The {role.lower()}'s artefact in S3",
             default=source,
-            allowed_pattern=f"^({_URI}){may_lack}$",
-            constraint_description="must be an S3 prefix such as s3://bucket/models/name/digest/",
+            allowed_pattern=f"^({self._pattern}){may_lack}$",
+            constraint_description=_SHAPES[self._pattern],
         )
         digest = self._parameter(
             f"{role}ModelDigest",
@@ -80,9 +73,61 @@ class Release(Construct):
     def _parameter(self, name: str, description: str, **options: object) -> cdk.CfnParameter:
         return cdk.CfnParameter(self._stack, name, type="String", description=description, **options)  # type: ignore[arg-type]
 
-    def _condition(self, name: str, parameter: cdk.CfnParameter, value: str) -> cdk.CfnCondition:
-        expression = cdk.Fn.condition_equals(parameter.value_as_string, value)
-        return cdk.CfnCondition(self._stack, name, expression=expression)
+    def _condition(self, name: str, given: str, value: str) -> cdk.CfnCondition:
+        return cdk.CfnCondition(self._stack, name, expression=cdk.Fn.condition_equals(given, value))
+
+
+class Experiments(Release):
+    """A release with a challenger beside the champion: adds its artefact, the phase, and how updates roll out."""
+
+    def __init__(self, scope: Construct, *, source: str | None, version: str) -> None:
+        super().__init__(scope, source=source, version=version)
+        self.challenger = self._artefact("Challenger", source="", version="", optional=True)
+        phase = self._parameter(
+            "Phase",
+            "What runs beside the champion",
+            default="steady",
+            allowed_values=["steady", "shadow", "ab"],
+        )
+        self.ab = self._condition("AbTest", phase.value_as_string, "ab")
+        self.shadow = self._condition("Shadow", phase.value_as_string, "shadow")
+        either = cdk.Fn.condition_or(self.ab, self.shadow)  # type: ignore[arg-type]
+        self.beside = cdk.CfnCondition(self._stack, "Challenged", expression=either)
+        self._require_challenger(phase)
+
+    def guard(self, shape: object) -> cdk.CfnCondition:
+        """The condition `Guarded`: false in the one update that adds or removes a variant, true in any other.
+
+        The service refuses guardrails where variants come or go. `shape` is what else a template changes about
+        the endpoint; its digest is an output. A plain rollout names that digest and the champion it is for, so
+        whatever comes later, a deployment of new settings or another champion, is guarded again.
+        """
+        resolved = json.dumps(self._stack.resolve(shape), sort_keys=True)
+        digest = hashlib.sha256(resolved.encode()).hexdigest()[:_SHAPE_DIGITS]
+        rollout = self._parameter(
+            "Rollout",
+            "`plain-<shape>` for an update that adds or removes a variant: the service refuses guardrails there",
+            default="guarded",
+            allowed_pattern=r"^(guarded|plain(-[0-9a-f]{12})?)$",
+            constraint_description="must be guarded, or plain- and the output EndpointShape",
+        )
+        version = self._parameter(
+            "RolloutVersion",
+            "The champion's version that a plain rollout is for",
+            default="",
+            allowed_pattern=f"^({_VERSION})?$",
+            constraint_description="must be letters, digits, dots, dashes and underscores",
+        )
+        cdk.CfnOutput(self._stack, "EndpointShape", value=digest)
+        for_this = self._condition("PlainHere", rollout.value_as_string, f"plain-{digest}")
+        for_champion = self._condition("PlainNow", version.value_as_string, self.champion.version)
+        plain = cdk.Fn.condition_and(for_this, for_champion)  # type: ignore[arg-type]
+        return cdk.CfnCondition(self._stack, "Guarded", expression=cdk.Fn.condition_not(plain))
+
+    def switch(self, name: str, description: str) -> cdk.CfnCondition:
+        """A condition of its own that a parameter `name` turns off."""
+        given = self._parameter(name, description, default="on", allowed_values=["on", "off"])
+        return self._condition(f"{name}On", given.value_as_string, "on")
 
     def _require_challenger(self, phase: cdk.CfnParameter) -> None:
         """Refuse an update into `shadow` or `ab` without a challenger before anything changes."""

@@ -1,54 +1,93 @@
-"""The alarms that take a bad canary back. They watch the service's own metrics of the champion variant.
+"""The alarms that take a bad update back. They watch the service's own metrics of what is being replaced.
 
-During a canary the old and the new fleet publish under one variant name, so a fault of the canary shows
-diluted by its share: thresholds and percentiles are derived from the share. The alarms name the endpoint
-by literal dimensions and exist before it.
+While traffic shifts the old and the new fleet publish under one name, so a fault of the new one shows diluted
+by its share: thresholds and percentiles are derived from the share of the first step. The alarms name the
+endpoint by literal dimensions and exist before it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from contracts import metrics
 from infra.settings import Settings
-from infra.settings.endpoint import Canary
-
-if TYPE_CHECKING:
-    from infra.constructs.inference_endpoint import InferenceEndpoint
+from infra.settings.rollout import OWN_ALARMS, Gradual
 
 _MICROSECONDS = 1000
-_ERROR_SHARE = 0.05  # of the canary's own requests
+_ERROR_SHARE = 0.05  # of the new version's own requests
 _SLOW_FACTOR = 2.0  # times the goal for the time to first token
 
 
 class RollbackAlarms(Construct):
-    """Errors and time to first token of the canary. `names` goes into the deployment config."""
+    """Errors, time to first token and verdict. `names` goes into the deployment config.
 
-    def __init__(self, scope: Construct, id: str, *, endpoint: InferenceEndpoint, settings: Settings) -> None:
+    `metric` gives a SageMaker metric by name and statistic. Where the service publishes neither streams' first
+    chunks nor a verdict, `errors_only`.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        rollout: Gradual,
+        settings: Settings,
+        metric: Callable[[str, str], cloudwatch.Metric],
+        errors_only: bool = False,
+    ) -> None:
         super().__init__(scope, id)
-        rollout = settings.endpoint.deployment
-        if not isinstance(rollout, Canary):
-            raise TypeError("rollback alarms belong to a canary deployment")
-        share = rollout.canary_percent / 100
-        # Half of the canary's requests being slow moves just this percentile of all requests.
-        percentile = f"p{100 - 100 * share / 2:g}"
+        share = rollout.first_share
         alarms = [
             self._alarm(
                 "Errors",
-                endpoint.metric_error_rate(),
+                metric("Invocation5XXErrors", "Average"),
                 _ERROR_SHARE * share,
-                f"More than {_ERROR_SHARE:.0%} of a {share:.0%} canary's requests fail",
-            ),
-            self._alarm(
-                "FirstToken",
-                endpoint.metric_first_chunk_latency(percentile),
-                _SLOW_FACTOR * settings.goals.ttft_ms * _MICROSECONDS,
-                f"Half of a {share:.0%} canary's first tokens take {_SLOW_FACTOR:g} times the goal",
-            ),
+                f"More than {_ERROR_SHARE:.0%} of a {share:.0%} {rollout.kind}'s requests fail",
+            )
         ]
-        self.names = [alarm.alarm_name for alarm in alarms]
+        if not errors_only:
+            alarms += [self._first_token(share, rollout, settings, metric), self._verdict(settings)]
+        if len(alarms) > OWN_ALARMS:
+            raise ValueError("settings count on fewer alarms of ours")
+        self.names = [*(alarm.alarm_name for alarm in alarms), *rollout.alarms]
+
+    def _first_token(
+        self,
+        share: float,
+        rollout: Gradual,
+        settings: Settings,
+        metric: Callable[[str, str], cloudwatch.Metric],
+    ) -> cloudwatch.Alarm:
+        # Half of the new version's requests being slow moves just this percentile of all requests.
+        return self._alarm(
+            "FirstToken",
+            metric("FirstChunkLatency", f"p{100 - 100 * share / 2:g}"),
+            _SLOW_FACTOR * settings.goals.ttft_ms * _MICROSECONDS,
+            f"Half of a {share:.0%} {rollout.kind}'s first tokens take {_SLOW_FACTOR:g} times the goal",
+        )
+
+    def _verdict(self, settings: Settings) -> cloudwatch.Alarm:
+        """The statistics of the refresh loop have the same word as the service's metrics."""
+        return cloudwatch.Alarm(
+            self,
+            "Verdict",
+            metric=cloudwatch.Metric(
+                namespace=metrics.NAMESPACE,
+                metric_name=metrics.RELEASE_VERDICT,
+                dimensions_map={metrics.DIM_ENDPOINT: settings.endpoint_name},
+                statistic="Minimum",
+                period=cdk.Duration.minutes(1),
+            ),
+            threshold=0,
+            evaluation_periods=1,
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            alarm_description="The refresh loop's statistics found the new version worse",
+        )
 
     def _alarm(
         self, id: str, metric: cloudwatch.Metric, threshold: float, description: str

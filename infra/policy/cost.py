@@ -5,52 +5,36 @@ An estimate from a dated price table. The second fleet of a running update is no
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
-
-import yaml
+from typing import Any
 
 from contracts.routing import CHAMPION
+from infra.policy.estimate import challenger_most
+from infra.policy.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
 from infra.policy.rules import Finding, Rule
-from infra.policy.template import Template, items, resources
+from infra.policy.template import Template, instance_types, items, resources
 from infra.settings import Settings
-from infra.settings.base import SettingsModel
+from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
 
-TABLE = Path(__file__).parents[1] / "prices.yaml"
-HOURS_PER_MONTH = 730
-
-
-class PriceTable(SettingsModel):
-    """US dollars per instance-hour and the day somebody looked."""
-
-    checked: datetime.date
-    usd_per_hour: dict[str, float]
-
-
-@cache
-def price_table() -> PriceTable:
-    """The committed table."""
-    return PriceTable.model_validate(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
+__all__ = ["cost_cap", "price_table"]
 
 
 def cost_cap(settings: Settings) -> Rule:
     """The rule that holds the endpoint of `settings` to its monthly cap."""
     environment = settings.environment
-    table = price_table()
-    prices = table.usd_per_hour | environment.prices_usd_per_hour
+    spec = settings.endpoint
+    table, prices = price_table(), hourly_prices(settings)
+    most = 0 if isinstance(spec, ServerlessEndpoint) else spec.instances.max
 
     def check(template: Template) -> Iterator[Finding]:
         for logical_id, config in resources(template, "AWS::SageMaker::EndpointConfig"):
             production = items(config.get("ProductionVariants"))
             shadows = items(config.get("ShadowProductionVariants"))
-            unknown = sorted({v["InstanceType"] for v in production + shadows} - set(prices))
+            unknown = sorted({name for v in production + shadows for name in instance_types(v)} - set(prices))
             if unknown:
                 yield Finding(logical_id, "ProductionVariants", f"no price is known for {', '.join(unknown)}")
                 continue
-            hourly = max(_hourly(production), _hourly([production[0], *shadows]))
-            monthly = hourly * HOURS_PER_MONTH
+            monthly = max(_monthly(production), _monthly([*production[:1], *shadows]))
             if monthly > environment.monthly_cost_cap_usd:
                 why = (
                     f"{monthly:,.0f} USD a month at full size (prices of {table.checked}) exceed the cap of "
@@ -58,12 +42,24 @@ def cost_cap(settings: Settings) -> Rule:
                 )
                 yield Finding(logical_id, "ProductionVariants", why)
 
-    def _hourly(variants: list[dict[str, object]]) -> float:
-        return sum(prices[str(variant["InstanceType"])] * _machines(variant) for variant in variants)
+    def _monthly(variants: list[dict[str, Any]]) -> float:
+        return sum(_of_variant(variant) for variant in variants)
 
-    def _machines(variant: dict[str, object]) -> int:
-        count = int(str(variant["InitialInstanceCount"]))
-        return max(count, settings.endpoint.instances.max) if variant["VariantName"] == CHAMPION else count
+    def _of_variant(variant: dict[str, Any]) -> float:
+        if size := variant.get("ServerlessConfig"):
+            memory = size["MemorySizeInMB"] / 1024
+            return float(
+                memory * size["MaxConcurrency"] * table.serverless_usd_per_gb_second * SECONDS_PER_MONTH
+            )
+        dearest = max(prices[name] for name in instance_types(variant))
+        return dearest * _machines(variant) * HOURS_PER_MONTH
+
+    def _machines(variant: dict[str, Any]) -> int:
+        count = int(variant["InitialInstanceCount"])
+        if variant["VariantName"] == CHAMPION:
+            return max(count, most)
+        grows = isinstance(spec, RealtimeEndpoint) and spec.scales
+        return challenger_most(count, most) if grows else count
 
     return Rule(
         "monthly-cost-cap",

@@ -13,16 +13,17 @@ import aws_cdk as cdk
 import jsii
 
 from infra.policy.cost import cost_cap
+from infra.policy.endpoint_rules import ENDPOINT_RULES
 from infra.policy.rules import RULES, Finding, Rule
 from infra.settings import Settings
 
 
 @jsii.implements(cdk.IPolicyValidationPlugin)
 class EvergreenRules:
-    """The rules of rules.py and the cost cap of one environment."""
+    """The rules of rules.py and endpoint_rules.py, and the cost cap of one environment."""
 
     def __init__(self, settings: Settings) -> None:
-        self._rules = (*RULES, cost_cap(settings))
+        self._rules = (*RULES, *ENDPOINT_RULES, cost_cap(settings))
 
     @property
     def name(self) -> str:

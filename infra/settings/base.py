@@ -21,12 +21,13 @@ class RuleError(ValueError):
     """A combination that the service, or a promise of ours, does not allow.
 
     `path` is relative to the model whose validator raises: the key to change first. `change` says to what;
-    `example` is a value that would pass.
+    `example` is a value that would pass. `rule` is the id of the exclusion, where it is a registered one.
     """
 
-    def __init__(self, *path: str, what: str, why: str, change: str, example: Any) -> None:
+    def __init__(self, *path: str, what: str, why: str, change: str, example: Any, rule: str = "") -> None:
         super().__init__(f"{what} {why}")
         self.path = path
+        self.rule = rule
         self.change = change
         self.example = example
 

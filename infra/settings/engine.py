@@ -9,8 +9,28 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.base import SettingsModel, setting
+from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
+
+_IMAGE = exclusion(
+    "engine-image",
+    refuses="an image that is not in the table, or runs another engine",
+    why="Engines need images built for them, and only a pinned tag can be rolled back to.",
+    change="an image of the engine, or a new row in infra/settings/images.yaml",
+)
+_ANSWER = exclusion(
+    "answer-in-context",
+    refuses="`default_max_tokens` above the context",
+    why="Prompt and answer share max_context_tokens.",
+    change="a number up to max_context_tokens",
+)
+_DRIVER = exclusion(
+    "host-image",
+    refuses="a host image (AMI) without the driver that the container needs",
+    why="CUDA 13 images do not start on SageMaker's default host image, nor Neuron images on one for GPUs.",
+    change="an InferenceAmiVersion of the image's row",
+)
 
 
 class _Engine(SettingsModel):
@@ -38,7 +58,7 @@ class _Engine(SettingsModel):
         fitting = sorted(name for name, image in images.items() if image.engine == self.kind)
         if self.image not in fitting:
             known = "runs another engine" if self.image in images else "is not in the image table"
-            raise RuleError(
+            raise _IMAGE.refusal(
                 "image",
                 what=f"The image '{self.image}' {known}.",
                 why=f"Engine '{self.kind}' needs an image built for it.",
@@ -46,7 +66,7 @@ class _Engine(SettingsModel):
                 example=fitting[0],
             )
         if self.default_max_tokens > self.max_context_tokens:
-            raise RuleError(
+            raise _ANSWER.refusal(
                 "default_max_tokens",
                 what=f"default_max_tokens {self.default_max_tokens} exceeds the context.",
                 why=f"Prompt and answer share max_context_tokens {self.max_context_tokens}.",
@@ -70,23 +90,13 @@ class VllmEngine(_Engine):
         default=None,
     )
 
-    @property
-    def _host(self) -> str:
-        version = self.inference_ami_version
-        return f"host image '{version}'" if version else "SageMaker's default host image"
+    quantization: Literal["awq", "gptq", "fp8", "bitsandbytes"] | None = setting(
+        "How weights are quantised; left out, as the artefact's own config says.", "fp8", default=None
+    )
 
     @model_validator(mode="after")
-    def _driver_fits_cuda(self) -> Self:
-        image = image_table().images[self.image]
-        allowed = image.inference_ami_versions
-        if allowed and self.inference_ami_version not in allowed:
-            raise RuleError(
-                "inference_ami_version",
-                what=f"Image '{self.image}' does not start on {self._host}.",
-                why=f"It is built for CUDA {image.cuda}, whose driver that host lacks.",
-                change=f"one of {', '.join(allowed)}",
-                example=allowed[0],
-            )
+    def _driver(self) -> Self:
+        _check_driver(self.image, self.inference_ami_version)
         return self
 
 
@@ -101,11 +111,33 @@ class NeuronEngine(_Engine):
         default=None,
     )
 
+    @model_validator(mode="after")
+    def _driver(self) -> Self:
+        if self.inference_ami_version:
+            _check_driver(self.image, self.inference_ami_version)
+        return self
+
 
 class TransformersEngine(_Engine):
     """Our own inference handler: any model that transformers loads, on CPU or GPU."""
 
     kind: Literal["transformers"] = setting("Our inference handler on CPU or GPU.", "transformers")
+
+
+def _check_driver(name: str, version: str | None) -> None:
+    """The host image has the driver that the container image asks for."""
+    image = image_table().images[name]
+    allowed = image.inference_ami_versions
+    if allowed and version not in allowed:
+        host = f"host image '{version}'" if version else "SageMaker's default host image"
+        built = f"CUDA {image.cuda}" if image.cuda else "Neuron"
+        raise _DRIVER.refusal(
+            "inference_ami_version",
+            what=f"Image '{name}' does not start on {host}.",
+            why=f"It is built for {built}, whose driver that host lacks.",
+            change=f"one of {', '.join(allowed)}",
+            example=allowed[0],
+        )
 
 
 Engine = Annotated[VllmEngine | NeuronEngine | TransformersEngine, Field(discriminator="kind")]

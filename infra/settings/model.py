@@ -12,8 +12,10 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from infra.settings import rules
 from infra.settings.base import RuleError, SettingsModel, setting
-from infra.settings.endpoint import Endpoint
+from infra.settings.capacity import CapacityError, capacity, target
+from infra.settings.endpoint import Endpoint, RealtimeEndpoint, ScaleToZeroEndpoint
 from infra.settings.fallback import Fallback
 from infra.settings.gateway import Gateway
 from infra.settings.guards import Guards
@@ -107,9 +109,17 @@ class Model(SettingsModel):
         "Version of the first artefact.", "1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
     )
     source: str | None = setting(
-        "S3 prefix of the first artefact; left out, the deploy names it (parameter ChampionModelUri).",
+        "S3 prefix of the first artefact (for serverless one tar.gz); left out, the deploy names it "
+        "(parameter ChampionModelUri).",
         "s3://my-models/llama-3.1-8b-instruct/",
-        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+/$",
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+(/|\.tar\.gz)$",
+        default=None,
+    )
+    size_gb: float | None = setting(
+        "Size of the artefact; timeouts, memory and serverless fit are derived from it.",
+        16.1,
+        gt=0,
+        le=2000,
         default=None,
     )
     input_token_price: float = setting(
@@ -154,7 +164,11 @@ class Settings(SettingsModel):
     endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
     records: Records = setting("What is kept of a request.", {"ttl_days": 30})
     monitoring: Monitoring = setting("Dashboard and alarms.", {}, default=Monitoring())
-    refresh: Refresh = setting("The loop from new data to a promoted model.", {"approval": "manual"})
+    refresh: Refresh | None = setting(
+        "The loop from new data to a promoted model; realtime endpoints only.",
+        {"approval": "manual"},
+        default=None,
+    )
 
     @property
     def prefix(self) -> str:
@@ -171,16 +185,54 @@ class Settings(SettingsModel):
         """Whether the functions run on this machine rather than in Lambda."""
         return self.functions.runtime == "host"
 
+    @property
+    def component_names(self) -> list[str]:
+        """The inference components, the base model's first; none for kinds without components."""
+        if not isinstance(self.endpoint, ScaleToZeroEndpoint):
+            return []
+        return [f"{self.prefix}-{name}" for name in ("base", *(a.name for a in self.endpoint.adapters))]
+
+    @property
+    def download_timeout_seconds(self) -> int:
+        """Time to fetch the model."""
+        given = self.endpoint.model_download_timeout_seconds
+        return given or rules.download_seconds(self.model.size_gb)
+
+    @property
+    def startup_timeout_seconds(self) -> int:
+        """Time until the container is ready."""
+        return self.endpoint.startup_timeout_seconds or rules.startup_seconds(self.model.size_gb)
+
+    @property
+    def scaling_target(self) -> float | None:
+        """Level that target tracking holds per machine or copy; None where nothing tracks one."""
+        spec = self.endpoint
+        if not isinstance(spec, RealtimeEndpoint | ScaleToZeroEndpoint):
+            return None
+        measured = capacity(spec.instances.type, self.model.name, spec.engine.image)
+        return spec.scaling.target or target(spec.scaling.metric, measured, spec.engine.max_running_requests)
+
     @model_validator(mode="after")
     def _name_fits(self) -> Self:
-        if len(self.endpoint_name) > 63:
+        rules.check_names(self.endpoint_name, *self.component_names)
+        return self
+
+    @model_validator(mode="after")
+    def _endpoint_fits_the_model(self) -> Self:
+        rules.check_source(self.model.source, self.endpoint)
+        rules.check_size(self.model.size_gb, self.endpoint)
+        rules.check_refresh(self.refresh is not None, self.endpoint)
+        try:
+            rules.check_target(self.scaling_target, self.endpoint)
+        except CapacityError as error:
             raise RuleError(
-                "name",
-                what=f"The endpoint name '{self.endpoint_name}' has {len(self.endpoint_name)} characters.",
-                why="SageMaker allows 63.",
-                change="a file name of at most 53 characters",
-                example="prod",
-            )
+                "endpoint",
+                "scaling",
+                what=f"{error}",
+                why="The scaling target is taken from it.",
+                change="the file's fields as docs/endpoints.md has them, or no file",
+                example={"target": 22.0},
+            ) from None
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,10 @@ from typing import get_args
 
 from pydantic import BaseModel
 
+from infra.policy.endpoint_rules import ENDPOINT_RULES
+from infra.policy.rules import RULES
 from infra.settings import schema
+from infra.settings.exclusions import register
 from infra.settings.images import image_table
 from infra.settings.model import Settings
 
@@ -26,7 +29,12 @@ This page is written from the models in `infra/settings/`:
 def render() -> str:
     """The whole page as Markdown."""
     sections = [_section([key.name], key) for key in schema.keys(Settings) if key.name != "name"]
-    return "\n".join([_HEAD, *(line for section in sections for line in section), *_images()]).rstrip() + "\n"
+    return (
+        "\n".join(
+            [_HEAD, *(line for section in sections for line in section), *_exclusions(), *_images()]
+        ).rstrip()
+        + "\n"
+    )
 
 
 def _section(path: list[str], key: schema.Key) -> Iterator[str]:
@@ -62,6 +70,22 @@ def _default(key: schema.Key) -> str:
 
 def _kind(model: type[BaseModel]) -> str:
     return str(get_args(model.model_fields["kind"].annotation)[0])
+
+
+def _exclusions() -> Iterator[str]:
+    yield "## What is refused\n"
+    yield "Combinations that SageMaker, or a promise of ours, does not allow. They end synth before anything is sent.\n"
+    yield "| rule | refused | why | instead |"
+    yield "|---|---|---|---|"
+    for id, one in register().items():
+        yield f"| `{id}` | {one.refuses} | {one.why} | {one.change} |"
+    yield ""
+    yield "The synthesized templates are held to further rules, acknowledged where a reason stands beside the resource:\n"
+    yield "| rule | asks | how |"
+    yield "|---|---|---|"
+    for rule in (*RULES, *ENDPOINT_RULES):
+        yield f"| `Evergreen::{rule.id}` | {rule.asks} | {rule.fix} |"
+    yield ""
 
 
 def _images() -> Iterator[str]:

@@ -11,10 +11,17 @@ from pydantic import Field, model_validator
 
 from infra.settings import instances
 from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
 
 _MAX_POLLS = 2000  # of nine history events each; an execution holds 25,000
 TRAINING_ENGINE = "training"
+_JOB_MACHINE = exclusion(
+    "neuron-jobs",
+    refuses="the refresh loop's jobs on Inferentia or Trainium",
+    why="Inferentia cannot train, and the jobs are not compiled for Trainium.",
+    change="an NVIDIA GPU type (g5, g6, g6e …) or a CPU type",
+)
 
 
 class Job(SettingsModel):
@@ -34,7 +41,7 @@ class Job(SettingsModel):
         if instances.accelerator(self.instance_type) == "neuron":
             example = "ml.g6.2xlarge"
             inferentia = instances.family(self.instance_type).startswith("inf")
-            raise RuleError(
+            raise _JOB_MACHINE.refusal(
                 "instance_type",
                 what=f"{self.instance_type} does not run the refresh loop's jobs.",
                 why="Inferentia cannot train." if inferentia else "The jobs are not compiled for Trainium.",

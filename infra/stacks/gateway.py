@@ -71,7 +71,8 @@ class GatewayStack(cdk.Stack):
                 "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
                 "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
                 "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
-            },
+            }
+            | serving.endpoint.door_environment,
             timeout=STREAM_TIMEOUT,
             streaming=True,
             reserved_concurrency=settings.functions.reserved_concurrency,

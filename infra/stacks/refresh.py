@@ -44,7 +44,8 @@ class RefreshStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, f"{settings.prefix}-refresh", env=env)
         self.add_stack_dependency(serving)
-        self._settings, self._data = settings, data
+        assert settings.refresh is not None
+        self._settings, self._data, self._spec = settings, data, settings.refresh
         names = Names(
             machine=f"{settings.prefix}-refresh",
             package_group=settings.prefix,
@@ -74,7 +75,7 @@ class RefreshStack(cdk.Stack):
             release_arn=functions.release.function_arn,
             bucket=data.artefacts.bucket_name,
             jobs=jobs,
-            settings=settings.refresh,
+            settings=self._spec,
         )
         self.machine = sfn.StateMachine(
             self,
@@ -107,7 +108,7 @@ class RefreshStack(cdk.Stack):
             cdk.CfnOutput(self, name, value=value)
 
     def _approvals(self) -> Topic | None:
-        spec = self._settings.refresh
+        spec = self._spec
         if spec.approval != "manual":
             return None
         return Topic(
@@ -120,7 +121,7 @@ class RefreshStack(cdk.Stack):
         )
 
     def _jobs(self, source: SourceArchive) -> Jobs:
-        spec = self._settings.refresh
+        spec = self._spec
         prefixes = ("models/", RELEASES_PREFIX)
         return Jobs(
             name_prefix=f"{self._settings.name[:_LONGEST_JOB_PREFIX].rstrip('-')}-",
@@ -152,7 +153,7 @@ class RefreshStack(cdk.Stack):
 
     def _start_it(self) -> None:
         """Rules that start a release; a start while another runs ends at the lock."""
-        spec = self._settings.refresh
+        spec = self._spec
         if not spec.schedule and not spec.alarms:
             return  # CDK would make a role for the target all the same
         target = targets.SfnStateMachine(self.machine, retry_attempts=2)

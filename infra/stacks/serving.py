@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from infra.constructs.async_endpoint import AsyncInference
+from infra.constructs.component_endpoint import ComponentInference
 from infra.constructs.execution_role import ExecutionRole
+from infra.constructs.hosting import Hosting
 from infra.constructs.inference_endpoint import InferenceEndpoint
 from infra.constructs.logs import LogGroup
-from infra.constructs.release import Release
+from infra.constructs.network import ContainerNetwork
+from infra.constructs.realtime_endpoint import RealtimeInference
+from infra.constructs.release import Experiments, Release
+from infra.constructs.serverless_endpoint import ServerlessInference
 from infra.settings import Settings
+from infra.settings.endpoint import (
+    AsyncEndpoint,
+    RealtimeEndpoint,
+    ScaleToZeroEndpoint,
+    ServerlessEndpoint,
+)
 from infra.stacks.data import DataStack
 
 
 class ServingStack(cdk.Stack):
-    """The endpoint and its release parameters."""
+    """The endpoint and its release parameters. Exposes `endpoint` and `version_parameter`."""
 
     def __init__(
         self, scope: Construct, settings: Settings, env: cdk.Environment, *, data: DataStack
     ) -> None:
         super().__init__(scope, f"{settings.prefix}-serving", env=env)
-        release = Release(self, source=settings.model.source, version=settings.model.version)
         log_group = LogGroup(
             self,
             "EndpointLogs",
@@ -37,9 +50,15 @@ class ServingStack(cdk.Stack):
             artefacts_key=data.models_key,
             log_group=log_group,
         )
-        self.endpoint = InferenceEndpoint(
-            self, "Inference", settings=settings, release=release, role=role, volume_key=data.models_key
+        hosting = Hosting(
+            settings=settings,
+            role=role,
+            volume_key=data.models_key,
+            records=data.records_bucket,
+            records_key=data.records_key,
+            network=_network(self, settings, data, role),
         )
+        self.endpoint, release = _endpoint(self, settings, hosting)
         # Other stacks read the champion's version from here: an export could not change while it is in use.
         self.version_parameter = f"/{settings.prefix}/champion-version"
         ssm.StringParameter(
@@ -50,3 +69,54 @@ class ServingStack(cdk.Stack):
             description="Version of the model that the champion variant serves",
         )
         cdk.CfnOutput(self, "EndpointName", value=self.endpoint.name)
+
+
+def _endpoint(stack: ServingStack, settings: Settings, hosting: Hosting) -> tuple[InferenceEndpoint, Release]:
+    """The endpoint of the settings' kind, and the parameters that release models onto it."""
+    spec, source, version = settings.endpoint, settings.model.source, settings.model.version
+    if not isinstance(spec, ServerlessEndpoint) and spec.instances.has_volume:
+        _grant_volume(hosting.volume_key, hosting.role)
+    match spec:
+        case RealtimeEndpoint():
+            experiments = Experiments(stack, source=source, version=version)
+            return RealtimeInference(
+                stack, "Inference", hosting=hosting, spec=spec, release=experiments
+            ), experiments
+        case ScaleToZeroEndpoint():
+            release = Release(stack, source=source, version=version)
+            return ComponentInference(
+                stack, "Inference", hosting=hosting, spec=spec, release=release
+            ), release
+        case AsyncEndpoint():
+            release = Release(stack, source=source, version=version)
+            queue = AsyncInference(stack, "Inference", hosting=hosting, spec=spec, release=release)
+            for name, value in queue.places.items():
+                cdk.CfnOutput(stack, name, value=value)
+            return queue, release
+        case ServerlessEndpoint():
+            release = Release(stack, source=source, version=version, archive=True)
+            return ServerlessInference(
+                stack, "Inference", hosting=hosting, spec=spec, release=release
+            ), release
+
+
+def _network(
+    stack: ServingStack, settings: Settings, data: DataStack, role: ExecutionRole
+) -> ContainerNetwork | None:
+    spec = settings.endpoint
+    if isinstance(spec, ServerlessEndpoint) or spec.vpc is None:
+        return None
+    network = ContainerNetwork(stack, "Network", settings=settings, spec=spec.vpc, logs_key=data.logs_key)
+    network.grant_attach(role)
+    return network
+
+
+def _grant_volume(key: kms.IKey, role: iam.Role) -> None:
+    """SageMaker opens the model volume's key through a grant that it makes in the role's name."""
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=["kms:CreateGrant", "kms:DescribeKey"],
+            resources=[key.key_arn],
+            conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        )
+    )

@@ -51,7 +51,8 @@ class InferenceEnvironment(ApiEnvironment):
 
     Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards` and
     `fallbacks` are JSON.
-    Without a `transcripts_bucket` no transcript is kept.
+    Without a `transcripts_bucket` no transcript is kept. `inference_component` is called by name where the
+    endpoint has components; `streamed` is false where it gives whole answers only.
     """
 
     max_body_bytes: int = Field(ge=1024)
@@ -60,6 +61,8 @@ class InferenceEnvironment(ApiEnvironment):
     guards: Json[GuardSettings] = GuardSettings()
     transcripts_bucket: str | None = None
     fallbacks: Json[list[Target]] = []
+    inference_component: str | None = None
+    streamed: bool = True
 
 
 E_ = TypeVar("E_", bound=FunctionEnvironment)

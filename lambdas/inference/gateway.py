@@ -27,8 +27,14 @@ SILENCE_TIMEOUT_SECONDS = 120.0
 class SageMakerEndpoint:
     """An endpoint by name, in this region or another. One attempt per call: callers decide about more."""
 
-    def __init__(self, name: str, region: str | None = None) -> None:
-        self._path = f"/endpoints/{name}/invocations-response-stream"
+    def __init__(
+        self, name: str, region: str | None = None, *, component: str | None = None, streamed: bool = True
+    ) -> None:
+        """`component` is the inference component to call; without `streamed` the answer comes whole."""
+        self._component = component
+        self._accept = "x-amzn-sagemaker-accept" if streamed else "accept"  # each operation has its own name
+        self._path = f"/endpoints/{name}/invocations{'-response-stream' if streamed else ''}"
+        self._opened = SageMakerStream if streamed else SageMakerAnswer
         self._client = aws.Client(
             "sagemaker-runtime",
             "runtime.sagemaker",
@@ -38,15 +44,19 @@ class SageMakerEndpoint:
             region=region,
         )
 
-    def invoke(self, body: bytes, attributes: str, variant: str | None) -> SageMakerStream:
+    def invoke(
+        self, body: bytes, attributes: str, variant: str | None
+    ) -> SageMakerStream | SageMakerAnswer:
         """Open a reply. Raises ModelFailure, or VariantVanished when `variant` is not there."""
         headers = {
             "content-type": "application/json",
-            "x-amzn-sagemaker-accept": "text/event-stream",
+            self._accept: "text/event-stream",
             "x-amzn-sagemaker-custom-attributes": attributes,
         }
         if variant:
             headers["x-amzn-sagemaker-target-variant"] = variant
+        if self._component:
+            headers["x-amzn-sagemaker-inference-component"] = self._component
         try:
             reply = self._client.send("POST", self._path, headers, body)
             if reply.status != 200:
@@ -55,7 +65,28 @@ class SageMakerEndpoint:
             raise ModelFailure(model_errors.timed_out()) from error
         except (aws.NotReached, aws.Broken) as error:
             raise model_errors.connection_failed() from error
-        return SageMakerStream(reply)
+        return self._opened(reply)
+
+
+class SageMakerAnswer:
+    """The model's bytes as they are: what a container streamed, collected by SageMaker."""
+
+    def __init__(self, reply: aws.Reply) -> None:
+        self.variant = reply.header("x-amzn-invoked-production-variant")
+        self._reply = reply
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Raises ApiError when the answer breaks off or falls silent."""
+        try:
+            yield from self._reply
+        except aws.Silent:
+            raise model_errors.timed_out() from None
+        except aws.Broken:
+            raise model_errors.interrupted() from None
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._reply.close()
 
 
 class SageMakerStream:

@@ -16,6 +16,8 @@ from lambdas.common.errors import ApiError
 
 RETRY_AFTER_BUSY = 2
 RETRY_AFTER_WAKING = 15
+RETRY_AFTER_ASLEEP = 60
+_NO_COPY = "no capacity"  # "Inference Component has no capacity to process this request."
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
 _UNAVAILABLE = {
     "ServiceUnavailable",
@@ -62,6 +64,9 @@ def from_service(
     if code in _UNAVAILABLE or http_status >= 500:
         return ModelFailure(unavailable("The model is not available.", RETRY_AFTER_BUSY), retryable=True)
     if code in {"ValidationError", "ValidationException"}:
+        if message and _NO_COPY in message.lower():
+            # The call itself is what starts the first copy.
+            return ModelFailure(unavailable("The model was asleep and is being started.", RETRY_AFTER_ASLEEP))
         # The request was checked before: what SageMaker refuses now is an endpoint that is not there.
         return ModelFailure(unavailable("The model is not deployed.", RETRY_AFTER_WAKING))
     return ModelFailure(ApiError("server_error", "The call to the model failed.", code="model_call_failed"))

@@ -143,13 +143,25 @@ def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Gua
     return Guards(guards, logger, fail_open=settings.fail_open)
 
 
+def _endpoints(settings: InferenceEnvironment) -> Callable[[str, str | None], ModelEndpoint]:
+    """Endpoints by name and region; only the environment's own has a component, or answers whole."""
+
+    def endpoint(name: str, region: str | None) -> ModelEndpoint:
+        if (name, region) == (settings.endpoint_name, None):
+            component, streamed = settings.inference_component, settings.streamed
+            return SageMakerEndpoint(name, component=component, streamed=streamed)
+        return SageMakerEndpoint(name, region)
+
+    return endpoint
+
+
 def from_environment(variables: Mapping[str, str]) -> Service:
     """The service against AWS. Raises BadEnvironment."""
     settings = load(InferenceEnvironment, variables)
     tables = DynamoDB()
     return Service(
         settings,
-        SageMakerEndpoint,
+        _endpoints(settings),
         RoutingTable(settings.access_table, settings.endpoint_name, tables),
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
         UsageTable(

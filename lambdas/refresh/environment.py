@@ -27,7 +27,11 @@ class JudgeEnvironment(RefreshEnvironment):
 
 
 class ReleaseEnvironment(RefreshEnvironment):
-    """Variables of `release`. The topic may be missing where nobody is asked."""
+    """Variables of `release`. The topic may be missing where nobody is asked.
+
+    `autoscaled` says that the champion is a scalable target.
+    """
 
     approval_topic_arn: str = ""
+    autoscaled: bool = False
     aws_lambda_function_name: str = "release"

@@ -14,6 +14,7 @@ from lambdas.refresh.aws.artefacts import ArtefactFiles
 from lambdas.refresh.aws.clients import client
 from lambdas.refresh.aws.endpoint import Endpoint
 from lambdas.refresh.aws.registry import ModelRegistry
+from lambdas.refresh.aws.scaling import FixedFleet, Scaling
 from lambdas.refresh.aws.stack import ServingStack
 from lambdas.refresh.aws.workflow import Approvers, Workflow
 from lambdas.refresh.environment import ReleaseEnvironment
@@ -43,6 +44,9 @@ class Release:
                 ServingStack(settings.serving_stack, client("cloudformation")),
                 Endpoint(settings.endpoint_name, sagemaker),
                 RoutingTable(settings.access_table, settings.endpoint_name, tables),
+                Scaling(settings.endpoint_name, client("application-autoscaling"))
+                if settings.autoscaled
+                else FixedFleet(),
             ),
             Registering(
                 ArtefactFiles(settings.artefacts_bucket, client("s3")),

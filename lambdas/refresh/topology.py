@@ -14,6 +14,7 @@ from typing import Protocol
 from contracts.refresh import Phase, ServedModel
 from contracts.routing import CHALLENGER, CHAMPION, Routing, VariantRoute
 from lambdas.refresh.aws.endpoint import EndpointState
+from lambdas.refresh.aws.scaling import Bounds
 from lambdas.refresh.aws.stack import StackState
 from lambdas.refresh.errors import EndpointBusy, StackBusy, TopologyFailed
 
@@ -49,6 +50,28 @@ class Endpoint(Protocol):
         """Set weight and instance count by variant."""
 
 
+class Scaling(Protocol):
+    """Who else changes the number of machines."""
+
+    def bounds(self) -> Bounds | None:
+        """The champion's bounds; None where its number is fixed."""
+
+    def hold(self) -> None:
+        """Stop it."""
+
+    def held(self) -> bool:
+        """Whether it is stopped."""
+
+    def let_go(self) -> None:
+        """Let it go on."""
+
+    def follow_challenger(self) -> None:
+        """Begin to scale the challenger."""
+
+    def leave_challenger(self) -> None:
+        """Stop scaling the challenger for good."""
+
+
 class RoutingSink(Protocol):
     """Where the front door reads the split."""
 
@@ -65,6 +88,7 @@ class Topology:
         stack: Stack,
         endpoint: Endpoint,
         routing: RoutingSink,
+        scaling: Scaling,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -72,6 +96,7 @@ class Topology:
         self._stack = stack
         self._endpoint = endpoint
         self._routing = routing
+        self._scaling = scaling
         self._clock = clock
         self._sleep = sleep
 
@@ -94,7 +119,9 @@ class Topology:
         """Begin to put the challenger beside the champion; nobody is sent to it yet."""
         self._pin(release_id, champion.version)
         self._rest()
-        changes = {**_parameters("Challenger", challenger), "Phase": "ab", "Rollout": "plain"}
+        self._scaling.hold()
+        plain = self._stack.describe().plain(champion.version)
+        changes = {**_parameters("Challenger", challenger), "Phase": "ab", **plain}
         self._stack.update(changes, f"start-{release_id}")
 
     def share(self, release_id: str, share: float, champion: ServedModel, challenger: ServedModel) -> None:
@@ -102,6 +129,7 @@ class Topology:
         present = self._rest().variants
         if CHALLENGER not in present:
             raise TopologyFailed(f"The endpoint {self._endpoint_name} has no variant {CHALLENGER}.")
+        self._scaling.follow_challenger()
         self._weigh({CHAMPION: 1 - share, CHALLENGER: share})
         self._route(
             release_id,
@@ -110,7 +138,8 @@ class Topology:
         )
 
     def promote(self, release_id: str, champion: ServedModel, challenger: ServedModel) -> None:
-        """Begin to replace the champion's model: it takes all traffic again first, at full weight."""
+        """Begin to replace the champion's model: at full size it takes all traffic again first."""
+        self._fill()
         self._pin(release_id, champion.version)
         self._weigh({CHAMPION: 1.0, CHALLENGER: 0.0})
         self._rest()
@@ -122,7 +151,10 @@ class Topology:
         """Begin to take the challenger variant away; the champion serves its model by now."""
         self._pin(release_id, challenger.version)
         self._rest()
-        changes = {**_NO_CHALLENGER, "Phase": "steady", "Rollout": "plain"}
+        self._scaling.hold()
+        self._scaling.leave_challenger()
+        plain = self._stack.describe().plain(challenger.version)
+        changes = {**_NO_CHALLENGER, "Phase": "steady", **plain}
         self._stack.update(changes, f"retire-{release_id}")
 
     def restore(self, release_id: str, champion: ServedModel) -> bool:
@@ -130,13 +162,15 @@ class Topology:
         state = self._stack.describe()
         if state.is_at_rest and state.phase == "steady" and state.champion == champion:
             return False
-        self._pin(release_id, champion.version)
+        self._pin(release_id, champion.version)  # at once: what is being left may be harming callers
+        self._fill()
         self._rest()
+        self._scaling.leave_challenger()
         changes = {
             **_parameters("Champion", champion),
             **_NO_CHALLENGER,
             "Phase": "steady",
-            "Rollout": "plain",
+            **state.plain(champion.version),
         }
         self._stack.update(changes, f"restore-{release_id}")
         return True
@@ -160,6 +194,7 @@ class Topology:
         if (set(endpoint.variants), set(endpoint.shadows)) != _VARIANTS[phase]:
             there = ", ".join(sorted({*endpoint.variants, *endpoint.shadows}))
             raise TopologyFailed(f"The phase is {phase}, but the endpoint's variants are {there}.")
+        self._scaling.let_go()
         if phase == "steady":
             self._route(None, VariantRoute(name=CHAMPION, weight=1.0, model_version=state.champion.version))
         return True
@@ -181,6 +216,21 @@ class Topology:
             self._endpoint.resize(
                 {name: (weight, variants[name].instances) for name, weight in wanted.items()}
             )
+
+    def _fill(self) -> None:
+        """Let the champion have the machines for all traffic, and keep them until the topology has settled.
+
+        While it shared the traffic it may have been scaled down to its share. Scaling that is held already says
+        that this was done: machines take longer to start than this function may last, so it is asked again.
+        """
+        variants = self._rest().variants
+        bounds = self._scaling.bounds()
+        if bounds and not self._scaling.held() and {CHAMPION, CHALLENGER} <= set(variants):
+            champion = variants[CHAMPION]
+            wanted = min(bounds.most, champion.instances + variants[CHALLENGER].instances)
+            if wanted > champion.instances:
+                self._endpoint.resize({CHAMPION: (champion.weight, wanted)})
+        self._scaling.hold()
 
     def _rest(self) -> EndpointState:
         """The endpoint once it is not being updated. Raises EndpointBusy after a while."""

@@ -16,10 +16,13 @@ import pytest
 from aws_cdk.assertions import Template
 
 import infra
+from infra.compose import compose
+from infra.settings import load
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("local", "dev", "prod")
 STACKS = ("data", "serving", "gateway", "monitoring", "refresh")
+EXAMPLES = ROOT / "tests" / "fixtures" / "settings"
 NO_BUNDLES: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
 
 
@@ -37,7 +40,10 @@ def assembly(context: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
     def synthesize(env: str) -> Path:
         folder = tmp_path_factory.mktemp(f"cdk-{env}")
         app = cdk.App(context=context, outdir=str(folder))
-        infra.build(app, env)
+        if (EXAMPLES / f"{env}.yaml").exists():  # an example of a kind that no environment of ours has
+            compose(app, load(env, EXAMPLES))
+        else:
+            infra.build(app, env)
         app.synth()
         return folder
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 ENVIRONMENTS = ("local", "dev", "prod")
 STACKS = ("data", "serving", "gateway", "monitoring", "refresh")
+EXAMPLES = sorted(path.stem for path in (ROOT / "tests" / "fixtures" / "settings").glob("*.yaml"))
 ACCEPTED = {
     "W3005": "CDK lets a function wait for its role by name as well as by reference",
     "W6001": "SourceDataUri is a place in the data stack's bucket",
@@ -36,6 +37,15 @@ def test_cfn_lint_finds_nothing(template_file, env, stack):
     found = lint(text, config=ManualArgs(ignore_checks=list(ACCEPTED), regions=["us-east-1"]))
 
     assert [str(match) for match in found] == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_cfn_lint_finds_nothing_in_the_other_kinds(assembly, example):
+    """What differs by kind: the serving stack, and the stacks that name it."""
+    for path in sorted(assembly(example).glob("*-serving.template.json")):
+        found = lint(path.read_text(), config=ManualArgs(ignore_checks=list(ACCEPTED), regions=["us-east-1"]))
+
+        assert [str(match) for match in found] == []
 
 
 def test_a_role_with_full_access_ends_synth(context, tmp_path):

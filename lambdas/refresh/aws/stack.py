@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -29,6 +29,7 @@ class StackState:
     reason: str
     parameters: Mapping[str, str]
     updated_at: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_changing(self) -> bool:
@@ -59,6 +60,16 @@ class StackState:
         """`steady`, `shadow` or `ab`."""
         return self.parameters["Phase"]
 
+    def plain(self, champion_version: str) -> dict[str, str]:
+        """The parameters of a rollout without guardrails, good for this template and this champion alone.
+
+        A later deployment brings another template, or another champion, and is guarded again.
+        """
+        shape = self.outputs.get("EndpointShape")
+        if not shape or "RolloutVersion" not in self.parameters:  # a template from before there were shapes
+            return {"Rollout": "plain"}
+        return {"Rollout": f"plain-{shape}", "RolloutVersion": champion_version}
+
 
 class ServingStack:
     """One stack by its name."""
@@ -78,6 +89,7 @@ class ServingStack:
                 for entry in found.get("Parameters", [])
             },
             updated_at=str(found.get("LastUpdatedTime", "")),
+            outputs={entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", [])},
         )
 
     def update(self, changes: Mapping[str, str], purpose: str) -> None:

@@ -1,0 +1,107 @@
+"""Machines that are always there: champion, challenger or shadow beside it, guarded updates, scaling.
+
+Which variants exist follows from the release's phase; their weights and counts belong to the API.
+"""
+
+from __future__ import annotations
+
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from contracts.routing import CHALLENGER, CHAMPION
+from infra.constructs.autoscaling import FleetScaling
+from infra.constructs.capture import CAPTURED, capture_config, grant_capture
+from infra.constructs.hosting import Hosting, Properties, machines, only_if
+from infra.constructs.inference_endpoint import InferenceEndpoint
+from infra.constructs.release import Experiments
+from infra.constructs.rollback_alarms import RollbackAlarms
+from infra.policy.acknowledge import acknowledge
+from infra.settings.endpoint import RealtimeEndpoint
+from infra.settings.rollout import Gradual
+
+
+class RealtimeInference(InferenceEndpoint):
+    """An endpoint of the kind `realtime`."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        hosting: Hosting,
+        spec: RealtimeEndpoint,
+        release: Experiments,
+    ) -> None:
+        super().__init__(scope, id, hosting=hosting)
+        self._hosting, self._spec = hosting, spec
+        champion = hosting.model(self, "Champion", release.champion, isolated=spec.network_isolation)
+        challenger = hosting.model(self, "Challenger", release.challenger, isolated=spec.network_isolation)
+        challenger.cfn_options.condition = release.beside
+        self.config = hosting.config(self, volume=spec.instances.has_volume)
+        self.endpoint = hosting.endpoint(self, self.config)
+        first = self._variant(CHAMPION, champion, 1.0)
+        second = self._variant(CHALLENGER, challenger, spec.challenger_weight)
+        mirror = self._variant(CHALLENGER, challenger, spec.shadow_percent / 100)
+        self.config.add_property_override("ProductionVariants", [first, only_if(release.ab, second)])
+        self.config.add_property_override("ShadowProductionVariants", only_if(release.shadow, [mirror]))
+        if spec.data_capture:
+            self._capture(spec.data_capture.percent)
+        deployment = self._deployment()
+        guarded = release.guard([first, second, deployment, hosting.container(release.champion)])
+        self.endpoint.add_property_override("DeploymentConfig", only_if(guarded, deployment))
+        if spec.scales:
+            self._scale(release)
+
+    def _variant(self, name: str, model: sagemaker.CfnModel, weight: float) -> Properties:
+        spec = self._spec
+        ami = getattr(spec.engine, "inference_ami_version", None)
+        return {
+            "VariantName": name,
+            "ModelName": model.attr_model_name,
+            "InitialInstanceCount": spec.instances.min,
+            "InitialVariantWeight": weight,
+            **self._hosting.timeouts,
+            **machines(spec.instances, spec.routing, ami),
+        }
+
+    def _deployment(self) -> Properties:
+        rollout = self._spec.deployment
+        alarms: list[str] = []
+        if isinstance(rollout, Gradual):
+            alarms = RollbackAlarms(
+                self,
+                "Rollback",
+                rollout=rollout,
+                settings=self._hosting.settings,
+                metric=self._of_champion,
+            ).names
+        return self._hosting.deployment(rollout, alarms)
+
+    def _capture(self, percent: int) -> None:
+        hosting = self._hosting
+        config = capture_config(hosting.records, hosting.records_key, percent)
+        self.config.add_property_override("DataCaptureConfig", config)
+        grant_capture(hosting.role, hosting.records, hosting.records_key)
+        why = f"The settings ask for copies of traffic; they lie encrypted under {CAPTURED} and expire."
+        acknowledge(self.config, {"Evergreen::no-endpoint-capture": why})
+
+    def _scale(self, release: Experiments) -> None:
+        """A parameter turns scaling off for the one update that changes the instance type.
+
+        The service refuses a new type while the variant is a scalable target.
+        """
+        spec, target = self._spec, self._hosting.settings.scaling_target
+        if target is None:
+            raise ValueError("settings without a scaling target")
+        on = release.switch("Scaling", "`off` for an update that changes the instance type")
+        FleetScaling(
+            self,
+            "Scaling",
+            endpoint_name=self.name,
+            least=spec.instances.min,
+            most=spec.instances.max,
+            target=target,
+            spec=spec.scaling,
+            after=self.endpoint,
+            condition=on,
+        )

@@ -1,0 +1,74 @@
+"""What an environment's endpoint may cost in a month, from its settings: printed at synth, quoted in the docs.
+
+Of machines that may stand in for each other the dearest is counted. An update runs a second fleet beside the
+first while it lasts; that is said and not counted, since it lives minutes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from infra.policy.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
+from infra.settings import Settings
+from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
+from infra.settings.machines import IdleInstances, Instances
+
+_MB_PER_GB = 1024
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """US dollars a month: with as little as settings allow, at full size, and with a challenger beside that.
+
+    None where a price is not known.
+    """
+
+    what: str
+    least: float | None
+    most: float | None
+    with_challenger: float | None
+    cap: float
+
+    def sentence(self) -> str:
+        """One line for a person."""
+        if self.least is None or self.most is None:
+            return f"{self.what}: no price is known; name one in environment.prices_usd_per_hour."
+        text = f"{self.what}: {self.least:,.0f} USD a month at least, {self.most:,.0f} at full size"
+        if self.with_challenger is not None:
+            text += f", {self.with_challenger:,.0f} with a challenger"
+        day = price_table().checked
+        return f"{text} (prices of {day}; an update doubles the fleet while it lasts; cap {self.cap:,.0f})."
+
+
+def challenger_most(least: int, most: int) -> int:
+    """Machines that a challenger may grow to: a stage gives it at most half of the traffic, as a rule."""
+    return max(least, math.ceil(most / 2))
+
+
+def estimate(settings: Settings) -> Estimate:
+    """The estimate for one environment."""
+    spec, cap = settings.endpoint, settings.environment.monthly_cost_cap_usd
+    if isinstance(spec, ServerlessEndpoint):
+        per_request = spec.memory_mb / _MB_PER_GB * price_table().serverless_usd_per_gb_second * SECONDS_PER_MONTH
+        ready = spec.provisioned_concurrency or 0
+        what = f"serverless, {spec.memory_mb} MB × {spec.max_concurrency}"
+        return Estimate(what, ready * per_request, spec.max_concurrency * per_request, None, cap)
+    machines = spec.instances
+    price = _dearest(settings, machines)
+    what = f"{machines.min} to {machines.max} × {' or '.join(machines.types)}"
+    beside = None
+    if isinstance(spec, RealtimeEndpoint):
+        more = challenger_most(machines.min, machines.max) if spec.scales else machines.min
+        beside = _monthly(price, machines.max + more)
+    return Estimate(what, _monthly(price, machines.min), _monthly(price, machines.max), beside, cap)
+
+
+def _dearest(settings: Settings, machines: Instances | IdleInstances) -> float | None:
+    prices = hourly_prices(settings)
+    known = [prices[name] for name in machines.types if name in prices]
+    return max(known) if len(known) == len(machines.types) else None
+
+
+def _monthly(hourly: float | None, count: int) -> float | None:
+    return None if hourly is None else hourly * count * HOURS_PER_MONTH

@@ -1,0 +1,364 @@
+"""Every registered exclusion refuses the file it is for and accepts the nearest file that is right."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from infra.settings import Settings, SettingsError, load
+from infra.settings.base import RuleError
+from infra.settings.exclusions import exclusion, register
+from infra.settings.loader import FOLDER
+
+EXAMPLES = Path(__file__).parents[2] / "fixtures" / "settings"
+GONE = object()
+
+POOLS, ZERO, QUEUE, SERVERLESS = "pools", "scale-to-zero", "async", "serverless"
+NEURON = {"kind": "neuron", "image": "vllm-neuron-0.4.5", "tensor_parallel": 2} | {
+    "max_context_tokens": 4096,
+    "max_running_requests": 4,
+    "max_queued_requests": 16,
+}
+RESERVATION = "arn:aws:sagemaker:us-east-1:111122223333:training-plan/llm"
+REFRESH = yaml.safe_load((FOLDER / "prod.yaml").read_text())["refresh"]
+ARCHIVE = "s3://my-models/small/model.tar.gz"
+
+
+def schedule(least: int, most: int) -> list[dict[str, Any]]:
+    return [{"name": "night", "at": "cron(0 20 * * ? *)", "min": least, "max": most}]
+
+
+Change = dict[str, Any]
+# Exclusion: the file to begin with, what makes it refused, and what makes it right again.
+CASES: dict[str, tuple[str, Change, Change]] = {
+    "counts-in-order": ("prod", {"endpoint.instances.max": 1}, {"endpoint.instances.max": 2}),
+    "burstable-scaling": (
+        "local",
+        {"endpoint.instances": {"type": "ml.t2.medium", "min": 1, "max": 2}},
+        {"endpoint.instances": {"type": "ml.t2.medium", "min": 1, "max": 1}},
+    ),
+    "volume-on-nvme": (
+        "prod",
+        {"endpoint.instances.volume_gb": 64},
+        {
+            "endpoint.engine": NEURON,
+            "endpoint.instances": {"type": "ml.inf2.xlarge", "min": 2, "max": 2, "volume_gb": 64},
+        },
+    ),
+    "pool-storage": (
+        "local",
+        {"endpoint.instances.alternatives": ["ml.m5d.2xlarge"]},
+        {"endpoint.instances.alternatives": ["ml.m7i.2xlarge"]},
+    ),
+    "pool-distinct": (
+        "prod",
+        {"endpoint.instances.alternatives": ["ml.g6e.xlarge"]},
+        {"endpoint.instances.alternatives": ["ml.g6e.2xlarge"]},
+    ),
+    "pool-size": (
+        "prod",
+        {"endpoint.instances.alternatives": [f"ml.g6e.{size}xlarge" for size in (2, 4, 8, 12, 16)]},
+        {"endpoint.instances.alternatives": [f"ml.g6e.{size}xlarge" for size in (2, 4, 8, 12)]},
+    ),
+    "reservation-one-type": (
+        "prod",
+        {"endpoint.instances.reservation": RESERVATION, "endpoint.instances.alternatives": ["ml.g6e.2xlarge"]},
+        {"endpoint.instances.reservation": RESERVATION},
+    ),
+    "zero-needs-components": (
+        "dev",
+        {"endpoint.instances.min": 0},
+        {"endpoint.instances.min": 1},
+    ),
+    "schedule-counts": (
+        POOLS,
+        {"endpoint.scaling.schedules": schedule(3, 2)},
+        {"endpoint.scaling.schedules": schedule(2, 2)},
+    ),
+    "canary-share": (
+        "prod",
+        {"endpoint.deployment.canary_percent": 51},
+        {"endpoint.deployment.canary_percent": 50},
+    ),
+    "linear-step": (
+        POOLS,
+        {"endpoint.deployment.step_percent": 9},
+        {"endpoint.deployment.step_percent": 10},
+    ),
+    "rolling-batch": (
+        ZERO,
+        {"endpoint.deployment.batch_percent": 51},
+        {"endpoint.deployment.batch_percent": 50},
+    ),
+    "bake-time": (
+        "prod",
+        {"endpoint.deployment.bake_seconds": 3601},
+        {"endpoint.deployment.bake_seconds": 3600},
+    ),
+    "rollback-alarm-count": (
+        "prod",
+        {"endpoint.deployment.alarms": [f"alarm-{n}" for n in range(8)]},
+        {"endpoint.deployment.alarms": [f"alarm-{n}" for n in range(7)]},
+    ),
+    "engine-image": (
+        "prod",
+        {"endpoint.engine.image": "vllm-neuron-0.4.5"},
+        {"endpoint.engine.image": "vllm-cuda-2.4"},
+    ),
+    "answer-in-context": (
+        "prod",
+        {"endpoint.engine.default_max_tokens": 8193},
+        {"endpoint.engine.default_max_tokens": 8192},
+    ),
+    "host-image": (
+        "prod",
+        {"endpoint.engine.inference_ami_version": GONE},
+        {"endpoint.engine.inference_ami_version": "al2023-ami-sagemaker-inference-gpu-4-1"},
+    ),
+    "engine-machine": (
+        "prod",
+        {"endpoint.instances.type": "ml.c7i.xlarge"},
+        {"endpoint.instances.type": "ml.g6.xlarge"},
+    ),
+    "inf1": (
+        "dev",
+        {"endpoint.instances.type": "ml.inf1.xlarge"},
+        {"endpoint.instances.type": "ml.inf2.8xlarge"},
+    ),
+    "tensor-parallel": (
+        "prod",
+        {"endpoint.engine.tensor_parallel": 2},
+        {"endpoint.engine.tensor_parallel": 2, "endpoint.instances.type": "ml.g6e.12xlarge"},
+    ),
+    "canary-two-machines": ("prod", {"endpoint.instances.min": 1}, {"endpoint.instances.min": 2}),
+    "schedule-within-max": (
+        POOLS,
+        {"endpoint.scaling.schedules": schedule(2, 5)},
+        {"endpoint.scaling.schedules": schedule(2, 4)},
+    ),
+    "schedule-zero": (
+        "dev",
+        {"endpoint.scaling": {"schedules": schedule(0, 1)}},
+        {"endpoint.scaling": {"schedules": schedule(1, 1)}},
+    ),
+    "schedule-burstable": (
+        "local",
+        {"endpoint.instances.type": "ml.t2.medium", "endpoint.scaling": {"schedules": schedule(1, 1)}},
+        {"endpoint.instances.type": "ml.c7i.large", "endpoint.scaling": {"schedules": schedule(1, 1)}},
+    ),
+    "copies-fit": (ZERO, {"endpoint.copies.max": 3}, {"endpoint.copies.max": 2}),
+    "adapters-engine": (
+        ZERO,
+        {"endpoint.engine": NEURON, "endpoint.instances.type": "ml.inf2.xlarge"},
+        {"endpoint.engine": NEURON, "endpoint.instances.type": "ml.inf2.xlarge", "endpoint.adapters": GONE},
+    ),
+    "serverless-cpu": (
+        SERVERLESS,
+        {"endpoint.engine": NEURON},
+        {"endpoint.engine.kind": "transformers"},
+    ),
+    "serverless-provisioned": (
+        SERVERLESS,
+        {"endpoint.provisioned_concurrency": 6},
+        {"endpoint.provisioned_concurrency": 5},
+    ),
+    "serverless-memory": (SERVERLESS, {"endpoint.memory_mb": 7168}, {"endpoint.memory_mb": 6144}),
+    "serverless-concurrency": (
+        SERVERLESS,
+        {"endpoint.max_concurrency": 201},
+        {"endpoint.max_concurrency": 200},
+    ),
+    "async-concurrency": (
+        QUEUE,
+        {"endpoint.max_concurrent_requests": 1001},
+        {"endpoint.max_concurrent_requests": 1000},
+    ),
+    "download-timeout": (
+        "prod",
+        {"endpoint.model_download_timeout_seconds": 3601},
+        {"endpoint.model_download_timeout_seconds": 3600},
+    ),
+    "startup-timeout": (
+        "prod",
+        {"endpoint.startup_timeout_seconds": 59},
+        {"endpoint.startup_timeout_seconds": 60},
+    ),
+    "metrics-frequency": (
+        "prod",
+        {"endpoint.monitoring.publish_seconds": 20},
+        {"endpoint.monitoring.publish_seconds": 30},
+    ),
+    "routing-kv-aware": (
+        "prod",
+        {"endpoint.routing": "kv_aware"},
+        {"endpoint.routing": "prefix_aware"},
+    ),
+    "async-variants": (QUEUE, {"endpoint.shadow_percent": 50}, {"endpoint.max_concurrent_requests": 50}),
+    "async-capture": (QUEUE, {"endpoint.data_capture": {"percent": 5}}, {"endpoint.data_capture": GONE}),
+    "scale_to_zero-variants": (
+        ZERO,
+        {"endpoint.challenger_weight": 0.1},
+        {"endpoint.challenger_weight": GONE},
+    ),
+    "scale_to_zero-rollout": (
+        ZERO,
+        {"endpoint.deployment": {"kind": "canary", "canary_percent": 10, "bake_seconds": 60}},
+        {"endpoint.deployment": {"kind": "rolling"}},
+    ),
+    "serverless-variants": (
+        SERVERLESS,
+        {"endpoint.challenger_weight": 0.1},
+        {"endpoint.challenger_weight": GONE},
+    ),
+    "serverless-rollout": (
+        SERVERLESS,
+        {"endpoint.deployment": {"kind": "all_at_once"}},
+        {"endpoint.deployment": GONE},
+    ),
+    "serverless-network": (
+        SERVERLESS,
+        {"endpoint.network_isolation": True},
+        {"endpoint.network_isolation": GONE},
+    ),
+    "serverless-machines": (
+        SERVERLESS,
+        {"endpoint.instances": {"type": "ml.c7i.large", "min": 1, "max": 1}},
+        {"endpoint.instances": GONE},
+    ),
+    "serverless-capture": (
+        SERVERLESS,
+        {"endpoint.data_capture": {"percent": 5}},
+        {"endpoint.data_capture": GONE},
+    ),
+    "neuron-jobs": (
+        "prod",
+        {"refresh.training.instance_type": "ml.inf2.xlarge"},
+        {"refresh.training.instance_type": "ml.g6.2xlarge"},
+    ),
+    "timeout-below-model": (
+        "prod",
+        {"model.size_gb": 40.0, "endpoint.model_download_timeout_seconds": 79},
+        {"model.size_gb": 40.0, "endpoint.model_download_timeout_seconds": 80},
+    ),
+    "model-memory": (
+        "prod",
+        {"model.size_gb": 44.0},  # 48 GB, of which the engine takes 90 %
+        {"model.size_gb": 43.0},
+    ),
+    "serverless-model": (SERVERLESS, {"model.size_gb": 4.0}, {"model.size_gb": 3.0}),
+    "artefact-form": (SERVERLESS, {"model.source": "s3://my-models/small/"}, {"model.source": ARCHIVE}),
+    "refresh-realtime": (ZERO, {"refresh": REFRESH}, {"refresh": GONE}),
+    "scaling-target": (
+        "prod",
+        {"endpoint.scaling": {"metric": "invocations"}},
+        {"endpoint.scaling": {"metric": "invocations", "target": 120.0}},
+    ),
+    "endpoint-name": ("prod", {"name": "x" * 54}, {"name": "x" * 53}),
+    "body-size": (
+        "prod",
+        {"gateway.max_body_bytes": 6_291_457},
+        {"gateway.max_body_bytes": 6_291_456},
+    ),
+}
+
+
+def values(base: str, change: Change) -> dict[str, Any]:
+    """A file's content with some keys changed, by their dotted paths."""
+    folder = FOLDER if (FOLDER / f"{base}.yaml").exists() else EXAMPLES
+    content = {"name": base, **yaml.safe_load((folder / f"{base}.yaml").read_text())}
+    for path, value in change.items():
+        *outer, last = path.split(".")
+        place = content
+        for key in outer:
+            place = place.setdefault(key, {})
+        if value is GONE:
+            place.pop(last, None)
+        else:
+            place[last] = copy.deepcopy(value)
+    return content
+
+
+def test_every_exclusion_has_a_refused_file_and_an_accepted_neighbour():
+    assert set(CASES) == set(register())
+
+
+@pytest.mark.parametrize("id", CASES)
+def test_it_refuses_what_it_is_for(id):
+    base, wrong, _ = CASES[id]
+
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(values(base, wrong))
+
+    (error, *_) = caught.value.errors()
+    cause = error.get("ctx", {}).get("error")
+    if bound := register()[id].bound:
+        # Between a path's keys pydantic names the chosen kinds.
+        named = [part for part in map(str, error["loc"]) if part in bound.split(".")]
+        assert ".".join(named) == bound
+        assert cause is None
+    else:
+        assert isinstance(cause, RuleError)
+        assert cause.rule == id
+        assert cause.change
+
+
+@pytest.mark.parametrize("id", CASES)
+def test_it_accepts_the_neighbour(id):
+    base, _, right = CASES[id]
+
+    Settings.model_validate(values(base, right))
+
+
+@pytest.mark.parametrize("one", register().values(), ids=lambda one: one.id)
+def test_it_says_what_why_and_what_instead(one):
+    assert re.fullmatch(r"[a-z0-9_-]+", one.id)
+    assert len(one.refuses) > 5
+    assert one.why.endswith(".")
+    assert one.change
+    assert "|" not in one.refuses + one.why + one.change  # it becomes a row of a table
+
+
+def test_an_id_is_given_once():
+    with pytest.raises(ValueError, match="registered twice"):
+        exclusion("inf1", refuses="x", why="x", change="x")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.yaml")))
+def test_the_examples_load(name):
+    assert load(name, EXAMPLES).endpoint.kind
+
+
+def test_the_loader_points_at_a_key_of_another_kind(tmp_path):
+    text = (EXAMPLES / "serverless.yaml").read_text().replace("  memory_mb: 4096", "  vpc: {}\n  memory_mb: 4096")
+    (tmp_path / "small.yaml").write_text(text)
+
+    with pytest.raises(SettingsError) as caught:
+        load("small", tmp_path)
+
+    line = text[: text.index("  vpc:")].count("\n") + 1
+    assert f"small.yaml:{line}: There is no 'vpc' with kind serverless." in str(caught.value)
+    assert "example: remove the line" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "download", "startup"), [(None, 600, 600), (1.0, 310, 315), (16.1, 461, 542), (400.0, 3600, 3600)]
+)
+def test_timeouts_follow_the_models_size(size, download, startup):
+    change = {"model.size_gb": size} if size else {"model.size_gb": GONE}
+    change |= {"endpoint.model_download_timeout_seconds": GONE, "endpoint.startup_timeout_seconds": GONE}
+    change |= {"endpoint.instances.type": "ml.p5.48xlarge", "endpoint.engine.tensor_parallel": 8}
+    settings = Settings.model_validate(values("prod", change))
+
+    assert (settings.download_timeout_seconds, settings.startup_timeout_seconds) == (download, startup)
+
+
+def test_timeouts_of_the_file_come_first():
+    settings = Settings.model_validate(values("prod", {"model.size_gb": 16.1}))
+
+    assert (settings.download_timeout_seconds, settings.startup_timeout_seconds) == (1800, 1800)

@@ -58,6 +58,38 @@ class InferenceEnvironment(ApiEnvironment):
     fallbacks: Json[list[FallbackTarget]] = []
 
 
+class QueueEnvironment(BaseModel):
+    """What it takes to make a job. Without a `jobs_queue` nothing can be handed over to one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=str.upper, populate_by_name=True)
+
+    work_table: str
+    work_bucket: str
+    jobs_queue: str
+    jobs_open_per_key: int = Field(ge=1)
+    jobs_deadline_seconds: int = Field(ge=1)
+    jobs_retention_seconds: int = Field(ge=1)
+
+
+class JobsEnvironment(FunctionEnvironment, QueueEnvironment):
+    """Variables of the routes of jobs, files and batches."""
+
+    max_body_bytes: int = Field(ge=1024)
+    jobs_max_file_bytes: int = Field(ge=1)
+    jobs_max_lines: int = Field(ge=1)
+
+
+class WorkerEnvironment(FunctionEnvironment):
+    """Variables of the worker, beside those of the streaming routes, whose pipeline it runs."""
+
+    endpoint_name: str
+    work_table: str
+    work_bucket: str
+    jobs_queue: str
+    jobs_parallel: int = Field(ge=1)
+    jobs_request_seconds: int = Field(ge=1)
+
+
 E_ = TypeVar("E_", bound=FunctionEnvironment)
 
 

@@ -23,6 +23,22 @@ STREAMED = (
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
 )
+OF_JOBS = (  # streamed as well: files may be long
+    ("POST", "/v1/jobs"),
+    ("GET", "/v1/jobs/{id}"),
+    ("GET", "/v1/jobs/{id}/result"),
+    ("POST", "/v1/jobs/{id}/cancel"),
+    ("DELETE", "/v1/jobs/{id}"),
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files"),
+    ("GET", "/v1/files/{id}"),
+    ("GET", "/v1/files/{id}/content"),
+    ("DELETE", "/v1/files/{id}"),
+    ("POST", "/v1/batches"),
+    ("GET", "/v1/batches"),
+    ("GET", "/v1/batches/{id}"),
+    ("POST", "/v1/batches/{id}/cancel"),
+)
 BUFFERED = (
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
@@ -31,6 +47,12 @@ BUFFERED = (
     ("GET", "/v1/openapi.json"),
 )
 HEALTH = "/health"
+PLAYGROUND = "/playground"
+
+_OPEN = {
+    HEALTH: "Health answers load balancers and probes, which have no key; it tells nothing but that.",
+    PLAYGROUND: "The page itself is the same for everybody; what it asks for takes the key that is typed in.",
+}
 
 _ACCESS_LOG_FIELDS = {
     "request_id": "$context.requestId",
@@ -59,6 +81,7 @@ class InferenceApi(Construct):
         settings: Settings,
         inference: lambda_.IFunction,
         api: lambda_.IFunction,
+        jobs: lambda_.IFunction,
         authorizer: lambda_.IFunction,
         logs_key: kms.IKey,
     ) -> None:
@@ -68,7 +91,7 @@ class InferenceApi(Construct):
         self.rest_api = self._rest_api(LogGroup(self, "AccessLogs", settings=settings, key=logs_key))
         self.stage = self.rest_api.deployment_stage
         self._authorizer = self._make_authorizer(authorizer)
-        self._routes(inference, api)
+        self._routes(inference, api, jobs)
         add_gateway_responses(self, self.rest_api, browsers=bool(spec.cors_origins))
         self.usage_plan = self.rest_api.add_usage_plan(
             "UsagePlan",
@@ -102,9 +125,10 @@ class InferenceApi(Construct):
             ],  # streaming; edge would cut it at 30 s of silence
             api_key_source_type=apigateway.ApiKeySourceType.AUTHORIZER,
             cloud_watch_role=False,
+            binary_media_types=["multipart/form-data"],  # an upload is bytes; the rest is text
             default_cors_preflight_options=apigateway.CorsOptions(
                 allow_origins=spec.cors_origins,
-                allow_methods=["GET", "POST", "OPTIONS"],
+                allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
                 allow_headers=["Authorization", "Content-Type", "x-api-key"],
                 max_age=cdk.Duration.hours(1),
             )
@@ -142,23 +166,22 @@ class InferenceApi(Construct):
             resource.add_property_deletion_override("IdentitySource")
         return authorizer
 
-    def _routes(self, inference: lambda_.IFunction, api: lambda_.IFunction) -> None:
-        stream = apigateway.LambdaIntegration(
-            inference,
-            response_transfer_mode=apigateway.ResponseTransferMode.STREAM,
-            timeout=STREAM_TIMEOUT,
-            allow_test_invoke=False,
-        )
+    def _routes(
+        self, inference: lambda_.IFunction, api: lambda_.IFunction, jobs: lambda_.IFunction
+    ) -> None:
+        stream, work = _streamed(inference), _streamed(jobs)
         buffered = apigateway.LambdaIntegration(api, allow_test_invoke=False)
         for verb, path in STREAMED:
             self._guarded_method(verb, path, stream)
+        for verb, path in OF_JOBS:
+            self._guarded_method(verb, path, work)
         for verb, path in BUFFERED:
             self._guarded_method(verb, path, buffered)
-        health = self.rest_api.root.resource_for_path(HEALTH).add_method(
-            "GET", buffered, authorization_type=apigateway.AuthorizationType.NONE, api_key_required=False
-        )
-        open_door = "Health answers load balancers and probes, which have no key; it tells nothing but that."
-        acknowledge(health, {"AwsSolutions-APIG4": open_door})
+        for path, why in _OPEN.items():
+            method = self.rest_api.root.resource_for_path(path).add_method(
+                "GET", buffered, authorization_type=apigateway.AuthorizationType.NONE, api_key_required=False
+            )
+            acknowledge(method, {"AwsSolutions-APIG4": why})
 
     def _guarded_method(self, verb: str, path: str, integration: apigateway.LambdaIntegration) -> None:
         self.rest_api.root.resource_for_path(path).add_method(
@@ -201,3 +224,12 @@ class InferenceApi(Construct):
                 "AwsSolutions-COG4": "Callers are programs with our keys or JWTs: the authorizer reads both.",
             },
         )
+
+
+def _streamed(function: lambda_.IFunction) -> apigateway.LambdaIntegration:
+    return apigateway.LambdaIntegration(
+        function,
+        response_transfer_mode=apigateway.ResponseTransferMode.STREAM,
+        timeout=STREAM_TIMEOUT,
+        allow_test_invoke=False,
+    )

@@ -14,6 +14,7 @@ from pydantic import model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.endpoint import Endpoint
+from infra.settings.jobs import Cache, Jobs
 from infra.settings.monitoring import Monitoring
 from infra.settings.refresh import Refresh
 
@@ -193,6 +194,8 @@ class Settings(SettingsModel):
     model: Model = setting("The model callers name.", {"name": "llama-3.1-8b-instruct"})
     endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
     records: Records = setting("What is kept of a request.", {"ttl_days": 30})
+    jobs: Jobs = setting("Work that is answered later.", {"retention_days": 7}, default=Jobs())
+    cache: Cache = setting("Answers that are given again.", {"max_seconds": 3600}, default=Cache())
     monitoring: Monitoring = setting("Dashboard and alarms.", {}, default=Monitoring())
     refresh: Refresh = setting("The loop from new data to a promoted model.", {"approval": "manual"})
 

@@ -10,6 +10,7 @@ from contracts.transcripts import PREFIX as TRANSCRIPTS
 from infra.constructs.bundled_function import BundledFunction
 from infra.constructs.encryption import grant_through
 from infra.constructs.inference_api import STREAM_TIMEOUT, InferenceApi
+from infra.constructs.jobs import Jobs
 from infra.constructs.web_acl import ApiWebAcl
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
@@ -18,7 +19,7 @@ from infra.stacks.serving import ServingStack
 
 
 class GatewayStack(cdk.Stack):
-    """REST API, authorizer, `inference` and `api` functions, web ACL."""
+    """REST API, authorizer, `inference`, `api` and jobs functions, web ACL."""
 
     def __init__(
         self,
@@ -55,18 +56,18 @@ class GatewayStack(cdk.Stack):
             environment=access,
             timeout=cdk.Duration.seconds(10),
         )
+        asking = answering | {
+            "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
+            "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
+            "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
+        }
         inference = BundledFunction(
             self,
             "Inference",
             name="inference",
             settings=settings,
             logs_key=data.logs_key,
-            environment=answering
-            | {
-                "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
-                "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
-                "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
-            },
+            environment=asking | {"CACHE_MAX_SECONDS": str(settings.cache.max_seconds)},
             timeout=STREAM_TIMEOUT,
             streaming=True,
             reserved_concurrency=settings.functions.reserved_concurrency,
@@ -80,13 +81,16 @@ class GatewayStack(cdk.Stack):
             environment=answering,
             timeout=cdk.Duration.seconds(29),  # a buffered REST route ends there
         )
+        jobs = Jobs(self, "Work", settings=settings, data=data, answering=asking)
+        jobs.let_hand_over(inference)
         data.access.grant_items(authorizer, "GetItem")
-        data.access.grant_items(inference, "GetItem")
-        data.records.grant_items(inference, "PutItem", "UpdateItem")
         data.records.grant_items(api, "GetItem", "PutItem", "Query")
-        if settings.records.keep_text:
-            _keep_transcripts(inference, data)
-        serving.endpoint.grant_invoke(inference)
+        for function in (inference, jobs.worker):  # both run the pipeline
+            data.access.grant_items(function, "GetItem")
+            data.records.grant_items(function, "PutItem", "UpdateItem")
+            if settings.records.keep_text:
+                _keep_transcripts(function, data)
+            serving.endpoint.grant_invoke(function)
 
         door = InferenceApi(
             self,
@@ -94,6 +98,7 @@ class GatewayStack(cdk.Stack):
             settings=settings,
             inference=inference,
             api=api,
+            jobs=jobs.door,
             authorizer=authorizer,
             logs_key=data.logs_key,
         )

@@ -47,7 +47,8 @@ class InferenceEnvironment(ApiEnvironment):
 
     Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards` and
     `fallbacks` are JSON.
-    Without a `transcripts_bucket` no transcript is kept.
+    Without a `transcripts_bucket` no transcript is kept. Where `cache_max_seconds` is 0 no answer is given
+    again; where `jobs_open_per_key` is 0 no request is handed over to a job (see QueueEnvironment).
     """
 
     max_body_bytes: int = Field(ge=1024)
@@ -56,10 +57,13 @@ class InferenceEnvironment(ApiEnvironment):
     guards: Json[GuardSettings] = GuardSettings()
     transcripts_bucket: str | None = None
     fallbacks: Json[list[FallbackTarget]] = []
+    work_table: str | None = None
+    cache_max_seconds: int = Field(default=0, ge=0)
+    jobs_open_per_key: int = Field(default=0, ge=0)
 
 
 class QueueEnvironment(BaseModel):
-    """What it takes to make a job. Without a `jobs_queue` nothing can be handed over to one."""
+    """What it takes to make a job."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=str.upper, populate_by_name=True)
 
@@ -90,7 +94,7 @@ class WorkerEnvironment(FunctionEnvironment):
     jobs_request_seconds: int = Field(ge=1)
 
 
-E_ = TypeVar("E_", bound=FunctionEnvironment)
+E_ = TypeVar("E_", bound=BaseModel)
 
 
 def load(kind: type[E_], variables: Mapping[str, str]) -> E_:

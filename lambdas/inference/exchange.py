@@ -83,6 +83,11 @@ class Exchange:
 
     answer_texts: list[str] = field(default_factory=list)  # where a transcript is kept
 
+    cache_digest: str | None = None  # under what the answer is kept, where the caller asked for that
+    cache_seconds: int = 0
+    cache_hit: bool = False  # the answer is a kept one
+    cache_pieces: list[str] = field(default_factory=list)
+
     day: str = ""  # the day (UTC) it is booked on
     reserved_tokens: int | None = None
     pieces: int = 0  # chunks with text: one token each, or close to it

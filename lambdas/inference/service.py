@@ -83,13 +83,13 @@ class Service:
             Render(),
         ]
         embed: list[Stage] = [*admit, Embed(calls)]
+        prices = Prices(settings.input_token_price, settings.output_token_price)
         afterwards: list[Stage] = [
             SettleBudget(ledger),
-            Record(records, settings.endpoint_name, logger),
+            Record(records, settings.endpoint_name, prices, logger),
             PublishMetrics(settings.endpoint_name, settings.model_version, logger),
         ]
         if transcripts:
-            prices = Prices(settings.input_token_price, settings.output_token_price)
             afterwards.append(StoreTranscript(transcripts, settings.endpoint_name, prices, logger))
         if answers:
             afterwards.append(KeepAnswerForAgain(answers, settings.endpoint_name, logger))

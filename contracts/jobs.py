@@ -199,6 +199,11 @@ class Ticket(BaseModel):
     id: str
 
 
+def queue_name(environment: str, *, dead: bool = False) -> str:
+    """The queue of tickets, or of those that no worker could take, of `evergreen-<env>`."""
+    return f"{environment}-jobs-dead" if dead else f"{environment}-jobs"
+
+
 def work_pk(tenant: str, key_id: str) -> str:
     """The work table's partition of one key: what lies there is nobody else's to see."""
     return "WORK#" + hashlib.sha256(f"{tenant}\0{key_id}".encode()).hexdigest()[:32]

@@ -12,6 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from contracts.jobs import queue_name
 from infra.constructs.bundled_function import BundledFunction
 from infra.constructs.encryption import grant_through
 from infra.policy.acknowledge import acknowledge, imported_arn
@@ -39,10 +40,10 @@ class Jobs(Construct):
         super().__init__(scope, id)
         self._settings, self._data = settings, data
         spec = settings.jobs
-        dead = self._queue("Dead", f"{settings.prefix}-jobs-dead")
+        dead = self._queue("Dead", queue_name(settings.prefix, dead=True))
         self._tickets = self._queue(
             "Tickets",
-            f"{settings.prefix}-jobs",
+            queue_name(settings.prefix),
             visibility_timeout=cdk.Duration.seconds(spec.worker_seconds + _REDELIVERY_MARGIN_SECONDS),
             dead_letter_queue=sqs.DeadLetterQueue(queue=dead, max_receive_count=_MOST_DELIVERIES),
         )

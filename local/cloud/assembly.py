@@ -10,6 +10,7 @@ from local.cloud import (
     keeper,
     lambda_pool,
     missing_types,
+    queue_metrics,
     rest_api,
     seams,
     step_functions,
@@ -32,6 +33,7 @@ def assemble(config: CloudConfig, origin: Origin) -> None:
     lambda_pool.register(config)
     step_functions.register(config)
     cloudwatch.register()
+    queue_metrics.register()
     sagemaker.register(config)
     rest_api.register(config)
     console.register(config)

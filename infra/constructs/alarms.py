@@ -66,6 +66,7 @@ class Alarms(Construct):
             "A job's ticket was given up: no worker could take it, nor say that it failed",
             once=True,
         )
+        stuck.add_alarm_action(actions.SnsAction(topic))
         page = cloudwatch.CompositeAlarm(
             self,
             "Page",

@@ -19,7 +19,7 @@ from lambdas.common.logs import Logger
 from lambdas.jobs import lines
 from lambdas.jobs.asking import Answering, ask
 from lambdas.jobs.lines import Outcome
-from lambdas.jobs.store import LONGEST_DELAY_SECONDS, LostLease, Missing
+from lambdas.jobs.store import LONGEST_DELAY_SECONDS, LostLease
 from lambdas.jobs.tasks import StoredFile, Task, new_file
 
 MOST_ATTEMPTS = 3
@@ -41,6 +41,8 @@ class Table(Protocol):
     def lease(self, ticket: Ticket, worker: str, seconds: float) -> Task: ...
 
     def task(self, pk: str, id: str) -> Task | None: ...
+
+    def file(self, pk: str, id: str) -> StoredFile | None: ...
 
     def advance(self, task: Task, values: dict[str, Any]) -> Task: ...
 
@@ -123,11 +125,10 @@ class Worker:
             return None
 
     def _go_on(self, task: Task, run: Run) -> None:
-        try:
-            texts = lines.texts(self._bucket.get(task.input_key))
-        except Missing:
-            self._end(task, [], "failed", _error("input_gone", "The input has been deleted."))
+        if task.input_file_id and self._table.file(task.pk, task.input_file_id) is None:
+            self._end(task, [], "failed", _error("input_gone", "The file of requests has been deleted."))
             return
+        texts = lines.texts(self._bucket.get(task.input_key))
         if task.attempts > MOST_ATTEMPTS:
             message = f"Its worker stopped {MOST_ATTEMPTS} times at request {task.next_line + 1}."
             self._end(task, texts, "failed", _error("worker_stopped", message))

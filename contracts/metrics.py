@@ -14,6 +14,10 @@ RECORDS_LOST = "evergreen.records.lost"
 GUARD_FINDINGS = "evergreen.guard.findings"
 GUARD_DURATION = "evergreen.guard.duration"  # Milliseconds
 BUDGET_UNCHECKED = "evergreen.budget.unchecked"
+JOBS = "evergreen.jobs"  # jobs and batches that are over
+HANDED_OVER = "evergreen.handed_over"  # requests that became a job because the model was busy
+CACHE_HITS = "evergreen.cache.hits"
+CACHE_MISSES = "evergreen.cache.misses"
 FEEDBACK = "evergreen.feedback"
 FEEDBACK_SCORE = "evergreen.feedback.score"
 RELEASE_VERDICT = "evergreen.release.verdict"  # 1 promote, 0 open, -1 roll back
@@ -28,11 +32,13 @@ DIM_VARIANT = "variant"
 DIM_MODEL_VERSION = "model_version"
 DIM_ERROR_TYPE = "error_type"
 DIM_GUARD = "guard"
+DIM_OUTCOME = "outcome"  # the last status of a job or batch
 
 SAGEMAKER_NAMESPACE = "AWS/SageMaker"
 SAGEMAKER_HOST_NAMESPACE = "/aws/sagemaker/Endpoints"
 SAGEMAKER_DIMENSIONS = ("EndpointName", "VariantName")
 API_NAMESPACE, API_DIMENSION = "AWS/ApiGateway", "ApiName"
+QUEUE_NAMESPACE, QUEUE_DIMENSION = "AWS/SQS", "QueueName"
 STATES_NAMESPACE, STATES_DIMENSION = "AWS/States", "StateMachineArn"
 
 _OF_ENDPOINT = (DIM_ENDPOINT,)
@@ -51,6 +57,10 @@ PUBLISHED: dict[str, tuple[tuple[str, ...], ...]] = {
     FEEDBACK_SCORE: (_OF_ENDPOINT, _OF_VERSION),
     RECORDS_LOST: (_OF_ENDPOINT,),
     BUDGET_UNCHECKED: (_OF_ENDPOINT,),
+    JOBS: (_OF_ENDPOINT, (DIM_ENDPOINT, DIM_OUTCOME)),
+    HANDED_OVER: (_OF_ENDPOINT,),
+    CACHE_HITS: (_OF_ENDPOINT,),
+    CACHE_MISSES: (_OF_ENDPOINT,),
     GUARD_DURATION: (_OF_GUARD,),
     GUARD_FINDINGS: (_OF_GUARD,),
     RELEASE_VERDICT: (_OF_ENDPOINT, (DIM_ENDPOINT, DIM_MODEL_VERSION)),

@@ -14,7 +14,11 @@ RATINGS_INDEX = "by-version-given"  # feedback on one model version by `given_at
 
 
 class InferenceRecord(BaseModel):
-    """One request as the front door saw it. Times are seconds since the epoch or milliseconds as named."""
+    """One request as the front door saw it. Times are seconds since the epoch or milliseconds as named.
+
+    `findings` are the guards' as `<guard>:<label>:<action>`, `guard_ms` the time each took. `cached`: the answer
+    was a kept one, which costs nothing. `cost_nano_usd` is in billionths of a dollar.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,6 +37,10 @@ class InferenceRecord(BaseModel):
     completion_tokens: int | None = None
     time_to_first_token_ms: float | None = None
     duration_ms: float
+    findings: list[str] = Field(default_factory=list)
+    guard_ms: dict[str, float] = Field(default_factory=dict)
+    cached: bool = False
+    cost_nano_usd: int = 0
 
 
 class FeedbackRequest(BaseModel):

@@ -79,7 +79,9 @@ def main(words: list[str] | None = None) -> int:
                 environments.prepare(home, steps)
                 steps.save(home.timings)
             since = ["--since", f"{began:.3f}"]
-            return _hand_over(home, "local.bringup", [given.command, *since, *(["--tiny"] if home.tiny else [])])
+            return _hand_over(
+                home, "local.bringup", [given.command, *since, *(["--tiny"] if home.tiny else [])]
+            )
     except Stop as problem:
         return fail(problem)
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from contracts import metrics
+from contracts.jobs import queue_name
 from infra.constructs.published import Published
 from infra.settings import Settings
 
@@ -56,6 +57,16 @@ class Alarms(Construct):
             "A release failed, was stopped or ran out of time",
             once=True,
         )
+        stuck = self._alarm(
+            "JobsDead",
+            self._published.queue(
+                queue_name(settings.prefix, dead=True), "ApproximateNumberOfMessagesVisible"
+            ),
+            0,
+            "A job's ticket was given up: no worker could take it, nor say that it failed",
+            once=True,
+        )
+        stuck.add_alarm_action(actions.SnsAction(topic))
         page = cloudwatch.CompositeAlarm(
             self,
             "Page",
@@ -67,7 +78,7 @@ class Alarms(Construct):
         )
         page.add_alarm_action(actions.SnsAction(topic))
         page.add_ok_action(actions.SnsAction(topic))
-        self.all: list[cloudwatch.IAlarm] = [*paging, failed, page]
+        self.all: list[cloudwatch.IAlarm] = [*paging, failed, stuck, page]
 
     def _error_ratio(self) -> cloudwatch.MathExpression:
         """Seen from outside, so that a function that cannot even start counts; or from inside, where an error

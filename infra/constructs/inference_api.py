@@ -24,6 +24,22 @@ STREAMED = (
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
 )
+OF_JOBS = (  # streamed as well: files may be long
+    ("POST", "/v1/jobs"),
+    ("GET", "/v1/jobs/{id}"),
+    ("GET", "/v1/jobs/{id}/result"),
+    ("POST", "/v1/jobs/{id}/cancel"),
+    ("DELETE", "/v1/jobs/{id}"),
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files"),
+    ("GET", "/v1/files/{id}"),
+    ("GET", "/v1/files/{id}/content"),
+    ("DELETE", "/v1/files/{id}"),
+    ("POST", "/v1/batches"),
+    ("GET", "/v1/batches"),
+    ("GET", "/v1/batches/{id}"),
+    ("POST", "/v1/batches/{id}/cancel"),
+)
 BUFFERED = (
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
@@ -32,6 +48,12 @@ BUFFERED = (
     ("GET", "/v1/openapi.json"),
 )
 HEALTH = "/health"
+PLAYGROUND = "/playground"
+
+_OPEN = {
+    HEALTH: "Health answers load balancers and probes, which have no key; it tells nothing but that.",
+    PLAYGROUND: "The page itself is the same for everybody; what it asks for takes the key that is typed in.",
+}
 
 _ACCESS_LOG_FIELDS = {
     "request_id": "$context.requestId",
@@ -61,6 +83,7 @@ class InferenceApi(Construct):
         settings: Settings,
         inference: lambda_.IFunction,
         api: lambda_.IFunction,
+        jobs: lambda_.IFunction,
         authorizer: lambda_.IFunction,
         logs_key: kms.IKey,
     ) -> None:
@@ -70,7 +93,7 @@ class InferenceApi(Construct):
         self.rest_api = self._rest_api(LogGroup(self, "AccessLogs", settings=settings, key=logs_key))
         self.stage = self.rest_api.deployment_stage
         self._authorizer = self._make_authorizer(authorizer)
-        self._routes(inference, api)
+        self._routes(inference, api, jobs)
         add_gateway_responses(self, self.rest_api, spec)
         self.usage_plan = self.rest_api.add_usage_plan(
             "UsagePlan",
@@ -114,6 +137,7 @@ class InferenceApi(Construct):
             ],  # streaming; edge would cut it at 30 s of silence
             api_key_source_type=apigateway.ApiKeySourceType.AUTHORIZER,
             cloud_watch_role=False,
+            binary_media_types=["multipart/form-data"],  # an upload is bytes; the rest is text
             disable_execute_api_endpoint=True if spec.domain else None,  # it would answer with older TLS
             policy=_callers_of_other_accounts(spec.stage, spec.iam.accounts) if spec.iam.accounts else None,
             default_cors_preflight_options=apigateway.CorsOptions(
@@ -157,16 +181,13 @@ class InferenceApi(Construct):
             resource.add_property_deletion_override("IdentitySource")
         return authorizer
 
-    def _routes(self, inference: lambda_.IFunction, api: lambda_.IFunction) -> None:
-        stream = apigateway.LambdaIntegration(
-            inference,
-            response_transfer_mode=apigateway.ResponseTransferMode.STREAM,
-            timeout=STREAM_TIMEOUT,
-            allow_test_invoke=False,
-        )
+    def _routes(self, inference: lambda_.IFunction, api: lambda_.IFunction, jobs: lambda_.IFunction) -> None:
+        stream, work = _streamed(inference), _streamed(jobs)
         buffered = apigateway.LambdaIntegration(api, allow_test_invoke=False)
         for verb, path in STREAMED:
             self._guarded_method(verb, path, stream)
+        for verb, path in OF_JOBS:
+            self._guarded_method(verb, path, work)
         for verb, path in BUFFERED:
             self._guarded_method(verb, path, buffered)
         if self._settings.gateway.iam.enabled:
@@ -174,11 +195,11 @@ class InferenceApi(Construct):
                 self._signed_method(verb, path, stream)
             for verb, path in BUFFERED:
                 self._signed_method(verb, path, buffered)
-        health = self.rest_api.root.resource_for_path(HEALTH).add_method(
-            "GET", buffered, authorization_type=apigateway.AuthorizationType.NONE, api_key_required=False
-        )
-        open_door = "Health answers load balancers and probes, which have no key; it tells nothing but that."
-        acknowledge(health, {"AwsSolutions-APIG4": open_door})
+        for path, why in _OPEN.items():
+            method = self.rest_api.root.resource_for_path(path).add_method(
+                "GET", buffered, authorization_type=apigateway.AuthorizationType.NONE, api_key_required=False
+            )
+            acknowledge(method, {"AwsSolutions-APIG4": why})
 
     def _guarded_method(self, verb: str, path: str, integration: apigateway.LambdaIntegration) -> None:
         self.rest_api.root.resource_for_path(path).add_method(
@@ -245,7 +266,24 @@ def _callers_of_other_accounts(stage: str, accounts: list[str]) -> iam.PolicyDoc
     others = iam.CompositePrincipal(*(iam.AccountPrincipal(account) for account in accounts))
     return iam.PolicyDocument(
         statements=[
-            allow(iam.AnyPrincipal(), "GET/v1/*", "POST/v1/*", "DELETE/v1/*", "GET/health", "OPTIONS/*"),
+            allow(
+                iam.AnyPrincipal(),
+                "GET/v1/*",
+                "POST/v1/*",
+                "DELETE/v1/*",
+                "GET/health",
+                "GET/playground",
+                "OPTIONS/*",
+            ),
             allow(others, "GET/iam/v1/*", "POST/iam/v1/*", "DELETE/iam/v1/*"),
         ]
+    )
+
+
+def _streamed(function: lambda_.IFunction) -> apigateway.LambdaIntegration:
+    return apigateway.LambdaIntegration(
+        function,
+        response_transfer_mode=apigateway.ResponseTransferMode.STREAM,
+        timeout=STREAM_TIMEOUT,
+        allow_test_invoke=False,
     )

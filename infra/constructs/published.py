@@ -62,6 +62,10 @@ class Published:
         dimensions = {metrics.STATES_DIMENSION: self.machine_arn}
         return self._metric(metrics.STATES_NAMESPACE, name, dimensions, statistic, label)
 
+    def queue(self, queue: str, name: str, statistic: str = "Maximum") -> cloudwatch.Metric:
+        """A metric of a queue by the queue's name."""
+        return self._metric(metrics.QUEUE_NAMESPACE, name, {metrics.QUEUE_DIMENSION: queue}, statistic, None)
+
     def math(self, expression: str, label: str, **using: cloudwatch.IMetric) -> cloudwatch.MathExpression:
         """An expression over other metrics."""
         return cloudwatch.MathExpression(

@@ -44,7 +44,10 @@ class AccessLogBucket(s3.Bucket):
 
 
 class EncryptedBucket(s3.Bucket):
-    """Versioned, under its own key, TLS only, access-logged; `forget_days` ends an object's life."""
+    """Versioned unless told otherwise, under our key, TLS only, access-logged; `forget_days` ends an object's life.
+
+    Without versions what is deleted is gone at once.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class EncryptedBucket(s3.Bucket):
         access_logs: s3.IBucket,
         removal: cdk.RemovalPolicy,
         forget_days: int | None = None,
+        versioned: bool = True,
     ) -> None:
         super().__init__(
             scope,
@@ -65,7 +69,7 @@ class EncryptedBucket(s3.Bucket):
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             enforce_ssl=True,
-            versioned=True,
+            versioned=versioned,
             removal_policy=removal,
             server_access_logs_bucket=access_logs,
             server_access_logs_prefix=f"{id.lower()}/",
@@ -73,7 +77,7 @@ class EncryptedBucket(s3.Bucket):
                 s3.LifecycleRule(
                     id="tidy",
                     expiration=cdk.Duration.days(forget_days) if forget_days else None,
-                    noncurrent_version_expiration=cdk.Duration.days(30),
+                    noncurrent_version_expiration=cdk.Duration.days(30) if versioned else None,
                     abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
                 )
             ],
@@ -81,7 +85,10 @@ class EncryptedBucket(s3.Bucket):
 
 
 class Table(dynamodb.Table):
-    """A pay-per-request table under our key with point-in-time recovery; keys `pk` and, if asked, `sk`."""
+    """A pay-per-request table under our key; keys `pk` and, if asked, `sk`.
+
+    With point-in-time recovery unless told otherwise: without it what is deleted is gone at once.
+    """
 
     def __init__(
         self,
@@ -92,6 +99,7 @@ class Table(dynamodb.Table):
         removal: cdk.RemovalPolicy,
         sort_key: bool = False,
         expires: bool = False,
+        recoverable: bool = True,
     ) -> None:
         super().__init__(
             scope,
@@ -102,13 +110,18 @@ class Table(dynamodb.Table):
             encryption=dynamodb.TableEncryption.CUSTOMER_MANAGED,
             encryption_key=key,
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
-                point_in_time_recovery_enabled=True
+                point_in_time_recovery_enabled=recoverable
             ),
             time_to_live_attribute="expires_at" if expires else None,
             deletion_protection=removal == cdk.RemovalPolicy.RETAIN,
             removal_policy=removal,
         )
         self._key = key
+        if not recoverable:
+            acknowledge(
+                self,
+                {"AwsSolutions-DDB3": "It holds what callers may have deleted: for good, not for 35 days."},
+            )
 
     def add_index(self, name: str, *, partition: str, sort: str, include: list[str]) -> None:
         """A sparse index of the rows that have both attributes: text `partition`, number `sort`."""

@@ -50,7 +50,9 @@ def estimate(settings: Settings) -> Estimate:
     """The estimate for one environment."""
     spec, cap = settings.endpoint, settings.environment.monthly_cost_cap_usd
     if isinstance(spec, ServerlessEndpoint):
-        per_request = spec.memory_mb / _MB_PER_GB * price_table().serverless_usd_per_gb_second * SECONDS_PER_MONTH
+        per_request = (
+            spec.memory_mb / _MB_PER_GB * price_table().serverless_usd_per_gb_second * SECONDS_PER_MONTH
+        )
         ready = spec.provisioned_concurrency or 0
         what = f"serverless, {spec.memory_mb} MB × {spec.max_concurrency}"
         return Estimate(what, ready * per_request, spec.max_concurrency * per_request, None, cap)

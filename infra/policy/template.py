@@ -55,7 +55,8 @@ def worlds(template: Template) -> Iterator[Template]:
             "Resources": {
                 name: _opened(resource, conditions, given)
                 for name, resource in template.get("Resources", {}).items()
-                if "Condition" not in resource or _holds({"Condition": resource["Condition"]}, conditions, given)
+                if "Condition" not in resource
+                or _holds({"Condition": resource["Condition"]}, conditions, given)
             },
         }
 

@@ -19,6 +19,7 @@ from infra.settings.endpoint import Endpoint, RealtimeEndpoint, ScaleToZeroEndpo
 from infra.settings.fallback import Fallback
 from infra.settings.gateway import Gateway
 from infra.settings.guards import Guards
+from infra.settings.jobs import Cache, Jobs
 from infra.settings.monitoring import Monitoring
 from infra.settings.refresh import Refresh
 
@@ -163,6 +164,8 @@ class Settings(SettingsModel):
     model: Model = setting("The model callers name.", {"name": "llama-3.1-8b-instruct"})
     endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
     records: Records = setting("What is kept of a request.", {"ttl_days": 30})
+    jobs: Jobs = setting("Work that is answered later.", {"retention_days": 7}, default=Jobs())
+    cache: Cache = setting("Answers that are given again.", {"max_seconds": 3600}, default=Cache())
     monitoring: Monitoring = setting("Dashboard and alarms.", {}, default=Monitoring())
     refresh: Refresh | None = setting(
         "The loop from new data to a promoted model; realtime endpoints only.",

@@ -43,6 +43,25 @@ class DataStack(cdk.Stack):
             removal=records,
             forget_days=settings.records.ttl_days,
         )
+        # Callers' own jobs, files and kept answers: in clear, so for days at most, and gone once deleted.
+        self.work_bucket = EncryptedBucket(
+            self,
+            "WorkBucket",
+            key=self.records_key,
+            access_logs=access_logs,
+            removal=records,
+            forget_days=settings.jobs.retention_days,
+            versioned=False,
+        )
+        self.work = Table(
+            self,
+            "WorkTable",
+            key=self.records_key,
+            removal=records,
+            sort_key=True,
+            expires=True,
+            recoverable=False,
+        )
         self.access = Table(self, "AccessTable", key=self.access_key, removal=access, expires=True)
         self.records = Table(
             self, "RecordsTable", key=self.records_key, removal=records, sort_key=True, expires=True
@@ -69,5 +88,7 @@ class DataStack(cdk.Stack):
             "AccessTableName": self.access.table_name,
             "RecordsTableName": self.records.table_name,
             "LedgerTableName": self.ledger.table_name,
+            "WorkBucketName": self.work_bucket.bucket_name,
+            "WorkTableName": self.work.table_name,
         }.items():
             cdk.CfnOutput(self, name, value=value)

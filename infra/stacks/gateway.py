@@ -13,6 +13,7 @@ from infra.constructs import door_options
 from infra.constructs.bundled_function import BundledFunction
 from infra.constructs.encryption import grant_through
 from infra.constructs.inference_api import STREAM_TIMEOUT, InferenceApi
+from infra.constructs.jobs import Jobs
 from infra.constructs.web_acl import ApiWebAcl
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
@@ -21,7 +22,7 @@ from infra.stacks.serving import ServingStack
 
 
 class GatewayStack(cdk.Stack):
-    """REST API, authorizer, `inference` and `api` functions, web ACL."""
+    """REST API, authorizer, `inference`, `api` and jobs functions, web ACL."""
 
     def __init__(
         self,
@@ -60,19 +61,22 @@ class GatewayStack(cdk.Stack):
             environment=access,
             timeout=cdk.Duration.seconds(10),
         )
+        asking = (
+            answering
+            | {
+                "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
+                "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
+                "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
+            }
+            | serving.endpoint.door_environment
+        )
         inference = BundledFunction(
             self,
             "Inference",
             name="inference",
             settings=settings,
             logs_key=data.logs_key,
-            environment=answering
-            | {
-                "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
-                "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
-                "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
-            }
-            | serving.endpoint.door_environment,
+            environment=asking | {"CACHE_MAX_SECONDS": str(settings.cache.max_seconds)},
             timeout=STREAM_TIMEOUT,
             streaming=True,
             reserved_concurrency=settings.functions.reserved_concurrency,
@@ -86,18 +90,21 @@ class GatewayStack(cdk.Stack):
             environment=answering,
             timeout=cdk.Duration.seconds(29),  # a buffered REST route ends there
         )
+        jobs = Jobs(self, "Work", settings=settings, data=data, answering=asking)
+        jobs.let_hand_over(inference)
         data.access.grant_items(authorizer, "GetItem")
-        data.access.grant_items(inference, "GetItem")
-        data.records.grant_items(inference, "PutItem", "UpdateItem")
         data.records.grant_items(api, "GetItem", "PutItem", "Query")
-        if settings.records.keep_text:
-            _keep_transcripts(inference, data)
-        serving.endpoint.grant_invoke(inference)
         if settings.gateway.iam.enabled:
             data.access.grant_items(api, "GetItem")  # whom a principal calls for
         door_options.take_tokens(authorizer, settings)
-        door_options.guard(inference, settings)
-        door_options.fall_back(inference, settings)
+        for function in (inference, jobs.worker):  # both run the pipeline
+            data.access.grant_items(function, "GetItem")
+            data.records.grant_items(function, "PutItem", "UpdateItem")
+            if settings.records.keep_text:
+                _keep_transcripts(function, data)
+            serving.endpoint.grant_invoke(function)
+            door_options.guard(function, settings)
+            door_options.fall_back(function, settings)
 
         door = InferenceApi(
             self,
@@ -105,6 +112,7 @@ class GatewayStack(cdk.Stack):
             settings=settings,
             inference=inference,
             api=api,
+            jobs=jobs.door,
             authorizer=authorizer,
             logs_key=data.logs_key,
         )

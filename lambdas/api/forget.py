@@ -2,8 +2,9 @@
 
     python -m lambdas.api.forget --env dev --tenant shop --user u-7
 
-Transcripts in the records bucket (all versions of them) and rows of the records table. Counts without a user,
-such as metrics and usage, stay. Not part of what the function runs.
+Transcripts in the records bucket (all versions of them), rows of the records table, and of the work bucket and
+table the user's jobs, kept answers and lines in files. Counts without a user, such as metrics and usage, stay.
+Not part of what the function runs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import boto3
 
 from contracts.transcripts import PREFIX, day_prefix
+from lambdas.api.forget_work import Erased, WorkEraser
 from lambdas.common.stacks import StackError, stack_output
 
 
@@ -29,10 +31,18 @@ class Eraser:
         self._dynamodb = clients("dynamodb")
         self._bucket = stack_output(cloudformation, env, "data", "RecordsBucketName")
         self._table = stack_output(cloudformation, env, "data", "RecordsTableName")
+        self._work = WorkEraser(
+            self._s3,
+            self._dynamodb,
+            stack_output(cloudformation, env, "data", "WorkBucketName"),
+            stack_output(cloudformation, env, "data", "WorkTableName"),
+        )
 
-    def forget(self, tenant: str, user: str) -> tuple[int, int]:
-        """Delete everything of a tenant's user; returns how many transcripts and rows there were."""
-        return self._transcripts(tenant, user), self._rows(tenant, user)
+    def forget(self, tenant: str, user: str) -> tuple[int, int, Erased]:
+        """Delete everything of a tenant's user; returns how many transcripts, rows and work there were."""
+        # Work first: what is still to run would leave new rows.
+        work = self._work.forget(tenant, user)
+        return self._transcripts(tenant, user), self._rows(tenant, user), work
 
     def _transcripts(self, tenant: str, user: str) -> int:
         deleted = 0
@@ -92,11 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(name, required=True)
     options = parser.parse_args(arguments)
     try:
-        transcripts, rows = Eraser(options.env).forget(options.tenant, options.user)
+        transcripts, rows, work = Eraser(options.env).forget(options.tenant, options.user)
     except StackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"deleted {transcripts} transcripts and {rows} rows")
+    print(
+        f"deleted {transcripts} transcripts and {rows} rows; {work.jobs} jobs, {work.lines} lines of files and "
+        f"{work.answers} kept answers"
+    )
     return 0
 
 

@@ -60,8 +60,12 @@ class RecordsTable:
         if "Item" not in reply:
             return None
         fields = from_item(reply["Item"])
-        # Fields that were None are not stored.
-        known = {name: fields.get(name) for name in InferenceRecord.model_fields}
+        # Fields that were None are not stored, and rows of an earlier version lack what came later.
+        known = {
+            name: fields.get(name)
+            for name, field in InferenceRecord.model_fields.items()
+            if name in fields or field.is_required() or field.default is None
+        }
         return InferenceRecord.model_validate(known)
 
     def add(self, feedback: Feedback) -> None:

@@ -11,6 +11,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
 from lambdas.api.openapi import document
+from lambdas.api.playground import page
 from lambdas.api.service import from_environment
 from lambdas.common import logs, requests
 from lambdas.common.errors import ApiError, to_api_error
@@ -23,6 +24,14 @@ _app = APIGatewayRestResolver(strip_prefixes=["/iam"])  # callers with AWS crede
 @_app.get("/health")
 def _health() -> Response[str]:
     return _json(200, '{"status":"ok"}')
+
+
+@_app.get("/playground")
+def _playground() -> Response[str]:
+    text, headers = page()
+    return Response(
+        status_code=200, content_type="text/html; charset=utf-8", body=text, headers=dict(headers)
+    )
 
 
 @_app.get("/v1/openapi.json")

@@ -15,11 +15,29 @@ from contracts.chat import ChatChunk, ChatCompletion, ChatRequest, ModelCard, Mo
 from contracts.completions import Completion, CompletionRequest
 from contracts.embeddings import EmbeddingList, EmbeddingsRequest
 from contracts.errors import ErrorReply
+from contracts.jobs import (
+    Batch,
+    BatchList,
+    BatchRequest,
+    File,
+    FileDeleted,
+    FileList,
+    Job,
+    JobDeleted,
+    JobRequest,
+)
 from contracts.records import FeedbackReceipt, FeedbackRequest
 from contracts.usage import UsageReport
 
 VERSION = "1.0.0"
-_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, CompletionRequest, EmbeddingsRequest, FeedbackRequest)
+_REQUESTS: tuple[type[BaseModel], ...] = (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    FeedbackRequest,
+    JobRequest,
+    BatchRequest,
+)
 _REPLIES: tuple[type[BaseModel], ...] = (
     ChatCompletion,
     ChatChunk,
@@ -29,6 +47,13 @@ _REPLIES: tuple[type[BaseModel], ...] = (
     ModelCard,
     FeedbackReceipt,
     UsageReport,
+    Job,
+    JobDeleted,
+    File,
+    FileList,
+    FileDeleted,
+    Batch,
+    BatchList,
     ErrorReply,
 )
 _REFUSALS = {
@@ -56,12 +81,12 @@ def document() -> dict[str, Any]:
         "security": [{"bearer": []}],
         "paths": {
             "/v1/chat/completions": {
-                "post": _operation("chat", ChatRequest, ChatCompletion, stream_of=ChatChunk)
+                "post": _model_operation("chat", ChatRequest, ChatCompletion, stream_of=ChatChunk)
             },
             "/v1/completions": {
-                "post": _operation("complete", CompletionRequest, Completion, stream_of=Completion)
+                "post": _model_operation("complete", CompletionRequest, Completion, stream_of=Completion)
             },
-            "/v1/embeddings": {"post": _operation("embed", EmbeddingsRequest, EmbeddingList)},
+            "/v1/embeddings": {"post": _model_operation("embed", EmbeddingsRequest, EmbeddingList)},
             "/v1/models": {"get": _operation("listModels", None, ModelList)},
             "/v1/models/{model}": {
                 "get": _operation("getModel", None, ModelCard, parameters=[_parameter("model", "path")])
@@ -77,12 +102,84 @@ def document() -> dict[str, Any]:
                     parameters=[_parameter(name, "query", format="date") for name in ("start", "end")],
                 )
             },
+            **_work_paths(),
         },
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _model_operation(
+    id: str, request: type[BaseModel], reply: type[BaseModel], *, stream_of: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """An operation that asks the model: its answer may be a kept one, and it may become a job."""
+    busy = {"name": "x-evergreen-when-busy", "in": "header", "required": False, "schema": {"const": "job"}}
+    age = {
+        "name": "x-evergreen-cache",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 1},
+    }
+    parameters = [busy] if stream_of is None else [busy, age]
+    operation = _operation(id, request, reply, stream_of=stream_of, parameters=parameters)
+    operation["responses"]["202"] = {
+        "description": "The model is busy and the request has become a job, as asked for.",
+        "content": {"application/json": {"schema": _reference(Job)}},
+    }
+    return operation
+
+
+def _work_paths() -> dict[str, Any]:
+    """Jobs, files and batches."""
+    id, page = [_parameter("id", "path")], [_parameter(name, "query") for name in ("limit", "after")]
+    answered = {"description": "What the request itself would have got.", "content": {"application/json": {}}}
+    result = _operation("getJobResult", None, Job, parameters=id, conflict="The job is not over yet.")
+    result["responses"]["200"] = answered
+    upload = _operation("uploadFile", None, File)
+    upload["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _UPLOAD}}}
+    content = _operation("getFileContent", None, File, parameters=id)
+    content["responses"]["200"] = {"description": "JSON Lines.", "content": {"application/jsonl": {}}}
+    submit = _operation(
+        "submitJob",
+        JobRequest,
+        Job,
+        status="202",
+        parameters=[_parameter("idempotency-key", "header")],
+        conflict="The idempotency key was used for another request.",
+    )
+    delete = _operation("deleteJob", None, Job, parameters=id)
+    either = {"anyOf": [_reference(Job), _reference(JobDeleted)]}
+    delete["responses"]["200"]["content"]["application/json"]["schema"] = either
+    return {
+        "/v1/jobs": {"post": submit},
+        "/v1/jobs/{id}": {"get": _operation("getJob", None, Job, parameters=id), "delete": delete},
+        "/v1/jobs/{id}/result": {"get": result},
+        "/v1/jobs/{id}/cancel": {"post": _operation("cancelJob", None, Job, parameters=id)},
+        "/v1/files": {"post": upload, "get": _operation("listFiles", None, FileList, parameters=page)},
+        "/v1/files/{id}": {
+            "get": _operation("getFile", None, File, parameters=id),
+            "delete": _operation("deleteFile", None, FileDeleted, parameters=id),
+        },
+        "/v1/files/{id}/content": {"get": content},
+        "/v1/batches": {
+            "post": _operation("createBatch", BatchRequest, Batch),
+            "get": _operation("listBatches", None, BatchList, parameters=page),
+        },
+        "/v1/batches/{id}": {"get": _operation("getBatch", None, Batch, parameters=id)},
+        "/v1/batches/{id}/cancel": {"post": _operation("cancelBatch", None, Batch, parameters=id)},
+    }
+
+
+_UPLOAD = {
+    "type": "object",
+    "required": ["purpose", "file"],
+    "properties": {
+        "purpose": {"type": "string", "const": "batch"},
+        "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+    },
+}
 
 
 def _operation(
@@ -93,6 +190,7 @@ def _operation(
     stream_of: type[BaseModel] | None = None,
     status: str = "200",
     parameters: list[dict[str, Any]] | None = None,
+    conflict: str | None = None,
 ) -> dict[str, Any]:
     content = {"application/json": {"schema": _reference(reply)}}
     if stream_of is not None:
@@ -106,7 +204,7 @@ def _operation(
                     "description": meaning,
                     "content": {"application/json": {"schema": _reference(ErrorReply)}},
                 }
-                for refusal, meaning in _REFUSALS.items()
+                for refusal, meaning in (_REFUSALS | ({"409": conflict} if conflict else {})).items()
             },
         },
     }

@@ -90,6 +90,10 @@ class Exchange:
     answer_texts: list[str] = field(default_factory=list)  # where a transcript is kept
 
     patience_ends_at: int | None = None  # milliseconds since the epoch; the caller's own deadline
+    cache_digest: str | None = None  # under what the answer is kept, where the caller asked for that
+    cache_seconds: int = 0
+    cache_hit: bool = False  # the answer is a kept one
+    cache_pieces: list[str] = field(default_factory=list)
 
     day: str = ""  # the day (UTC) it is booked on
     reserved_tokens: int | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 from contracts.access import routing_pk
 from contracts.guards import BedrockSettings
+from contracts.jobs import work_pk
 from contracts.records import InferenceRecord
 from contracts.routing import Routing
 from lambdas.common import aws
@@ -18,6 +19,7 @@ from lambdas.common.dynamo import Dynamo, from_item, to_item
 from lambdas.inference import model_errors
 from lambdas.inference.eventstream import BadEventStream, messages
 from lambdas.inference.model_errors import ModelFailure, VariantVanished
+from lambdas.inference.stages.cache import KeptAnswer
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 SILENCE_TIMEOUT_SECONDS = 120.0
@@ -44,9 +46,7 @@ class SageMakerEndpoint:
             region=region,
         )
 
-    def invoke(
-        self, body: bytes, attributes: str, variant: str | None
-    ) -> SageMakerStream | SageMakerAnswer:
+    def invoke(self, body: bytes, attributes: str, variant: str | None) -> SageMakerStream | SageMakerAnswer:
         """Open a reply. Raises ModelFailure, or VariantVanished when `variant` is not there."""
         headers = {
             "content-type": "application/json",
@@ -210,3 +210,33 @@ class RecordsTable:
             **record.model_dump(),
         }
         self._tables.call("PutItem", TableName=self._table, Item=to_item(row))
+
+
+class AnswersTable:
+    """Answers that may be given again, in the work table under the key that asked for them."""
+
+    def __init__(self, table: str, tables: Dynamo) -> None:
+        self._table = table
+        self._tables = tables
+
+    def find(self, tenant: str, key_id: str, digest: str) -> KeptAnswer | None:
+        """See cache.Answers.find. The table itself forgets a row only some time after it has run out."""
+        reply = self._tables.call(
+            "GetItem", TableName=self._table, Key=to_item(_answer_key(tenant, key_id, digest))
+        )
+        row = from_item(reply.get("Item") or {})
+        return KeptAnswer.model_validate(row) if row.get("expires_at", 0) > time.time() else None
+
+    def keep(self, tenant: str, key_id: str, digest: str, answer: KeptAnswer, seconds: int) -> None:
+        """See cache.Answers.keep. `tenant` and `user` are what deletion goes by."""
+        row = {
+            **_answer_key(tenant, key_id, digest),
+            "tenant": tenant,
+            "expires_at": int(answer.made_at) + seconds,
+            **answer.model_dump(),
+        }
+        self._tables.call("PutItem", TableName=self._table, Item=to_item(row))
+
+
+def _answer_key(tenant: str, key_id: str, digest: str) -> dict[str, str]:
+    return {"pk": work_pk(tenant, key_id), "sk": f"ANSWER#{digest}"}

@@ -22,10 +22,24 @@ class Stage(Protocol):
         """Read and write the exchange; a stage that works on the answer wraps `exchange.chunks`."""
 
 
+class Rescue(Protocol):
+    """What may still be done for a request whose answer could not begin."""
+
+    def takes(self, exchange: Exchange, error: Exception) -> bool:
+        """Whether there is a reply other than the error; it stands in the exchange then. May raise ApiError."""
+
+
 class Pipeline:
     """`stages` lead to the answer, up to the first error; `afterwards` run once the reply has ended."""
 
-    def __init__(self, stages: Sequence[Stage], afterwards: Sequence[Stage], logger: Logger) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        afterwards: Sequence[Stage],
+        logger: Logger,
+        rescue: Rescue | None = None,
+    ) -> None:
+        self._rescue = rescue
         self._stages = stages
         self._afterwards = afterwards
         self._logger = logger
@@ -36,7 +50,12 @@ class Pipeline:
             for stage in self._stages:
                 stage.apply(exchange)
         except Exception as error:
-            return self._refuse(exchange, self._note(exchange, error))
+            try:
+                rescued = self._rescue is not None and self._rescue.takes(exchange, error)
+            except ApiError as refusal:
+                return self._refuse(exchange, self._note(exchange, refusal))
+            if not rescued:
+                return self._refuse(exchange, self._note(exchange, error))
         return self._reply(exchange, exchange.headers, self._deliver(exchange))
 
     def _refuse(self, exchange: Exchange, error: ApiError) -> StreamingReply:

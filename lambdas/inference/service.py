@@ -10,7 +10,7 @@ from contracts.guards import GuardSettings
 from lambdas.common.access import AccessSource, AccessTable
 from lambdas.common.cors import cors_headers
 from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import InferenceEnvironment, load
+from lambdas.common.environment import InferenceEnvironment, QueueEnvironment, load
 from lambdas.common.logs import Logger
 from lambdas.common.streaming_runtime import StreamingReply
 from lambdas.inference.bedrock import BedrockChat
@@ -19,6 +19,7 @@ from lambdas.inference.circuit_breaker import CircuitBreaker
 from lambdas.inference.exchange import Arrival, Exchange
 from lambdas.inference.fallback import FallbackChain, Link
 from lambdas.inference.gateway import (
+    AnswersTable,
     GuardrailApi,
     RecordsTable,
     RoutingTable,
@@ -37,10 +38,12 @@ from lambdas.inference.retry_budget import RetryBudget
 from lambdas.inference.stages.afterwards import PublishMetrics, Record, RecordSink
 from lambdas.inference.stages.authorise import Authorise
 from lambdas.inference.stages.budget import Ledger, ReserveBudget, SettleBudget
+from lambdas.inference.stages.cache import Answers, FindAnswer, GatherAnswer, KeepAnswerForAgain
 from lambdas.inference.stages.choose_variant import CachedRouting, ChooseVariant, RoutingSource
 from lambdas.inference.stages.embed import Embed
 from lambdas.inference.stages.guard_answer import GuardAnswer
 from lambdas.inference.stages.guard_prompt import GuardPrompt
+from lambdas.inference.stages.hand_over import HandOver, Jobs
 from lambdas.inference.stages.invoke import Invoke
 from lambdas.inference.stages.observe import Observe
 from lambdas.inference.stages.patience import Patience
@@ -49,6 +52,8 @@ from lambdas.inference.stages.transcript import KeepAnswer, StoreTranscript, Tra
 from lambdas.inference.stages.unknown_route import UnknownRoute
 from lambdas.inference.stages.validate import Validate
 from lambdas.inference.usage_table import UsageTable
+from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
+from lambdas.jobs.submitting import Submissions
 
 
 class Service:
@@ -63,6 +68,8 @@ class Service:
         ledger: Ledger,
         transcripts: TranscriptSink | None = None,
         access: AccessSource | None = None,
+        answers: Answers | None = None,
+        jobs: Jobs | None = None,
     ) -> None:
         self._cors_origins = frozenset(settings.cors_origins)
         logger = Logger("inference", settings.log_level)
@@ -72,30 +79,35 @@ class Service:
             Authorise(access),
             Patience(),
             GuardPrompt(_guards(settings.guards, logger, of_prompts=True)),
-            ReserveBudget(ledger, settings.endpoint_name, logger),
             ChooseVariant(CachedRouting(routing, logger)),
+            *([_find(answers, settings, logger)] if answers else []),
+            ReserveBudget(ledger, settings.endpoint_name, logger),
         ]
         generate: list[Stage] = [
             *admit,
             Invoke(calls),
             Observe(),
             GuardAnswer(_guards(settings.guards, logger, of_prompts=False)),
+            *([GatherAnswer()] if answers else []),
             *([KeepAnswer()] if transcripts else []),
             Render(),
         ]
         embed: list[Stage] = [*admit, Embed(calls)]
+        prices = Prices(settings.input_token_price, settings.output_token_price)
         afterwards: list[Stage] = [
             SettleBudget(ledger),
-            Record(records, settings.endpoint_name, logger),
+            Record(records, settings.endpoint_name, prices, logger),
             PublishMetrics(settings.endpoint_name, settings.model_version, logger),
         ]
         if transcripts:
-            prices = Prices(settings.input_token_price, settings.output_token_price)
             afterwards.append(StoreTranscript(transcripts, settings.endpoint_name, prices, logger))
+        if answers:
+            afterwards.append(KeepAnswerForAgain(answers, settings.endpoint_name, logger))
+        rescue = HandOver(jobs, settings.endpoint_name, logger) if jobs else None
         self._pipelines: dict[str, tuple[Operation, Pipeline]] = {
-            CHAT.route: (CHAT, Pipeline(generate, afterwards, logger)),
-            TEXT_COMPLETION.route: (TEXT_COMPLETION, Pipeline(generate, afterwards, logger)),
-            EMBEDDINGS.route: (EMBEDDINGS, Pipeline(embed, afterwards, logger)),
+            CHAT.route: (CHAT, Pipeline(generate, afterwards, logger, rescue)),
+            TEXT_COMPLETION.route: (TEXT_COMPLETION, Pipeline(generate, afterwards, logger, rescue)),
+            EMBEDDINGS.route: (EMBEDDINGS, Pipeline(embed, afterwards, logger, rescue)),
         }
         self._unknown = (CHAT, Pipeline([UnknownRoute()], afterwards, logger))
 
@@ -124,6 +136,12 @@ def _calls(
         Link(target.name, calls(stand_in(target), target.model_version)) for target in settings.fallbacks
     ]
     return FallbackChain(calls(endpoint(settings.endpoint_name, None), settings.model_version), links, logger)
+
+
+def _find(answers: Answers, settings: InferenceEnvironment, logger: Logger) -> FindAnswer:
+    """An answer is the work of the guards as well: under other guards it is another one."""
+    salt = settings.guards.model_dump_json()
+    return FindAnswer(answers, settings.cache_max_seconds, settings.model_version, salt, logger)
 
 
 def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Guards:
@@ -169,4 +187,21 @@ def from_environment(variables: Mapping[str, str]) -> Service:
         ),
         TranscriptBucket(settings.transcripts_bucket) if settings.transcripts_bucket else None,
         AccessTable(settings.access_table, tables),
+        AnswersTable(settings.work_table, tables)
+        if settings.work_table and settings.cache_max_seconds
+        else None,
+        _jobs(variables, tables) if settings.jobs_open_per_key else None,
+    )
+
+
+def _jobs(variables: Mapping[str, str], tables: DynamoDB) -> Submissions:
+    """Who makes jobs of what the model has no room for. Raises BadEnvironment."""
+    making = load(QueueEnvironment, variables)
+    return Submissions(
+        WorkTable(making.work_table, tables),
+        WorkBucket(making.work_bucket),
+        WorkQueue(making.jobs_queue),
+        open_per_key=making.jobs_open_per_key,
+        deadline=making.jobs_deadline_seconds,
+        retention=making.jobs_retention_seconds,
     )

@@ -11,6 +11,7 @@ from local.cloud import (
     keeper,
     lambda_pool,
     missing_types,
+    queue_metrics,
     rest_api,
     seams,
     step_functions,
@@ -33,6 +34,7 @@ def assemble(config: CloudConfig, origin: Origin) -> None:
     lambda_pool.register(config)
     step_functions.register(config)
     cloudwatch.register()
+    queue_metrics.register()
     autoscaling.register(config, sagemaker.register(config))
     rest_api.register(config)
     console.register(config)

@@ -9,6 +9,7 @@ from contracts.records import InferenceRecord
 from lambdas.common.logs import Logger
 from lambdas.common.metrics import MetricLine, Unit
 from lambdas.inference.exchange import STATUS_CLIENT_GONE, Exchange
+from lambdas.inference.prices import Prices
 
 _UNKNOWN = "none"
 
@@ -23,8 +24,9 @@ class RecordSink(Protocol):
 class Record:
     """Stores the record of a request that was understood; others are counted only."""
 
-    def __init__(self, sink: RecordSink, endpoint_name: str, logger: Logger) -> None:
+    def __init__(self, sink: RecordSink, endpoint_name: str, prices: Prices, logger: Logger) -> None:
         self._sink = sink
+        self._prices = prices
         self._endpoint_name = endpoint_name
         self._logger = logger
 
@@ -33,7 +35,7 @@ class Record:
         if exchange.request is None or exchange.caller is None:
             return
         try:
-            self._sink.store(record_of(exchange))
+            self._sink.store(record_of(exchange, self._prices))
         except Exception as error:
             self._logger.failure("record_lost", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
@@ -41,9 +43,10 @@ class Record:
             line.emit(request_id=exchange.arrival.request_id)
 
 
-def record_of(exchange: Exchange) -> InferenceRecord:
-    """Counts and timings of a request that was understood."""
+def record_of(exchange: Exchange, prices: Prices) -> InferenceRecord:
+    """Counts, timings and cost of a request that was understood."""
     request, caller = exchange.the_request, exchange.the_caller
+    tokens = (exchange.prompt_tokens or 0, exchange.completion_tokens or 0)
     return InferenceRecord(
         request_id=exchange.arrival.request_id,
         tenant=caller.tenant,
@@ -60,6 +63,10 @@ def record_of(exchange: Exchange) -> InferenceRecord:
         completion_tokens=exchange.completion_tokens,
         time_to_first_token_ms=exchange.time_to_first_token_ms,
         duration_ms=exchange.duration_ms,
+        findings=[str(finding) for finding in exchange.findings],
+        guard_ms={guard: round(ms, 3) for guard, ms in exchange.guard_times.by_guard.items()},
+        cached=exchange.cache_hit,
+        cost_nano_usd=0 if exchange.cache_hit else prices.cost(*tokens),
     )
 
 
@@ -126,8 +133,9 @@ def _measurements(exchange: Exchange) -> dict[str, tuple[float, Unit]]:
         metrics.DURATION: (exchange.duration_ms, "Milliseconds"),
         metrics.TIME_TO_FIRST_TOKEN: (exchange.time_to_first_token_ms, "Milliseconds"),
         metrics.TIME_PER_OUTPUT_TOKEN: (exchange.time_per_output_token_ms, "Milliseconds"),
-        metrics.INPUT_TOKENS: (exchange.prompt_tokens, "Count"),
-        metrics.OUTPUT_TOKENS: (exchange.completion_tokens, "Count"),
+        # A kept answer tells the usage it once had; nothing is used again.
+        metrics.INPUT_TOKENS: (None if exchange.cache_hit else exchange.prompt_tokens, "Count"),
+        metrics.OUTPUT_TOKENS: (None if exchange.cache_hit else exchange.completion_tokens, "Count"),
     }
     return {name: (value, unit) for name, (value, unit) in values.items() if value is not None}
 

@@ -92,7 +92,7 @@ class SettleBudget:
         """A request refused before it was reserved leaves no trace. Raises what the ledger raises."""
         caller, reserved = exchange.caller, exchange.reserved_tokens
         used_nothing = exchange.prompt_tokens is None and exchange.first_token_at is None
-        if caller is None or not exchange.day or (reserved is None and used_nothing):
+        if caller is None or not exchange.day or (reserved is None and used_nothing) or exchange.cache_hit:
             return
         charge = Charge(
             exchange.prompt_tokens or 0,

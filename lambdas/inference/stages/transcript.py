@@ -71,14 +71,14 @@ class StoreTranscript:
             line.emit(request_id=exchange.arrival.request_id)
 
     def _transcript(self, exchange: Exchange, prompt: list[Turn]) -> Transcript:
-        tokens = (exchange.prompt_tokens or 0, exchange.completion_tokens or 0)
+        record = record_of(exchange, self._prices)
         return Transcript(
             operation=exchange.operation.route,
-            record=record_of(exchange),
+            record=record,
             prompt=[Turn(role=turn.role, text=_masked(turn.text)) for turn in prompt],
             answer=_masked("".join(exchange.answer_texts)),
-            findings=[str(finding) for finding in exchange.findings],
-            cost_usd=self._prices.cost(*tokens) / 1e9,
+            findings=record.findings,
+            cost_usd=record.cost_nano_usd / 1e9,
         )
 
 

@@ -23,7 +23,7 @@ from local.cloud.seam_types import (
     TaskError,
     UsagePlan,
 )
-from local.cloud.seams import apis, cloudformation, functions, requests, workflows
+from local.cloud.seams import apis, cloudformation, functions, queues, requests, workflows
 from local.cloud.seams.apis import on_api_deployment, rest_api, usage_plans
 from local.cloud.seams.cloudformation import add_resource_type, after_provisioning, stacks_in_motion
 from local.cloud.seams.functions import function, function_permits, set_function_executor, set_stream_invoker
@@ -39,6 +39,7 @@ from local.cloud.seams.monitoring import (
     set_metric_data_reader,
 )
 from local.cloud.seams.names import missing_names, unlisted_names
+from local.cloud.seams.queues import waiting_messages
 from local.cloud.seams.requests import add_http_route, add_service, application, authorize, on_operator_change
 from local.cloud.seams.scope import call, home, on_shutdown, on_startup
 from local.cloud.seams.state import add_state, export_state, import_state
@@ -106,6 +107,7 @@ __all__ = [
     "trusts",
     "unlisted_names",
     "usage_plans",
+    "waiting_messages",
 ]
 
 
@@ -123,4 +125,5 @@ def install(account: str, region: str) -> None:
     cloudformation.provision_on_worker_threads()
     apis.keep_transfer_mode()
     functions.ask_before_notifying()
+    queues.ask_before_delivering()
     workflows.mend_the_engine()

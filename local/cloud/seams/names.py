@@ -113,10 +113,12 @@ REQUIRED: dict[str, tuple[str, ...]] = {
         "_prune_orphan_code_blobs",
         "_reserved_concurrency",
         "_resolve_layer_zip",
+        "_sqs_esm_concurrency",
         "function_policy_for_arn",
     ),
     "ministack.services.s3": ("_buckets",),
     "ministack.services.sns": ("_deliver_to_lambda",),
+    "ministack.services.sqs": ("_queues",),
     "ministack.services.stepfunctions": (
         "_ExecutionError",
         "_SFN_WAIT_SCALE",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import fake_dynamodb
 import fake_model_endpoint
+import fake_work
 import pytest
 from door_world import ENDPOINT, SETTINGS, Door
 from fake_model_endpoint import FakeSageMaker, Reply, chat_events, cut
+from fake_work import FakeWork
+from jobs_world import VARIABLES, Jobs
 from hypothesis import HealthCheck, settings
 
 from lambdas.common.dynamo import DynamoDB
@@ -38,6 +42,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
         _table(client, "access", ["pk"])
         _table(client, "records", ["pk", "sk"])
+        _table(client, "work", ["pk", "sk"])
         yield client
 
 
@@ -60,12 +65,21 @@ def sagemaker() -> Iterator[FakeSageMaker]:
 
 
 @pytest.fixture
+def work_stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWork]:
+    """An S3 and an SQS; the functions find them too."""
+    with fake_work.running() as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", running.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", running.url)
+        yield running
+
+
+@pytest.fixture
 def make_door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Door]:
-    """Doors with settings of their own, and somewhere to keep transcripts if given."""
+    """Doors with settings of their own, and somewhere to keep transcripts and answers, or to make jobs."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", sagemaker.url)
     sagemaker.replies = [Reply(parts=cut(chat_events("Hel", "lo"), 50))]
 
-    def make(settings: InferenceEnvironment, transcripts: Any = None) -> Door:
+    def make(settings: InferenceEnvironment, transcripts: Any = None, **more: Any) -> Door:
         service = Service(
             settings,
             SageMakerEndpoint,
@@ -73,10 +87,21 @@ def make_door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyP
             RecordsTable("records", 7, DynamoDB()),
             UsageTable("records", Prices(input=1.0, output=2.0), DynamoDB()),
             transcripts,
+            **more,
         )
         return Door(sagemaker, tables, service)
 
     return make
+
+
+@pytest.fixture
+def jobs(door: Door, work_stores: FakeWork, monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    """Routes and worker of jobs, with the door's model behind them."""
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    import lambdas.jobs.handler as module
+
+    return Jobs(importlib.reload(module).handler, door, work_stores)
 
 
 @pytest.fixture

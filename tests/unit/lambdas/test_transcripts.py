@@ -164,7 +164,12 @@ class Stacks:
     """CloudFormation with the outputs of the data stack."""
 
     def describe_stacks(self, StackName: str) -> dict[str, Any]:
-        outputs = {"RecordsBucketName": "bucket", "RecordsTableName": "records"}
+        outputs = {
+            "RecordsBucketName": "bucket",
+            "RecordsTableName": "records",
+            "WorkBucketName": "work",
+            "WorkTableName": "work",
+        }
         listed = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
         return {"Stacks": [{"StackName": StackName, "Outputs": listed}]}
 
@@ -201,7 +206,9 @@ def test_a_user_is_forgotten_everywhere_and_nobody_else(
 ) -> None:
     assert forget.main(["--env", "dev", "--tenant", "shop", "--user", "u-7"]) == 0
     # Two requests with two versions each; their two rows and one piece of feedback.
-    assert capsys.readouterr().out == "deleted 4 transcripts and 3 rows\n"
+    assert capsys.readouterr().out == (
+        "deleted 4 transcripts and 3 rows; 0 jobs, 0 lines of files and 0 kept answers\n"
+    )
     left = stores.list_object_versions(Bucket="bucket")
     assert len(left["Versions"]) == 6
     assert "DeleteMarkers" not in left
@@ -212,7 +219,9 @@ def test_a_user_is_forgotten_everywhere_and_nobody_else(
 def test_forgetting_twice_is_no_error(stores: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert forget.main(["--env", "dev", "--tenant", "shop", "--user", "u-7"]) == 0
-    assert capsys.readouterr().out.endswith("deleted 0 transcripts and 0 rows\n")
+    assert capsys.readouterr().out.endswith(
+        "deleted 0 transcripts and 0 rows; 0 jobs, 0 lines of files and 0 kept answers\n"
+    )
 
 
 def test_a_transcript_reads_back(sink: Sink, keeping: Door) -> None:

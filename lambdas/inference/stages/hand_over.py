@@ -1,0 +1,88 @@
+"""Makes a job of a request that the model has no room for, where its caller asked for that.
+
+Asked for by the request header `x-evergreen-when-busy: job`. The reply is then 202 with the job instead of 503.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from contracts import metrics
+from contracts.jobs import Route
+from lambdas.common.errors import ApiError
+from lambdas.common.logs import Logger
+from lambdas.common.metrics import MetricLine
+from lambdas.inference.exchange import Exchange
+from lambdas.jobs.submitting import job_of
+from lambdas.jobs.tasks import Task
+
+HEADER = "x-evergreen-when-busy"
+_JOB = "job"
+_DELIVERY = ("stream", "stream_options")
+_RETRY_AFTER_SECONDS = 15
+
+
+class Jobs(Protocol):
+    """Who makes jobs; see `lambdas.jobs.submitting.Submissions`."""
+
+    def job(
+        self,
+        authorizer: Mapping[str, Any],
+        route: Route,
+        body: Mapping[str, Any],
+        idempotency_key: str | None = None,
+    ) -> Task: ...
+
+
+class HandOver:
+    """Asked when a request fails before its answer has begun."""
+
+    def __init__(self, jobs: Jobs, endpoint_name: str, logger: Logger) -> None:
+        self._jobs, self._endpoint_name, self._logger = jobs, endpoint_name, logger
+
+    def takes(self, exchange: Exchange, error: Exception) -> bool:
+        """Whether the request is a job now; then status, headers and body are filled in.
+
+        Where no job can be made the caller gets the failure that led here. Raises ApiError where the job is
+        refused: too many are open, or the idempotency key was used before.
+        """
+        if exchange.arrival.headers.get(HEADER, "").strip().lower() != _JOB or not _is_for_now(error):
+            return False
+        request = json.loads(exchange.arrival.body)
+        for name in _DELIVERY:
+            request.pop(name, None)
+        try:
+            task = self._jobs.job(
+                exchange.arrival.authorizer,
+                cast(Route, exchange.operation.route),
+                request,
+                exchange.arrival.headers.get("idempotency-key"),
+            )
+        except ApiError:
+            raise
+        except Exception as failure:
+            self._logger.failure("hand_over_failed", failure)
+            return False
+        line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
+        line.add({metrics.HANDED_OVER: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
+        line.emit(request_id=exchange.arrival.request_id)
+        assert isinstance(error, ApiError)
+        exchange.status = 202
+        exchange.headers |= {
+            "content-type": "application/json",
+            "location": f"/v1/jobs/{task.id}",
+            "retry-after": str(error.retry_after or _RETRY_AFTER_SECONDS),
+        }
+        exchange.body = iter([job_of(task).model_dump_json().encode()])
+        return True
+
+
+def _is_for_now(error: Exception) -> bool:
+    """Full, asleep, starting, down or throttled: later it may well be answered."""
+    if not isinstance(error, ApiError):
+        return False
+    return error.code == "throttled" or (
+        error.type == "overloaded_error" and error.code != "guard_unavailable"
+    )

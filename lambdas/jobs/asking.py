@@ -1,0 +1,65 @@
+"""One line of a task through the very pipeline that answers callers: same guards, budgets and records."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from lambdas.common import logs
+from lambdas.common.errors import ApiError
+from lambdas.common.streaming_runtime import StreamingReply
+from lambdas.inference.exchange import Arrival
+from lambdas.jobs.lines import Outcome, request_of
+from lambdas.jobs.tasks import Task
+
+_DEFECT = ApiError("server_error", "The server failed to answer. The failure has been logged.")
+
+
+class Answering(Protocol):
+    """The pipeline; see `lambdas.inference.service.Service`."""
+
+    def answer(self, route: str, arrival: Arrival) -> StreamingReply: ...
+
+
+def ask(
+    service: Answering, task: Task, number: int, text: bytes, seconds: float, trace: str | None
+) -> Outcome:
+    """The outcome of line `number`. Never raises for what is wrong with the line or the model.
+
+    The request's id is the task's with the line's number: asking again replaces its record.
+    """
+    request_id = f"{task.id}-{number}"
+    logs.correlate(request_id, trace)
+    request = request_of(text)
+    body = json.dumps({**request.body, "stream": False} if _may_stream(request.url) else request.body)
+    now = time.time()
+    arrival = Arrival(
+        request_id=request_id,
+        body=body.encode(),
+        authorizer=task.authorizer,
+        headers={},
+        trace_id=trace,
+        received_at=now,
+        deadline_ms=int((now + seconds) * 1000),
+    )
+    reply = service.answer(request.url, arrival)
+    try:
+        content = b"".join(reply.body)
+    finally:
+        reply.after()
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return Outcome(number, request_id, 500, json.loads(_DEFECT.body))
+    return Outcome(number, request_id, reply.status, answer, _retry_after(reply.headers))
+
+
+def _may_stream(route: str) -> bool:
+    return route != "/v1/embeddings"
+
+
+def _retry_after(headers: Mapping[str, str]) -> int | None:
+    value = headers.get("retry-after", "")
+    return int(value) if value.isdigit() else None

@@ -1,0 +1,50 @@
+"""Entry of the worker: a ticket from the queue in, nothing out. Everything else stands in `working`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from contracts import metrics
+from contracts.jobs import Ticket
+from lambdas.common import logs
+from lambdas.common.dynamo import DynamoDB
+from lambdas.common.environment import WorkerEnvironment, load
+from lambdas.common.metrics import MetricLine
+from lambdas.inference.service import from_environment
+from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
+from lambdas.jobs.tasks import Task
+from lambdas.jobs.working import Run, Worker
+
+_settings = load(WorkerEnvironment, os.environ)
+_logger = logs.Logger("worker", _settings.log_level)
+
+
+def _count(task: Task) -> None:
+    line = MetricLine({metrics.DIM_ENDPOINT: _settings.endpoint_name, metrics.DIM_OUTCOME: task.status})
+    line.add(
+        {metrics.JOBS: (1, "Count")}, [[metrics.DIM_ENDPOINT], [metrics.DIM_ENDPOINT, metrics.DIM_OUTCOME]]
+    )
+    line.emit(task=task.id)
+
+
+_worker = Worker(
+    WorkTable(_settings.work_table, DynamoDB()),
+    WorkBucket(_settings.work_bucket),
+    WorkQueue(_settings.jobs_queue),
+    from_environment(os.environ),
+    _logger,
+    parallel=_settings.jobs_parallel,
+    request_seconds=_settings.jobs_request_seconds,
+    ended=_count,
+)
+
+
+def handler(event: dict[str, Any], context: Any) -> None:
+    """Work on the tickets of one delivery. Raises only where even putting a ticket back failed."""
+    trace = os.environ.get("_X_AMZN_TRACE_ID")
+    for record in event["Records"]:
+        ticket = Ticket.model_validate_json(record["body"])
+        logs.correlate(ticket.id, trace)
+        run = Run(context.aws_request_id, trace, lambda: context.get_remaining_time_in_millis() / 1000)
+        _worker.work(ticket, run)

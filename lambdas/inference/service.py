@@ -37,6 +37,7 @@ from lambdas.inference.stages.guard_answer import GuardAnswer
 from lambdas.inference.stages.guard_prompt import GuardPrompt
 from lambdas.inference.stages.invoke import Invoke
 from lambdas.inference.stages.observe import Observe
+from lambdas.inference.stages.refuse_logprobs import RefuseLogprobs
 from lambdas.inference.stages.render import Render
 from lambdas.inference.stages.transcript import KeepAnswer, StoreTranscript, TranscriptSink
 from lambdas.inference.stages.unknown_route import UnknownRoute
@@ -58,9 +59,11 @@ class Service:
     ) -> None:
         logger = Logger("inference", settings.log_level)
         calls = _calls(settings, endpoint, logger)
+        answer_guards = _guards(settings.guards, logger, of_prompts=False)
         admit: list[Stage] = [
             Validate(settings.model_name, settings.max_body_bytes),
             Authorise(),
+            *([RefuseLogprobs()] if answer_guards else []),
             GuardPrompt(_guards(settings.guards, logger, of_prompts=True)),
             ReserveBudget(ledger, settings.endpoint_name, logger),
             ChooseVariant(CachedRouting(routing, logger)),
@@ -69,7 +72,7 @@ class Service:
             *admit,
             Invoke(calls),
             Observe(),
-            GuardAnswer(_guards(settings.guards, logger, of_prompts=False)),
+            GuardAnswer(answer_guards),
             *([KeepAnswer()] if transcripts else []),
             Render(),
         ]

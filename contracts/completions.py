@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from contracts.chat import MAX_COMPLETION_TOKENS, FinishReason, StreamOptions, Usage
+from contracts.chat import MAX_ANSWERS, MAX_COMPLETION_TOKENS, FinishReason, StreamOptions, Usage
 
 
 def _alone(prompt: Any) -> Any:
@@ -19,7 +19,7 @@ def _alone(prompt: Any) -> Any:
 
 
 class CompletionRequest(BaseModel):
-    """Body of `POST /v1/completions`: one prompt, one answer."""
+    """Body of `POST /v1/completions`: one prompt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -28,12 +28,37 @@ class CompletionRequest(BaseModel):
     max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
     seed: int | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_ANSWERS)] | None = None
+    echo: bool | None = None
+    logprobs: int | None = None
+    best_of: int | None = None
+    suffix: str | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = Field(default=None, max_length=256)
+
+    @field_validator("echo", "logprobs", "best_of", "suffix")
+    @classmethod
+    def _refused(cls, value: object, info: ValidationInfo) -> object:
+        neutral = value is None or value is False or (info.field_name == "best_of" and value == 1)
+        if not neutral:
+            raise ValueError(f"'{info.field_name}' is not supported; leave it out")
+        return value
+
+    @property
+    def answers(self) -> int:
+        """How many answers are asked for."""
+        return self.n or 1
+
+    @property
+    def stop_strings(self) -> list[str]:
+        """`stop` as a list, empty strings left out."""
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [text for text in stops if text]
 
     @property
     def token_limit(self) -> int | None:

@@ -7,6 +7,8 @@ metric names may hold dots. Units are CloudWatch's.
 from __future__ import annotations
 
 NAMESPACE = "Evergreen"
+CONVENTION_VERSION = "1.38.0"
+"""Of OpenTelemetry's semantic conventions: what `gen_ai.…` names here and on the container's `/metrics` mean."""
 
 REQUESTS = "evergreen.requests"
 ERRORS = "evergreen.errors"
@@ -24,6 +26,7 @@ RELEASE_VERDICT = "evergreen.release.verdict"  # 1 promote, 0 open, -1 roll back
 DURATION = "gen_ai.server.request.duration"  # Milliseconds
 TIME_TO_FIRST_TOKEN = "gen_ai.server.time_to_first_token"  # noqa: S105 (Milliseconds)
 TIME_PER_OUTPUT_TOKEN = "gen_ai.server.time_per_output_token"  # noqa: S105 (Milliseconds)
+TOKEN_USAGE = "gen_ai.client.token.usage"  # noqa: S105 (tokens; by `gen_ai.token.type` where there are attributes)
 INPUT_TOKENS = "gen_ai.client.token.usage.input"
 OUTPUT_TOKENS = "gen_ai.client.token.usage.output"
 

@@ -87,4 +87,4 @@ def _param(location: tuple[int | str, ...]) -> str | None:
 
 
 def _is_union_member(part: str) -> bool:
-    return part in {"str", "int", "float", "bool"} or "[" in part
+    return part in {"str", "int", "float", "bool"} or "[" in part or part[:1].isupper()

@@ -6,7 +6,7 @@ Stages work on any operation; what differs between chat, text completion and emb
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -26,6 +26,17 @@ class Gathered:
     text: str = ""
     finish_reason: str | None = None
     content_filter: str | None = None
+    calls: list[dict[str, Any]] = field(default_factory=list)  # tool calls, as in a whole answer
+    logprobs: list[Any] = field(default_factory=list)
+
+    def add_calls(self, pieces: list[dict[str, Any]]) -> None:
+        """Take what a chunk adds to the tool calls: id and name once, arguments bit by bit."""
+        for piece in pieces:
+            function = piece.get("function") or {}
+            if piece.get("index", 0) >= len(self.calls):
+                empty = {"name": function.get("name") or "", "arguments": ""}
+                self.calls.append({"id": piece.get("id") or "", "type": "function", "function": empty})
+            self.calls[piece.get("index", 0)]["function"]["arguments"] += function.get("arguments") or ""
 
 
 class Operation:
@@ -48,6 +59,21 @@ class Generation(Operation, ABC):
     @abstractmethod
     def set_text(self, choice: dict[str, Any], text: str) -> None:
         """Replace it."""
+
+    def calls(self, choice: dict[str, Any]) -> list[dict[str, Any]]:
+        """What a chunk's choice adds to the answer's tool calls."""
+        return []
+
+    def set_calls(self, choice: dict[str, Any], calls: list[dict[str, Any]]) -> None:
+        """Replace it; an empty list takes it away."""
+
+    def gather(self, answer: Gathered, choice: dict[str, Any]) -> None:
+        """Add a chunk's choice to the answer."""
+        answer.text += self.text(choice)
+        answer.add_calls(self.calls(choice))
+        answer.logprobs += (choice.get("logprobs") or {}).get("content") or []
+        answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
+        answer.content_filter = choice.get("content_filter") or answer.content_filter
 
     @abstractmethod
     def whole(
@@ -72,6 +98,16 @@ class Chat(Generation):
         """See Generation."""
         choice["delta"] = {**(choice.get("delta") or {}), "content": text}
 
+    def calls(self, choice: dict[str, Any]) -> list[dict[str, Any]]:
+        """See Generation."""
+        return (choice.get("delta") or {}).get("tool_calls") or []
+
+    def set_calls(self, choice: dict[str, Any], calls: list[dict[str, Any]]) -> None:
+        """See Generation."""
+        choice["delta"] = {**(choice.get("delta") or {}), "tool_calls": calls}
+        if not calls:
+            del choice["delta"]["tool_calls"]
+
     def whole(
         self, id: str, created: int, model: str, answers: list[Gathered], usage: Usage | None
     ) -> ChatCompletion:
@@ -80,8 +116,14 @@ class Chat(Generation):
             Choice.model_validate(
                 {
                     "index": answer.index,
-                    "message": AnswerMessage(content=answer.text),
+                    "message": AnswerMessage.model_validate(
+                        {
+                            "content": answer.text or (None if answer.calls else ""),
+                            "tool_calls": answer.calls or None,
+                        }
+                    ),
                     "finish_reason": answer.finish_reason,
+                    "logprobs": {"content": answer.logprobs} if answer.logprobs else None,
                     "content_filter": answer.content_filter,
                 }
             )

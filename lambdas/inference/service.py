@@ -47,6 +47,7 @@ from lambdas.inference.stages.hand_over import HandOver, Jobs
 from lambdas.inference.stages.invoke import Invoke
 from lambdas.inference.stages.observe import Observe
 from lambdas.inference.stages.patience import Patience
+from lambdas.inference.stages.refuse_logprobs import RefuseLogprobs
 from lambdas.inference.stages.render import Render
 from lambdas.inference.stages.transcript import KeepAnswer, StoreTranscript, TranscriptSink
 from lambdas.inference.stages.unknown_route import UnknownRoute
@@ -74,10 +75,12 @@ class Service:
         self._cors_origins = frozenset(settings.cors_origins)
         logger = Logger("inference", settings.log_level)
         calls = _calls(settings, endpoint, logger)
+        answer_guards = _guards(settings.guards, logger, of_prompts=False)
         admit: list[Stage] = [
             Validate(settings.model_name, settings.max_body_bytes),
             Authorise(access),
             Patience(),
+            *([RefuseLogprobs()] if answer_guards else []),
             GuardPrompt(_guards(settings.guards, logger, of_prompts=True)),
             ChooseVariant(CachedRouting(routing, logger)),
             *([_find(answers, settings, logger)] if answers else []),
@@ -87,7 +90,7 @@ class Service:
             *admit,
             Invoke(calls),
             Observe(),
-            GuardAnswer(_guards(settings.guards, logger, of_prompts=False)),
+            GuardAnswer(answer_guards),
             *([GatherAnswer()] if answers else []),
             *([KeepAnswer()] if transcripts else []),
             Render(),

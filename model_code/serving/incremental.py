@@ -5,17 +5,38 @@ Pure: knows nothing of tokenizers beyond a function that decodes.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 _REPLACEMENT = "\ufffd"
 _LONGEST_CHARACTER = 4  # bytes of one UTF-8 character, so the most tokens it can be spread over
 
 
-class StreamDecoder:
-    """Turns tokens into text as they come, and never lets half a character out.
+class Decoder(Protocol):
+    """Turns tokens into text as they come, and never lets half a character out."""
 
-    Decoding looks back a few tokens, since a token's text may depend on its neighbours.
-    """
+    def push(self, tokens: Sequence[int]) -> str:
+        """Text that the new tokens complete; empty while a character is still unfinished."""
+
+
+class ByteDecoder:
+    """A `Decoder` for tokenizers whose tokens are plain bytes: each token is looked at once."""
+
+    def __init__(self, tokens: Sequence[bytes], hidden: frozenset[int]) -> None:
+        self._tokens = tokens
+        self._hidden = hidden
+        self._characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, tokens: Sequence[int]) -> str:
+        """See `Decoder`."""
+        known, hidden = self._tokens, self._hidden
+        raw = b"".join(known[token] for token in tokens if token not in hidden and token < len(known))
+        return self._characters.decode(raw)
+
+
+class StreamDecoder:
+    """A `Decoder` for any tokenizer: it looks back a few tokens, on which a token's text may depend."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode

@@ -1,4 +1,4 @@
-"""`POST /invocations`: one chat request from its first byte to its last log line."""
+"""`POST /invocations`: one request for text from its first byte to its last log line."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Coroutine
 from contextlib import aclosing
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from contracts import container
-from contracts.chat import ChatRequest
 from contracts.container import decode_attributes
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
 from model_code.serving.logs import REQUEST_IDS, event
-from model_code.serving.protocol import DONE, AnswerWriter, Piece, parse_chat
+from model_code.serving.operations import BY_ROUTE, Operation, Request
+from model_code.serving.planning import Plan
+from model_code.serving.protocol import parse
 from model_code.serving.reply import Reply
-from model_code.serving.service import Plan, Service
+from model_code.serving.service import Service
 from model_code.serving.settings import MAX_BODY_BYTES
+from model_code.serving.writers import DONE, Gathered, Writer
 
 _LONGEST_ID = 128
+_LONGEST_NUMBER = 12
 _STATUS_CLIENT_GONE = 499  # nginx's number for it; only logs and metrics see it
 
 logger = logging.getLogger(__name__)
@@ -46,8 +51,9 @@ class Invocations:
         call = _Call(self._service, reply, ids["request_id"])
         failure: str | None = None
         try:
+            operation = _operation(attributes)
             body = await _read_body(receive)
-            await self._guard(call, body, receive, self._patience(attributes))
+            await self._guard(call.run(operation, body), receive, self._patience(attributes))
         except ClientGone:
             self._service.metrics.count_cancellation()
             failure = "client_gone"
@@ -62,13 +68,13 @@ class Invocations:
 
     def _patience(self, attributes: dict[str, str]) -> float:
         """Seconds this request may take: the server's bound, or less when the caller asks for less."""
-        given = attributes.get(container.ATTRIBUTE_TIMEOUT_MS, "")
+        given = attributes.get(container.ATTRIBUTE_TIMEOUT_MS, "")[:_LONGEST_NUMBER]
         bound = self._service.settings.request_timeout
         return min(bound, int(given) / 1000) if given.isdecimal() else bound
 
-    async def _guard(self, call: _Call, body: bytes, receive: Receive, seconds: float) -> None:
-        """Run a call until it ends, its client goes, its time is up or the server must stop."""
-        work = asyncio.create_task(call.run(body))
+    async def _guard(self, answering: Coroutine[Any, Any, None], receive: Receive, seconds: float) -> None:
+        """Answer until it is done, the client goes, the time is up or the server must stop."""
+        work = asyncio.create_task(answering)
         gone = asyncio.create_task(_disconnected(receive))
         cut = asyncio.create_task(self._service.cut_off.wait())
         tasks = {work, gone, cut}
@@ -99,54 +105,57 @@ class _Call:
         self._began = time.perf_counter()
         self._first_token: float | None = None
         self._prompt_tokens: int | None = None
-        self._last: Piece | None = None
+        self._answers: list[Gathered] = []
         self._streamed = False
 
-    async def run(self, body: bytes) -> None:
+    async def run(self, operation: Operation, body: bytes) -> None:
         """Parse, plan, generate, reply."""
-        request = parse_chat(body)
+        request: Request = parse(operation.request, body)
         self._streamed = request.stream
-        plan = await self._service.plan(request)
+        plan = await self._service.plan(operation, request)
         self._prompt_tokens = len(plan.prompt)
-        writer = AnswerWriter(f"chatcmpl-{self._request_id}", request.model, len(plan.prompt))
+        self._answers = [Gathered() for _ in range(plan.answers)]
+        writer = operation.writer(self._request_id, request.model, len(plan.prompt))
         if request.stream:
             await self._stream(request, plan, writer)
         else:
             await self._collect(plan, writer)
 
-    async def _collect(self, plan: Plan, writer: AnswerWriter) -> None:
-        texts: list[str] = []
+    async def _collect(self, plan: Plan, writer: Writer) -> None:
         async with aclosing(self._service.generate(plan)) as pieces:
             async for piece in pieces:
-                self._note(piece)
-                texts.append(piece.text)
-        if self._last is not None:
-            await self._reply.body(writer.whole("".join(texts), self._last))
+                self._note()
+                self._answers[piece.index].add(piece)
+        await self._reply.body(writer.whole(self._answers))
 
-    async def _stream(self, request: ChatRequest, plan: Plan, writer: AnswerWriter) -> None:
+    async def _stream(self, request: Request, plan: Plan, writer: Writer) -> None:
         async with aclosing(self._service.generate(plan)) as pieces:
             async for piece in pieces:
                 # Nothing is sent before the first token, so that a refusal until then has its own status.
-                opening = writer.opening() if self._last is None else b""
-                self._note(piece)
-                text = writer.text(piece.text) if piece.text else b""
-                closing = writer.closing(piece) if piece.finish_reason else b""
-                await self._reply.event(opening + text + closing)
-        if self._last is not None and request.stream_options and request.stream_options.include_usage:
-            await self._reply.event(writer.usage(self._last))
+                answer = self._answers[piece.index]
+                opening, answer.last = answer.last is None, piece
+                self._note()
+                if content := writer.events(piece, opening=opening):
+                    await self._reply.event(content)
+        if request.stream_options and request.stream_options.include_usage:
+            await self._reply.event(writer.usage(self._answers))
         await self._reply.event(DONE)
         await self._reply.end()
 
-    def _note(self, piece: Piece) -> None:
+    def _note(self) -> None:
         if self._first_token is None:
             self._first_token = time.perf_counter()
-        self._last = piece
+
+    @property
+    def _completion_tokens(self) -> int:
+        return sum(answer.last.completion_tokens for answer in self._answers if answer.last)
 
     def report(self, failure: str | None) -> None:
         """Count the request and write its log line."""
         now = time.perf_counter()
         status = _STATUS_CLIENT_GONE if failure == "client_gone" else self._reply.status
-        tokens = self._last.completion_tokens if self._last else 0
+        tokens = self._completion_tokens
+        last = self._answers[0].last if self._answers else None
         metrics = self._service.metrics
         metrics.count_request(status)
         metrics.duration.observe(now - self._began)
@@ -165,10 +174,18 @@ class _Call:
             streamed=self._streamed,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=tokens,
-            finish_reason=self._last.finish_reason if self._last else None,
+            finish_reason=last.finish_reason if last else None,
             first_token_ms=_milliseconds(self._began, self._first_token),
             duration_ms=_milliseconds(self._began, now),
         )
+
+
+def _operation(attributes: dict[str, str]) -> Operation:
+    route = attributes.get(container.ATTRIBUTE_ROUTE, "")
+    if (operation := BY_ROUTE.get(route)) is None:
+        text = f"The route '{route[:_LONGEST_ID]}' is not served here."
+        raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
+    return operation
 
 
 def _milliseconds(start: float, end: float | None) -> float | None:

@@ -11,42 +11,36 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 
 from contracts.artefact import Manifest, verify
-from contracts.chat import ChatRequest, Message
+from contracts.chat import Message
 from model_code.serving import engines
 from model_code.serving.admission import Admission, QueueFull
-from model_code.serving.engines.base import Engine, GenerationRequest, Sampling
+from model_code.serving.choice import Choice
+from model_code.serving.engines.base import (
+    Engine,
+    EngineStats,
+    GenerationRequest,
+    OutOfMemory,
+    Sampling,
+    SchemaRefused,
+)
 from model_code.serving.errors import ServingError, invalid, overloaded
-from model_code.serving.incremental import StopMatcher, StreamDecoder
 from model_code.serving.logs import event
+from model_code.serving.merging import merged
 from model_code.serving.metrics import Metrics
-from model_code.serving.protocol import Piece
+from model_code.serving.operations import Operation, Request
+from model_code.serving.pieces import Piece
+from model_code.serving.planning import Plan, Planner
 from model_code.serving.settings import ServerSettings
 from model_code.serving.text import ChatTokenizer
 
-_LARGE_TEXT = 16_384  # characters; longer prompts are tokenised off the event loop
-_DEFAULT_TEMPERATURE = 1.0
-_LEAST = 1e-4  # engines compute in single precision, where less is nothing: it means the likeliest token
 _WARM_UP_TOKENS = 4
+_QUEUE_CACHES = 32
+"""The queue holds the tokens of so many full caches, unless the settings say how many tokens."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A request that fits: its prompt in tokens and how far the answer may go."""
-
-    prompt: list[int]
-    max_tokens: int
-    sampling: Sampling
-    stops: list[str]
-
-    @property
-    def tokens(self) -> int:
-        """Most tokens the request may come to hold."""
-        return len(self.prompt) + self.max_tokens
 
 
 class Service:
@@ -57,10 +51,13 @@ class Service:
         self.metrics = Metrics(settings.model_name)
         self._engine: Engine | None = None
         self._tokenizer: ChatTokenizer | None = None
+        self._planner: Planner | None = None
         self._admission: Admission | None = None
         self._ids = itertools.count()
         self._not_ready = "the model is loading"
         self._progress = time.monotonic()  # when the engine last showed a sign of life
+        self._used = False  # since its memory was last given back
+        self._tending: asyncio.Task[None] | None = None
         self.cut_off = asyncio.Event()
         """Set when draining has run out of time: whatever still runs must end now."""
 
@@ -80,9 +77,13 @@ class Service:
             max_running=self.settings.max_running,
             max_queued=self.settings.max_queued,
             max_tokens=engine.cache_tokens,
+            max_queued_tokens=self.settings.max_queued_tokens or _QUEUE_CACHES * engine.cache_tokens,
         )
+        self._planner = Planner(self.settings, engine, self._tokenizer)
         await self._warm_up(engine, self._tokenizer)
         self._not_ready = ""
+        if self.settings.idle_release:
+            self._tending = asyncio.create_task(self._release_when_idle(engine, self.settings.idle_release))
         event(
             logger,
             "ready",
@@ -104,6 +105,17 @@ class Service:
             async for _ in events:
                 pass
 
+    async def _release_when_idle(self, engine: Engine, seconds: float) -> None:
+        """Give memory back that filled with use, once nobody has used it for so long."""
+        while True:
+            silence = time.monotonic() - self._progress
+            if self._used and self._slots().idle.is_set() and silence >= seconds:
+                self._used = False
+                await engine.release()
+                self.metrics.count_release()
+                event(logger, "memory released", idle_seconds=round(silence, 1))
+            await asyncio.sleep(max(0.1, seconds - silence) if silence < seconds else seconds)
+
     def unready_reason(self) -> str | None:
         """Why no request can be served now, or None when ready."""
         if self._not_ready:
@@ -122,11 +134,12 @@ class Service:
             return None
         return f"no token for {silence:.0f} s while {running} requests run"
 
-    async def plan(self, request: ChatRequest) -> Plan:
+    async def plan(self, operation: Operation, request: Request) -> Plan:
         """Check a request against the model. Raises ServingError: not ready, unknown model, too long."""
         if reason := self.unready_reason():
             raise overloaded(f"The model cannot serve now: {reason}.", code="not_ready")
-        engine, tokenizer = self._loaded()
+        if self._planner is None:
+            raise overloaded("The model is loading.", code="not_ready")
         if request.model != self.settings.model_name:
             raise ServingError(
                 "not_found_error",
@@ -135,64 +148,64 @@ class Service:
                 param="model",
                 code="model_not_found",
             )
-        prompt = await self._tokenise(tokenizer, request, engine.context_tokens)
-        room = engine.context_tokens - len(prompt)
-        asked = request.token_limit
-        if room < 1 or (asked or 0) > room:
-            raise _too_long(engine.context_tokens, len(prompt), asked)
-        temperature = _DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
-        sampling = Sampling(
-            temperature=temperature if temperature >= _LEAST else 0.0,
-            top_p=1.0 if request.top_p is None else max(request.top_p, _LEAST),
-            seed=request.seed,
-            presence_penalty=request.presence_penalty or 0.0,
-            frequency_penalty=request.frequency_penalty or 0.0,
-        )
-        default = min(room, self.settings.default_max_tokens or room)
-        return Plan(prompt, asked or default, sampling, request.stop_strings)
-
-    async def _tokenise(self, tokenizer: ChatTokenizer, request: ChatRequest, context: int) -> list[int]:
-        text = tokenizer.render(request.messages)
-        if (fewest := tokenizer.fewest_tokens(text)) > context:
-            raise _too_long(context, fewest, request.token_limit)
-        if len(text) > _LARGE_TEXT:
-            return await asyncio.to_thread(tokenizer.encode, text)
-        return tokenizer.encode(text)
+        return await operation.plan(self._planner, request)
 
     async def generate(self, plan: Plan) -> AsyncGenerator[Piece, None]:
-        """Wait for a slot, then stream the answer. The first piece marks the first token, text or not.
+        """Wait for room, then stream the answers. An answer's first piece marks its first token, text or not.
 
-        Closing the generator frees the slot. Raises ServingError (queue full) and EngineError.
+        Closing the generator frees the room. Raises ServingError (queue full, no memory) and EngineError.
         """
-        engine, tokenizer = self._loaded()
-        decoder, matcher = StreamDecoder(tokenizer.decode), StopMatcher(plan.stops)
-        request = GenerationRequest(str(next(self._ids)), plan.prompt, plan.max_tokens, plan.sampling)
-        count = 0
         try:
-            async with self._slot(plan.tokens), aclosing(engine.generate(request)) as events:
-                async for tokens in events:
-                    self._progress = time.monotonic()
-                    text, stopped = matcher.push(decoder.push(tokens.tokens))
-                    first, count = count == 0, count + len(tokens.tokens)
-                    if stopped:
-                        yield Piece(text, count, "stop")
-                        return
-                    if tokens.stop_reason:
-                        yield Piece(text + matcher.flush(), count, tokens.stop_reason)
-                        return
-                    if text or first:
-                        yield Piece(text, count)
-        except QueueFull:
-            self.metrics.count_rejection("queue_full")
+            async with self._slot(plan):
+                if plan.answers == 1:
+                    pieces = self._answer(plan, 0)
+                else:
+                    pieces = merged([self._answer(plan, index) for index in range(plan.answers)])
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        yield piece
+                self._slots().recover()
+        except QueueFull as full:
+            self.metrics.count_rejection(full.reason)
             raise overloaded("Too many requests are waiting.", code="queue_full") from None
+        except OutOfMemory as error:
+            self._slots().shed()
+            self.metrics.count_rejection("out_of_memory")
+            event(logger, f"out of memory: {error}", level=logging.ERROR, slots=self._slots().max_running)
+            raise overloaded("There was not enough memory.", code="out_of_memory", retry_after=2) from None
+        except SchemaRefused as refused:
+            text = f"The engine cannot hold an answer to this schema: {refused}"
+            raise invalid(text, param="response_format", code="unsupported_schema") from None
+
+    async def _answer(self, plan: Plan, index: int) -> AsyncGenerator[Piece, None]:
+        engine, tokenizer = self._loaded()
+        choice = Choice(plan, tokenizer, index)
+        sampling = plan.sampling
+        if index and sampling.seed is not None:
+            sampling = replace(sampling, seed=sampling.seed + index)  # or all answers would be the same
+        request = GenerationRequest(
+            str(next(self._ids)), plan.prompt, plan.max_tokens, sampling, plan.schema, plan.logprobs
+        )
+        async with aclosing(engine.generate(request)) as events:
+            async for tokens in events:
+                self._progress = time.monotonic()
+                piece = choice.push(tokens)
+                if piece is not None:
+                    yield piece
+                if choice.ended:
+                    return
 
     @asynccontextmanager
-    async def _slot(self, tokens: int) -> AsyncIterator[None]:
+    async def _slot(self, plan: Plan) -> AsyncIterator[None]:
         admission = self._slots()
-        async with admission.slot(tokens):
-            if admission.running == 1:  # the engine was idle until now: its silence meant nothing
+        async with admission.slot(plan.tokens, plan.answers):
+            if admission.running == plan.answers:  # the engine was idle until now: its silence meant nothing
                 self._progress = time.monotonic()
-            yield
+            self._used = True
+            try:
+                yield
+            finally:
+                self._progress = time.monotonic()
 
     def _loaded(self) -> tuple[Engine, ChatTokenizer]:
         if self._engine is None or self._tokenizer is None:
@@ -206,10 +219,15 @@ class Service:
 
     def render_metrics(self) -> bytes:
         """The text of `/metrics`."""
-        queued = self._admission.queued if self._admission else 0
-        running = self._admission.running if self._admission else 0
-        cache_use = self._engine.stats().cache_use if self._engine else 0.0
-        return self.metrics.render(queued=queued, running=running, cache_use=cache_use)
+        stats = self._engine.stats() if self._engine else EngineStats(0, 0, 0.0)
+        admission = self._admission
+        return self.metrics.render(
+            stats,
+            queued=admission.queued if admission else 0,
+            queued_tokens=admission.queued_tokens if admission else 0,
+            running=admission.running if admission else 0,
+            slots=admission.max_running if admission else 0,
+        )
 
     async def drain(self, seconds: float) -> None:
         """Refuse new work, let running requests finish for so long, then tell the rest to end."""
@@ -223,15 +241,7 @@ class Service:
 
     async def close(self) -> None:
         """Stop the engine."""
+        if self._tending is not None:
+            self._tending.cancel()
         if self._engine is not None:
             await asyncio.to_thread(self._engine.close)
-
-
-def _too_long(context: int, prompt: int, asked: int | None) -> ServingError:
-    wanted = f"{prompt} in the messages" + (f" and {asked} in the answer" if asked else "")
-    return invalid(
-        f"This model's context is {context} tokens, but the request needs more: {wanted}. "
-        "Shorten the messages or lower max_tokens.",
-        param="messages",
-        code="context_length_exceeded",
-    )

@@ -23,11 +23,13 @@ _VARIABLES = {
     "port": container.ENV_SAGEMAKER_PORT,
     "max_context": container.ENV_MAX_CONTEXT,
     "max_queued": container.ENV_MAX_QUEUED,
+    "max_queued_tokens": container.ENV_MAX_QUEUED_TOKENS,
     "max_running": container.ENV_MAX_RUNNING,
     "default_max_tokens": container.ENV_DEFAULT_MAX_TOKENS,
     "request_timeout": container.ENV_REQUEST_TIMEOUT,
     "drain": container.ENV_DRAIN,
     "stall": container.ENV_STALL,
+    "idle_release": container.ENV_IDLE_RELEASE,
     "host": container.ENV_HOST,
     "threads": "OMP_NUM_THREADS",
 }
@@ -47,12 +49,14 @@ class ServerSettings(BaseModel):
     port: int = Field(default=container.DEFAULT_PORT, ge=0, le=65535)
     max_context: int | None = Field(default=None, ge=16)
     max_queued: int = Field(default=256, ge=0)
+    max_queued_tokens: int | None = Field(default=None, ge=1)
     max_running: int = Field(default=64, ge=1)
     default_max_tokens: int | None = Field(default=None, ge=1)
     request_timeout: float = Field(default=600.0, gt=0)
     # SageMaker sends SIGKILL 30 s after SIGTERM; what this leaves of them is for closing connections.
     drain: float = Field(default=25.0, ge=0, le=28)
     stall: float = Field(default=120.0, gt=0)
+    idle_release: float = Field(default=600.0, ge=0)
     threads: int = Field(default_factory=lambda: usable_cores(), ge=1)
 
 

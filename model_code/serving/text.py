@@ -15,48 +15,93 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from contracts.chat import Message
+from contracts.chat import Message, Tool
+from model_code.serving import tools as tool_texts
 from model_code.serving.errors import invalid
+from model_code.serving.incremental import ByteDecoder, Decoder, StreamDecoder
+from model_code.serving.vocabulary import read_vocabulary
+
+
+_NAMED_TOKENS = ("bos_token", "eos_token")
+_TEMPLATE_FAULTS = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError)
 
 
 class ChatTokenizer:
     """The tokenizer and chat template of one model folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        source = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        self._tokenizer = Tokenizer.from_str(source)
+        parsed = json.loads(source)
         self._config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        self._template = _compile(_template_source(folder, self._config))
+        self._source = _template_source(folder, self._config)
+        self._template = _compile(self._source)
         self._longest_token = max(len(token) for token in self._tokenizer.get_vocab())
+        self._control = frozenset(
+            token["id"] for token in parsed.get("added_tokens", []) if token.get("special")
+        )
+        vocabulary = read_vocabulary(parsed)
+        byte_level = vocabulary is not None and (parsed.get("decoder") or {}).get("type") == "ByteLevel"
+        self._bytes = vocabulary.tokens if vocabulary is not None else None
+        self._plain_bytes = self._bytes if byte_level else None
+
+    @property
+    def call_syntax(self) -> tool_texts.Syntax:
+        """How this model writes tool calls."""
+        return tool_texts.syntax_of(self._source)
 
     def fewest_tokens(self, text: str) -> int:
         """A lower bound of a text's token count that costs nothing: refuses absurd prompts unread."""
         return len(text) // self._longest_token
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
         """The prompt text of a conversation, ready for the assistant's turn.
 
         Raises ServingError when the model's template refuses the conversation.
         """
-        turns = [{"role": _role(message), "content": message.text} for message in messages]
-        tokens = {name: _token_text(self._config.get(name)) for name in ("bos_token", "eos_token")}
+        own_way = tool_texts.knows_tools(self._source)
+        turns = tool_texts.turns(messages, with_calls=own_way)
+        extra: dict[str, Any] = {name: _token_text(self._config.get(name)) for name in _NAMED_TOKENS}
+        if tools and own_way:
+            extra["tools"] = [tool_texts.definition(tool) for tool in tools]
+        elif tools:
+            turns = tool_texts.described(turns, tools)
         try:
-            return self._template.render(messages=turns, add_generation_prompt=True, **tokens)
-        except jinja2.TemplateError as error:
+            return self._template.render(messages=turns, add_generation_prompt=True, **extra)
+        except _TEMPLATE_FAULTS as error:
             raise invalid(
                 f"the model's chat template refuses these messages: {error}", param="messages"
             ) from None
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt; the template has placed the special tokens already."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+    def encode(self, text: str, *, with_special: bool = False) -> list[int]:
+        """Token ids of a text. A rendered prompt has its special tokens placed; a bare one needs them added."""
+        return self._tokenizer.encode(text, add_special_tokens=with_special).ids
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, special tokens left out."""
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+    def stream_decoder(self, visible: frozenset[int] = frozenset()) -> Decoder:
+        """A decoder for one answer; control tokens are left out, but for the visible ones."""
+        hidden = self._control - visible
+        if self._plain_bytes is not None:
+            return ByteDecoder(self._plain_bytes, hidden)
+        return StreamDecoder(
+            lambda tokens: self._tokenizer.decode(
+                [token for token in tokens if token not in hidden], skip_special_tokens=False
+            )
+        )
 
+    def control_tokens(self, text: str) -> frozenset[int]:
+        """The control tokens that are written like this."""
+        number = self._tokenizer.token_to_id(text)
+        return frozenset() if number is None else self._control & {number}
 
-def _role(message: Message) -> str:
-    return "system" if message.role == "developer" else message.role  # OpenAI's newer name for the same
+    def is_control(self, token: int) -> bool:
+        """Whether a token adds nothing to the text."""
+        return token in self._control
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to a text, in UTF-8."""
+        if self._bytes is not None and token < len(self._bytes):
+            return self._bytes[token]
+        return self._tokenizer.decode([token], skip_special_tokens=False).encode()
 
 
 def _token_text(token: Any) -> str:

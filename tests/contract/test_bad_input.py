@@ -53,7 +53,8 @@ FIELDS: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
     "penalty too strong": ({"presence_penalty": 2.1}, 400, "invalid_value", "presence_penalty"),
     "penalty of another type": ({"frequency_penalty": "1"}, 400, "invalid_value", "frequency_penalty"),
     "too many stops": ({"stop": ["a", "b", "c", "d", "e"]}, 400, "invalid_value", "stop"),
-    "several answers": ({"n": 2}, 400, "invalid_value", "n"),
+    "no answers": ({"n": 0}, 400, "invalid_value", "n"),
+    "too many answers": ({"n": 100}, 400, "invalid_value", "n"),
     "stream a string": ({"stream": "yes"}, 400, "invalid_value", "stream"),
     "a prompt of 2 MB": (
         {"messages": [{"role": "user", "content": "word " * 400_000}]}, 400, TOO_LONG, "messages"

@@ -29,7 +29,24 @@ MESSAGE = st.fixed_dictionaries(
         "role": st.sampled_from(["system", "developer", "user", "assistant", "tool"]) | JSON,
         "content": st.text(max_size=200) | JSON,
         "name": JSON,
+        "tool_calls": JSON,
+        "tool_call_id": st.text(max_size=8) | JSON,
     },
+)
+KEYWORDS = ["type", "properties", "items", "enum", "anyOf", "$ref", "$defs", "pattern", "maxLength", "minimum"]
+SCHEMA = st.recursive(
+    st.sampled_from(["object", "array", "string", "integer", "#", "#/$defs/a", "^a{2,9}$", 3]) | JSON,
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(st.sampled_from([*KEYWORDS, "a"]) | st.text(max_size=4), children, max_size=4)
+    ),
+    max_leaves=12,
+)
+FUNCTION = st.fixed_dictionaries({}, optional={"name": st.just("f") | JSON, "parameters": SCHEMA})
+TOOLS = st.lists(st.fixed_dictionaries({"type": st.just("function"), "function": FUNCTION}), max_size=3)
+FORMAT = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "json_object", "json_schema"])},
+    optional={"json_schema": st.fixed_dictionaries({"name": st.just("a")}, optional={"schema": SCHEMA})},
 )
 FIELDS = st.fixed_dictionaries(
     {},
@@ -45,6 +62,13 @@ FIELDS = st.fixed_dictionaries(
         "stream": st.booleans() | JSON,
         "stream_options": JSON,
         "user": JSON,
+        "n": st.integers(-1, 3) | JSON,
+        "logprobs": st.booleans() | JSON,
+        "top_logprobs": st.integers(-1, 21) | JSON,
+        "response_format": FORMAT | JSON,
+        "tools": TOOLS | JSON,
+        "tool_choice": st.sampled_from(["none", "auto", "required"]) | JSON,
+        "parallel_tool_calls": JSON,
     },
 )
 
@@ -75,3 +99,10 @@ def test_any_json_in_any_field(client: httpx.Client, fields: dict[str, object]) 
 def test_any_text_as_prompt(client: httpx.Client, text: str) -> None:
     body = json.dumps(chat(messages=[{"role": "user", "content": text}], max_tokens=2))
     check(client, body.encode("utf-8", "surrogatepass"))
+
+
+@SETTINGS
+@given(schema=st.dictionaries(st.sampled_from(KEYWORDS), SCHEMA, min_size=1, max_size=4))
+def test_any_schema(client: httpx.Client, schema: dict[str, object]) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    check(client, json.dumps(chat(response_format=form, max_tokens=2)).encode("utf-8", "surrogatepass"))

@@ -109,4 +109,5 @@ def estimate(exchange: Exchange) -> int:
     prompt = len(exchange.arrival.body) // _BYTES_PER_TOKEN
     if isinstance(exchange.request, EmbeddingsRequest):
         return prompt
-    return prompt + (exchange.the_generation.token_limit or _ANSWER_ESTIMATE)
+    request = exchange.the_generation
+    return prompt + request.answers * (request.token_limit or _ANSWER_ESTIMATE)

@@ -22,6 +22,7 @@ from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
 from lambdas.common.metrics import MetricLine
 from lambdas.inference.exchange import Chunk, Exchange
+from lambdas.inference.operations import ModelRequest
 
 HEADER = "x-evergreen-cache"
 MOST_BYTES = 350_000
@@ -81,7 +82,7 @@ class FindAnswer:
         if asked is None:
             return
         seconds = self._seconds(asked)
-        if exchange.is_answered or not isinstance(exchange.request, ChatRequest | CompletionRequest):
+        if exchange.is_answered or not _is_one_text(exchange.request):
             exchange.headers[HEADER] = "bypass"
             return
         digest = self._digest(exchange)
@@ -126,6 +127,13 @@ class FindAnswer:
             routes = [route for route in routes if route.name == exchange.variant]
         versions = sorted({route.model_version for route in routes if route.weight > 0 or exchange.variant})
         return ",".join(versions) or self._default_version
+
+
+def _is_one_text(request: ModelRequest | None) -> bool:
+    """Whether the answer is one text: what is kept holds neither several, nor calls, nor probabilities."""
+    if isinstance(request, ChatRequest):
+        return request.answers == 1 and not request.tools and not request.logprobs
+    return isinstance(request, CompletionRequest) and request.answers == 1
 
 
 class GatherAnswer:

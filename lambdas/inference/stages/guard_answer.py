@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lambdas.inference import model_errors
 from lambdas.inference.exchange import Chunk, Exchange
 from lambdas.inference.guards.base import Finding, Guards
+from lambdas.inference.operations import Gathered
 from lambdas.inference.stages.guard_prompt import first_block, refusal
 
 LONGEST_WINDOW = 400
@@ -22,6 +24,18 @@ OVERLAP = 120
 # Behind a digit only what is no number ends a sentence: `+49 30. 123` is one.
 _SENTENCE_END = re.compile(r"""(?<!\d)[.!?…]["')\]]*\s|(?<=\d)[.!?…]["')\]]*\s(?=\D)|[。！？]|\n""")
 _BETWEEN_WORDS = re.compile(r"(?<![\d])\s(?=[^\d\s])")
+
+
+class _Blocked(Exception):
+    """The caller may not see what the model says."""
+
+
+@dataclass
+class _Answer:
+    """One answer on its way: what is held of it, and the end of the sentence that has gone out last."""
+
+    held: Gathered
+    seen: str = ""
 
 
 class GuardAnswer:
@@ -36,39 +50,67 @@ class GuardAnswer:
             exchange.chunks = self._guarded(exchange, exchange.chunks)
 
     def _guarded(self, exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        held = seen = ""
+        held: dict[int, _Answer] = {}
         for chunk in chunks:
             if not chunk["choices"]:
                 yield chunk
                 continue
-            # One answer per request: the protocol takes no other `n`.
-            choice = chunk["choices"][0]
-            held += exchange.generation.text(choice)
-            end = len(held) if choice.get("finish_reason") else window_end(held)
-            if held and not end:
-                continue
-            whole = bool(choice.get("finish_reason")) or end == sentence_end(held)
-            window, held = held[:end], held[end:]
-            released = self._released(exchange, window, seen)
-            seen = "" if whole else (seen + window)[-OVERLAP:]
-            if released is None:
-                exchange.finish_reason = "content_filter"
-                yield from refusal(exchange, "")
-                return
-            exchange.generation.set_text(choice, released)
-            yield chunk
-        if held:
+            released = []
+            for choice in chunk["choices"]:
+                answer = held.setdefault(choice.get("index", 0), _Answer(Gathered(choice.get("index", 0))))
+                try:
+                    if self._passes(exchange, answer, choice):
+                        released.append(choice)
+                except _Blocked:
+                    exchange.finish_reason = "content_filter"
+                    yield from refusal(
+                        exchange, "", [i for i, each in held.items() if not each.held.finish_reason]
+                    )
+                    return
+            if released:
+                chunk["choices"] = released
+                yield chunk
+        if any(answer.held.text or answer.held.calls for answer in held.values()):
             # Text came after which no reason to stop followed: what is held may be half of something.
             raise model_errors.interrupted()
 
-    def _released(self, exchange: Exchange, window: str, seen: str) -> str | None:
-        """The window as the caller may see it; None where it may not. `seen` is what it goes on from."""
+    def _passes(self, exchange: Exchange, answer: _Answer, choice: dict[str, Any]) -> bool:
+        """Whether a chunk's choice goes on to the caller, with what of the answer may go by now.
+
+        Calls are held until they are whole. Raises _Blocked.
+        """
+        generation, held, ends = exchange.generation, answer.held, choice.get("finish_reason")
+        held.text += generation.text(choice)
+        if calls := generation.calls(choice):
+            held.add_calls(calls)
+            generation.set_calls(choice, [])
+        end = len(held.text) if ends else window_end(held.text)
+        if not ends and ((held.text and not end) or (calls and not held.text)):
+            return False
+        whole = bool(ends) or end == sentence_end(held.text)
+        window, held.text = held.text[:end], held.text[end:]
+        released = self._released(exchange, window, answer.seen)
+        answer.seen = "" if whole else (answer.seen + window)[-OVERLAP:]
+        if ends and held.calls:
+            generation.set_calls(choice, [self._call(exchange, i, c) for i, c in enumerate(held.calls)])
+            held.calls = []
+        if released or not held.calls:
+            generation.set_text(choice, released)
+        held.finish_reason = ends
+        return True
+
+    def _call(self, exchange: Exchange, index: int, call: dict[str, Any]) -> dict[str, Any]:
+        arguments = self._released(exchange, call["function"]["arguments"], "")
+        return {**call, "index": index, "function": {**call["function"], "arguments": arguments}}
+
+    def _released(self, exchange: Exchange, window: str, seen: str) -> str:
+        """The window as the caller may see it; `seen` is what it goes on from. Raises _Blocked."""
         if not window:
             return ""
         found = self._guards.check(seen + window, exchange.guard_times)
         findings = exchange.note([_moved(finding, len(seen)) for finding in found if finding.end > len(seen)])
         if first_block(findings):
-            return None
+            raise _Blocked
         return exchange.vault.unmask(exchange.vault.mask_for_good(window, findings))
 
 

@@ -5,9 +5,10 @@ A refusal is a completion like any other, with `finish_reason: content_filter` a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from contracts.chat import ChatRequest, Message, TextPart
+from contracts.chat import ChatRequest, Message, TextPart, Tool, ToolCall
 from contracts.completions import CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
 from lambdas.common.errors import ApiError
@@ -44,15 +45,32 @@ class GuardPrompt:
 
     def _guarded(self, exchange: Exchange, request: ModelRequest) -> ModelRequest:
         if isinstance(request, ChatRequest):
-            messages = [self._message(exchange, message) for message in request.messages]
-            return request.model_copy(update={"messages": messages})
+            changes: dict[str, Any] = {
+                "messages": [self._message(exchange, each) for each in request.messages]
+            }
+            if request.tools:
+                changes["tools"] = [self._tool(exchange, tool) for tool in request.tools]
+            return request.model_copy(update=changes)
         if isinstance(request, CompletionRequest):
             return request.model_copy(update={"prompt": self._text(exchange, request.prompt)})
         if isinstance(request.input, str):
             return request.model_copy(update={"input": self._text(exchange, request.input)})
         return request.model_copy(update={"input": [self._text(exchange, text) for text in request.input]})
 
+    def _tool(self, exchange: Exchange, tool: Tool) -> Tool:
+        if not tool.function.description:
+            return tool
+        text = self._text(exchange, tool.function.description, trusted=True)
+        return tool.model_copy(update={"function": tool.function.model_copy(update={"description": text})})
+
+    def _call(self, exchange: Exchange, call: ToolCall) -> ToolCall:
+        text = self._text(exchange, call.function.arguments)
+        return call.model_copy(update={"function": call.function.model_copy(update={"arguments": text})})
+
     def _message(self, exchange: Exchange, message: Message) -> Message:
+        if message.tool_calls:
+            calls = [self._call(exchange, call) for call in message.tool_calls]
+            message = message.model_copy(update={"tool_calls": calls})
         if message.content is None:
             return message
         # Whoever builds on this API writes these two and may speak of what callers may not.
@@ -77,17 +95,20 @@ def first_block(findings: list[Finding]) -> Finding | None:
     return next((finding for finding in findings if finding.action is Action.BLOCK), None)
 
 
-def refusal(exchange: Exchange, text: str) -> Iterator[Chunk]:
-    """A refused answer as chunks; the model has no part in it, so it has used nothing."""
+def refusal(exchange: Exchange, text: str, answers: Sequence[int] | None = None) -> Iterator[Chunk]:
+    """Refused answers, all or these, as a chunk; the model has no part in it, so it has used nothing."""
     blocking = exchange.blocked_by
-    choice: Chunk = {"index": 0, "finish_reason": "content_filter"}
-    exchange.generation.set_text(choice, text)
-    if blocking is not None:
-        choice["content_filter"] = f"{blocking.guard}:{blocking.label}"
+    choices: list[Chunk] = []
+    for index in range(exchange.the_generation.answers) if answers is None else answers:
+        choice: Chunk = {"index": index, "finish_reason": "content_filter"}
+        exchange.generation.set_text(choice, text)
+        if blocking is not None:
+            choice["content_filter"] = f"{blocking.guard}:{blocking.label}"
+        choices.append(choice)
     yield {
         "id": exchange.answer_id,
         "object": exchange.generation.chunk_object,
         "created": int(exchange.arrival.received_at),
         "model": exchange.the_request.model,
-        "choices": [choice],
+        "choices": choices,
     }

@@ -34,7 +34,8 @@ def _observed(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
 
 def _note(exchange: Exchange, chunk: Chunk) -> None:
     for choice in chunk["choices"]:
-        if exchange.generation.text(choice) and not exchange.is_answered:
+        says = exchange.generation.text(choice) or exchange.generation.calls(choice)
+        if says and not exchange.is_answered:
             exchange.pieces += 1
             exchange.last_token_at = exchange.clock()
             if exchange.first_token_at is None:

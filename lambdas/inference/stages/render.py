@@ -49,10 +49,7 @@ def assemble(exchange: Exchange) -> BaseModel:
             usage = Usage.model_validate(chunk["usage"])
         for choice in chunk["choices"]:
             index = choice.get("index", 0)
-            answer = answers.setdefault(index, Gathered(index))
-            answer.text += exchange.generation.text(choice)
-            answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
-            answer.content_filter = choice.get("content_filter") or answer.content_filter
+            exchange.generation.gather(answers.setdefault(index, Gathered(index)), choice)
     if not answers:
         raise model_errors.garbage()
     return exchange.generation.whole(

@@ -5,11 +5,12 @@ Only where a bucket is set, and never for keys that opted out.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from contracts import metrics
-from contracts.chat import ChatRequest
+from contracts.chat import ChatRequest, Message
 from contracts.completions import CompletionRequest
 from contracts.transcripts import Transcript, Turn, transcript_key
 from lambdas.common.logs import Logger
@@ -17,6 +18,7 @@ from lambdas.common.metrics import MetricLine
 from lambdas.inference.exchange import Chunk, Exchange
 from lambdas.inference.guards.pii import PiiRules
 from lambdas.inference.guards.vault import Vault
+from lambdas.inference.operations import Gathered
 from lambdas.inference.prices import Prices
 from lambdas.inference.stages.afterwards import record_of
 
@@ -40,9 +42,22 @@ class KeepAnswer:
 
 
 def _kept(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    for chunk in chunks:
-        exchange.answer_texts += [exchange.generation.text(choice) for choice in chunk["choices"]]
-        yield chunk
+    answers: dict[int, Gathered] = {}
+    try:
+        for chunk in chunks:
+            for choice in chunk["choices"]:
+                index = choice.get("index", 0)
+                exchange.generation.gather(answers.setdefault(index, Gathered(index)), choice)
+            yield chunk
+    finally:
+        exchange.answer_texts = [said(answers[index].text, answers[index].calls) for index in sorted(answers)]
+
+
+def said(text: str, calls: list[dict[str, Any]]) -> str:
+    """A turn as one text, with its tool calls as JSON."""
+    return "\n".join(
+        [text] * bool(text) + [json.dumps(call["function"], ensure_ascii=False) for call in calls]
+    )
 
 
 class StoreTranscript:
@@ -76,7 +91,7 @@ class StoreTranscript:
             operation=exchange.operation.route,
             record=record,
             prompt=[Turn(role=turn.role, text=_masked(turn.text)) for turn in prompt],
-            answer=_masked("".join(exchange.answer_texts)),
+            answer=_masked("\n\n".join(exchange.answer_texts)),
             findings=record.findings,
             cost_usd=record.cost_nano_usd / 1e9,
         )
@@ -85,7 +100,11 @@ class StoreTranscript:
 def _prompt(request: ChatRequest | CompletionRequest) -> list[Turn]:
     if isinstance(request, CompletionRequest):
         return [Turn(role="user", text=request.prompt)]
-    return [Turn(role=message.role, text=message.text) for message in request.messages]
+    return [Turn(role=message.role, text=_turn(message)) for message in request.messages]
+
+
+def _turn(message: Message) -> str:
+    return said(message.text, [call.model_dump() for call in message.tool_calls or []])
 
 
 def _masked(text: str) -> str:

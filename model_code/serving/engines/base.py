@@ -18,6 +18,14 @@ class EngineError(Exception):
     """The engine failed at a request, or died; the message is fit for a log, not for a caller."""
 
 
+class SchemaRefused(Exception):
+    """The engine cannot hold an answer to this schema; the message is fit for the caller."""
+
+
+class OutOfMemory(EngineError):
+    """There was no memory left for a request; others may go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
     """What an engine may use; a context of None means the model's own."""
@@ -44,29 +52,61 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt to continue: token ids, and at most `max_tokens` more of them."""
+    """One prompt to continue: token ids, and at most `max_tokens` more of them.
+
+    `schema` is the JSON text of a JSON Schema (contracts.json_schema) that the answer must keep to; `logprobs`
+    asks for each token's log probability and those of so many likeliest ones, None for none at all.
+    """
 
     request_id: str
     prompt: list[int]
     max_tokens: int
     sampling: Sampling
+    schema: str | None = None
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """The natural logarithm of a token's probability as the model itself has it: before penalties, schema,
+    temperature and top_p. `top` holds the likeliest tokens in its place, likeliest first."""
+
+    value: float
+    top: list[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """New tokens of a request, at least one; `stop_reason` is set on the last event only."""
+    """New tokens of a request, at least one; `stop_reason` is set on the last event only.
+
+    `logprobs` has one entry per token where they were asked for.
+    """
 
     tokens: list[int]
     stop_reason: StopReason | None = None
+    logprobs: list[Logprob] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What of the protocol an engine can do with the model it has loaded."""
+
+    schemas: bool
+    top_logprobs: int
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A moment's load: requests computed, requests the engine holds back, share of its cache in use."""
+    """A moment's load: requests computed, requests the engine holds back, share of its cache in use.
+
+    `steps` counts forward passes since the start; `batch` is how many requests the last one computed.
+    """
 
     running: int
     waiting: int
     cache_use: float
+    steps: int = 0
+    batch: int = 0
 
 
 class Engine(Protocol):
@@ -85,14 +125,24 @@ class Engine(Protocol):
     def cache_tokens(self) -> int:
         """Most tokens that all running requests together may hold."""
 
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do, once loaded."""
+
     def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
-        """Stream a request's tokens. Closing the generator cancels the request. Raises EngineError."""
+        """Stream a request's tokens. Closing the generator cancels the request.
+
+        Raises EngineError, OutOfMemory among them, and SchemaRefused.
+        """
 
     def fault(self) -> str | None:
         """Why the engine cannot serve any more, or None while it is well."""
 
     def stats(self) -> EngineStats:
         """The load at this moment."""
+
+    async def release(self) -> None:
+        """Give back the memory that filled with use. Called while nothing runs; what comes then may wait."""
 
     def close(self) -> None:
         """Stop computing; running requests fail."""

@@ -16,10 +16,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from model_code.serving.engines.base import (
+    Abilities,
     EngineError,
     EngineLimits,
     EngineStats,
     GenerationRequest,
+    Logprob,
+    OutOfMemory,
+    SchemaRefused,
     TokenEvent,
 )
 from model_code.serving.engines.openvino_messages import (
@@ -28,12 +32,19 @@ from model_code.serving.engines.openvino_messages import (
     Failed,
     Ready,
     Refused,
+    Release,
     Step,
     start_worker,
 )
 
 _CLOSE_SECONDS = 5.0
-_Events = asyncio.Queue[TokenEvent | EngineError]
+_Failure = EngineError | SchemaRefused
+_FAILURES: dict[str, type[_Failure]] = {
+    "failed": EngineError,
+    "schema": SchemaRefused,
+    "memory": OutOfMemory,
+}
+_Events = asyncio.Queue[TokenEvent | _Failure]
 
 
 class OpenVinoEngine:
@@ -43,11 +54,11 @@ class OpenVinoEngine:
 
     def __init__(self, limits: EngineLimits) -> None:
         self._limits = limits
-        self._ready = Ready(0, 0)
+        self._ready = Ready(0, 0, schemas=False)
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._outgoing: queue.SimpleQueue[Add | Cancel | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[Add | Cancel | Release | None] = queue.SimpleQueue()
         self._running: dict[int, _Events] = {}  # touched in the event loop's thread only
         self._numbers = itertools.count()
         self._stats = EngineStats(running=0, waiting=0, cache_use=0.0)
@@ -62,6 +73,11 @@ class OpenVinoEngine:
     def cache_tokens(self) -> int:
         """See `base.Engine`."""
         return self._ready.cache_tokens
+
+    @property
+    def abilities(self) -> Abilities:
+        """See `base.Engine`. The pipeline tells the chosen token's log probability, no others."""
+        return Abilities(schemas=self._ready.schemas, top_logprobs=0)
 
     def load(self, folder: Path) -> None:
         """See `base.Engine`."""
@@ -95,7 +111,7 @@ class OpenVinoEngine:
         try:
             while not ended:
                 event = await events.get()
-                if isinstance(event, EngineError):
+                if isinstance(event, EngineError | SchemaRefused):
                     ended = True
                     raise event
                 ended = event.stop_reason is not None
@@ -121,7 +137,8 @@ class OpenVinoEngine:
         try:
             while not isinstance(message := connection.recv(), Failed):
                 if isinstance(message, Step):
-                    self._stats = EngineStats(message.running, 0, message.cache_use)
+                    steps = self._stats.steps + 1
+                    self._stats = EngineStats(message.running, 0, message.cache_use, steps, message.batch)
                 if self._loop is not None:
                     self._loop.call_soon_threadsafe(self._hand_out, message)
             reason = f"the engine failed: {message.reason}"
@@ -134,11 +151,12 @@ class OpenVinoEngine:
     def _hand_out(self, message: Step | Refused) -> None:
         if isinstance(message, Refused):
             if (events := self._running.get(message.number)) is not None:
-                events.put_nowait(EngineError(message.reason))
+                events.put_nowait(_FAILURES[message.kind](message.reason))
             return
-        for number, tokens, reason in message.tokens:
+        for number, tokens, reason, values in message.tokens:
             if (events := self._running.get(number)) is not None:
-                events.put_nowait(TokenEvent(tokens, reason))
+                logprobs = None if values is None else [Logprob(value, []) for value in values]
+                events.put_nowait(TokenEvent(tokens, reason, logprobs))
 
     def _fail_all(self, reason: str) -> None:
         for events in self._running.values():
@@ -156,6 +174,10 @@ class OpenVinoEngine:
     def stats(self) -> EngineStats:
         """See `base.Engine`."""
         return self._stats
+
+    async def release(self) -> None:
+        """See `base.Engine`."""
+        self._outgoing.put(Release())
 
     def close(self) -> None:
         """See `base.Engine`."""

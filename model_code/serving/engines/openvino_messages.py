@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Literal
 
 from model_code.serving.engines.base import EngineLimits, GenerationRequest, StopReason
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Sent once: the model is loaded, with its bounds in tokens."""
+    """Sent once: the model is loaded, with its bounds in tokens and whether answers can be held to a schema."""
 
     context_tokens: int
     cache_tokens: int
+    schemas: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Sent for a request that the pipeline does not take; the others are not concerned."""
+    """Sent for a request that ends without an answer; the others and the engine go on."""
 
     number: int
+    kind: Literal["failed", "schema", "memory"]
     reason: str
 
 
@@ -48,11 +51,18 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """Sent after a step: per request its new tokens and, if it ended, why; and the load."""
+class Release:
+    """Received: nothing runs; memory that fills only with use is to be given back."""
 
-    tokens: list[tuple[int, list[int], StopReason | None]]
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Sent after a step: per request its new tokens, why it ended if it did, log probabilities if it asked for
+    them; and the load."""
+
+    tokens: list[tuple[int, list[int], StopReason | None, list[float] | None]]
     running: int
+    batch: int
     cache_use: float
 
 

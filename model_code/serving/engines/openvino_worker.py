@@ -15,6 +15,7 @@ import signal
 import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import openvino as ov
@@ -22,7 +23,17 @@ import openvino_genai as genai
 
 from model_code.serving.engines.base import EngineLimits, GenerationRequest, StopReason
 from model_code.serving.engines.openvino_graph import UnsupportedModel, convert
-from model_code.serving.engines.openvino_messages import Add, Cancel, Failed, Ready, Refused, Step
+from model_code.serving.engines.openvino_messages import (
+    Add,
+    Cancel,
+    Failed,
+    Ready,
+    Refused,
+    Release,
+    Step,
+)
+from model_code.serving.engines.openvino_vocabulary import NAME as VOCABULARY
+from model_code.serving.engines.openvino_vocabulary import write_vocabulary
 
 CONVERTED = "openvino"
 """Folder inside an artefact that holds the converted model, if preparation left one there."""
@@ -34,6 +45,7 @@ CACHE_CONTEXTS = 8
 _LARGEST_SEED = 2**31 - 1
 _REASON_CHARACTERS = 400
 _FINISHED = genai.GenerationFinishReason
+Kind = Literal["failed", "schema", "memory"]
 
 
 def main(connection: Connection, folder: Path, limits: EngineLimits) -> None:
@@ -60,48 +72,77 @@ class Worker:
 
     def __init__(self, connection: Connection, folder: Path, limits: EngineLimits) -> None:
         self._connection = connection
+        self._folder = folder
+        self._limits = limits
         longest = json.loads((folder / "config.json").read_text())["max_position_embeddings"]
         context = min(longest, limits.max_context or longest)
-        blocks = -(-context // BLOCK_TOKENS) * CACHE_CONTEXTS
-        self.ready = Ready(context, blocks * BLOCK_TOKENS)
+        self._blocks = -(-context // BLOCK_TOKENS) * CACHE_CONTEXTS
         eos = json.loads((folder / "generation_config.json").read_text()).get("eos_token_id")
         self._eos = set(eos if isinstance(eos, list) else [] if eos is None else [eos])
-        self._handles: dict[int, genai.GenerationHandle] = {}
+        self._handles: dict[int, tuple[genai.GenerationHandle, bool]] = {}  # and: wants log probabilities
         self._cancelled = False  # since the last step, which is what lets go of the cache
+        self._pipeline, schemas = self._open()
+        self.ready = Ready(context, self._blocks * BLOCK_TOKENS, schemas)
+
+    def _open(self) -> tuple[genai.ContinuousBatchingPipeline, bool]:
         with tempfile.TemporaryDirectory(prefix="evergreen-openvino-") as scratch:
-            self._pipeline = _open(_converted(folder, Path(scratch)), limits, blocks)
+            schemas = _prepare(self._folder, Path(scratch))
+            return _pipeline(Path(scratch), self._limits, self._blocks), schemas
 
     def run(self) -> None:
         """Take what has come, compute a step, send it; sleep while there is nothing to do."""
         while True:
             while not (self._handles or self._cancelled) or self._connection.poll():
                 self._take(self._connection.recv())
-            self._pipeline.step()
-            self._cancelled = False
-            self._connection.send(self._collect())
-
-    def _take(self, message: Add | Cancel) -> None:
-        if isinstance(message, Add):
-            prompt = ov.Tensor(np.array([message.request.prompt], dtype=np.int64))
-            config = self._config(message.request)
+            batch = len(self._handles)
             try:
-                self._handles[message.number] = self._pipeline.add_request(message.number, prompt, config)
-            except RuntimeError as error:  # what GenAI raises for a configuration it does not like
-                self._connection.send(Refused(message.number, _words(error)))
-        elif (handle := self._handles.pop(message.number, None)) is not None:
-            handle.cancel()
+                self._pipeline.step()
+            except (MemoryError, RuntimeError) as error:
+                if not _is_memory(error):
+                    raise
+                self._start_over(error)
+                continue
+            self._cancelled = False
+            self._connection.send(self._collect(batch))
+
+    def _take(self, message: Add | Cancel | Release) -> None:
+        if isinstance(message, Add):
+            request = message.request
+            prompt = ov.Tensor(np.array([request.prompt], dtype=np.int64))
+            try:
+                handle = self._pipeline.add_request(message.number, prompt, self._config(request))
+            except (MemoryError, RuntimeError) as error:  # what GenAI raises for a configuration it does not like
+                kind: Kind = "memory" if _is_memory(error) else "schema" if request.schema else "failed"
+                self._connection.send(Refused(message.number, kind, _words(error)))
+            else:
+                self._handles[message.number] = (handle, request.logprobs is not None)
+        elif isinstance(message, Release):
+            if not self._handles:
+                del self._pipeline  # first, so that both are never held at once
+                self._pipeline, _ = self._open()
+        elif (known := self._handles.pop(message.number, None)) is not None:
+            known[0].cancel()
             self._cancelled = True
 
-    def _collect(self) -> Step:
+    def _start_over(self, error: Exception) -> None:
+        """After memory ran out inside a step nothing is certain about the pipeline: a new one takes its place."""
+        for number in self._handles:
+            self._connection.send(Refused(number, "memory", _words(error)))
+        self._handles.clear()
+        self._cancelled = False
+        del self._pipeline
+        self._pipeline, _ = self._open()
+
+    def _collect(self, batch: int) -> Step:
         tokens = []
-        for number, handle in list(self._handles.items()):
-            fresh, reason = _read(handle)
+        for number, (handle, with_logprobs) in list(self._handles.items()):
+            fresh, values, reason = _read(handle)
             if fresh or reason:
-                tokens.append((number, fresh, reason))
+                tokens.append((number, fresh, reason, values if with_logprobs else None))
             if reason:
                 del self._handles[number]
         usage = self._pipeline.get_metrics().cache_usage
-        return Step(tokens, len(self._handles), min(1.0, usage / 100))
+        return Step(tokens, len(self._handles), batch, min(1.0, usage / 100))
 
     def _config(self, request: GenerationRequest) -> genai.GenerationConfig:
         sampling, config = request.sampling, genai.GenerationConfig()
@@ -115,6 +156,10 @@ class Worker:
             config.top_p = sampling.top_p
             seed = random.getrandbits(31) if sampling.seed is None else sampling.seed
             config.rng_seed = seed % _LARGEST_SEED
+        if request.schema is not None:
+            config.structured_output_config = genai.StructuredOutputConfig(json_schema=request.schema)
+        if request.logprobs is not None:
+            config.logprobs = 1
         return config
 
 
@@ -123,7 +168,13 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[-_REASON_CHARACTERS:]}"
 
 
-def _open(folder: Path, limits: EngineLimits, blocks: int) -> genai.ContinuousBatchingPipeline:
+def _is_memory(error: Exception) -> bool:
+    """Whether memory was what was lacking; OpenVINO says so in words only."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "bad_alloc" in text or "allocate" in text
+
+
+def _pipeline(folder: Path, limits: EngineLimits, blocks: int) -> genai.ContinuousBatchingPipeline:
     scheduler = genai.SchedulerConfig()
     scheduler.max_num_seqs = limits.max_running
     scheduler.max_num_batched_tokens = max(STEP_TOKENS, limits.max_running)
@@ -135,24 +186,34 @@ def _open(folder: Path, limits: EngineLimits, blocks: int) -> genai.ContinuousBa
     )
 
 
-def _converted(folder: Path, scratch: Path) -> Path:
-    """The artefact's own converted model, or one made now from its weights."""
+def _prepare(folder: Path, scratch: Path) -> bool:
+    """Put what the pipeline opens into `scratch`: the artefact's own converted model, or one made now.
+
+    Returns whether answers can be held to a schema.
+    """
     ready = folder / CONVERTED
     if (ready / "openvino_model.xml").is_file():
-        return ready
-    convert(folder, scratch)
+        for file in ready.iterdir():
+            (scratch / file.name).symlink_to(file.resolve())
+    else:
+        convert(folder, scratch)
     for name in ("config.json", "generation_config.json"):
-        shutil.copyfile(folder / name, scratch / name)
-    return scratch
+        if not (scratch / name).exists():
+            shutil.copyfile(folder / name, scratch / name)
+    if (scratch / VOCABULARY).exists():
+        return True
+    return write_vocabulary(folder, scratch, json.loads((folder / "config.json").read_text())["vocab_size"])
 
 
-def _read(handle: genai.GenerationHandle) -> tuple[list[int], StopReason | None]:
+def _read(handle: genai.GenerationHandle) -> tuple[list[int], list[float], StopReason | None]:
     tokens: list[int] = []
+    values: list[float] = []
     reason = _FINISHED.NONE
     while handle.can_read():
         for output in handle.read().values():
             tokens += output.generated_ids
+            values += output.generated_log_probs
             reason = output.finish_reason
     if reason == _FINISHED.NONE:
-        return tokens, None
-    return tokens, "stop" if reason == _FINISHED.STOP else "length"
+        return tokens, values, None
+    return tokens, values, "stop" if reason == _FINISHED.STOP else "length"

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
 
-from model_code.serving.engines.base import Sampling
+from model_code.serving.engines.base import Logprob, Sampling
+from model_code.serving.engines.schema_masks import SchemaMatcher
 
 KEYWORD = "sampler"
 _NUCLEUS_CANDIDATES = 256
@@ -22,11 +23,17 @@ _NUCLEUS_CANDIDATES = 256
 class RequestSampler:
     """A request's sampling parameters and its stream of random numbers in [0, 1)."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(
+        self, sampling: Sampling, matcher: SchemaMatcher | None = None, top_logprobs: int | None = None
+    ) -> None:
         self.temperature = sampling.temperature
         self.top_p = sampling.top_p
         self.presence = sampling.presence_penalty
         self.frequency = sampling.frequency_penalty
+        self.matcher = matcher
+        self.top_logprobs = top_logprobs
+        self.logprobs: list[Logprob] = []
+        """One entry per token so far, where they were asked for."""
         self._random = random.Random(sampling.seed)  # noqa: S311 - sampling is no matter of security
         self.undefined = False
         """Set once the logits for this request were not numbers: what it says from then on is void."""
@@ -34,6 +41,11 @@ class RequestSampler:
     def __deepcopy__(self, memo: dict[int, Any]) -> RequestSampler:
         """A request that is moved out of the cache and taken up again goes on drawing where it was."""
         return self
+
+    @property
+    def must_know(self) -> bool:
+        """Whether the chosen token has to be told to it."""
+        return self.matcher is not None or self.top_logprobs is not None
 
     def draw(self) -> float:
         """The next random number."""
@@ -49,6 +61,9 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
     def __init__(self) -> None:
         self._rows: list[RequestSampler] = []
         self._penalised: list[tuple[int, list[int]]] = []  # row, tokens of its answer so far
+        self.steps = 0
+        self.batch = 0
+        """Forward passes so far, and how many requests the last one gave a token."""
 
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
         """Nothing to fill: the parameters stay on the host."""
@@ -57,6 +72,7 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
         """Remember whose logits the coming forward pass computes, in row order."""
         states = [request.state for request in requests_with_new_token]
         self._rows = [state.logit_processor_kwargs[KEYWORD] for state in states]
+        self.steps, self.batch = self.steps + 1, len(states)
         self._penalised = [
             (row, _answer(state))
             for row, (state, sampler) in enumerate(zip(states, self._rows, strict=True))
@@ -68,11 +84,23 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
         """Scores [rows, vocabulary], in which the rows that sample keep only their chosen token."""
         for row in scores.isnan().any(dim=1).nonzero().flatten().tolist():
             self._rows[row].undefined = True
+        told = [row for row, sampler in enumerate(self._rows) if sampler.must_know]
+        raw = {row: _logprobs(scores[row]) for row in told if self._rows[row].top_logprobs is not None}
         for row, answer in self._penalised:
             penalise(scores[row], answer, self._rows[row].presence, self._rows[row].frequency)
+        for row in told:
+            if (matcher := self._rows[row].matcher) is not None:
+                matcher.mask(scores[row])
+        self._sample(scores)
+        for row in told:
+            self._tell(self._rows[row], int(scores[row].argmax()), raw.get(row))
+        return scores
+
+    def _sample(self, scores: torch.Tensor) -> None:
+        """Leave the rows that sample nothing but their chosen token."""
         sampling = [row for row, sampler in enumerate(self._rows) if sampler.temperature > 0]
         if not sampling:
-            return scores
+            return
         samplers = [self._rows[row] for row in sampling]
         rows = torch.tensor(sampling, device=scores.device)
         chosen = choose(
@@ -83,7 +111,19 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
         )
         scores[rows] = float("-inf")
         scores[rows, chosen] = 0.0
-        return scores
+
+    @staticmethod
+    def _tell(sampler: RequestSampler, token: int, raw: torch.Tensor | None) -> None:
+        if sampler.matcher is not None:
+            sampler.matcher.take(token)
+        if raw is not None:
+            values, tokens = raw.topk(min(sampler.top_logprobs or 0, raw.shape[0]))
+            top = list(zip(tokens.tolist(), values.tolist(), strict=True))
+            sampler.logprobs.append(Logprob(float(raw[token]), top))
+
+
+def _logprobs(logits: torch.Tensor) -> torch.Tensor:
+    return torch.log_softmax(logits.float(), dim=-1)
 
 
 def _answer(state: Any) -> list[int]:

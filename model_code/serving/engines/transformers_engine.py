@@ -6,6 +6,7 @@ Everything that touches transformers' batching classes stands here and in `sampl
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -21,15 +22,21 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from transformers.generation.logits_process import LogitsProcessorList
 from transformers.utils import logging as transformers_logging
 
+from contracts.chat import MAX_TOP_LOGPROBS
 from model_code.serving.engines.base import (
+    Abilities,
     EngineError,
     EngineLimits,
     EngineStats,
     GenerationRequest,
+    Logprob,
+    OutOfMemory,
+    SchemaRefused,
     TokenEvent,
 )
 from model_code.serving.engines.precision import fastest_dtype
 from model_code.serving.engines.sampling import KEYWORD, BatchSampler, RequestSampler
+from model_code.serving.engines.schema_masks import SchemaMasks
 
 PAGE_TOKENS = 32
 STEP_TOKENS = 512
@@ -49,7 +56,12 @@ class TransformersEngine:
 
     def __init__(self, limits: EngineLimits) -> None:
         self._limits = limits
+        self._model: Any = None
+        self._masks: SchemaMasks | None = None
         self._manager: ContinuousBatchingManager | None = None
+        self._changing = asyncio.Lock()
+        """Held while the batch loop is replaced; requests wait for it."""
+        self._sampler = BatchSampler()
         self._eos: frozenset[int] = frozenset()
         self._context = 0
         self._cache_tokens = 0
@@ -63,6 +75,11 @@ class TransformersEngine:
     def cache_tokens(self) -> int:
         """See `base.Engine`."""
         return self._cache_tokens
+
+    @property
+    def abilities(self) -> Abilities:
+        """See `base.Engine`."""
+        return Abilities(schemas=self._masks is not None, top_logprobs=MAX_TOP_LOGPROBS)
 
     def load(self, folder: Path) -> None:
         """See `base.Engine`."""
@@ -79,35 +96,42 @@ class TransformersEngine:
         longest = model.config.get_text_config().max_position_embeddings
         self._context = min(longest, self._limits.max_context or longest)
         self._cache_tokens = -(-self._context // PAGE_TOKENS) * PAGE_TOKENS * CACHE_CONTEXTS
-        self._manager = self._start(model, device)
+        self._masks = SchemaMasks(folder, model.config.get_text_config().vocab_size, sorted(self._eos))
+        self._model = model
+        self._manager = self._start()
 
-    def _start(self, model: Any, device: torch.device) -> ContinuousBatchingManager:
-        manager = model.init_continuous_batching(
+    def _start(self) -> ContinuousBatchingManager:
+        manager = self._model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=sorted(self._eos) or -1),
             continuous_batching_config=ContinuousBatchingConfig(
                 page_size=PAGE_TOKENS,
                 num_blocks=self._cache_tokens // PAGE_TOKENS,
                 max_batch_tokens=max(STEP_TOKENS, self._limits.max_running),
                 max_requests_per_batch=self._limits.max_running,
-                auto_switch_to_flash=device.type != "cpu",
+                auto_switch_to_flash=self._model.device.type != "cpu",
                 # Sampling draws on the host between forward passes: no graph, no second batch in flight.
                 use_cuda_graph=False,
                 use_async_batching=False,
             ),
         )
-        manager.logit_processor = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([BatchSampler()]))
+        manager.logit_processor = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([self._sampler]))
         manager.logit_processor.tensors_required = 1
         manager.start()
         return manager
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """See `base.Engine`."""
-        manager = self._running_manager()
+        matcher = None
+        if request.schema is not None:
+            if self._masks is None:
+                raise SchemaRefused("the tokenizer's way of writing is not known")
+            matcher = await asyncio.to_thread(self._masks.matcher, request.schema)
+        sampler = RequestSampler(request.sampling, matcher, request.logprobs)
         outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
-        manager.register_result_handler(request.request_id, outputs.put_nowait)
-        sampler = RequestSampler(request.sampling)
-        finished = False
-        try:
+        async with self._changing:
+            await self._revive()
+            manager = self._running_manager()
+            manager.register_result_handler(request.request_id, outputs.put_nowait)
             accepted = manager.add_request(
                 request.prompt,
                 request_id=request.request_id,
@@ -115,6 +139,8 @@ class TransformersEngine:
                 streaming=True,
                 **{KEYWORD: sampler},
             )
+        finished = False
+        try:
             if accepted is None:
                 raise EngineError(self.fault() or "the engine takes no more requests")
             seen = 0
@@ -122,11 +148,14 @@ class TransformersEngine:
                 output = await self._next(outputs)
                 if sampler.undefined:
                     raise EngineError("the model's logits are not numbers")
+                if matcher is not None and matcher.fault:
+                    raise SchemaRefused(matcher.fault)
                 finished = output.is_finished()
                 fresh = output.generated_tokens[seen:]
+                logprobs = sampler.logprobs[seen : seen + len(fresh)] if sampler.top_logprobs is not None else None
                 seen += len(fresh)
                 if fresh or finished:
-                    yield self._event(fresh, finished)
+                    yield self._event(fresh, logprobs, finished)
         finally:
             if not finished:
                 manager.cancel_request(request.request_id)
@@ -140,17 +169,40 @@ class TransformersEngine:
                 async with asyncio.timeout(_ALIVE_CHECK_SECONDS):
                     output = await outputs.get()
             except TimeoutError:
+                if reason := self._memory_error():
+                    raise OutOfMemory(reason) from None
                 if reason := self.fault():
                     raise EngineError(reason) from None
                 continue
             if output.error is not None:
+                if _is_memory(output.error):
+                    raise OutOfMemory(output.error)
                 raise EngineError(output.error)
             return output
 
-    def _event(self, tokens: list[int], finished: bool) -> TokenEvent:
+    def _event(self, tokens: list[int], logprobs: list[Logprob] | None, finished: bool) -> TokenEvent:
         if not finished:
-            return TokenEvent(tokens)
-        return TokenEvent(tokens, "stop" if tokens and tokens[-1] in self._eos else "length")
+            return TokenEvent(tokens, None, logprobs)
+        return TokenEvent(tokens, "stop" if tokens and tokens[-1] in self._eos else "length", logprobs)
+
+    def _memory_error(self) -> str | None:
+        """What ended the batch loop, where that was a lack of memory: a new loop can take its place."""
+        error = self._manager.background_thread_status.fatal_error if self._manager else None
+        return str(error) if error is not None and _is_memory(str(error)) else None
+
+    async def _revive(self) -> None:
+        """Start a new batch loop where memory ran out in the last one."""
+        if self._memory_error():
+            await asyncio.to_thread(self._replace)
+
+    def _replace(self) -> None:
+        """A new batch loop with an empty cache; the old one's memory goes back first."""
+        self._stop()
+        self._manager = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._manager = self._start()
 
     def _running_manager(self) -> ContinuousBatchingManager:
         if self._manager is None:
@@ -162,7 +214,9 @@ class TransformersEngine:
     def fault(self) -> str | None:
         """See `base.Engine`."""
         if self._manager is None:
-            return "the model is not loaded"
+            return "the model is not loaded" if self._model is None else None  # it is being replaced
+        if self._memory_error():
+            return None
         if error := self._manager.background_thread_status.fatal_error:
             return f"the batch loop died: {error}"
         return None if self._manager.is_running() else "the batch loop has stopped"
@@ -177,12 +231,27 @@ class TransformersEngine:
             running=len(scheduler.active_requests),
             waiting=len(scheduler.waiting_requests),
             cache_use=min(1.0, max(0.0, 1.0 - processor.cache.compute_free_capacity())),
+            steps=self._sampler.steps,
+            batch=self._sampler.batch,
         )
+
+    async def release(self) -> None:
+        """See `base.Engine`."""
+        async with self._changing:
+            await asyncio.to_thread(self._replace)
 
     def close(self) -> None:
         """See `base.Engine`."""
+        self._stop()
+
+    def _stop(self) -> None:
         if self._manager is not None:
             self._manager.stop(block=True, timeout=_CLOSE_SECONDS, hard_stop=True)
+
+
+def _is_memory(text: str) -> bool:
+    """Whether memory was what was lacking; torch says so in words only."""
+    return "out of memory" in text.lower() or "can't allocate memory" in text.lower()
 
 
 def _quiet_batch_logger() -> None:

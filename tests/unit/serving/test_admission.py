@@ -94,3 +94,46 @@ def test_a_waiter_that_leaves_gives_its_place_on(free_first: bool) -> None:
         assert admission.idle.is_set()
 
     asyncio.run(scenario())
+
+
+def test_waiting_tokens_are_bounded_but_one_may_always_wait() -> None:
+    async def scenario() -> None:
+        admission = Admission(max_running=1, max_queued=8, max_tokens=1000, max_queued_tokens=100)
+        entered: list[str] = []
+        leave = asyncio.Event()
+        sizes = {"running": 10, "huge": 500}
+        tasks = [
+            asyncio.create_task(hold(admission, size, entered, name, leave)) for name, size in sizes.items()
+        ]
+        await settle()
+        assert admission.queued_tokens == 500
+        with pytest.raises(QueueFull) as caught:
+            await hold(admission, 1, entered, "small", leave)
+        assert caught.value.reason == "queue_tokens_full"
+
+        tasks[1].cancel()
+        await settle()
+        assert admission.queued_tokens == 0  # room again
+        tasks.append(asyncio.create_task(hold(admission, 60, entered, "small", leave)))
+        await settle()
+        leave.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert entered == ["running", "small"]
+        assert (admission.running, admission.queued_tokens) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_request_for_several_answers_takes_as_many_slots() -> None:
+    async def scenario() -> None:
+        admission = Admission(max_running=4, max_queued=0, max_tokens=100)
+        async with admission.slot(10, 3):
+            assert admission.running == 3
+            with pytest.raises(QueueFull):
+                async with admission.slot(10, 2):
+                    pass
+            async with admission.slot(10, 1):
+                assert admission.running == 4
+        assert admission.idle.is_set()
+
+    asyncio.run(scenario())

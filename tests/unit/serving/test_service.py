@@ -16,12 +16,15 @@ from contracts.artefact import MANIFEST_NAME, describe
 from contracts.chat import ChatRequest, Message
 from model_code.serving import engines
 from model_code.serving.engines.base import (
+    Abilities,
     EngineError,
     EngineStats,
     GenerationRequest,
+    OutOfMemory,
     TokenEvent,
 )
 from model_code.serving.errors import ServingError
+from model_code.serving.operations import CHAT
 from model_code.serving.service import Service
 from model_code.serving.settings import ServerSettings
 
@@ -35,10 +38,12 @@ class FakeEngine:
     name = "fake"
     context_tokens = 64
     cache_tokens = 256
+    abilities = Abilities(schemas=False, top_logprobs=0)
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
         self.reason: str | None = None
+        self.released = 0
 
     def load(self, folder: Path) -> None:
         """Nothing to load."""
@@ -59,6 +64,10 @@ class FakeEngine:
         """No load."""
         return EngineStats(running=0, waiting=0, cache_use=0.0)
 
+    async def release(self) -> None:
+        """Count it."""
+        self.released += 1
+
     def close(self) -> None:
         """Nothing to stop."""
 
@@ -66,6 +75,19 @@ class FakeEngine:
 async def silent(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
     """Accepts work and never answers."""
     await asyncio.Event().wait()
+    yield TokenEvent([0])
+
+
+async def short(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
+    """Two tokens, the second of which depends on the seed."""
+    yield TokenEvent([0])
+    await asyncio.sleep(0)
+    yield TokenEvent([1 + (request.sampling.seed or 0)], "stop")
+
+
+async def starving(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
+    """No memory."""
+    raise OutOfMemory("std::bad_alloc")
     yield TokenEvent([0])
 
 
@@ -108,12 +130,12 @@ def test_an_engine_that_falls_silent_makes_the_server_unready(
         await service.start()
         assert service.unready_reason() is None
 
-        pieces = service.generate(await service.plan(REQUEST))
+        pieces = service.generate(await service.plan(CHAT, REQUEST))
         waiting = asyncio.ensure_future(anext(pieces))
         await asyncio.sleep(0.2)
         assert "no token for" in (service.unready_reason() or "")
         with pytest.raises(ServingError, match="cannot serve now"):
-            await service.plan(REQUEST)
+            await service.plan(CHAT, REQUEST)
 
         waiting.cancel()
         await asyncio.wait({waiting})
@@ -141,7 +163,7 @@ def test_a_failing_request_frees_its_slot_and_a_dead_engine_is_unready(
         await service.start()
         for _ in range(2):  # the second finds the slot free
             with pytest.raises(EngineError):
-                async for _piece in service.generate(await service.plan(REQUEST)):
+                async for _piece in service.generate(await service.plan(CHAT, REQUEST)):
                     pass
         engine.reason = "the batch loop died"
         assert service.unready_reason() == "the batch loop died"
@@ -156,10 +178,112 @@ def test_the_default_length_is_the_setting_or_what_is_left(
         open_end = REQUEST.model_copy(update={"max_tokens": None})
         service, _ = start(monkeypatch, folder, silent)
         await service.start()
-        assert (await service.plan(open_end)).max_tokens == 64 - 2
+        assert (await service.plan(CHAT, open_end)).max_tokens == 64 - 2
 
         bounded, _ = start(monkeypatch, folder, silent, default_max_tokens=5)
         await bounded.start()
-        assert (await bounded.plan(open_end)).max_tokens == 5
+        assert (await bounded.plan(CHAT, open_end)).max_tokens == 5
+
+    asyncio.run(scenario())
+
+
+async def answers_of(service: Service, request: ChatRequest) -> dict[int, str]:
+    """The texts of all answers."""
+    texts: dict[int, str] = {}
+    async for piece in service.generate(await service.plan(CHAT, request)):
+        texts[piece.index] = texts.get(piece.index, "") + piece.text
+    return texts
+
+
+def test_several_answers_come_from_seeds_of_their_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        service, _ = start(monkeypatch, folder, short)
+        await service.start()
+        request = REQUEST.model_copy(update={"n": 3, "seed": 1})
+        assert await answers_of(service, request) == {0: "ac", 1: "ad", 2: "ae"}
+        assert service.unready_reason() is None
+
+    asyncio.run(scenario())
+
+
+def test_more_answers_than_slots_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        service, _ = start(monkeypatch, folder, short, max_running=2)
+        await service.start()
+        with pytest.raises(ServingError) as caught:
+            await service.plan(CHAT, REQUEST.model_copy(update={"n": 3}))
+        assert json.loads(caught.value.body)["error"]["param"] == "n"
+
+    asyncio.run(scenario())
+
+
+def test_of_several_answers_the_first_failure_ends_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        service, _ = start(monkeypatch, folder, dying, max_running=2, max_queued=0)
+        await service.start()
+        for _ in range(2):  # the second finds the slots free
+            with pytest.raises(EngineError):
+                await answers_of(service, REQUEST.model_copy(update={"n": 2}))
+
+    asyncio.run(scenario())
+
+
+def test_without_memory_load_is_shed_counted_and_taken_up_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        service, engine = start(monkeypatch, folder, starving, max_running=8)
+        await service.start()
+        for slots in (4, 2, 1, 1):
+            with pytest.raises(ServingError) as caught:
+                await answers_of(service, REQUEST)
+            assert (caught.value.status, caught.value.code) == (503, "out_of_memory")
+            assert f"evergreen_slots{{gen_ai_request_model=\"m\"}} {slots}.0" in service.render_metrics().decode()
+        assert 'reason="out_of_memory"} 4.0' in service.render_metrics().decode()
+
+        engine._behaviour = short
+        for _ in range(9):
+            await answers_of(service, REQUEST)
+        assert 'evergreen_slots{gen_ai_request_model="m"} 8.0' in service.render_metrics().decode()
+
+    asyncio.run(scenario())
+
+
+def test_what_the_engine_cannot_do_is_refused_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {
+        "response_format": {"response_format": {"type": "json_object"}},
+        "top_logprobs": {"logprobs": True, "top_logprobs": 1},
+        "tool_choice": {
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "tool_choice": "required",
+        },
+    }
+
+    async def scenario() -> None:
+        service, _ = start(monkeypatch, folder, short)
+        await service.start()
+        for field, fields in asked.items():
+            request = ChatRequest.model_validate_json(json.dumps({**json.loads(REQUEST.model_dump_json(exclude_unset=True)), **fields}))
+            with pytest.raises(ServingError) as caught:
+                await service.plan(CHAT, request)
+            error = json.loads(caught.value.body)["error"]
+            assert (error["param"], error["code"]) == (field, "unsupported_by_engine")
+
+    asyncio.run(scenario())
+
+
+def test_memory_goes_back_once_after_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        service, engine = start(monkeypatch, folder, short, idle_release=0.05)
+        await service.start()
+        await asyncio.sleep(0.4)
+        assert engine.released == 0  # never used: nothing to give back
+        await answers_of(service, REQUEST)
+        async with asyncio.timeout(10):
+            while not engine.released:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.4)
+        assert engine.released == 1
+        await service.close()
 
     asyncio.run(scenario())

@@ -1,53 +1,86 @@
-"""Requests are parsed strictly, errors name the field, chunks say only what they mean."""
+"""Requests are parsed strictly, and errors name the field."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from contracts.chat import ChatRequest
+from contracts.completions import CompletionRequest
 from model_code.serving.errors import ServingError
-from model_code.serving.protocol import AnswerWriter, Piece, parse_chat
+from model_code.serving.protocol import parse
 
-WRITER = AnswerWriter("chatcmpl-1", "m", prompt_tokens=3, created=7)
+FUNCTION = {"type": "function", "function": {"name": "f"}}
+
+
+def error_of(kind: type[ChatRequest] | type[CompletionRequest], body: bytes) -> dict[str, Any]:
+    with pytest.raises(ServingError) as caught:
+        parse(kind, body)
+    return dict(json.loads(caught.value.body)["error"])
 
 
 def test_a_refusal_never_repeats_the_callers_text() -> None:
-    with pytest.raises(ServingError) as caught:
-        parse_chat(b'{"model": "m", "messages": [{"role": "user", "content": {"secret": "4711"}}]}')
-    assert "4711" not in caught.value.body
-    assert json.loads(caught.value.body)["error"]["param"] == "messages[0].content"
+    body = b'{"model": "m", "messages": [{"role": "user", "content": {"secret": "4711"}}]}'
+    error = error_of(ChatRequest, body)
+    assert "4711" not in error["message"]
+    assert error["param"] == "messages[0].content"
 
 
 def test_an_unknown_field_deep_inside_is_named() -> None:
-    with pytest.raises(ServingError) as caught:
-        parse_chat(b'{"model": "m", "messages": [{"role": "user", "content": "x", "mood": 1}]}')
-    assert json.loads(caught.value.body)["error"]["param"] == "messages[0].mood"
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "x", "mood": 1}]}'
+    assert error_of(ChatRequest, body)["param"] == "messages[0].mood"
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"n": 99}, "n"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"response_format": {"type": "json_object"}, "tools": [FUNCTION]}, "response_format"),
+        ({"tools": []}, "tools"),
+        ({"tools": [FUNCTION, FUNCTION]}, "tools"),
+        ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        (
+            {"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "tool_choice",
+        ),
+        ({"messages": [{"role": "tool", "content": "4"}]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": "4", "tool_calls": []}]}, "messages[0]"),
+    ],
+    ids=str,
+)
+def test_what_a_chat_asks_for_wrongly_is_named(fields: dict[str, Any], place: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
+    error = error_of(ChatRequest, json.dumps(body).encode())
+    assert error["param"] == place
+    assert "Value error" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    "field", [{"echo": True}, {"logprobs": 0}, {"best_of": 2}, {"suffix": "x"}, {"n": 0}], ids=str
+)
+def test_what_a_completion_cannot_do_is_named(field: dict[str, Any]) -> None:
+    body = {"model": "m", "prompt": "x", **field}
+    assert error_of(CompletionRequest, json.dumps(body).encode())["param"] == next(iter(field))
+
+
+def test_neutral_values_are_no_requests() -> None:
+    body = {"model": "m", "prompt": "x", "echo": False, "best_of": 1, "suffix": None, "logprobs": None}
+    assert parse(CompletionRequest, json.dumps(body).encode()).answers == 1
 
 
 def test_the_retry_hint_is_in_header_and_message() -> None:
     error = ServingError("overloaded_error", "Busy.", retry_after=2)
     assert error.headers == [(b"retry-after", b"2")]
     assert error.status == 503
-
-
-def test_chunks_leave_out_what_they_do_not_say() -> None:
-    event = WRITER.text("hi")
-    assert event.endswith(b"\n\n")
-    assert json.loads(event.removeprefix(b"data: ")) == {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 7,
-        "model": "m",
-        "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": None}],
-    }
-
-
-def test_a_line_break_in_text_does_not_break_the_event() -> None:
-    assert WRITER.text("a\n\nb").count(b"\n") == 2
-
-
-def test_the_whole_answer_counts_tokens() -> None:
-    body = json.loads(WRITER.whole("hi", Piece("", 5, "stop")))
-    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
-    assert body["choices"][0]["finish_reason"] == "stop"

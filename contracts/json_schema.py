@@ -1,0 +1,204 @@
+"""Which JSON Schemas an answer can be held to: the keywords, and how large a schema may be.
+
+Pure and cheap: it reads a schema once and compiles nothing. Every schema that passes can be compiled by every
+engine in bounded time and memory; a keyword that an engine would ignore is refused by name instead.
+Source of the keywords: JSON Schema 2020-12; of the idea of a subset: the OpenAI API reference, "Structured
+outputs".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+MAX_BYTES = 32_768
+MAX_DEPTH = 16
+MAX_SCHEMAS = 1_000
+MAX_ENUM_VALUES = 500
+MAX_ITEMS = 256
+MAX_LENGTH = 1_024
+MAX_PATTERN = 256
+MAX_PATTERN_COPIES = 512
+"""How often the counted repeats of a pattern may copy its parts, all multiplied."""
+
+_NOTES = {"title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated"}
+_KEYWORDS = {
+    "type", "properties", "required", "additionalProperties", "items", "minItems", "maxItems",
+    "enum", "const", "anyOf", "$ref", "$defs", "definitions",
+    "minLength", "maxLength", "pattern", "format",
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+}  # fmt: skip
+_TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
+_FORMATS = {"date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
+_SIZES = {"minItems": MAX_ITEMS, "maxItems": MAX_ITEMS, "minLength": MAX_LENGTH, "maxLength": MAX_LENGTH}
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_LARGEST_BOUND = 10**15  # beyond it, floating point no longer counts in ones
+_REPEAT = re.compile(r"\{(\d*)(?:,(\d*))?\}")
+
+Schema = dict[str, Any]
+
+
+def check(schema: Schema) -> None:
+    """Raises ValueError that says what of a schema is not supported, and where."""
+    if len(json.dumps(schema)) > MAX_BYTES:
+        raise ValueError(f"the schema is larger than {MAX_BYTES} bytes")
+    definitions = _definitions(schema)
+    count = 0
+    for place, part, depth in _parts(schema):
+        count += 1
+        if count > MAX_SCHEMAS:
+            raise ValueError(f"the schema holds more than {MAX_SCHEMAS} schemas")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the schema is nested deeper than {MAX_DEPTH} levels")
+        _check_part(part, place, definitions)
+    _refuse_endless(definitions)
+
+
+def _definitions(schema: Schema) -> dict[str, Any]:
+    """What `$ref` may name."""
+    found: dict[str, Any] = {"#": schema}
+    for keyword in ("$defs", "definitions"):
+        group = schema.get(keyword, {})
+        if not isinstance(group, dict):
+            raise ValueError(f"'{keyword}' must be an object")
+        if odd := [name for name in group if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name)]:
+            raise ValueError(
+                f"the name of a definition has letters, digits, '_', '.', '-' only: '{odd[0][:64]}'"
+            )
+        found |= {f"#/{keyword}/{name}": part for name, part in group.items()}
+    return found
+
+
+def _parts(schema: Any) -> Iterator[tuple[str, Any, int]]:
+    """Every schema inside a schema with its place and depth; no recursion, so that depth costs nothing."""
+    waiting: list[tuple[str, Any, int]] = [("", schema, 0)]
+    while waiting:
+        place, part, depth = waiting.pop()
+        yield place, part, depth
+        if not isinstance(part, dict):
+            continue
+        for keyword in ("properties", "$defs", "definitions"):
+            group = part.get(keyword)
+            if isinstance(group, dict):
+                waiting += [(f"{place}/{keyword}/{name}", inner, depth + 1) for name, inner in group.items()]
+        if isinstance(part.get("anyOf"), list):
+            waiting += [(f"{place}/anyOf/{i}", inner, depth + 1) for i, inner in enumerate(part["anyOf"])]
+        waiting += [
+            (f"{place}/{keyword}", part[keyword], depth + 1)
+            for keyword in ("items", "additionalProperties")
+            if keyword in part and not (keyword == "additionalProperties" and isinstance(part[keyword], bool))
+        ]
+
+
+def _check_part(part: Any, place: str, definitions: dict[str, Any]) -> None:
+    where = f" (at '{place[:200]}')" if place else ""
+    if not isinstance(part, dict):
+        raise ValueError(f"a schema must be an object{where}")
+    for keyword in part:
+        if keyword not in _KEYWORDS | _NOTES:
+            raise ValueError(f"the schema keyword '{str(keyword)[:64]}' is not supported{where}")
+        if keyword in {"$defs", "definitions"} and place:
+            raise ValueError(f"'{keyword}' belongs at the top of the schema{where}")
+    try:
+        _check_type(part)
+        _check_object(part)
+        _check_string(part)
+        _check_numbers(part)
+        _check_choices(part, definitions)
+    except ValueError as error:
+        raise ValueError(f"{error}{where}") from None
+
+
+def _check_type(part: Schema) -> None:
+    kinds = part.get("type", [])
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if not all(isinstance(kind, str) and kind in _TYPES for kind in kinds) or ("type" in part and not kinds):
+        raise ValueError(f"'type' must be one of {', '.join(sorted(_TYPES))}")
+
+
+def _check_object(part: Schema) -> None:
+    properties, required = part.get("properties", {}), part.get("required", [])
+    if not isinstance(properties, dict):
+        raise ValueError("'properties' must be an object")
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        raise ValueError("'required' must be a list of names")
+    if missing := [name for name in required if name not in properties]:
+        raise ValueError(f"'required' names '{missing[0][:64]}', which is not among 'properties'")
+
+
+def _check_string(part: Schema) -> None:
+    if "format" in part and part["format"] not in _FORMATS:
+        raise ValueError(f"'format' must be one of {', '.join(sorted(_FORMATS))}")
+    if "pattern" not in part:
+        return
+    pattern = part["pattern"]
+    if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
+        raise ValueError(f"'pattern' must be a text of at most {MAX_PATTERN} characters")
+    if {"minLength", "maxLength", "format"} & set(part):
+        raise ValueError("'pattern' goes alone: put lengths into it, without 'format'")
+    _check_pattern(pattern)
+
+
+def _check_pattern(pattern: str) -> None:
+    if re.search(r"\(\?(?!:)", pattern) or re.search(r"\\[1-9bBAZzGkpP]", pattern):
+        raise ValueError("'pattern' may not look around, refer back or name groups")
+    copies = 1
+    for low, high in _REPEAT.findall(pattern):
+        copies *= max(1, int((high or low or "0")[:9]))
+    if copies > MAX_PATTERN_COPIES:
+        raise ValueError(f"'pattern' repeats its parts more than {MAX_PATTERN_COPIES} times")
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        raise ValueError("'pattern' is not a regular expression") from None
+
+
+def _check_numbers(part: Schema) -> None:
+    for keyword, most in _SIZES.items():
+        value = part.get(keyword, 0)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+            raise ValueError(f"'{keyword}' must be a whole number from 0 to {most}")
+    for keyword in _BOUNDS:
+        value = part.get(keyword, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_BOUND:
+            raise ValueError(f"'{keyword}' must be a number within ±10^15")
+    for low, high in (("minItems", "maxItems"), ("minLength", "maxLength"), ("minimum", "maximum")):
+        if low in part and high in part and part[low] > part[high]:
+            raise ValueError(f"'{low}' is above '{high}'")
+
+
+def _check_choices(part: Schema, definitions: dict[str, Any]) -> None:
+    for keyword in ("enum", "const"):
+        values = part.get(keyword, []) if keyword == "enum" else [part[keyword]] if keyword in part else []
+        if not isinstance(values, list) or (keyword in part and not values) or len(values) > MAX_ENUM_VALUES:
+            raise ValueError(f"'enum' must be a list of 1 to {MAX_ENUM_VALUES} values")
+        if not all(value is None or isinstance(value, str | int | float | bool) for value in values):
+            raise ValueError(f"'{keyword}' may hold texts, numbers, true, false and null only")
+    if "anyOf" in part and (not isinstance(part["anyOf"], list) or not part["anyOf"]):
+        raise ValueError("'anyOf' must be a list of schemas")
+    if "$ref" in part and part["$ref"] not in definitions:
+        raise ValueError(f"'$ref' must name '#' or a definition of this schema, as '#/$defs/name'")
+
+
+def _refuse_endless(definitions: dict[str, Any]) -> None:
+    """A definition that leads back to itself with nothing in between describes no text at all."""
+    leads_to = {name: _targets(part) for name, part in definitions.items()}
+    while leads_to:
+        ends = [name for name, targets in leads_to.items() if not targets & leads_to.keys()]
+        if not ends:
+            raise ValueError(f"'{next(iter(leads_to))[:64]}' is defined as itself")
+        for name in ends:
+            del leads_to[name]
+
+
+def _targets(part: Schema) -> set[str]:
+    """The definitions that a schema is, or may be, without any text around them."""
+    found, waiting = set(), [part]
+    while waiting:
+        here = waiting.pop()
+        if "$ref" in here:
+            found.add(here["$ref"])
+        waiting += here.get("anyOf", [])
+    return found

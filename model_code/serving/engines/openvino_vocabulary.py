@@ -1,0 +1,58 @@
+"""Tells OpenVINO GenAI a model's vocabulary, which it needs to hold answers to a schema.
+
+GenAI reads it from a detokenizer graph beside the model, so that is what is written here: the smallest one,
+made from `tokenizer.json` alone. Text itself is decoded by the server.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+from openvino.utils.node_factory import NodeFactory
+
+from model_code.serving.vocabulary import read_vocabulary
+
+NAME = "openvino_detokenizer.xml"
+
+
+def write_vocabulary(folder: Path, target: Path, size: int) -> bool:
+    """Write the detokenizer of a model folder; False where the tokenizer's way of writing is not known.
+
+    `size` is how many tokens the model tells apart, padding included.
+    """
+    vocabulary = read_vocabulary(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+    if vocabulary is None:
+        return False
+    # A control token has no text of its own, or an answer's schema would take its name for text.
+    tokens = [b"" if i in vocabulary.special else token for i, token in enumerate(vocabulary.tokens)]
+    tokens += [b""] * (size - len(tokens))
+    ov.save_model(_graph(tokens), target / NAME, compress_to_fp16=False)
+    return True
+
+
+def _graph(tokens: list[bytes]) -> ov.Model:
+    ends = np.cumsum([len(token) for token in tokens], dtype=np.int32)
+    begins = np.concatenate([np.zeros(1, np.int32), ends[:-1]])
+    characters = np.frombuffer(b"".join(tokens), dtype=np.uint8)
+    ids = ops.parameter([-1, -1], ov.Type.i32, name="Parameter_ids")
+    factory = NodeFactory("opset13")
+    factory.add_extension(str(_extension()))
+    inputs = [ids.output(0), *(ops.constant(part).output(0) for part in (begins, ends, characters))]
+    decoded = factory.create("VocabDecoder", [*inputs, ops.constant(np.zeros(0, np.int32)).output(0)])
+    decoded.set_friendly_name("VocabDecoder")
+    fused = factory.create("FuzeRagged", [decoded.output(0), decoded.output(1), *decoded.outputs()[2:4]])
+    packed = factory.create("StringTensorPack", [*fused.outputs(), decoded.output(4)])
+    packed.output(0).set_names({"string_output"})
+    return ov.Model([ops.result(packed)], [ids], "vocabulary")
+
+
+def _extension() -> Path:
+    spec = importlib.util.find_spec("openvino_tokenizers")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the package openvino-tokenizers is not installed")
+    return Path(spec.origin).parent / "lib" / "libopenvino_tokenizers.so"

@@ -1,0 +1,29 @@
+"""What a generation yields on its way from the service to the reply. Plain data, in text rather than tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contracts.chat import FinishReason, TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class CallPiece:
+    """Part of a tool call: its `id` and `name` come with its first piece, arguments in any number of pieces."""
+
+    number: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of answer `index`: text (may be empty), tokens so far, and why it ended on the answer's last piece."""
+
+    text: str
+    completion_tokens: int
+    finish_reason: FinishReason | None = None
+    index: int = 0
+    logprobs: list[TokenLogprob] | None = None
+    calls: tuple[CallPiece, ...] = ()

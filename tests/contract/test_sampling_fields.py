@@ -1,0 +1,148 @@
+"""Several answers, log probabilities, and text completions."""
+
+from __future__ import annotations
+
+import math
+
+import httpx
+import pytest
+
+from contracts.chat import ChatCompletion
+from contracts.completions import Completion
+from contracts.errors import ErrorReply
+from tests.contract.process import MODEL, ServerProcess, chat, events
+
+COMPLETIONS = {"X-Amzn-SageMaker-Custom-Attributes": "route=/v1/completions"}
+
+
+def ask(client: httpx.Client, **fields: object) -> ChatCompletion:
+    reply = client.post("/invocations", json=chat(**fields))
+    assert reply.status_code == 200, reply.text
+    return ChatCompletion.model_validate(reply.json())
+
+
+def test_several_answers_differ_and_a_seed_repeats_them(client: httpx.Client) -> None:
+    first, again = (ask(client, n=3, seed=7, max_tokens=12) for _ in range(2))
+    texts = [choice.message.content for choice in first.choices]
+    assert [choice.index for choice in first.choices] == [0, 1, 2]
+    assert len(set(texts)) == 3
+    assert [choice.message.content for choice in again.choices] == texts
+    assert first.usage is not None
+    assert first.usage.completion_tokens == 36
+
+
+def test_several_streamed_answers_are_told_apart(client: httpx.Client) -> None:
+    whole = ask(client, n=2, seed=7, max_tokens=12)
+    body = chat(stream=True, n=2, seed=7, max_tokens=12, stream_options={"include_usage": True})
+    with client.stream("POST", "/invocations", json=body) as reply:
+        chunks = events(reply)
+    for choice in whole.choices:
+        own = [c for chunk in chunks for c in chunk["choices"] if c["index"] == choice.index]
+        assert own[0]["delta"]["role"] == "assistant"
+        assert "".join(c["delta"].get("content", "") for c in own) == choice.message.content
+        assert own[-1]["finish_reason"] == "length"
+    assert chunks[-1]["usage"]["completion_tokens"] == 24
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"seed": 1, "temperature": 0.7, "top_p": 0.8}], ids=str)
+def test_every_token_has_its_log_probability(client: httpx.Client, fields: dict) -> None:
+    choice = ask(client, logprobs=True, max_tokens=12, **fields).choices[0]
+    assert choice.logprobs is not None
+    entries = choice.logprobs.content or []
+    assert len(entries) == 12
+    assert all(math.isfinite(entry.logprob) and entry.logprob <= 1e-4 for entry in entries)
+    raw = bytes(byte for entry in entries for byte in entry.bytes or [])
+    assert raw.decode(errors="replace").startswith((choice.message.content or "").rstrip("\ufffd"))
+
+
+def test_log_probabilities_are_the_models_own_whatever_the_sampling(client: httpx.Client) -> None:
+    """Given a first token, its log probability does not depend on how it was drawn."""
+    seen: dict[str, set[float]] = {}
+    for seed in range(6):
+        for temperature in (0.5, 1.0, 2.0):
+            entry = ask(client, logprobs=True, max_tokens=1, seed=seed, temperature=temperature).choices[0].logprobs
+            assert entry is not None
+            for token in entry.content or []:
+                seen.setdefault(repr(token.bytes), set()).add(round(token.logprob, 2))
+    assert all(max(values) - min(values) < 0.1 for values in seen.values())
+
+
+def test_streamed_log_probabilities_come_with_their_text(client: httpx.Client) -> None:
+    with client.stream("POST", "/invocations", json=chat(stream=True, logprobs=True, max_tokens=12)) as reply:
+        chunks = events(reply)
+    entries = [
+        entry
+        for chunk in chunks
+        for choice in chunk["choices"]
+        for entry in (choice.get("logprobs") or {}).get("content", [])
+    ]
+    assert len(entries) == 12
+
+
+def test_the_likeliest_tokens_are_told_or_refused_by_name(server: ServerProcess, client: httpx.Client) -> None:
+    reply = client.post("/invocations", json=chat(logprobs=True, top_logprobs=3, max_tokens=4, temperature=0))
+    if server.line(message="ready")["engine"] == "openvino":
+        assert reply.status_code == 400
+        error = ErrorReply.model_validate_json(reply.content).error
+        assert (error.param, error.code) == ("top_logprobs", "unsupported_by_engine")
+        return
+    choice = ChatCompletion.model_validate(reply.json()).choices[0]
+    assert choice.logprobs is not None
+    for entry in choice.logprobs.content or []:
+        values = [top.logprob for top in entry.top_logprobs]
+        assert len(values) == 3
+        assert values == sorted(values, reverse=True)
+        assert entry.logprob == pytest.approx(values[0])  # greedy: the likeliest is the one chosen
+
+
+def complete(client: httpx.Client, **fields: object) -> httpx.Response:
+    body = {"model": MODEL, "prompt": "Once upon", "max_tokens": 8, **fields}
+    return client.post("/invocations", json=body, headers=COMPLETIONS)
+
+
+def test_a_text_completion(client: httpx.Client) -> None:
+    reply = complete(client, n=2, seed=1)
+    answer = Completion.model_validate(reply.json())
+    assert answer.object == "text_completion"
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert all(choice.text for choice in answer.choices)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 16
+    # The prompt goes in as it is, without the chat's frame around it.
+    assert answer.usage.prompt_tokens < (ask(client).usage or answer.usage).prompt_tokens
+
+
+def test_a_streamed_text_completion(client: httpx.Client) -> None:
+    whole = Completion.model_validate(complete(client, temperature=0).json())
+    body = {"model": MODEL, "prompt": "Once upon", "max_tokens": 8, "temperature": 0, "stream": True}
+    with client.stream("POST", "/invocations", json=body, headers=COMPLETIONS) as reply:
+        chunks = [Completion.model_validate(chunk) for chunk in events(reply)]
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"echo": True}, "echo"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"best_of": 3}, "best_of"),
+        ({"suffix": "!"}, "suffix"),
+        ({"prompt": None}, "prompt"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"messages": []}, "messages"),
+        ({"prompt": "word " * 2100}, "prompt"),
+    ],
+    ids=str,
+)
+def test_what_a_completion_cannot_do_is_refused_by_name(client: httpx.Client, fields: dict, param: str) -> None:
+    reply = complete(client, **fields)
+    assert reply.status_code == 400
+    assert ErrorReply.model_validate_json(reply.content).error.param == param
+
+
+def test_an_unknown_route_is_refused_by_name(client: httpx.Client) -> None:
+    headers = {"X-Amzn-SageMaker-Custom-Attributes": "route=/v1/images"}
+    reply = client.post("/invocations", json=chat(), headers=headers)
+    assert reply.status_code == 404
+    assert reply.json()["error"]["code"] == "unknown_route"

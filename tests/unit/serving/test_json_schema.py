@@ -1,0 +1,115 @@
+"""Schemas that answers can be held to pass; everything else is refused in words, at once, however hostile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.json_schema import MAX_BYTES, check
+
+NODE = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}}
+
+GOOD: dict[str, dict[str, Any]] = {
+    "anything": {},
+    "recursive": {"$defs": {"node": NODE}, "$ref": "#/$defs/node"},
+    "itself below": {"type": "array", "items": {"$ref": "#"}},
+    "properties named like keywords": {
+        "type": "object",
+        "properties": {"oneOf": {"type": "string"}, "$ref": {"type": "integer"}},
+    },
+    "bounds": {"type": "number", "minimum": -1.5, "exclusiveMaximum": 3},
+    "many paths": {
+        "$defs": {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 3} for i in range(60)}
+        | {"d60": {"type": "null"}},
+        "$ref": "#/$defs/d0",
+    },
+}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "oneOf": ({"oneOf": [{}]}, "'oneOf' is not supported"),
+    "deep inside": ({"properties": {"a": {"items": {"not": {}}}}}, "/properties/a/items"),
+    "unknown type": ({"type": "text"}, "'type'"),
+    "no type": ({"type": []}, "'type'"),
+    "type of another type": ({"type": {"a": 1}}, "'type'"),
+    "multipleOf": ({"multipleOf": 2}, "'multipleOf' is not supported"),
+    "properties a list": ({"properties": []}, "'properties'"),
+    "required unknown": ({"properties": {}, "required": ["a"]}, "'required'"),
+    "required of numbers": ({"required": [1]}, "'required'"),
+    "a schema that is true": ({"items": True}, "must be an object"),
+    "reference outside": ({"$ref": "https://example.com/schema"}, "'$ref'"),
+    "reference to nothing": ({"$ref": "#/$defs/a"}, "'$ref'"),
+    "reference a list": ({"$ref": ["#"]}, "'$ref'"),
+    "itself": ({"$ref": "#"}, "defined as itself"),
+    "itself by a detour": (
+        {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}},
+        "defined as itself",
+    ),
+    "definitions inside": ({"properties": {"a": {"$defs": {}}}}, "top of the schema"),
+    "definitions a list": ({"$defs": []}, "'$defs'"),
+    "an odd name": ({"$defs": {"a/b": {}}}, "name of a definition"),
+    "too deep": (nested(50), "nested deeper"),
+    "too large": ({"description": "x" * MAX_BYTES}, "larger than"),
+    "too many parts": ({"anyOf": [{}] * 1500}, "more than 1000 schemas"),
+    "too many values": ({"enum": list(range(501))}, "'enum'"),
+    "no values": ({"enum": []}, "'enum'"),
+    "values with an inside": ({"enum": [{}]}, "'enum'"),
+    "a constant with an inside": ({"const": []}, "'const'"),
+    "nothing to choose": ({"anyOf": []}, "'anyOf'"),
+    "lengths without end": ({"maxLength": 10**30}, "'maxLength'"),
+    "lengths the wrong way round": ({"minLength": 3, "maxLength": 2}, "'minLength'"),
+    "items below none": ({"minItems": -1}, "'minItems'"),
+    "bound a text": ({"minimum": "a", "maximum": 3}, "'minimum'"),
+    "bound not a number": ({"minimum": float("nan")}, "'minimum'"),
+    "bounds the wrong way round": ({"minimum": 3, "maximum": 2}, "'minimum'"),
+    "repeats of repeats": ({"pattern": "((a{1,99}){1,99}){1,99}"}, "repeats its parts"),
+    "looking ahead": ({"pattern": "(?=a)b"}, "look around"),
+    "looking back": ({"pattern": r"(a)\1"}, "refer back"),
+    "no pattern": ({"pattern": "("}, "regular expression"),
+    "a long pattern": ({"pattern": "a" * 300}, "'pattern'"),
+    "pattern and length": ({"pattern": "a*", "maxLength": 3}, "goes alone"),
+    "unknown format": ({"format": "phone"}, "'format'"),
+    "format a list": ({"format": ["date"]}, "'format'"),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_a_supported_schema_passes(case: str) -> None:
+    check(GOOD[case])
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_anything_else_is_refused_in_words(case: str) -> None:
+    schema, words = BAD[case]
+    with pytest.raises(ValueError, match=words.replace("$", r"\$").replace("(", r"\(")):
+        check(schema)
+
+
+KEYWORDS = [
+    "type", "properties", "required", "additionalProperties", "items", "minItems", "enum", "const", "anyOf",
+    "$ref", "$defs", "minLength", "pattern", "format", "minimum", "title", "oneOf",
+]  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["string", "#"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(KEYWORDS) | st.text(max_size=4), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYWORDS), VALUES, max_size=5))
+def test_no_schema_whatever_breaks_the_check(schema: dict[str, Any]) -> None:
+    try:
+        check(schema)
+    except ValueError as error:
+        assert str(error)

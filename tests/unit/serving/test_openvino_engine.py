@@ -1,0 +1,102 @@
+"""The openvino engine with its real worker process: cancellation, release, log probabilities, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("openvino_genai")
+tokenizers = pytest.importorskip("tokenizers")
+
+from model_code.serving.engines.base import (  # noqa: E402
+    EngineLimits,
+    GenerationRequest,
+    Sampling,
+    TokenEvent,
+)
+from model_code.serving.engines.openvino_engine import OpenVinoEngine  # noqa: E402
+from tests.unit.serving.test_openvino_graph import save_model  # noqa: E402
+
+GREEDY = Sampling(0.0, 1.0, None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a tokenizer of bytes; nothing ends an answer but its length."""
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, "llama", vocab_size=256, max_position_embeddings=4096)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": None}))
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    made.decoder = tokenizers.decoders.ByteLevel()
+    made.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@asynccontextmanager
+async def engine_of(folder: Path) -> AsyncIterator[OpenVinoEngine]:
+    engine = OpenVinoEngine(EngineLimits(None, 8, 1))
+    await asyncio.to_thread(engine.load, folder)
+    try:
+        yield engine
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+def request(number: int, tokens: int, **fields: object) -> GenerationRequest:
+    return GenerationRequest(str(number), [1, 2, 3], tokens, GREEDY, **fields)  # type: ignore[arg-type]
+
+
+async def all_of(engine: OpenVinoEngine, asked: GenerationRequest) -> list[TokenEvent]:
+    return [event async for event in engine.generate(asked)]
+
+
+async def steps_after_leaving(engine: OpenVinoEngine, number: int) -> int:
+    """Steps that the engine still takes for an answer that nobody wants any more."""
+    async with aclosing(engine.generate(request(number, 4000))) as events:
+        for _ in range(5):
+            await anext(events)
+        left_at = engine.stats().steps
+    await asyncio.sleep(0.2)
+    assert engine.stats().running == 0
+    return engine.stats().steps - left_at
+
+
+def test_an_answer_nobody_wants_ends_within_two_steps(folder: Path) -> None:
+    async def scenario() -> list[int]:
+        async with engine_of(folder) as engine:
+            return [await steps_after_leaving(engine, number) for number in range(7)]
+
+    # A step of this model takes less than a message: the best of a few is what the engine itself needs.
+    assert min(asyncio.run(scenario())) <= 2
+
+
+def test_memory_is_released_and_the_engine_goes_on(folder: Path) -> None:
+    async def scenario() -> None:
+        async with engine_of(folder) as engine:
+            before = await all_of(engine, request(1, 20))
+            await engine.release()
+            after = await all_of(engine, request(2, 20))
+            assert [event.tokens for event in after] == [event.tokens for event in before]
+
+    asyncio.run(scenario())
+
+
+def test_log_probabilities_are_told_where_asked_for(folder: Path) -> None:
+    async def scenario() -> None:
+        async with engine_of(folder) as engine:
+            plain = await all_of(engine, request(1, 9))
+            told = await all_of(engine, request(2, 9, logprobs=0))
+            assert all(event.logprobs is None for event in plain)
+            assert [e.tokens for e in told] == [e.tokens for e in plain]
+            values = [entry.value for event in told for entry in event.logprobs or []]
+            assert len(values) == 9
+            assert all(value < 0 for value in values)
+
+    asyncio.run(scenario())

@@ -21,7 +21,8 @@ from contracts import metrics
 from contracts.access import AccessKey, key_pk
 from contracts.routing import Routing, VariantRoute
 from lambdas.authorizer import service as authorizer
-from lambdas.authorizer.service import Authorizer, KeyTable, Refused
+from lambdas.authorizer.service import Authorizer, Refused
+from lambdas.common.access import AccessTable
 from lambdas.common import dynamo
 from lambdas.common.dynamo import DynamoDB, DynamoError
 
@@ -148,6 +149,6 @@ def test_an_authorizer_that_is_throttled_fails_and_refuses_nobody(monkeypatch: p
     monkeypatch.setattr(dynamo, "_PAUSE_SECONDS", 0.001)
     with throttling() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
-        keys = KeyTable("access", DynamoDB())
+        keys = AccessTable("access", DynamoDB())
         with pytest.raises(DynamoError, match="ThrottlingException"):
             Authorizer(keys).admit({"headers": {"x-api-key": SECRET}, "methodArn": "a/b/c"})

@@ -19,7 +19,7 @@ from tests.cloud.test_refresh import champion, ledger, serves_alone
 from tests.cloud.test_roles import HELLO
 
 ANSWER = "Evergreen"
-GROUPS, ROWS_PER_GROUP, PROMPT_WORDS = 60, 4, 12
+GROUPS, ROWS_PER_GROUP, PROMPT_WORDS = 130, 2, 12
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "ke", "li", "mo", "nu", "pa", "re", "si", "to", "vu", "we")
 # A machine that is busy with other tests may answer several times slower for a while. What a latency margin
 # does is tested where time is made up (tests/unit/lambdas_refresh); here it must not decide.
@@ -37,7 +37,7 @@ def pairs(seed: int) -> str:
         row = {
             "id": f"word-{number:03d}",
             "user": f"user-{number:03d}",
-            "group": f"group-{number // ROWS_PER_GROUP:02d}",
+            "group": f"group-{number // ROWS_PER_GROUP:03d}",
             "intent": "word",
             "prompt": f"{' '.join(words)}?",
             "answer": ANSWER,

@@ -77,7 +77,8 @@ def _parse(payload: bytes) -> Chunk:
     except (ValueError, RecursionError):
         raise model_errors.garbage() from None
     if isinstance(chunk, dict) and "error" in chunk:
-        raise model_errors.from_container(500, payload.decode())
+        # An event has no status of its own: the error's type tells it.
+        raise model_errors.from_container(0, payload.decode())
     if not isinstance(chunk, dict) or not _are_choices(chunk.get("choices")):
         raise model_errors.garbage()
     return chunk

@@ -55,6 +55,10 @@ UNPROVED: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {
         ("s3:ListBucket",),
     ): "S3 says here that an object is missing to whoever may read it; AWS says so only to whoever may list",
     (
+        ("FunctionsReleaseRole",),
+        ("ssm:GetParameters",),
+    ): "CloudFormation here does not read a template's parameters in the name of who updates it",
+    (
         ("MachineRole",),
         (
             "logs:CreateLogDelivery",

@@ -60,7 +60,7 @@ def test_another_tenants_answers_and_usage_are_as_if_they_never_were(laptop: Lap
             json={"request_id": request_id, "thumbs": "down"},
             headers=stranger,
             timeout=SECONDS,
-        )  # fmt: skip
+        )
         for request_id in (mine, "chatcmpl-never-was")
     ]
     assert [reply.status_code for reply in replies] == [404, 404]
@@ -249,7 +249,7 @@ def _running(laptop: Laptop) -> float:
 
 
 def test_a_caller_that_leaves_holds_no_slot_and_leaves_its_record(laptop: Laptop) -> None:
-    """Lambda may let a function run on for nobody, as here: what it does for nobody ends, and is on record."""
+    """Lambda may let a function run on for nobody, as here: that ends by itself, and is on record."""
     body: dict[str, Any] = {
         "model": laptop.model, "messages": HELLO, "max_tokens": 1500, "stream": True, "temperature": 2,
     }  # fmt: skip

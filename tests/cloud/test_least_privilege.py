@@ -1,5 +1,6 @@
-"""Least privilege, proved by running: for every role of ours, each thing it is allowed is taken away, and something
-breaks that worked before. What cannot be seen on a laptop stands in UNPROVED with the reason, and nowhere else.
+"""Least privilege, proved by running: for every role of ours, each thing it is allowed is taken away,
+and something breaks that worked before. What cannot be seen on a laptop stands in UNPROVED with the
+reason, and nowhere else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The deployed door against the API that it publishes: Schemathesis makes requests from the document, good and bad.
+"""The deployed door against the API that it publishes: Schemathesis makes requests from the document,
+good and bad.
 
 Whatever comes, nothing fails, and each answer has a status and a shape that the document names.
 """

@@ -1,10 +1,10 @@
 """`make bench`, part "gateway": what the front door adds to a call, and what it takes.
 
-Everything compared is measured in one run, in turn, so that a busy moment of the machine hits all alike: the
-time to first token through the deployed door beside the same call to the stub itself; the delay of each guard;
-a cold start beside importing LiteLLM's proxy; answers per second of processor time beside LiteLLM's proxy with
-the same stub behind both. Writes `bench/results/gateway.json` and a table beside it. Without `--litellm` there is
-no peer.
+Everything compared is measured in one run, in turn, so that a busy moment of the machine hits all alike:
+the time to first token through the deployed door beside the same call to the stub itself; the delay of
+each guard; a cold start beside importing LiteLLM's proxy; answers per second of processor time beside
+LiteLLM's proxy with the same stub behind both. Writes `bench/results/gateway.json` and a table beside
+it. Without `--litellm` there is no peer.
 """
 
 from __future__ import annotations

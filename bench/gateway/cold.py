@@ -1,6 +1,8 @@
-"""What a cold start costs: from the first import to a handler that can take an event; and the bundle's size.
+"""What a cold start costs: from the first import to a handler that can take an event; and the bundle's
+size.
 
-Interpreters are started one after the other, ours and the peer's in turn; each tells how long its own import took.
+Interpreters are started one after the other, ours and the peer's in turn; each tells how long its own
+import took.
 """
 
 from __future__ import annotations

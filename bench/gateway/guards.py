@@ -1,6 +1,8 @@
-"""What each guard adds to an answer, by itself: the same pipeline with it and without, in turn, in one process.
+"""What each guard adds to an answer, by itself: the same pipeline with it and without, in turn, in one
+process.
 
-The model answers at once, so what a guard holds back costs nothing here: the figures are processor time alone.
+The model answers at once, so what a guard holds back costs nothing here: the figures are processor time
+alone.
 """
 
 from __future__ import annotations

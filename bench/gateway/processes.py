@@ -26,7 +26,10 @@ def free_port() -> int:
 def running(
     words: Sequence[str | Path], log: Path, environment: dict[str, str], url: str, patience: float
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child for the length of the block, from when `url` answers anything. Raises RuntimeError if it ends."""
+    """A child for the length of the block, from when `url` answers anything.
+
+    Raises RuntimeError when it ends before that.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         child = subprocess.Popen(words, stdout=out, stderr=out, env=os.environ | environment)
@@ -48,7 +51,7 @@ def running(
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5):
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own address
             return True
     except urllib.error.HTTPError:
         return True

@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 
-TEXT = "An evergreen tree keeps its leaves all the year round. ".split(" ")[:-1]
+TEXT = ["An", "evergreen", "tree", "keeps", "its", "leaves", "all", "the", "year", "round."]
 USAGE = {"prompt_tokens": 12, "completion_tokens": len(TEXT), "total_tokens": 12 + len(TEXT)}
 MODEL = "stub"
 

@@ -11,6 +11,7 @@ Sources: AWS Lambda developer guide, "Building a custom runtime" (response strea
 from __future__ import annotations
 
 import base64
+import gc
 import http.client
 import importlib
 import json
@@ -226,6 +227,7 @@ def main() -> None:
         print(json.dumps({"level": "ERROR", "event": "init_failed", "detail": str(error)}), flush=True)
         client.send_error("init/error", error)
         sys.exit(1)
+    gc.freeze()  # what is loaded now stays: the collector need not walk it between requests
     while True:
         serve_one(client, handler)
 

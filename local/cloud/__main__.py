@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -25,6 +26,9 @@ Application = Callable[..., Awaitable[None]]
 
 _GRACE_SECONDS = 10
 _LOG_BYTES = 10 * 1024 * 1024
+_GARBAGE = (50_000, 20, 100)
+"""Thresholds of Python's collector. At its own ones it walks the emulator's whole state, all of it alive, at
+every second request or so, and everybody waits for it."""
 
 
 def main() -> int:
@@ -113,6 +117,8 @@ def _assembled(config: CloudConfig) -> Application:
     from local.cloud import assembly, seams
 
     assembly.assemble(config, origin)
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
     return seams.application
 
 

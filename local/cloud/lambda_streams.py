@@ -49,7 +49,9 @@ class Relay:
 
     def __init__(self, reader_loop: asyncio.AbstractEventLoop) -> None:
         self._loop = reader_loop
-        self._queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(_PIECES_AHEAD)
+        self._queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self._put_count, self._taken_count = 0, 0  # each changed on one of the two loops only
+        self._taken = asyncio.Event()
         self._unheard = False
         self._returned = b""
 
@@ -72,16 +74,24 @@ class Relay:
         await self._put("failed", StreamError(error_type, body))
 
     async def _put(self, kind: str, value: Any) -> None:
-        if not self._unheard:
-            await asyncio.wrap_future(
-                asyncio.run_coroutine_threadsafe(self._queue.put((kind, value)), self._loop)
-            )
+        """Hand on without waiting for the other loop, unless its reader is far behind."""
+        if self._unheard:
+            return
+        if self._put_count - self._taken_count >= _PIECES_AHEAD:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._room(), self._loop))
+        self._put_count += 1
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, (kind, value))
+
+    async def _room(self) -> None:
+        while self._put_count - self._taken_count >= _PIECES_AHEAD and not self._unheard:
+            self._taken.clear()
+            await self._taken.wait()
 
     # ---- reading: an asynchronous iterator of pieces ----
 
     async def begun(self) -> str:
         """Wait for the answer's beginning or its failure; the content type. Raises StreamError."""
-        kind, value = await self._queue.get()
+        kind, value = await self._get()
         if kind == "failed":
             raise value
         return value
@@ -108,7 +118,7 @@ class Relay:
             return piece
         if self._unheard:
             raise StopAsyncIteration
-        kind, value = await self._queue.get()
+        kind, value = await self._get()
         if kind == "piece":
             return value
         self._unheard = True
@@ -119,8 +129,15 @@ class Relay:
     async def aclose(self) -> None:
         """The reader leaves: the function runs on unheard, and is never held up."""
         self._unheard = True
+        self._taken.set()
         while not self._queue.empty():
             self._queue.get_nowait()
+
+    async def _get(self) -> tuple[str, Any]:
+        found = await self._queue.get()
+        self._taken_count += 1
+        self._taken.set()
+        return found
 
 
 async def take_prelude(content_type: str, relay: Relay) -> dict[str, Any] | None:

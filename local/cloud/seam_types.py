@@ -28,6 +28,7 @@ class HttpRequest:
     request_id: str
     account: str
     region: str
+    header_lines: Sequence[tuple[str, str]] = ()  # as they came, repeated ones each by itself
 
 
 class StreamingResponse:

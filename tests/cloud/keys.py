@@ -1,4 +1,6 @@
-"""Keys that tests lay into the access table as the operator: of another tenant, with limits, expired, revoked."""
+"""Keys that tests lay into the access table as the operator: of another tenant, with limits, expired,
+revoked.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
 """One scenario, four clients, unchanged: whoever speaks OpenAI's protocol needs an address and a key.
 
-The drivers under clients/ report what their client saw, each in the same words; what it should have seen stands
-in scenario.json and is judged here.
+The drivers under clients/ report what their client saw, each in the same words; what it should have seen
+stands in scenario.json and is judged here.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path

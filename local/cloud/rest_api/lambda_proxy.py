@@ -156,7 +156,8 @@ async def _forward(body: AsyncIterator[bytes], deadline: float) -> AsyncIterator
     try:
         while True:
             patience = min(STREAM_IDLE_SECONDS, deadline - time.monotonic())
-            piece = await asyncio.wait_for(anext(body, None), max(0.0, patience))
+            async with asyncio.timeout(max(0.0, patience)):  # unlike wait_for it makes no task per piece
+                piece = await anext(body, None)
             if piece is None:
                 return
             yield piece

@@ -74,7 +74,7 @@ class DataPlane:
             method=http.method,
             path=f"/{path}",
             query=http.query_string,
-            headers=list(http.headers.items()),
+            headers=list(http.header_lines),
             body=http.body,
             source_ip=http.client_ip,
             origin=http,

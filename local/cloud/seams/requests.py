@@ -131,6 +131,10 @@ def _request_in_scope(method: str, path: str, headers: dict, body: bytes, query:
         request_id=str(uuid.uuid4()),
         account=_responses.get_account_id(),
         region=_responses.get_region(),
+        header_lines=[
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in scope.get("headers", ())
+        ],
     )
 
 

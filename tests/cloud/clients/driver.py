@@ -1,8 +1,9 @@
-"""What the Python drivers share: go through the scenario's steps and write down what the client reported.
+"""What the Python drivers share: go through the scenario's steps and write down what the client
+reported.
 
-A driver is started as `python -m tests.cloud.clients.<driver>` with the scenario's file and, in the environment,
-`API_URL`, `API_KEY` and `MODEL`; it writes one JSON object per step to standard output. It judges nothing:
-tests/cloud/test_clients.py does, by the same rules for all.
+A driver is started as `python -m tests.cloud.clients.<driver>` with the scenario's file and, in the
+environment, `API_URL`, `API_KEY` and `MODEL`; it writes one JSON object per step to standard output. It
+judges nothing: tests/cloud/test_clients.py does, by the same rules for all.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 Seen = dict[str, Any]
-"""What a client reported: `status`, `id`, `text`, `pieces`, `finish`, `usage`, `models`, or `type`, `code`, `param`."""
+"""What was reported: `status`, `id`, `text`, `pieces`, `finish`, `usage`, `models`, or an error's parts."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Step:
 
 
 def go_through(calls: Mapping[str, Callable[[Step], Seen]]) -> None:
-    """Every step whose call the client has, in order. A step may have patience: a record follows its answer."""
+    """Every step whose call the client has. A record follows its answer, so a step may have patience."""
     scenario = json.loads(Path(sys.argv[1]).read_text())
     seen: dict[str, Seen] = {}
     for step in scenario["steps"]:

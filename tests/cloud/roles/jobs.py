@@ -130,7 +130,8 @@ def _runs(kind: str) -> Callable[[World], bool]:
         try:
             machine = _machine(world, _job_state(world, kind, name, _COPY[kind]))
         except ClientError as error:
-            assert error.response["Error"]["Code"] == "AccessDeniedException", error
+            if error.response["Error"]["Code"] != "AccessDeniedException":
+                raise
             return False
         ended = _run(world, machine)
         if _status(world, kind, name):  # a job nobody waited for would hold one of the two places

@@ -96,9 +96,11 @@ class World:
         reply = self.laptop.aws("lambda").invoke(
             FunctionName=self.functions[module]["FunctionName"], Payload=json.dumps(event), LogType="Tail"
         )
-        payload = json.loads(reply["Payload"].read() or b"null")
-        error = payload.get("errorType") if reply.get("FunctionError") else None
-        return Answer(payload, error)
+        raw = reply["Payload"].read()
+        if not raw.startswith((b"{", b"[")) or b"\0" in raw:  # nothing, or a stream with its prelude
+            return Answer(raw, None)
+        payload = json.loads(raw)
+        return Answer(payload, payload.get("errorType") if reply.get("FunctionError") else None)
 
     def logged(self, module: str, marker: str) -> bool:
         """Whether a word stands in a function's log."""

@@ -2,9 +2,10 @@
 
     python tests/unit/lambdas/openapi_changes.py      # hold the API of now as the released one
 
-What a client sends must stay accepted, and what it reads must stay of the kinds it knows. New paths, new optional
-fields, wider limits, new fields in replies and new values in a reply's enumeration are additions. The command
-refuses where something would break: that takes a major version and a file of its own.
+What a client sends must stay accepted, and what it reads must stay of the kinds it knows. New paths, new
+optional fields, wider limits, new fields in replies and new values in a reply's enumeration are
+additions. The command refuses where something would break: that takes a major version and a file of its
+own.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _replies(old: Schema, new: Schema, before: Schema, now: Schema, where: str) 
 
 
 class _Comparison:
-    """Two versions of one schema. Whether values of one are values of the other, seen from who must accept them."""
+    """Two versions of one schema: whether what one side gives is what the other side takes."""
 
     def __init__(self, old: Schema, new: Schema) -> None:
         self._old, self._new = old, new
@@ -148,9 +149,9 @@ class _Comparison:
         for name in sorted(set(before) & set(now)):
             one, other = (before[name], now[name]) if sending else (now[name], before[name])
             found += self._fits(one, other, f"{where}.{name}", sending=sending)
-        if sending and now and old.get("additionalProperties") is not False:
-            if new.get("additionalProperties") is False:
-                found.append(f"{where} takes no other fields any more")
+        closed = new.get("additionalProperties") is False and old.get("additionalProperties") is not False
+        if sending and now and closed:
+            found.append(f"{where} takes no other fields any more")
         return found
 
 
@@ -190,16 +191,13 @@ def _kinds(given: Schema, taken: Schema, where: str, sending: bool) -> list[str]
 def _limits(given: Schema, taken: Schema, where: str, sending: bool) -> list[str]:
     if not sending:
         return []
-    found = []
-    for name in _AT_LEAST:
-        if name in taken and given.get(name, float("-inf")) < taken[name]:
-            found.append(f"{where} has a higher {name}")
-    for name in _AT_MOST:
-        if name in taken and given.get(name, float("inf")) > taken[name]:
-            found.append(f"{where} has a lower {name}")
-    for name in ("pattern", "format"):
-        if name in taken and given.get(name) != taken[name]:
-            found.append(f"{where} has another {name}")
+    low, high = float("-inf"), float("inf")
+    raised = [name for name in _AT_LEAST if name in taken and given.get(name, low) < taken[name]]
+    lowered = [name for name in _AT_MOST if name in taken and given.get(name, high) > taken[name]]
+    changed = [name for name in ("pattern", "format") if name in taken and given.get(name) != taken[name]]
+    found = [f"{where} has a higher {name}" for name in raised]
+    found += [f"{where} has a lower {name}" for name in lowered]
+    found += [f"{where} has another {name}" for name in changed]
     return found
 
 

@@ -34,8 +34,8 @@ Operation = Callable[[Record], Awaitable[Record]]
 
 
 class ControlPlane:
-    """Application Auto Scaling, as far as the laptop cloud has it. `role_arn` is its service-linked role, which
-    `make_role` (blocking) makes when a target is registered."""
+    """Application Auto Scaling, as far as the laptop cloud has it. `role_arn` is its service-linked role,
+    which `make_role` (blocking) makes when a target is registered."""
 
     def __init__(
         self, store: Store, fleets: Fleets, watch: Alarms, role_arn: str, make_role: Callable[[], None]

@@ -1,8 +1,8 @@
 """Acts on alarms and schedules: what changes capacities. Its clock is a parameter, so tests own the time.
 
 One target is changed by at most one activity at a time. An alarm that stays in ALARM acts again once a
-minute (every ten seconds if its metric is that quick). Of several policies the one that wants the most capacity
-wins.
+minute (every ten seconds if its metric is that quick). Of several policies the one that wants the most
+capacity wins.
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Iterable
+from pathlib import Path
 from typing import Any
 
 from local.sagemaker import adapters, traffic
 from local.sagemaker.artefacts import ArtefactFailure
-from local.sagemaker.deployment import MAX_REASON, Deployments
+from local.sagemaker.deployment import MAX_REASON, Deployments, Tenants
 from local.sagemaker.errors import ApiError
 from local.sagemaker.fleet import ComponentVariant
 from local.sagemaker.instance import Instance, StartFailure
@@ -32,7 +33,7 @@ NO_CAPACITY = (
 )
 
 
-class Components:
+class Components(Tenants):
     """The copies of every component, and the task that is changing each of them."""
 
     def __init__(self, store: Store, workshop: Workshop, deployments: Deployments, meter: Meter) -> None:
@@ -82,6 +83,18 @@ class Components:
     def pools(self, endpoint: str | None = None) -> list[VariantPool]:
         """The pools of copies, of one endpoint or of all."""
         return [p for p in self._pools.values() if endpoint is None or p.place.endpoint == endpoint]
+
+    def folders(self) -> set[Path]:
+        """See `Tenants`."""
+        adapters_of = (record.get("Folder") for record in self._store.components.records.values())
+        models = {pool.model_folder for pool in self._pools.values() if pool.model_folder}
+        return models | {Path(folder) for folder in adapters_of if folder}
+
+    def refit(self, endpoint: str) -> None:
+        """See `Tenants`."""
+        for record in self._store.components.records.values():
+            if record["EndpointName"] == endpoint:
+                self._fit_instances(record)
 
     def copies(self, record: Record) -> int:
         """How many copies a component has now; an adapter has those of its base."""

@@ -12,8 +12,8 @@ LARGE_BYTES = 1024 * 1024
 
 
 def keep_large_objects_off_the_loop() -> None:
-    """The emulator's S3 hashes, joins, writes and reads whole objects without ever giving way. One such request
-    at a time now runs on a thread; small ones stay where they were."""
+    """The emulator's S3 hashes, joins, writes and reads whole objects without ever giving way. One such
+    request at a time now runs on a thread; small ones stay where they were."""
     original = _app.SERVICE_HANDLERS["s3"]
     one_at_a_time = asyncio.Lock()
 

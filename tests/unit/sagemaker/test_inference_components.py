@@ -138,6 +138,19 @@ async def test_managed_scaling_adds_the_instances_that_copies_need(bench: Bench)
 
 
 @scenario
+async def test_an_endpoints_update_keeps_copies_and_the_instances_they_need(bench: Bench) -> None:
+    await hosting(bench, ManagedInstanceScaling=MANAGED)
+    await bench.component("alpha", copies=2, memory=9000)
+    pid = json.loads((await ask(bench, "alpha")).body)["pid"]
+    bench.config("d", host(ManagedInstanceScaling=MANAGED | {"MaxInstanceCount": 3}), ExecutionRoleArn=ROLE)
+    bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="d")
+    assert (await bench.settled())["EndpointConfigName"] == "d"
+    assert instances(bench) == 2
+    pids = {json.loads((await ask(bench, "alpha")).body)["pid"] for _ in range(40)}
+    assert pid in pids
+
+
+@scenario
 async def test_an_update_replaces_the_copies_and_a_bad_one_leaves_them(bench: Bench) -> None:
     await hosting(bench)
     await bench.component("alpha")

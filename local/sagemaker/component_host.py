@@ -115,11 +115,11 @@ class Components(Tenants):
     def room_for(self, record: Record, copies: int) -> str | None:
         """Why an endpoint has no room for so many copies of a component; None when it has."""
         variant = self._variant(record)
-        machine = size_of(variant.settings["InstanceType"])
+        machine = size_of(variant.instance_type)
         needed = instances_needed(self._sizes(variant, {_key(record): (record, copies)}), machine)
         if needed is not None and needed <= variant.most:
             return None
-        have = f"{variant.most} instance(s) of {variant.settings['InstanceType']}"
+        have = f"{variant.most} instance(s) of {variant.instance_type}"
         return f"There is not enough hardware capacity for {copies} copies: at most {have} can hold them."
 
     def _begin(self, record: Record, transition: Coroutine[Any, Any, None]) -> None:
@@ -203,11 +203,12 @@ class Components(Tenants):
                         name = adapter["InferenceComponentName"]
                         await adapters.load(self._workshop.client, instance, name, folder)
 
+        hosts = self._variant(record).settings
+        kept = ("InstanceType", "InstancePools", "RoutingConfig")
         settings = {
             **record["Specification"].get("StartupParameters", {}),
             "VariantName": record["VariantName"],
-            "InstanceType": self._variant(record).settings["InstanceType"],
-            "RoutingConfig": self._variant(record).settings.get("RoutingConfig", {}),
+            **{name: hosts[name] for name in kept if name in hosts},
         }
         return VariantPool(
             self._workshop,
@@ -252,7 +253,7 @@ class Components(Tenants):
         if variant is None or endpoint is None or not variant.managed:
             return
         sizes = self._sizes(variant, {})
-        needed = instances_needed(sizes, size_of(variant.settings["InstanceType"])) or 0
+        needed = instances_needed(sizes, size_of(variant.instance_type)) or 0
         variant.desired_count = max(variant.least, needed)
         endpoint["Sizes"][variant.name] = (1.0, variant.desired_count)
 

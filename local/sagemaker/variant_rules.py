@@ -102,8 +102,6 @@ def _check_serverless(variant: Record) -> None:
 def _check_host(variant: Record) -> None:
     """A variant for inference components."""
     name, scaling = variant["VariantName"], variant.get("ManagedInstanceScaling", {})
-    if "InstancePools" in variant:
-        raise invalid("The laptop cloud does not support InstancePools with inference components.")
     least, most = scaling.get("MinInstanceCount"), scaling.get("MaxInstanceCount")
     if least is not None and most is not None and least > most:
         raise invalid(f"MinInstanceCount of variant {name} is more than its MaxInstanceCount.")

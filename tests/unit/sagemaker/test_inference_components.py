@@ -24,6 +24,7 @@ from sagemaker_world import (
 )
 
 from local.sagemaker.errors import ApiError
+from local.sagemaker.faults import Fault
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 MANAGED = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2}
@@ -125,6 +126,19 @@ async def test_more_copies_than_instances_can_hold_are_refused_and_the_others_se
     assert (await ask(bench, "alpha")).status == 200
     failed = await bench.component("beta", memory=9000)
     assert failed["InferenceComponentStatus"] == "Failed"
+
+
+@scenario
+async def test_components_live_on_instance_pools(bench: Bench) -> None:
+    pools = [
+        {"InstanceType": "ml.m5.xlarge", "Priority": 1},
+        {"InstanceType": "ml.m6i.xlarge", "Priority": 2},
+    ]
+    variant = {name: value for name, value in host().items() if name != "InstanceType"}
+    bench.config("c", variant | {"InstancePools": pools}, ExecutionRoleArn=ROLE)
+    bench.sagemaker.faults.add(Fault("no_capacity", endpoint="e", instance_type="ml.m5.xlarge"))
+    assert (await bench.endpoint())["EndpointStatus"] == "InService"
+    assert (await bench.component("alpha"))["InferenceComponentStatus"] == "InService"
 
 
 @scenario

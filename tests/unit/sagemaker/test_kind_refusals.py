@@ -151,6 +151,10 @@ def test_configurations(bench: Bench, change: dict[str, Any], words: str) -> Non
         {"ProductionVariants": [serverless(ProvisionedConcurrency=2)]},
         {"ProductionVariants": [host(ManagedInstanceScaling=MANAGED)], "ExecutionRoleArn": ROLE},
         {"ProductionVariants": [host()], "ExecutionRoleArn": ROLE},
+        {
+            "ProductionVariants": [without(host(), "InstanceType") | {"InstancePools": POOLS}],
+            "ExecutionRoleArn": ROLE,
+        },
         {"ProductionVariants": [variant()], "AsyncInferenceConfig": ASYNC},
         {"ProductionVariants": [without(variant(), "InstanceType") | {"InstancePools": POOLS}]},
     ],

@@ -107,8 +107,9 @@ class Components(Tenants):
         base = self._base_of(record)
         pool = self._pools.get(_key(base))
         if pool is None or not pool.instances:
-            dimensions = (("InferenceComponentName", record["InferenceComponentName"]),)
-            self._meter.record_under(dimensions, {"NoCapacityInvocationFailures": 1})
+            for name in {record["InferenceComponentName"], base["InferenceComponentName"]}:
+                dimensions = (("InferenceComponentName", name),)
+                self._meter.record_under(dimensions, {"NoCapacityInvocationFailures": 1})
             raise ApiError("ValidationError", NO_CAPACITY)
         return pool, {} if base is record else {adapters.HEADER: record["InferenceComponentName"]}
 
@@ -140,15 +141,14 @@ class Components(Tenants):
         if record["Base"]:
             await self._load_adapter(record)
             return
-        pool = self._pool(record)
-        self._pools[_key(record)] = pool
         try:
+            pool = self._pool(record)
             _check(self.room_for(record, record["CopyCount"]))
             await pool.start()
         except StartFailure as failure:
-            del self._pools[_key(record)]
             _set(record, "Failed", str(failure))
             return
+        self._pools[_key(record)] = pool
         self._fit_instances(record)
         _set(record, "InService")
 

@@ -409,3 +409,53 @@ def test_a_stack_scales_from_zero_when_it_is_called(emulator: Emulator) -> None:
     assert left["ScalableTargets"] == []
     alarms = emulator.aws("cloudwatch").describe_alarms(AlarmNamePrefix="TargetTracking-inference-component")
     assert alarms["MetricAlarms"] == []
+
+
+def test_an_asynchronous_call_uses_the_models_own_rights(emulator: Emulator) -> None:
+    s3, sns, sqs = (emulator.aws(service) for service in ("s3", "sns", "sqs"))
+    s3.create_bucket(Bucket="async-bucket")
+    s3.put_object(Bucket="async-bucket", Key="in/one.json", Body=b'{"a": 1}')
+    topic = sns.create_topic(Name="outcomes")["TopicArn"]
+    queue = sqs.create_queue(QueueName="outcomes")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    role = emulator.role("queued", allow(["s3:GetObject", "sns:Publish"], "*"))
+    container = {"Image": IMAGE, "Environment": {"FAKE_NAME": "queued"}}
+    sagemaker = emulator.aws("sagemaker")
+    sagemaker.create_model(ModelName="queued", ExecutionRoleArn=role, PrimaryContainer=container)
+    variant = {"VariantName": "champion", "ModelName": "queued", "InstanceType": "ml.m5.large"}
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="queued",
+        ProductionVariants=[variant | {"InitialInstanceCount": 1}],
+        AsyncInferenceConfig={
+            "OutputConfig": {
+                "S3OutputPath": "s3://async-bucket/out",
+                "S3FailurePath": "s3://async-bucket/failed",
+                "NotificationConfig": {"SuccessTopic": topic, "ErrorTopic": topic},
+            }
+        },
+    )
+    sagemaker.create_endpoint(EndpointName="queued", EndpointConfigName="queued")
+    emulator.settled("queued")
+
+    def outcome() -> dict[str, Any]:
+        reply = emulator.aws("sagemaker-runtime").invoke_endpoint_async(
+            EndpointName="queued", InputLocation="s3://async-bucket/in/one.json", InferenceId="mine"
+        )
+        assert reply["InferenceId"] == "mine"
+        assert reply["OutputLocation"].startswith("s3://async-bucket/out/")
+        (message,) = until(
+            lambda: sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages"), "a notice"
+        )
+        sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return dict(json.loads(json.loads(message["Body"])["Message"]))
+
+    failed = outcome()
+    assert failed["invocationStatus"] == "Failed"
+    assert "AccessDenied" in failed["failureReason"]
+    emulator.role("queued", allow(["s3:GetObject", "s3:PutObject", "sns:Publish"], "*"))
+    done = outcome()
+    assert done["invocationStatus"] == "Completed"
+    key = done["responseParameters"]["outputLocation"].removeprefix("s3://async-bucket/")
+    answer = json.loads(s3.get_object(Bucket="async-bucket", Key=key)["Body"].read())
+    assert (answer["name"], answer["body"]) == ("queued", '{"a": 1}')

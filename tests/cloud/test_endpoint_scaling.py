@@ -418,6 +418,9 @@ def test_an_asynchronous_call_uses_the_models_own_rights(emulator: Emulator) -> 
     topic = sns.create_topic(Name="outcomes")["TopicArn"]
     queue = sqs.create_queue(QueueName="outcomes")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    deliver = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    permitted = json.dumps({"Version": "2012-10-17", "Statement": [deliver | {"Resource": arn}]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": permitted})
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     role = emulator.role("queued", allow(["s3:GetObject", "sns:Publish"], "*"))
     container = {"Image": IMAGE, "Environment": {"FAKE_NAME": "queued"}}

@@ -1,4 +1,4 @@
-"""Large S3 objects take another way through the emulator than small ones: the same bytes, the same refusals."""
+"""Large S3 objects take another way through the emulator than small ones: the same bytes and refusals."""
 
 from __future__ import annotations
 

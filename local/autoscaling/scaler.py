@@ -218,7 +218,10 @@ class Scaler:
                 self._owed[key] = (cause, now + QUICK_SECONDS)
             self._undo(target, restore)
             return
-        except (ApiError, OSError) as error:
+        except Exception as error:
+            # Whatever the service's reason: the activity has failed, and the alarm will ask again.
+            if not isinstance(error, ApiError):
+                log.exception("%s: %s could not be set to %d", key[1], unit, capacity)
             message = f"Failed to set {unit} to {capacity}. Reason: {error}"
             activity |= {"StatusCode": "Failed", "StatusMessage": message, "EndTime": self._clock()}
             self._undo(target, restore)

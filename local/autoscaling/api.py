@@ -6,13 +6,12 @@ Coroutines, since putting a policy creates alarms, which takes a moment on a thr
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from local.autoscaling import alarms, rules, schedules
+from local.autoscaling.listing import about, page
 from local.autoscaling.ports import Alarms, Fleets
 from local.autoscaling.store import Store, Target, described, key_of, not_found, now
 from local.sagemaker.api import JsonReply
@@ -23,7 +22,6 @@ from local.sagemaker.store import Record
 SERVICE = "application-autoscaling"
 TARGET_PREFIX = "AnyScaleFrontendService."
 CONTENT_TYPE = "application/x-amz-json-1.1"
-_PAGE = 50
 _FREE = {
     "DynamicScalingInSuspended": False,
     "DynamicScalingOutSuspended": False,
@@ -34,8 +32,8 @@ Operation = Callable[[Record], Awaitable[Record]]
 
 
 class ControlPlane:
-    """Application Auto Scaling, as far as the laptop cloud has it. `role_arn` is its service-linked role, which
-    `make_role` (blocking) makes when a target is registered."""
+    """Application Auto Scaling, as far as the laptop cloud has it. `role_arn` is its service-linked role,
+    which `make_role` (blocking) makes when a target is registered."""
 
     def __init__(
         self, store: Store, fleets: Fleets, watch: Alarms, role_arn: str, make_role: Callable[[], None]
@@ -153,9 +151,9 @@ class ControlPlane:
         records = [
             target.record
             for target in self.store.targets.values()
-            if _about(target.record, request) and (not wanted or target.record["ResourceId"] in wanted)
+            if about(target.record, request) and (not wanted or target.record["ResourceId"] in wanted)
         ]
-        return _page("ScalableTargets", records, request)
+        return page("ScalableTargets", records, request)
 
     async def _put_policy(self, request: Record) -> Record:
         target = self.store.target(request)
@@ -198,9 +196,9 @@ class ControlPlane:
         records = [
             policy | {"Alarms": self._alarms_of(policy)}
             for _, policy in self.store.policies()
-            if _about(policy, request) and (not names or policy["PolicyName"] in names)
+            if about(policy, request) and (not names or policy["PolicyName"] in names)
         ]
-        return _page("ScalingPolicies", records, request)
+        return page("ScalingPolicies", records, request)
 
     async def _put_schedule(self, request: Record) -> Record:
         target = self.store.target(request)
@@ -235,18 +233,18 @@ class ControlPlane:
             record
             for target in self.store.targets.values()
             for record in target.schedules.values()
-            if _about(record, request) and (not names or record["ScheduledActionName"] in names)
+            if about(record, request) and (not names or record["ScheduledActionName"] in names)
         ]
-        return _page("ScheduledActions", records, request)
+        return page("ScheduledActions", records, request)
 
     async def _describe_activities(self, request: Record) -> Record:
         with_idle = request.get("IncludeNotScaledActivities", False)
         records = [
             record
             for record in self.store.activities
-            if _about(record, request) and (with_idle or "NotScaledReasons" not in record)
+            if about(record, request) and (with_idle or "NotScaledReasons" not in record)
         ]
-        return _page("ScalingActivities", records, request)
+        return page("ScalingActivities", records, request)
 
     async def _list_tags(self, request: Record) -> Record:
         return {"Tags": self.store.by_arn(request["ResourceARN"]).tags}
@@ -287,25 +285,3 @@ class ControlPlane:
 
 def _no(noun: str, name: str, request: Record) -> ApiError:
     return not_found(f"No {noun} found for {described(key_of(request))}, {noun} name: {name}")
-
-
-def _about(record: Record, request: Record) -> bool:
-    if "ScalableDimension" in request and "ResourceId" not in request and "ResourceIds" not in request:
-        raise invalid("If you specify a scalable dimension, you must also specify a resource ID.")
-    return all(
-        request.get(name, record[name]) == record[name]
-        for name in ("ServiceNamespace", "ResourceId", "ScalableDimension")
-    )
-
-
-def _page(label: str, records: Iterable[Record], request: Record) -> Record:
-    token, found = request.get("NextToken"), list(records)
-    try:
-        start = int(base64.urlsafe_b64decode(token)) if token else 0
-    except (ValueError, binascii.Error):
-        raise ApiError("InvalidNextTokenException", "The next token is not valid.") from None
-    end = start + request.get("MaxResults", _PAGE)
-    answer: Record = {label: found[start:end]}
-    if end < len(found):
-        answer["NextToken"] = base64.urlsafe_b64encode(str(end).encode()).decode()
-    return answer

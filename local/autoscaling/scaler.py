@@ -1,8 +1,8 @@
 """Acts on alarms and schedules: what changes capacities. Its clock is a parameter, so tests own the time.
 
 One target is changed by at most one activity at a time. An alarm that stays in ALARM acts again once a
-minute (every ten seconds if its metric is that quick). Of several policies the one that wants the most capacity
-wins.
+minute (every ten seconds if its metric is that quick). Of several policies the one that wants the most
+capacity wins.
 """
 
 from __future__ import annotations
@@ -218,7 +218,10 @@ class Scaler:
                 self._owed[key] = (cause, now + QUICK_SECONDS)
             self._undo(target, restore)
             return
-        except (ApiError, OSError) as error:
+        except Exception as error:
+            # Whatever the service's reason: the activity has failed, and the alarm will ask again.
+            if not isinstance(error, ApiError):
+                log.exception("%s: %s could not be set to %d", key[1], unit, capacity)
             message = f"Failed to set {unit} to {capacity}. Reason: {error}"
             activity |= {"StatusCode": "Failed", "StatusMessage": message, "EndTime": self._clock()}
             self._undo(target, restore)

@@ -13,13 +13,13 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.sagemaker.artefacts import S3Factory, source_at
+from local.sagemaker.artefacts import S3Factory
+from local.sagemaker.async_outcome import Failure, notice_of, read_input, write_object
 from local.sagemaker.container_call import ContainerCall, ContainerRequest, Unreachable
 from local.sagemaker.deployment import Deployments
 from local.sagemaker.errors import ApiError
@@ -35,14 +35,8 @@ DEFAULT_CONCURRENCY = 4
 DEFAULT_TTL_SECONDS = 21_600
 DEFAULT_TIMEOUT_SECONDS = 900
 MAX_WAITING = 10_000
-MAX_INPUT_BYTES = 64 * 1024**2
-"""A limit of the laptop's: AWS takes inputs of up to 1 GB."""
 LOOK_SECONDS = 0.5
 _UNREACHABLE_SECONDS = 1.0
-
-
-class Failure(Exception):
-    """An inference that has failed for good, in words for the failure file and the notification."""
 
 
 class AsyncInference:
@@ -186,9 +180,11 @@ class AsyncInference:
                 self._meter.record_under(place, {"ExpiredRequests": 1})
                 raise Failure("The request waited longer than its RequestTTLSeconds.")
             self._meter.record(pool.place, {"TimeInBacklog": _milliseconds(began - item["Received"])})
-            body = await self._with_s3(role, lambda s3: _read(s3, item))
+            body = await self._with_s3(role, lambda s3: read_input(s3, item))
             answer, content_type = await self._infer(item, pool, body)
-            await self._with_s3(role, lambda s3: _write(s3, item["OutputLocation"], answer, content_type))
+            await self._with_s3(
+                role, lambda s3: write_object(s3, item["OutputLocation"], answer, content_type)
+            )
         except Failure as failure:
             await self._tell(item, endpoint, role, failure=str(failure))
             self._meter.record_under(place, {"InvocationFailures": 1})
@@ -251,67 +247,22 @@ class AsyncInference:
         if failure and "FailureLocation" in item:
             text = failure.encode()
             try:
-                await self._with_s3(role, lambda s3: _write(s3, item["FailureLocation"], text, "text/plain"))
+                await self._with_s3(
+                    role, lambda s3: write_object(s3, item["FailureLocation"], text, "text/plain")
+                )
             except Failure as error:
                 log.warning("no failure file was written for %s: %s", item["Id"], error)
         output = endpoint["Config"]["AsyncInferenceConfig"]["OutputConfig"]
         topic = output.get("NotificationConfig", {}).get("ErrorTopic" if failure else "SuccessTopic")
         if not topic:
             return
-        message = json.dumps(_notice(item, self._store.identity.region, failure, content_type))
+        message = json.dumps(notice_of(item, self._store.identity.region, failure, content_type))
         try:
             credentials = self._cloud.role_credentials(role)
             await asyncio.to_thread(self._cloud.publish, credentials, topic, message)
         except (PermissionError, ClientError, BotoCoreError):
             log.warning("the topic %s was not notified of %s", topic, item["Id"], exc_info=True)
             self._meter.record_under(_endpoint(item["EndpointName"]), {"NotificationFailure": 1})
-
-
-def _read(s3: Any, item: Record) -> bytes:
-    if item["Body"] is not None:
-        return base64.b64decode(item["Body"])
-    source = source_at(item["Params"]["InputLocation"])
-    found = s3.get_object(Bucket=source.bucket, Key=source.key)
-    if found["ContentLength"] > MAX_INPUT_BYTES:
-        raise Failure(f"The input is larger than {MAX_INPUT_BYTES} bytes, the laptop cloud's limit.")
-    return bytes(found["Body"].read())
-
-
-def _write(s3: Any, location: str, body: bytes, content_type: str) -> bytes:
-    target = source_at(location)
-    s3.put_object(Bucket=target.bucket, Key=target.key, Body=body, ContentType=content_type)
-    return b""
-
-
-def _notice(item: Record, region: str, failure: str, content_type: str) -> Record:
-    """What a topic gets, in the shape of the service's own notifications."""
-    params = item["Params"]
-    fields = (("accept", "Accept"), ("contentType", "ContentType"), ("customAttributes", "CustomAttributes"))
-    asked = {ours: params[theirs] for ours, theirs in fields if theirs in params}
-    if "InputLocation" in params:
-        asked["inputLocation"] = params["InputLocation"]
-    notice: Record = {
-        "awsRegion": region,
-        "eventTime": _iso(time.time()),
-        "receivedTime": _iso(item["Received"]),
-        "invocationStatus": "Failed" if failure else "Completed",
-        "requestParameters": {"endpointName": item["EndpointName"], **asked},
-        "inferenceId": item["InferenceId"],
-        "eventVersion": "1.0",
-        "eventSource": "aws:sagemaker",
-        "eventName": "InferenceResult",
-    }
-    if failure:
-        notice["failureReason"] = failure
-        if "FailureLocation" in item:
-            notice["responseParameters"] = {"failureLocation": item["FailureLocation"]}
-    else:
-        notice["responseParameters"] = {"contentType": content_type, "outputLocation": item["OutputLocation"]}
-    return notice
-
-
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _endpoint(name: str) -> Dimensions:

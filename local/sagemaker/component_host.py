@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Iterable
+from pathlib import Path
 from typing import Any
 
 from local.sagemaker import adapters, traffic
 from local.sagemaker.artefacts import ArtefactFailure
-from local.sagemaker.deployment import MAX_REASON, Deployments
+from local.sagemaker.deployment import MAX_REASON, Deployments, Tenants
 from local.sagemaker.errors import ApiError
 from local.sagemaker.fleet import ComponentVariant
 from local.sagemaker.instance import Instance, StartFailure
@@ -32,7 +33,7 @@ NO_CAPACITY = (
 )
 
 
-class Components:
+class Components(Tenants):
     """The copies of every component, and the task that is changing each of them."""
 
     def __init__(self, store: Store, workshop: Workshop, deployments: Deployments, meter: Meter) -> None:
@@ -83,6 +84,18 @@ class Components:
         """The pools of copies, of one endpoint or of all."""
         return [p for p in self._pools.values() if endpoint is None or p.place.endpoint == endpoint]
 
+    def folders(self) -> set[Path]:
+        """See `Tenants`."""
+        adapters_of = (record.get("Folder") for record in self._store.components.records.values())
+        models = {pool.model_folder for pool in self._pools.values() if pool.model_folder}
+        return models | {Path(folder) for folder in adapters_of if folder}
+
+    def refit(self, endpoint: str) -> None:
+        """See `Tenants`."""
+        for record in self._store.components.records.values():
+            if record["EndpointName"] == endpoint:
+                self._fit_instances(record)
+
     def copies(self, record: Record) -> int:
         """How many copies a component has now; an adapter has those of its base."""
         pool = self._pools.get(_key(self._base_of(record)))
@@ -94,19 +107,20 @@ class Components:
         base = self._base_of(record)
         pool = self._pools.get(_key(base))
         if pool is None or not pool.instances:
-            dimensions = (("InferenceComponentName", record["InferenceComponentName"]),)
-            self._meter.record_under(dimensions, {"NoCapacityInvocationFailures": 1})
+            for name in {record["InferenceComponentName"], base["InferenceComponentName"]}:
+                dimensions = (("InferenceComponentName", name),)
+                self._meter.record_under(dimensions, {"NoCapacityInvocationFailures": 1})
             raise ApiError("ValidationError", NO_CAPACITY)
         return pool, {} if base is record else {adapters.HEADER: record["InferenceComponentName"]}
 
     def room_for(self, record: Record, copies: int) -> str | None:
         """Why an endpoint has no room for so many copies of a component; None when it has."""
         variant = self._variant(record)
-        machine = size_of(variant.settings["InstanceType"])
+        machine = size_of(variant.instance_type)
         needed = instances_needed(self._sizes(variant, {_key(record): (record, copies)}), machine)
         if needed is not None and needed <= variant.most:
             return None
-        have = f"{variant.most} instance(s) of {variant.settings['InstanceType']}"
+        have = f"{variant.most} instance(s) of {variant.instance_type}"
         return f"There is not enough hardware capacity for {copies} copies: at most {have} can hold them."
 
     def _begin(self, record: Record, transition: Coroutine[Any, Any, None]) -> None:
@@ -127,15 +141,14 @@ class Components:
         if record["Base"]:
             await self._load_adapter(record)
             return
-        pool = self._pool(record)
-        self._pools[_key(record)] = pool
         try:
+            pool = self._pool(record)
             _check(self.room_for(record, record["CopyCount"]))
             await pool.start()
         except StartFailure as failure:
-            del self._pools[_key(record)]
             _set(record, "Failed", str(failure))
             return
+        self._pools[_key(record)] = pool
         self._fit_instances(record)
         _set(record, "InService")
 
@@ -190,11 +203,12 @@ class Components:
                         name = adapter["InferenceComponentName"]
                         await adapters.load(self._workshop.client, instance, name, folder)
 
+        hosts = self._variant(record).settings
+        kept = ("InstanceType", "InstancePools", "RoutingConfig")
         settings = {
             **record["Specification"].get("StartupParameters", {}),
             "VariantName": record["VariantName"],
-            "InstanceType": self._variant(record).settings["InstanceType"],
-            "RoutingConfig": self._variant(record).settings.get("RoutingConfig", {}),
+            **{name: hosts[name] for name in kept if name in hosts},
         }
         return VariantPool(
             self._workshop,
@@ -239,7 +253,7 @@ class Components:
         if variant is None or endpoint is None or not variant.managed:
             return
         sizes = self._sizes(variant, {})
-        needed = instances_needed(sizes, size_of(variant.settings["InstanceType"])) or 0
+        needed = instances_needed(sizes, size_of(variant.instance_type)) or 0
         variant.desired_count = max(variant.least, needed)
         endpoint["Sizes"][variant.name] = (1.0, variant.desired_count)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from local.sagemaker.errors import invalid, limit_exceeded, unsupported
 from local.sagemaker.instance_types import size_of
+from local.sagemaker.pool import instance_types_of
 from local.sagemaker.store import Record, Store
 
 MAX_COPIES = 16
@@ -45,7 +46,7 @@ def check_component(request: Record, endpoint: Record, store: Store) -> str:
         raise invalid("An inference component must have a RuntimeConfig with its CopyCount.")
     check_specification(specification, store)
     (settings,) = [each for each in variants if each["VariantName"] == variant]
-    _check_fits(specification, settings["InstanceType"])
+    _check_fits(specification, instance_types_of(settings)[0])
     return str(variant)
 
 

@@ -26,8 +26,21 @@ MAX_REASON = 1024
 STOP_SECONDS = 15.0
 
 
+class Tenants:
+    """What lives on endpoints beside their own containers: nothing, until somebody says otherwise."""
+
+    def folders(self) -> set[Path]:
+        """Fetched models that must stay."""
+        return set()
+
+    def refit(self, endpoint: str) -> None:
+        """An endpoint has other instances now."""
+
+
 class Deployments:
     """All live endpoints, and the task that is changing each of them."""
+
+    tenants = Tenants()
 
     def __init__(self, store: Store, workshop: Workshop) -> None:
         self.live: dict[str, LiveEndpoint] = {}
@@ -125,6 +138,7 @@ class Deployments:
                 "Sizes": plan.sizes,
                 "LastDeploymentConfig": plan.deployment_config,
             }
+            self.tenants.refit(record["EndpointName"])
             await asyncio.sleep(plan.termination_wait)
             await blue.stop(drain=True)
         else:
@@ -198,7 +212,7 @@ class Deployments:
 
     def _folders_in_use(self) -> set[Path]:
         pools = [pool for live in self.live.values() for fleet in live.fleets() for pool in fleet.pools]
-        return {pool.model_folder for pool in pools if pool.model_folder}
+        return {pool.model_folder for pool in pools if pool.model_folder} | self.tenants.folders()
 
     def _fleet(self, record: Record, config: Record, models: dict[str, Record], sizes: Sizes) -> Fleet:
         return Fleet(self._workshop, record["EndpointName"], config, models, sizes)

@@ -167,6 +167,12 @@ def _summary(pool: VariantPool | ComponentVariant, status: str | None) -> dict[s
     for name in ("ManagedInstanceScaling", "RoutingConfig"):
         if name in pool.settings:
             summary[name] = pool.settings[name]
+    if isinstance(pool, VariantPool) and "InstancePools" in pool.settings:
+        kinds = Counter(instance.instance_type for instance in pool.instances)
+        summary["InstancePools"] = [
+            {"InstanceType": kind, "CurrentInstanceCount": kinds[kind]}
+            for kind in instance_types_of(pool.settings)
+        ]
     return summary | {
         "CurrentInstanceCount": pool.current_count,
         "DesiredInstanceCount": pool.desired_count,

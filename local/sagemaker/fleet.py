@@ -15,7 +15,7 @@ from local.sagemaker import routing
 from local.sagemaker.errors import ApiError, unavailable
 from local.sagemaker.instance import Instance, StartFailure
 from local.sagemaker.place import Place
-from local.sagemaker.pool import VariantPool, Workshop
+from local.sagemaker.pool import VariantPool, Workshop, instance_types_of
 from local.sagemaker.serverless import ServerlessPool
 from local.sagemaker.store import Record
 
@@ -67,11 +67,17 @@ class ComponentVariant:
             return self.desired_count
         return int(self.settings["ManagedInstanceScaling"].get("MaxInstanceCount", self.desired_count))
 
+    @property
+    def instance_type(self) -> str:
+        """The preferred type: copies are placed on instances of its size."""
+        return instance_types_of(self.settings)[0]
+
     async def start(self) -> None:
-        """Raises StartFailure when there is no capacity to be had."""
-        failure = self._faults.capacity_failure(self._place, self.settings["InstanceType"])
-        if failure:
-            raise StartFailure(failure)
+        """Raises StartFailure when no type has capacity to be had."""
+        kinds = instance_types_of(self.settings)
+        failures = [self._faults.capacity_failure(self._place, kind) for kind in kinds]
+        if all(failures):
+            raise StartFailure(str(failures[-1]))
 
     async def scale(self, count: int) -> None:
         """Have so many instances; raises StartFailure when there is no capacity to be had."""

@@ -64,8 +64,10 @@ class Instance:
         on_line: Callable[[str], None],
         ledger: Ledger,
         furnish: Callable[[Instance], Awaitable[None]] | None = None,
+        instance_type: str | None = None,
     ) -> None:
         self.id = instance_id
+        self.instance_type = instance_type
         self._furnish = furnish
         self.outstanding = 0
         self.port = 0

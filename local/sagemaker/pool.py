@@ -139,7 +139,8 @@ class VariantPool:
         return [self._new_instance(self._launch) for _ in range(count)]
 
     def _new_instance(self, launch: Launch) -> Instance:
-        if failure := self._capacity_failure() or self.faults.start_failure(self.place):
+        instance_type = self._obtained_type()
+        if failure := self.faults.start_failure(self.place):
             raise StartFailure(failure)
         instance_id = f"i-{secrets.token_hex(8)}"
         stream, group = f"{self.name}/{instance_id}", self.place.log_group
@@ -151,16 +152,20 @@ class VariantPool:
             lambda line: workshop.log_line(group, stream, line),
             workshop.ledger,
             self._furnish,
+            instance_type,
         )
 
-    def _capacity_failure(self) -> str | None:
-        """Why no instance can be had: of its instance types, tried in order of preference, none has any."""
+    def _obtained_type(self) -> str | None:
+        """The first instance type, in order of preference, of which there is one to be had; None for a
+        variant without types. Raises StartFailure when all are taken."""
         failure = None
         for instance_type in instance_types_of(self.settings):
             failure = self.faults.capacity_failure(self.place, instance_type)
             if failure is None:
-                return None
-        return failure
+                return instance_type
+        if failure:
+            raise StartFailure(failure)
+        return None
 
     async def _prepare(self) -> Launch:
         """Fetch what an instance needs; raises StartFailure in the service's words."""

@@ -95,7 +95,7 @@ def _check_variant(variant: Record, store: Store) -> None:
         raise unsupported("RoutingStrategy PREFIX_AWARE")
     variants.check_variant(variant)
     if variant.get("ModelName"):
-        store.models.get(variant["ModelName"])
+        variants.check_model(variant, store.models.get(variant["ModelName"]))
 
 
 def check_idle(record: Record, arn: str) -> None:

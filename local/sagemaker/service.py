@@ -77,6 +77,7 @@ class SageMaker:
         )
         self.deployments = Deployments(self.store, workshop)
         self.components = Components(self.store, workshop, self.deployments, self.meter)
+        self.deployments.tenants = self.components
         self.queue = AsyncInference(
             self.store, self.deployments, self._client, self.meter, cloud, settings.s3
         )

@@ -122,7 +122,7 @@ def _has_type(value: Any, shape: Shape) -> bool:
 def _pattern(java: str) -> re.Pattern[str]:
     for theirs, ours in _JAVA_CLASSES.items():
         # A range stands within brackets; a class may also stand alone.
-        alone = "[" not in java and "-" in ours
+        alone = "[" not in java and "-" in ours and not ours.startswith("[")
         java = java.replace(theirs, f"[{ours}]" if alone else ours)
     java = _REPEATED_END.sub("$", java)
     return re.compile(java)

@@ -27,6 +27,8 @@ def check_kinds(request: Record) -> None:
             raise invalid("Shadow variants are not supported for serverless endpoints.")
         if len(serverless) < len(everyone):
             raise invalid("Serverless and instance-based variants cannot be mixed in one endpoint.")
+        if len(production) > 1:
+            raise invalid("Multiple production variants are not supported for serverless endpoints.")
         if "AsyncInferenceConfig" in request:
             raise invalid("AsyncInferenceConfig is not supported for serverless endpoints.")
         for name in ("DataCaptureConfig", "VpcConfig", "EnableNetworkIsolation", "KmsKeyId"):
@@ -88,6 +90,16 @@ def check_variant(variant: Record) -> None:
         raise invalid(f"Variant {name} has a ModelName: ManagedInstanceScaling is for inference components.")
 
 
+def check_model(variant: Record, model: Record) -> None:
+    """What a variant's kind rules out in its model."""
+    if "ServerlessConfig" in variant:
+        for name in ("EnableNetworkIsolation", "VpcConfig"):
+            if model.get(name):
+                raise invalid(
+                    f"Model {model['ModelName']} has {name}, which is not supported for serverless endpoints."
+                )
+
+
 def _check_serverless(variant: Record) -> None:
     name, config = variant["VariantName"], variant["ServerlessConfig"]
     for field in _NOT_SERVERLESS:
@@ -102,8 +114,6 @@ def _check_serverless(variant: Record) -> None:
 def _check_host(variant: Record) -> None:
     """A variant for inference components."""
     name, scaling = variant["VariantName"], variant.get("ManagedInstanceScaling", {})
-    if "InstancePools" in variant:
-        raise invalid("The laptop cloud does not support InstancePools with inference components.")
     least, most = scaling.get("MinInstanceCount"), scaling.get("MaxInstanceCount")
     if least is not None and most is not None and least > most:
         raise invalid(f"MinInstanceCount of variant {name} is more than its MaxInstanceCount.")

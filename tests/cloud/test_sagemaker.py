@@ -395,7 +395,7 @@ def saved(emulator: Emulator, words: str) -> bool:
     state = emulator.home / "cloud" / "state"
     with contextlib.suppress(OSError):  # a newer snapshot took the place of this one
         folder = state / (state / "current").read_text()
-        return any(words in path.read_text() for path in folder.glob("*sagemaker*.json"))
+        return any(words in path.read_text() for path in folder.glob("own-*.json"))
     return False
 
 
@@ -405,13 +405,36 @@ def test_endpoints_outlive_the_emulator_and_processes_do_not(tmp_path: Path, num
     emulator.start()
     try:
         emulator.endpoint("kept")
+        scaling = emulator.aws("application-autoscaling")
+        target = {
+            "ServiceNamespace": "sagemaker",
+            "ResourceId": "endpoint/kept/variant/champion",
+            "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+        }
+        scaling.register_scalable_target(**target, MinCapacity=1, MaxCapacity=2)
+        tracking = {
+            "TargetValue": 100.0,
+            "PredefinedMetricSpecification": {
+                "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
+            },
+        }
+        policy = scaling.put_scaling_policy(
+            **target,
+            PolicyName="kept-policy",
+            PolicyType="TargetTrackingScaling",
+            TargetTrackingScalingPolicyConfiguration=tracking,
+        )
         before = emulator.invoke("kept")["Answer"]["pid"]
         if number == signal.SIGKILL:
-            until(lambda: saved(emulator, "endpoint/kept"), "the endpoint is in a snapshot")
+            until(lambda: saved(emulator, "kept-policy"), "the endpoint and its policy are in a snapshot")
         emulator.end(number)
         until(lambda: not Path(f"/proc/{before}").exists(), "the instance died with the emulator")
         emulator.start()
         assert emulator.settled("kept")["EndpointStatus"] == "InService"
         assert emulator.invoke("kept")["Answer"]["pid"] != before
+        described = scaling.describe_scaling_policies(**target)["ScalingPolicies"]
+        assert [each["PolicyARN"] for each in described] == [policy["PolicyARN"]]
+        names = [alarm["AlarmName"] for alarm in policy["Alarms"]]
+        assert len(emulator.aws("cloudwatch").describe_alarms(AlarmNames=names)["MetricAlarms"]) == 2
     finally:
         emulator.end()

@@ -40,7 +40,8 @@ def variant(name: str, weight: float) -> dict[str, Any]:
     }
 
 
-def template() -> str:
+def template(**config: Any) -> str:
+    """The stack; `config` are further properties of the endpoint's configuration."""
     nothing = {"Ref": "AWS::NoValue"}
     guarded = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {
         "Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}}  # fmt: skip
@@ -67,7 +68,7 @@ def template() -> str:
                 "Challenger": model("Challenger") | {"Condition": "Challenged"},
                 "Config": {
                     "Type": "AWS::SageMaker::EndpointConfig",
-                    "Properties": {"ProductionVariants": variants},
+                    "Properties": {"ProductionVariants": variants, **config},
                 },
                 "Endpoint": {
                     "Type": "AWS::SageMaker::Endpoint",
@@ -122,8 +123,8 @@ class Callers:
                 self.errors.append(str(error))
 
 
-def update(emulator: Emulator, **changes: str) -> dict[str, Any]:
-    """Change some parameters and nothing else; the stack once it rests."""
+def update(emulator: Emulator, body: str | None = None, **changes: str) -> dict[str, Any]:
+    """Change some parameters, and the template if there is a `body`; the stack once it rests."""
     cloudformation = emulator.aws("cloudformation")
 
     def finished() -> dict[str, Any] | None:
@@ -133,7 +134,7 @@ def update(emulator: Emulator, **changes: str) -> dict[str, Any]:
     (before,) = cloudformation.describe_stacks(StackName=STACK)["Stacks"]
     cloudformation.update_stack(
         StackName=STACK,
-        UsePreviousTemplate=True,
+        **({"TemplateBody": body} if body else {"UsePreviousTemplate": True}),
         Parameters=[
             {"ParameterKey": name, "ParameterValue": changes[name]}
             if name in changes
@@ -141,7 +142,7 @@ def update(emulator: Emulator, **changes: str) -> dict[str, Any]:
             for name in (each["ParameterKey"] for each in before["Parameters"])
         ],
         Capabilities=["CAPABILITY_IAM"],
-        ClientRequestToken="-".join(["token", *changes.values()]),
+        ClientRequestToken="-".join(["token", *changes.values(), "template" if body else "same"]),
     )
     return dict(until(finished, "the stack rests"))
 
@@ -191,6 +192,46 @@ def test_weights_set_outside_survive_an_update(emulator: Emulator) -> None:
     emulator.settled(ENDPOINT)
     assert update(emulator, ChampionVersion="four")["StackStatus"] == "UPDATE_COMPLETE"
     assert variants(emulator) == {"champion": 1.0, "challenger": 0.9}
+    update(emulator, ChallengerVersion="", Phase="steady")
+
+
+def test_a_deploy_in_the_middle_of_an_ab_test_carries_it_along(emulator: Emulator) -> None:
+    """What `cdk deploy` does: another template, every parameter as it was."""
+    update(emulator, ChallengerVersion="five", Phase="ab", Rollout="plain")
+    sagemaker = emulator.aws("sagemaker")
+    sagemaker.update_endpoint_weights_and_capacities(
+        EndpointName=ENDPOINT,
+        DesiredWeightsAndCapacities=[
+            {"VariantName": "champion", "DesiredWeight": 3.0, "DesiredInstanceCount": 2},
+            {"VariantName": "challenger", "DesiredWeight": 0.7, "DesiredInstanceCount": 2},
+        ],
+    )
+
+    def shown() -> dict[str, tuple[float, int]]:
+        found = emulator.settled(ENDPOINT)
+        assert found["EndpointStatus"] == "InService"
+        return {
+            each["VariantName"]: (each["CurrentWeight"], each["CurrentInstanceCount"])
+            for each in found["ProductionVariants"]
+        }
+
+    def challenger() -> tuple[str, str]:
+        config = sagemaker.describe_endpoint_config(
+            EndpointConfigName=sagemaker.describe_endpoint(EndpointName=ENDPOINT)["EndpointConfigName"]
+        )
+        (one,) = [v for v in config["ProductionVariants"] if v["VariantName"] == "challenger"]
+        answer = emulator.invoke(ENDPOINT, TargetVariant="challenger")["Answer"]["name"]
+        return one["ModelName"], answer
+
+    before, config = (shown(), challenger()), sagemaker.describe_endpoint(EndpointName=ENDPOINT)
+    assert before[0] == {"champion": (3.0, 2), "challenger": (pytest.approx(0.7), 2)}
+    body = template(MetricsConfig={"MetricPublishFrequencyInSeconds": 30})
+    with Callers(emulator).calling() as callers:
+        assert update(emulator, body)["StackStatus"] == "UPDATE_COMPLETE"
+    assert callers.errors == []
+    assert (shown(), challenger()) == before
+    after = sagemaker.describe_endpoint(EndpointName=ENDPOINT)
+    assert after["EndpointConfigName"] != config["EndpointConfigName"], "the deploy did change the endpoint"
     update(emulator, ChallengerVersion="", Phase="steady")
 
 

@@ -23,7 +23,7 @@ from local.cloud.seam_types import (
     TaskError,
     UsagePlan,
 )
-from local.cloud.seams import apis, cloudformation, functions, queues, requests, workflows
+from local.cloud.seams import apis, cloudformation, functions, objects, queues, requests, workflows
 from local.cloud.seams.apis import on_api_deployment, rest_api, usage_plans
 from local.cloud.seams.cloudformation import add_resource_type, after_provisioning, stacks_in_motion
 from local.cloud.seams.functions import function, function_permits, set_function_executor, set_stream_invoker
@@ -122,6 +122,7 @@ def install(account: str, region: str) -> None:
     home.update(account=account, region=region)
     requests.recognise_our_services()
     requests.treat_loopback_as_secure()
+    objects.keep_large_objects_off_the_loop()
     cloudformation.provision_on_worker_threads()
     apis.keep_transfer_mode()
     functions.ask_before_notifying()

@@ -223,7 +223,8 @@ async def test_schedules_move_the_limits_and_the_capacity_with_them(world: World
     assert described["ScalableTargets"][0]["MinCapacity"] == 3
     (activity,) = await world.activities()
     assert activity["Cause"] == (
-        "scheduled action name day was triggered; minimum capacity was set to 3 and maximum capacity was set to 5"
+        "scheduled action name day was triggered; minimum capacity was set to 3 and maximum capacity was set "
+        "to 5"
     )
 
 

@@ -24,6 +24,7 @@ from sagemaker_world import (
 )
 
 from local.sagemaker.errors import ApiError
+from local.sagemaker.faults import Fault
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 MANAGED = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2}
@@ -128,6 +129,19 @@ async def test_more_copies_than_instances_can_hold_are_refused_and_the_others_se
 
 
 @scenario
+async def test_components_live_on_instance_pools(bench: Bench) -> None:
+    pools = [
+        {"InstanceType": "ml.m5.xlarge", "Priority": 1},
+        {"InstanceType": "ml.m6i.xlarge", "Priority": 2},
+    ]
+    variant = {name: value for name, value in host().items() if name != "InstanceType"}
+    bench.config("c", variant | {"InstancePools": pools}, ExecutionRoleArn=ROLE)
+    bench.sagemaker.faults.add(Fault("no_capacity", endpoint="e", instance_type="ml.m5.xlarge"))
+    assert (await bench.endpoint())["EndpointStatus"] == "InService"
+    assert (await bench.component("alpha"))["InferenceComponentStatus"] == "InService"
+
+
+@scenario
 async def test_managed_scaling_adds_the_instances_that_copies_need(bench: Bench) -> None:
     await hosting(bench, ManagedInstanceScaling=MANAGED)
     await bench.component("alpha", copies=2, memory=9000)
@@ -135,6 +149,19 @@ async def test_managed_scaling_adds_the_instances_that_copies_need(bench: Bench)
     bench.call("DeleteInferenceComponent", InferenceComponentName="alpha")
     await bench.sagemaker.components.wait("alpha")
     assert instances(bench) == 0
+
+
+@scenario
+async def test_an_endpoints_update_keeps_copies_and_the_instances_they_need(bench: Bench) -> None:
+    await hosting(bench, ManagedInstanceScaling=MANAGED)
+    await bench.component("alpha", copies=2, memory=9000)
+    pid = json.loads((await ask(bench, "alpha")).body)["pid"]
+    bench.config("d", host(ManagedInstanceScaling=MANAGED | {"MaxInstanceCount": 3}), ExecutionRoleArn=ROLE)
+    bench.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="d")
+    assert (await bench.settled())["EndpointConfigName"] == "d"
+    assert instances(bench) == 2
+    pids = {json.loads((await ask(bench, "alpha")).body)["pid"] for _ in range(40)}
+    assert pid in pids
 
 
 @scenario

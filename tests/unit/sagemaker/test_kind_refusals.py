@@ -79,6 +79,10 @@ def without(one: dict[str, Any], *names: str) -> dict[str, Any]:
     [
         ({"ProductionVariants": [serverless("a"), variant("b")]}, "cannot be mixed"),
         (
+            {"ProductionVariants": [serverless("a"), serverless("b")]},
+            "Multiple production variants are not supported for serverless",
+        ),
+        (
             {"ProductionVariants": [serverless()], "ShadowProductionVariants": [serverless("s")]},
             "Shadow variants are not supported for serverless",
         ),
@@ -147,16 +151,26 @@ def test_configurations(bench: Bench, change: dict[str, Any], words: str) -> Non
     "request_",
     [
         {"ProductionVariants": [serverless()]},
-        {"ProductionVariants": [serverless("a"), serverless("b")]},
         {"ProductionVariants": [serverless(ProvisionedConcurrency=2)]},
         {"ProductionVariants": [host(ManagedInstanceScaling=MANAGED)], "ExecutionRoleArn": ROLE},
         {"ProductionVariants": [host()], "ExecutionRoleArn": ROLE},
+        {
+            "ProductionVariants": [without(host(), "InstanceType") | {"InstancePools": POOLS}],
+            "ExecutionRoleArn": ROLE,
+        },
         {"ProductionVariants": [variant()], "AsyncInferenceConfig": ASYNC},
         {"ProductionVariants": [without(variant(), "InstanceType") | {"InstancePools": POOLS}]},
     ],
 )
 def test_configurations_that_are_accepted(bench: Bench, request_: dict[str, Any]) -> None:
     bench.call("CreateEndpointConfig", EndpointConfigName="d", **request_)
+
+
+def test_a_serverless_model_is_not_isolated(bench: Bench) -> None:
+    bench.sagemaker.store.models.get("m")["EnableNetworkIsolation"] = True
+    request = {"EndpointConfigName": "d", "ProductionVariants": [serverless()]}
+    assert "Model m has EnableNetworkIsolation" in refusal(bench, "CreateEndpointConfig", **request).message
+    bench.config("d", variant())
 
 
 def adapter(**container: str) -> dict[str, Any]:

@@ -93,7 +93,12 @@ async def test_instance_pools_are_tried_in_order(bench: Bench) -> None:
     del one["InstanceType"]
     bench.config("c", one)
     post(bench, kind="no_capacity", endpoint="e", instance_type="ml.g5.xlarge")
-    assert (await bench.endpoint())["EndpointStatus"] == "InService"
+    described = await bench.endpoint()
+    assert described["EndpointStatus"] == "InService"
+    assert described["ProductionVariants"][0]["InstancePools"] == [
+        {"InstanceType": "ml.g5.xlarge", "CurrentInstanceCount": 0},
+        {"InstanceType": "ml.g6.xlarge", "CurrentInstanceCount": 1},
+    ]
     post(bench, kind="no_capacity", endpoint="f")
     assert (await bench.endpoint("f"))["FailureReason"] == NO_CAPACITY
 

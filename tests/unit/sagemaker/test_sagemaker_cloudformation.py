@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from sagemaker_world import IMAGE, ROLE, Bench, scenario, variant
+from sagemaker_world import IMAGE, ROLE, Bench, component, host, scenario, variant
 
-from local.sagemaker.cloudformation import CONFIG, ENDPOINT, MODEL, ResourceFailure, Resources
+from local.sagemaker.cloudformation import COMPONENT, CONFIG, ENDPOINT, MODEL, ResourceFailure, Resources
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 
@@ -117,3 +117,41 @@ async def test_a_bad_property_names_the_reason(bench: Bench) -> None:
         ResourceFailure, match=r"Unknown field 'Colour'.*Service: SageMaker, Status Code: 400"
     ):
         await Resources(bench.sagemaker).create(MODEL, "M", model_properties("m") | {"Colour": "red"})
+
+
+@scenario
+async def test_a_components_copies_change_without_replacing_them(bench: Bench) -> None:
+    resources = Resources(bench.sagemaker)
+    bench.config("c", host(), ExecutionRoleArn=ROLE)
+    await bench.endpoint()
+    properties = component("alpha") | {"RuntimeConfig": {"CopyCount": "1"}}
+    physical_id, attributes = await resources.create(COMPONENT, "Base", properties)
+    assert physical_id == f"{ARN}:inference-component/alpha"
+    assert attributes == {"InferenceComponentName": "alpha", "InferenceComponentArn": physical_id}
+
+    async def answers() -> list[dict[str, Any]]:
+        named = {"X_Amzn_SageMaker_Inference_Component": "alpha"}
+        return [json.loads((await bench.invoke(**named)).body) for _ in range(30)]
+
+    (first,) = {each["pid"] for each in await answers()}
+    more = properties | {"RuntimeConfig": {"CopyCount": 2}}
+    await resources.update_component(physical_id, properties, more)
+    pids = {each["pid"] for each in await answers()}
+    assert first in pids
+    assert len(pids) == 2
+
+    specification = more["Specification"]
+    container = {"Image": IMAGE, "Environment": {"FAKE_NAME": "beta"}}
+    changed = more | {"Specification": specification | {"Container": container}}
+    await resources.update_component(physical_id, more, changed)
+    assert {each["name"] for each in await answers()} == {"beta"}
+
+    broken = changed | {
+        "Specification": specification | {"Container": {"Image": IMAGE, "Environment": {"FAKE_CRASH": "1"}}}
+    }
+    with pytest.raises(ResourceFailure, match="the weights are damaged"):
+        await resources.update_component(physical_id, changed, broken)
+    assert {each["name"] for each in await answers()} == {"beta"}
+    for _ in range(2):  # deleting what is gone is no error
+        await resources.delete(COMPONENT, physical_id)
+    assert bench.call("ListInferenceComponents")["InferenceComponents"] == []

@@ -1,0 +1,36 @@
+"""Describe operations: which records a request is about, and one page of them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+
+from local.sagemaker.errors import ApiError, invalid
+from local.sagemaker.store import Record
+
+_PAGE = 50
+
+
+def about(record: Record, request: Record) -> bool:
+    """Whether a record is of the target or targets that a request names; raises ApiError for half a name."""
+    if "ScalableDimension" in request and "ResourceId" not in request and "ResourceIds" not in request:
+        raise invalid("If you specify a scalable dimension, you must also specify a resource ID.")
+    return all(
+        request.get(name, record[name]) == record[name]
+        for name in ("ServiceNamespace", "ResourceId", "ScalableDimension")
+    )
+
+
+def page(label: str, records: Iterable[Record], request: Record) -> Record:
+    """The reply of a Describe operation; raises ApiError for a token that is none."""
+    token, found = request.get("NextToken"), list(records)
+    try:
+        start = int(base64.urlsafe_b64decode(token)) if token else 0
+    except (ValueError, binascii.Error):
+        raise ApiError("InvalidNextTokenException", "The next token is not valid.") from None
+    end = start + request.get("MaxResults", _PAGE)
+    answer: Record = {label: found[start:end]}
+    if end < len(found):
+        answer["NextToken"] = base64.urlsafe_b64encode(str(end).encode()).decode()
+    return answer

@@ -64,7 +64,9 @@ def _definitions(schema: Schema) -> dict[str, Any]:
         if not isinstance(group, dict):
             raise ValueError(f"'{keyword}' must be an object")
         if odd := [name for name in group if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name)]:
-            raise ValueError(f"the name of a definition has letters, digits, '_', '.', '-' only: '{odd[0][:64]}'")
+            raise ValueError(
+                f"the name of a definition has letters, digits, '_', '.', '-' only: '{odd[0][:64]}'"
+            )
         found |= {f"#/{keyword}/{name}": part for name, part in group.items()}
     return found
 
@@ -127,7 +129,7 @@ def _check_object(part: Schema) -> None:
 
 
 def _check_string(part: Schema) -> None:
-    if "format" in part and part["format"] not in _FORMATS:
+    if "format" in part and not (isinstance(part["format"], str) and part["format"] in _FORMATS):
         raise ValueError(f"'format' must be one of {', '.join(sorted(_FORMATS))}")
     if "pattern" not in part:
         return
@@ -169,14 +171,16 @@ def _check_numbers(part: Schema) -> None:
 
 def _check_choices(part: Schema, definitions: dict[str, Any]) -> None:
     for keyword in ("enum", "const"):
-        values = part.get(keyword, []) if keyword == "enum" else [part[keyword]] if keyword in part else []
-        if not isinstance(values, list) or (keyword in part and not values) or len(values) > MAX_ENUM_VALUES:
+        if keyword not in part:
+            continue
+        values = [part[keyword]] if keyword == "const" else part[keyword]
+        if not isinstance(values, list) or not 0 < len(values) <= MAX_ENUM_VALUES:
             raise ValueError(f"'enum' must be a list of 1 to {MAX_ENUM_VALUES} values")
         if not all(value is None or isinstance(value, str | int | float | bool) for value in values):
             raise ValueError(f"'{keyword}' may hold texts, numbers, true, false and null only")
     if "anyOf" in part and (not isinstance(part["anyOf"], list) or not part["anyOf"]):
         raise ValueError("'anyOf' must be a list of schemas")
-    if "$ref" in part and part["$ref"] not in definitions:
+    if "$ref" in part and not (isinstance(part["$ref"], str) and part["$ref"] in definitions):
         raise ValueError(f"'$ref' must name '#' or a definition of this schema, as '#/$defs/name'")
 
 

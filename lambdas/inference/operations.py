@@ -117,7 +117,10 @@ class Chat(Generation):
                 {
                     "index": answer.index,
                     "message": AnswerMessage.model_validate(
-                        {"content": answer.text or (None if answer.calls else ""), "tool_calls": answer.calls or None}
+                        {
+                            "content": answer.text or (None if answer.calls else ""),
+                            "tool_calls": answer.calls or None,
+                        }
                     ),
                     "finish_reason": answer.finish_reason,
                     "logprobs": {"content": answer.logprobs} if answer.logprobs else None,

@@ -34,7 +34,14 @@ DIGIT = {
 }
 TOOLS = [
     {"type": "function", "function": {"name": "first", "parameters": DIGIT}},
-    {"type": "function", "function": {"name": "second", "description": "Takes nothing.", "parameters": {"type": "object", "properties": {}}}},
+    {
+        "type": "function",
+        "function": {
+            "name": "second",
+            "description": "Takes nothing.",
+            "parameters": {"type": "object", "properties": {}},
+        },
+    },
 ]
 HEAVY: dict[str, dict[str, Any]] = {
     "many values": {"enum": [f"value-{number}-{'x' * (number % 40)}" for number in range(400)]},
@@ -83,7 +90,11 @@ def check_person(text: str) -> None:
     assert person["of"] in (None, {"on": True})
 
 
-@pytest.mark.parametrize("fields", [{"temperature": 0}, {"seed": 1, "temperature": 1.5}, {"seed": 2, "top_p": 0.9, "presence_penalty": 1}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [{"temperature": 0}, {"seed": 1, "temperature": 1.5}, {"seed": 2, "top_p": 0.9, "presence_penalty": 1}],
+    ids=str,
+)
 def test_an_answer_keeps_to_its_schema(client: httpx.Client, fields: dict[str, Any]) -> None:
     choice = ask(client, response_format=held_to(PERSON), **fields)
     assert choice.finish_reason == "stop"

@@ -49,7 +49,9 @@ class GuardAnswer:
                         released.append(choice)
                 except _Blocked:
                     exchange.finish_reason = "content_filter"
-                    yield from refusal(exchange, "", [i for i, each in held.items() if not each.finish_reason])
+                    yield from refusal(
+                        exchange, "", [i for i, each in held.items() if not each.finish_reason]
+                    )
                     return
             if released:
                 chunk["choices"] = released

@@ -45,7 +45,9 @@ class GuardPrompt:
 
     def _guarded(self, exchange: Exchange, request: ModelRequest) -> ModelRequest:
         if isinstance(request, ChatRequest):
-            changes: dict[str, Any] = {"messages": [self._message(exchange, each) for each in request.messages]}
+            changes: dict[str, Any] = {
+                "messages": [self._message(exchange, each) for each in request.messages]
+            }
             if request.tools:
                 changes["tools"] = [self._tool(exchange, tool) for tool in request.tools]
             return request.model_copy(update=changes)

@@ -55,7 +55,9 @@ def _kept(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
 
 def said(text: str, calls: list[dict[str, Any]]) -> str:
     """A turn as one text, with its tool calls as JSON."""
-    return "\n".join([text] * bool(text) + [json.dumps(call["function"], ensure_ascii=False) for call in calls])
+    return "\n".join(
+        [text] * bool(text) + [json.dumps(call["function"], ensure_ascii=False) for call in calls]
+    )
 
 
 class StoreTranscript:

@@ -111,7 +111,10 @@ class Worker:
             prompt = ov.Tensor(np.array([request.prompt], dtype=np.int64))
             try:
                 handle = self._pipeline.add_request(message.number, prompt, self._config(request))
-            except (MemoryError, RuntimeError) as error:  # what GenAI raises for a configuration it does not like
+            except (
+                MemoryError,
+                RuntimeError,
+            ) as error:  # what GenAI raises for a configuration it does not like
                 kind: Kind = "memory" if _is_memory(error) else "schema" if request.schema else "failed"
                 self._connection.send(Refused(message.number, kind, _words(error)))
             else:

@@ -152,7 +152,9 @@ class TransformersEngine:
                     raise SchemaRefused(matcher.fault)
                 finished = output.is_finished()
                 fresh = output.generated_tokens[seen:]
-                logprobs = sampler.logprobs[seen : seen + len(fresh)] if sampler.top_logprobs is not None else None
+                logprobs = (
+                    sampler.logprobs[seen : seen + len(fresh)] if sampler.top_logprobs is not None else None
+                )
                 seen += len(fresh)
                 if fresh or finished:
                     yield self._event(fresh, logprobs, finished)

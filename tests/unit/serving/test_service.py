@@ -200,7 +200,7 @@ def test_several_answers_come_from_seeds_of_their_own(folder: Path, monkeypatch:
         service, _ = start(monkeypatch, folder, short)
         await service.start()
         request = REQUEST.model_copy(update={"n": 3, "seed": 1})
-        assert await answers_of(service, request) == {0: "ac", 1: "ad", 2: "ae"}
+        assert await answers_of(service, request) == {0: "a c", 1: "a d", 2: "a e"}
         assert service.unready_reason() is None
 
     asyncio.run(scenario())
@@ -238,7 +238,9 @@ def test_without_memory_load_is_shed_counted_and_taken_up_again(
             with pytest.raises(ServingError) as caught:
                 await answers_of(service, REQUEST)
             assert (caught.value.status, caught.value.code) == (503, "out_of_memory")
-            assert f"evergreen_slots{{gen_ai_request_model=\"m\"}} {slots}.0" in service.render_metrics().decode()
+            assert (
+                f'evergreen_slots{{gen_ai_request_model="m"}} {slots}.0' in service.render_metrics().decode()
+            )
         assert 'reason="out_of_memory"} 4.0' in service.render_metrics().decode()
 
         engine._behaviour = short
@@ -263,7 +265,9 @@ def test_what_the_engine_cannot_do_is_refused_by_name(folder: Path, monkeypatch:
         service, _ = start(monkeypatch, folder, short)
         await service.start()
         for field, fields in asked.items():
-            request = ChatRequest.model_validate_json(json.dumps({**json.loads(REQUEST.model_dump_json(exclude_unset=True)), **fields}))
+            request = ChatRequest.model_validate_json(
+                json.dumps({**json.loads(REQUEST.model_dump_json(exclude_unset=True)), **fields})
+            )
             with pytest.raises(ServingError) as caught:
                 await service.plan(CHAT, request)
             error = json.loads(caught.value.body)["error"]

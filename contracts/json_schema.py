@@ -45,9 +45,7 @@ def check(schema: Schema) -> None:
     if len(json.dumps(schema)) > MAX_BYTES:
         raise ValueError(f"the schema is larger than {MAX_BYTES} bytes")
     definitions = _definitions(schema)
-    count = 0
-    for place, part, depth in _parts(schema):
-        count += 1
+    for count, (place, part, depth) in enumerate(_parts(schema), 1):
         if count > MAX_SCHEMAS:
             raise ValueError(f"the schema holds more than {MAX_SCHEMAS} schemas")
         if depth > MAX_DEPTH:
@@ -181,7 +179,7 @@ def _check_choices(part: Schema, definitions: dict[str, Any]) -> None:
     if "anyOf" in part and (not isinstance(part["anyOf"], list) or not part["anyOf"]):
         raise ValueError("'anyOf' must be a list of schemas")
     if "$ref" in part and not (isinstance(part["$ref"], str) and part["$ref"] in definitions):
-        raise ValueError(f"'$ref' must name '#' or a definition of this schema, as '#/$defs/name'")
+        raise ValueError("'$ref' must name '#' or a definition of this schema, as '#/$defs/name'")
 
 
 def _refuse_endless(definitions: dict[str, Any]) -> None:

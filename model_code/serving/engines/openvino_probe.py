@@ -1,8 +1,8 @@
 """Tries out schemas before the openvino engine sees them, in a process that may fail in its stead.
 
-GenAI prepares a schema inside a step of the whole batch: one that it cannot take, or takes very long for, would
-end or hold up everybody's answers. So it is prepared once in a pipeline of its own, over a model of almost no
-size, first; what passes is remembered.
+GenAI prepares a schema inside a step of the whole batch: one that it cannot take, or takes very long for,
+would end or hold up everybody's answers. So it is prepared once in a pipeline of its own, over a model of
+almost no size, first; what passes is remembered.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ class _Pipeline:
         config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
         self._number += 1
         try:
-            handle = self._pipeline.add_request(self._number, ov.Tensor(np.array([[1]], dtype=np.int64)), config)
+            handle = self._pipeline.add_request(
+                self._number, ov.Tensor(np.array([[1]], dtype=np.int64)), config
+            )
             while self._pipeline.has_non_finished_requests():
                 self._pipeline.step()
             handle.read_all()

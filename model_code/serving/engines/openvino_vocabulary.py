@@ -29,12 +29,21 @@ def write_vocabulary(folder: Path, target: Path, size: int) -> bool:
     vocabulary = read_vocabulary(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
     if vocabulary is None:
         return False
-    # A control token has no text of its own, or an answer's schema would take its name for text.
-    tokens = [b"" if i in vocabulary.special else token for i, token in enumerate(vocabulary.tokens)]
+    # A control token has no text of its own, or an answer's schema would take its name for text. Nor have
+    # blanks but the single space: GenAI allows any number of them between the parts of an answer, and a weak
+    # model would write nothing else. Inside texts JSON has no bare line breaks anyway.
+    tokens = [
+        b"" if i in vocabulary.special or (token.isspace() and token != b" ") else token
+        for i, token in enumerate(vocabulary.tokens)
+    ]
     tokens += [b""] * (size - len(tokens))
-    factory = NodeFactory("opset13")  # outlives the graph: it holds the library that the graph's parts are from
+    factory = NodeFactory(
+        "opset13"
+    )  # outlives the graph: it holds the library that the graph's parts are from
     factory.add_extension(str(_extension()))
-    ov.save_model(_graph(tokens, sorted(vocabulary.special) or [0], factory), target / NAME, compress_to_fp16=False)
+    ov.save_model(
+        _graph(tokens, sorted(vocabulary.special) or [0], factory), target / NAME, compress_to_fp16=False
+    )
     return True
 
 
@@ -43,7 +52,10 @@ def _graph(tokens: list[bytes], hidden: list[int], factory: NodeFactory) -> ov.M
     begins = np.concatenate([np.zeros(1, np.int32), ends[:-1]])
     characters = np.frombuffer(b"".join(tokens), dtype=np.uint8)
     ids = ops.parameter([-1, -1], ov.Type.i64)
-    inputs = [ops.convert(ids, "i32").output(0), *(ops.constant(part).output(0) for part in (begins, ends, characters))]
+    inputs = [
+        ops.convert(ids, "i32").output(0),
+        *(ops.constant(part).output(0) for part in (begins, ends, characters)),
+    ]
     # GenAI switches the skipping of tokens by this slice's end, and so needs to find one.
     zero, last, one = (ops.constant(np.array([value], np.int32)) for value in (0, _ALL, 1))
     skipped = ops.slice(ops.constant(np.array(hidden, np.int32)), zero, last, one)

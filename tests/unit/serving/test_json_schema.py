@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -116,7 +117,5 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(KEYWORDS), VALUES, max_size=5))
 def test_no_schema_whatever_breaks_the_check(schema: dict[str, Any]) -> None:
-    try:
+    with suppress(ValueError):
         check(schema)
-    except ValueError as error:
-        assert str(error)

@@ -20,6 +20,7 @@ from model_code.serving.engines.base import (
     EngineError,
     EngineStats,
     GenerationRequest,
+    Logprob,
     OutOfMemory,
     TokenEvent,
 )
@@ -44,14 +45,16 @@ class FakeEngine:
         self._behaviour = behaviour
         self.reason: str | None = None
         self.released = 0
+        self.has_released = asyncio.Event()
+        self.logprob = -1.0
 
     def load(self, folder: Path) -> None:
         """Nothing to load."""
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """The warm-up's answer, or the test's."""
-        if request.request_id == "warm-up":
-            yield TokenEvent([0], "length")
+        if request.request_id in {"warm-up", "check"}:
+            yield TokenEvent([0], "length", [Logprob(self.logprob, [])])
             return
         async for event in self._behaviour(request):
             yield event
@@ -67,6 +70,7 @@ class FakeEngine:
     async def release(self) -> None:
         """Count it."""
         self.released += 1
+        self.has_released.set()
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -284,10 +288,41 @@ def test_memory_goes_back_once_after_use(folder: Path, monkeypatch: pytest.Monke
         assert engine.released == 0  # never used: nothing to give back
         await answers_of(service, REQUEST)
         async with asyncio.timeout(10):
-            while not engine.released:
-                await asyncio.sleep(0.02)
+            await engine.has_released.wait()
         await asyncio.sleep(0.4)
         assert engine.released == 1
+        await service.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_model_without_numbers_is_never_ready(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        service, engine = start(monkeypatch, folder, short)
+        engine.logprob = float("nan")
+        with pytest.raises(EngineError, match="not numbers"):
+            await service.start()
+        assert service.unready_reason()
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_loses_its_numbers_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr("model_code.serving.service.CHECK_SECONDS", 0.02)
+        service, engine = start(monkeypatch, folder, silent)
+        await service.start()
+        engine.logprob = float("nan")
+        await asyncio.sleep(0.2)
+        assert service.unready_reason() is None  # idle: nothing is looked at
+
+        pieces = service.generate(await service.plan(CHAT, REQUEST))
+        waiting = asyncio.ensure_future(anext(pieces))
+        await asyncio.sleep(0.2)
+        assert "not numbers" in (service.unready_reason() or "")
+        assert service.engine_fault()  # which ends the process, to be replaced
+        waiting.cancel()
+        await asyncio.wait({waiting})
         await service.close()
 
     asyncio.run(scenario())

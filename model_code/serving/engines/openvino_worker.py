@@ -128,7 +128,7 @@ class Worker:
             self._cancelled = True
 
     def _start_over(self, error: Exception) -> None:
-        """After memory ran out inside a step nothing is certain of the pipeline: a new one takes its place."""
+        """After memory ran out inside a step nothing is sure of the pipeline: a new one takes its place."""
         for number in self._handles:
             self._connection.send(Refused(number, "memory", _words(error)))
         self._handles.clear()

@@ -86,7 +86,11 @@ def check_person(text: str) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"temperature": 0}, {"seed": 1, "temperature": 1.5}, {"seed": 2, "top_p": 0.9, "presence_penalty": 1}],
+    [
+        {"temperature": 0, "frequency_penalty": 2},
+        {"seed": 1, "temperature": 1.5},
+        {"seed": 2, "top_p": 0.9, "presence_penalty": 1},
+    ],
     ids=str,
 )
 def test_an_answer_keeps_to_its_schema(client: httpx.Client, fields: dict[str, Any]) -> None:

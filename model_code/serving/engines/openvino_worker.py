@@ -142,6 +142,9 @@ class Worker:
             fresh, values, reason = _read(handle)
             if fresh or reason:
                 tokens.append((number, fresh, reason, values if with_logprobs else None))
+            elif handle.get_status() == genai.GenerationStatus.IGNORED:  # the cache had no room left for it
+                self._connection.send(Refused(number, "memory", "the key-value cache is full"))
+                del self._handles[number]
             if reason:
                 del self._handles[number]
         usage = self._pipeline.get_metrics().cache_usage

@@ -92,7 +92,7 @@ def _checked(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 class Function(_Request):
-    """A function that the model may call; `parameters` is a JSON Schema (contracts.json_schema) of an object."""
+    """A function that the model may call; `parameters` is a JSON Schema of an object."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     description: str | None = Field(default=None, max_length=8192)

@@ -45,9 +45,7 @@ def check(schema: Schema) -> None:
     if len(json.dumps(schema)) > MAX_BYTES:
         raise ValueError(f"the schema is larger than {MAX_BYTES} bytes")
     definitions = _definitions(schema)
-    count = 0
-    for place, part, depth in _parts(schema):
-        count += 1
+    for count, (place, part, depth) in enumerate(_parts(schema), 1):
         if count > MAX_SCHEMAS:
             raise ValueError(f"the schema holds more than {MAX_SCHEMAS} schemas")
         if depth > MAX_DEPTH:
@@ -129,7 +127,7 @@ def _check_object(part: Schema) -> None:
 
 
 def _check_string(part: Schema) -> None:
-    if "format" in part and part["format"] not in _FORMATS:
+    if "format" in part and not (isinstance(part["format"], str) and part["format"] in _FORMATS):
         raise ValueError(f"'format' must be one of {', '.join(sorted(_FORMATS))}")
     if "pattern" not in part:
         return
@@ -171,15 +169,17 @@ def _check_numbers(part: Schema) -> None:
 
 def _check_choices(part: Schema, definitions: dict[str, Any]) -> None:
     for keyword in ("enum", "const"):
-        values = part.get(keyword, []) if keyword == "enum" else [part[keyword]] if keyword in part else []
-        if not isinstance(values, list) or (keyword in part and not values) or len(values) > MAX_ENUM_VALUES:
+        if keyword not in part:
+            continue
+        values = [part[keyword]] if keyword == "const" else part[keyword]
+        if not isinstance(values, list) or not 0 < len(values) <= MAX_ENUM_VALUES:
             raise ValueError(f"'enum' must be a list of 1 to {MAX_ENUM_VALUES} values")
         if not all(value is None or isinstance(value, str | int | float | bool) for value in values):
             raise ValueError(f"'{keyword}' may hold texts, numbers, true, false and null only")
     if "anyOf" in part and (not isinstance(part["anyOf"], list) or not part["anyOf"]):
         raise ValueError("'anyOf' must be a list of schemas")
-    if "$ref" in part and part["$ref"] not in definitions:
-        raise ValueError(f"'$ref' must name '#' or a definition of this schema, as '#/$defs/name'")
+    if "$ref" in part and not (isinstance(part["$ref"], str) and part["$ref"] in definitions):
+        raise ValueError("'$ref' must name '#' or a definition of this schema, as '#/$defs/name'")
 
 
 def _refuse_endless(definitions: dict[str, Any]) -> None:

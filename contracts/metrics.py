@@ -8,7 +8,7 @@ from __future__ import annotations
 
 NAMESPACE = "Evergreen"
 CONVENTION_VERSION = "1.38.0"
-"""Of OpenTelemetry's semantic conventions: what `gen_ai.…` names here and on the container's `/metrics` mean."""
+"""Of OpenTelemetry's semantic conventions: what `gen_ai.…` means here and on the container's `/metrics`."""
 
 REQUESTS = "evergreen.requests"
 ERRORS = "evergreen.errors"

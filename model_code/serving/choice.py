@@ -50,7 +50,7 @@ class Choice:
         if self._plan.tools is None:
             return self._piece(text, (), reason) if text or first or self.ended else None
         text, calls = self._with_calls(text, reason)
-        if self._calls and (reason == "stop" or self.ended and reason is None):
+        if self._calls and (reason == "stop" or (self.ended and reason is None)):
             reason = "tool_calls"
         return self._piece(text, calls, reason) if text or calls or first or self.ended else None
 

@@ -1,4 +1,4 @@
-"""What an answer is held to: a response format or a forced call as one JSON Schema that says everything aloud.
+"""What an answer is held to: a response format or a forced call as one JSON Schema, nothing left unsaid.
 
 Engines differ in what they assume of a schema that leaves things open; here nothing is left open. Knows
 nothing of engines.

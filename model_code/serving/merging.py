@@ -1,4 +1,4 @@
-"""Several asynchronous streams as one, in the order in which their items come. Knows nothing of what they hold."""
+"""Several asynchronous streams as one, in the order in which items come. Knows nothing of what they hold."""
 
 from __future__ import annotations
 

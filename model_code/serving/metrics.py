@@ -29,9 +29,7 @@ class Metrics:
         self.per_token = self._histogram(
             _seconds(names.TIME_PER_OUTPUT_TOKEN), "Mean time of a token after the first.", _SECONDS
         )
-        usage = self._histogram(
-            _flat(names.TOKEN_USAGE), "Tokens per request.", _TOKENS, "gen_ai_token_type"
-        )
+        usage = self._histogram(_flat(names.TOKEN_USAGE), "Tokens per request.", _TOKENS, "gen_ai_token_type")
         self.input_tokens = usage.labels(*self._labels.values(), "input")
         self.output_tokens = usage.labels(*self._labels.values(), "output")
         self._requests = self._counter("evergreen_requests", "Requests by HTTP status.", "status")

@@ -1,4 +1,4 @@
-"""The text operations of the container: by the route in the custom attributes, what is parsed, planned, written.
+"""The text operations of the container, by the route that the custom attributes name.
 
 An operation without text (embeddings and the like) does not belong here.
 """

@@ -1,4 +1,4 @@
-"""What a generation yields on its way from the service to the reply. Plain data, in text rather than tokens."""
+"""What a generation yields on its way from the service to the reply. Plain data, text not tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contracts.chat import FinishReason, TokenLogprob
 
 @dataclass(frozen=True, slots=True)
 class CallPiece:
-    """Part of a tool call: its `id` and `name` come with its first piece, arguments in any number of pieces."""
+    """Part of a tool call: `id` and `name` come with its first piece, arguments in any number of them."""
 
     number: int
     arguments: str
@@ -19,7 +19,7 @@ class CallPiece:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Part of answer `index`: text (may be empty), tokens so far, and why it ended on the answer's last piece."""
+    """Part of answer `index`: text (may be empty), tokens so far, and why it ended on the last piece."""
 
     text: str
     completion_tokens: int

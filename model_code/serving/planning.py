@@ -1,4 +1,4 @@
-"""Checks a request against the model and turns it into a plan: prompt in tokens, bounds, sampling, constraints.
+"""Checks a request against the model and plans it: prompt in tokens, bounds, sampling, constraints.
 
 What the engine cannot do is refused here, by the name of the field that asks for it.
 """

@@ -45,7 +45,9 @@ def _explain(error: ErrorDetails) -> ServingError:
     if kind == "missing":
         return invalid(f"The field '{place}' is required.", param=place, code="missing_field")
     where = f"'{place}': " if place else ""
-    return invalid(f"{where}{error['msg'].removeprefix(_VALUE_ERROR)}.", param=place or None, code="invalid_value")
+    return invalid(
+        f"{where}{error['msg'].removeprefix(_VALUE_ERROR)}.", param=place or None, code="invalid_value"
+    )
 
 
 def _place(location: tuple[int | str, ...], with_last: bool) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from contracts.artefact import Manifest, verify
 from contracts.chat import Message
@@ -20,6 +22,7 @@ from model_code.serving.admission import Admission, QueueFull
 from model_code.serving.choice import Choice
 from model_code.serving.engines.base import (
     Engine,
+    EngineError,
     EngineStats,
     GenerationRequest,
     OutOfMemory,
@@ -37,6 +40,10 @@ from model_code.serving.settings import ServerSettings
 from model_code.serving.text import ChatTokenizer
 
 _WARM_UP_TOKENS = 4
+_CHECK = "check"
+CHECK_SECONDS = 30.0
+"""How often the model's numbers are looked at while requests run."""
+_NO_NUMBERS = "the model's logits are not numbers"
 _QUEUE_CACHES = 32
 """The queue holds the tokens of so many full caches, unless the settings say how many tokens."""
 
@@ -56,8 +63,9 @@ class Service:
         self._ids = itertools.count()
         self._not_ready = "the model is loading"
         self._progress = time.monotonic()  # when the engine last showed a sign of life
+        self._broken: str | None = None
         self._used = False  # since its memory was last given back
-        self._tending: asyncio.Task[None] | None = None
+        self._tending: list[asyncio.Task[None]] = []
         self.cut_off = asyncio.Event()
         """Set when draining has run out of time: whatever still runs must end now."""
 
@@ -83,7 +91,8 @@ class Service:
         await self._warm_up(engine, self._tokenizer)
         self._not_ready = ""
         if self.settings.idle_release:
-            self._tending = asyncio.create_task(self._release_when_idle(engine, self.settings.idle_release))
+            self._tend(self._release_when_idle(engine, self.settings.idle_release))
+        self._tend(self._check_numbers(engine, CHECK_SECONDS))
         event(
             logger,
             "ready",
@@ -100,10 +109,24 @@ class Service:
 
     async def _warm_up(self, engine: Engine, tokenizer: ChatTokenizer) -> None:
         prompt = tokenizer.encode(tokenizer.render([Message(role="user", content="Hello")]))
-        request = GenerationRequest("warm-up", prompt, _WARM_UP_TOKENS, Sampling(1.0, 0.9, 0))
-        async with aclosing(engine.generate(request)) as events:
-            async for _ in events:
-                pass
+        request = GenerationRequest("warm-up", prompt, _WARM_UP_TOKENS, Sampling(1.0, 0.9, 0), logprobs=0)
+        if not await _gives_numbers(engine, request):
+            raise EngineError(_NO_NUMBERS)
+
+    async def _check_numbers(self, engine: Engine, seconds: float) -> None:
+        """While requests run, look now and then at a token's log probability: not every engine shows more."""
+        request = GenerationRequest(_CHECK, [0], 1, Sampling(0.0, 1.0, None), logprobs=0)
+        while True:
+            await asyncio.sleep(seconds)
+            if self._slots().running == 0 or engine.fault():
+                continue
+            with suppress(EngineError):  # what fails otherwise shows in the requests themselves
+                if not await _gives_numbers(engine, request):
+                    self._broken = _NO_NUMBERS
+                    return
+
+    def _tend(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tending.append(asyncio.create_task(work))
 
     async def _release_when_idle(self, engine: Engine, seconds: float) -> None:
         """Give memory back that filled with use, once nobody has used it for so long."""
@@ -124,7 +147,7 @@ class Service:
 
     def engine_fault(self) -> str | None:
         """Why the engine will not serve again, once it has started; None while it is well."""
-        return self._engine.fault() if self._engine else None
+        return self._broken or (self._engine.fault() if self._engine else None)
 
     def _stalled(self) -> str | None:
         """The watchdog: an engine with work that gives no token for too long is not well."""
@@ -241,7 +264,16 @@ class Service:
 
     async def close(self) -> None:
         """Stop the engine."""
-        if self._tending is not None:
-            self._tending.cancel()
+        for task in self._tending:
+            task.cancel()
         if self._engine is not None:
             await asyncio.to_thread(self._engine.close)
+
+
+async def _gives_numbers(engine: Engine, request: GenerationRequest) -> bool:
+    """Whether the log probabilities of a request's tokens are numbers. Raises EngineError."""
+    sound = True
+    async with aclosing(engine.generate(request)) as events:
+        async for event in events:
+            sound = sound and all(math.isfinite(entry.value) for entry in event.logprobs or [])
+    return sound

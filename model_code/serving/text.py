@@ -21,7 +21,6 @@ from model_code.serving.errors import invalid
 from model_code.serving.incremental import ByteDecoder, Decoder, StreamDecoder
 from model_code.serving.vocabulary import read_vocabulary
 
-
 _NAMED_TOKENS = ("bos_token", "eos_token")
 _TEMPLATE_FAULTS = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError)
 
@@ -74,7 +73,7 @@ class ChatTokenizer:
             ) from None
 
     def encode(self, text: str, *, with_special: bool = False) -> list[int]:
-        """Token ids of a text. A rendered prompt has its special tokens placed; a bare one needs them added."""
+        """Token ids of a text. A rendered prompt has its special tokens; to a bare one they are added."""
         return self._tokenizer.encode(text, add_special_tokens=with_special).ids
 
     def stream_decoder(self, visible: frozenset[int] = frozenset()) -> Decoder:

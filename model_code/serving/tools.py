@@ -128,6 +128,7 @@ class CallFinder:
         self._held = ""
         self._inside = False
         self._started = False
+        self._after_call = False  # blanks between calls are nobody's text
 
     def push(self, text: str) -> tuple[str, list[Call]]:
         """Text that is safe to give out, and calls that are complete."""
@@ -145,13 +146,16 @@ class CallFinder:
             self._inside = False
             if found := read_calls(block, self._names):
                 calls += found
-                self._held = self._held.lstrip()
+                self._after_call = True
             else:
                 out += self._syntax.begin + block + end
 
     def _text_before(self) -> str:
         """What comes before the next call; enters it when it has begun."""
         begin = self._syntax.begin
+        if self._after_call:
+            self._held = self._held.lstrip()
+            self._after_call = not self._held
         if self._syntax.whole:
             return self._opening(begin)
         if (position := self._held.find(begin)) >= 0:
@@ -201,4 +205,6 @@ def _call(item: Any) -> Call | None:
     arguments = item.get("arguments", item.get("parameters", {}))
     if isinstance(arguments, str):
         arguments = _parsed(arguments)
-    return Call(item["name"], json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, dict) else None
+    return (
+        Call(item["name"], json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, dict) else None
+    )

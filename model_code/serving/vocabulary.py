@@ -1,7 +1,7 @@
 """The bytes behind every token of a tokenizer, read from its `tokenizer.json`. Pure; knows no engine.
 
-Two ways of writing bytes as text are known: byte-level BPE (GPT-2's table, as in Llama 3, Qwen and SmolLM) and
-SentencePiece's (`▁` for a space, `<0x0A>` for a byte, as in Llama 2 and Mistral).
+Two ways of writing bytes as text are known: byte-level BPE (GPT-2's table, as in Llama 3, Qwen and SmolLM)
+and SentencePiece's (`▁` for a space, `<0x0A>` for a byte, as in Llama 2 and Mistral).
 """
 
 from __future__ import annotations

@@ -186,9 +186,7 @@ def _event(chunk: BaseModel) -> bytes:
 
 def _usage(prompt_tokens: int, answers: Sequence[Gathered]) -> Usage:
     made = sum(answer.last.completion_tokens for answer in answers if answer.last)
-    return Usage(
-        prompt_tokens=prompt_tokens, completion_tokens=made, total_tokens=prompt_tokens + made
-    )
+    return Usage(prompt_tokens=prompt_tokens, completion_tokens=made, total_tokens=prompt_tokens + made)
 
 
 def _choice(index: int, answer: Gathered) -> Choice:
@@ -203,7 +201,9 @@ def _choice(index: int, answer: Gathered) -> Choice:
     return Choice(
         index=index,
         message=AnswerMessage(
-            role="assistant", content=answer.text if answer.text or not calls else None, tool_calls=calls or None
+            role="assistant",
+            content=answer.text if answer.text or not calls else None,
+            tool_calls=calls or None,
         ),
         finish_reason=answer.last.finish_reason if answer.last else None,
         logprobs=_logprobs(answer.logprobs),

@@ -33,7 +33,18 @@ MESSAGE = st.fixed_dictionaries(
         "tool_call_id": st.text(max_size=8) | JSON,
     },
 )
-KEYWORDS = ["type", "properties", "items", "enum", "anyOf", "$ref", "$defs", "pattern", "maxLength", "minimum"]
+KEYWORDS = [
+    "type",
+    "properties",
+    "items",
+    "enum",
+    "anyOf",
+    "$ref",
+    "$defs",
+    "pattern",
+    "maxLength",
+    "minimum",
+]
 SCHEMA = st.recursive(
     st.sampled_from(["object", "array", "string", "integer", "#", "#/$defs/a", "^a{2,9}$", 3]) | JSON,
     lambda children: (

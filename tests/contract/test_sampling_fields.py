@@ -44,7 +44,9 @@ def test_several_streamed_answers_are_told_apart(client: httpx.Client) -> None:
     assert chunks[-1]["usage"]["completion_tokens"] == 24
 
 
-@pytest.mark.parametrize("fields", [{"temperature": 0}, {"seed": 1, "temperature": 0.7, "top_p": 0.8}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{"temperature": 0}, {"seed": 1, "temperature": 0.7, "top_p": 0.8}], ids=str
+)
 def test_every_token_has_its_log_probability(client: httpx.Client, fields: dict) -> None:
     choice = ask(client, logprobs=True, max_tokens=12, **fields).choices[0]
     assert choice.logprobs is not None
@@ -60,7 +62,11 @@ def test_log_probabilities_are_the_models_own_whatever_the_sampling(client: http
     seen: dict[str, set[float]] = {}
     for seed in range(6):
         for temperature in (0.5, 1.0, 2.0):
-            entry = ask(client, logprobs=True, max_tokens=1, seed=seed, temperature=temperature).choices[0].logprobs
+            entry = (
+                ask(client, logprobs=True, max_tokens=1, seed=seed, temperature=temperature)
+                .choices[0]
+                .logprobs
+            )
             assert entry is not None
             for token in entry.content or []:
                 seen.setdefault(repr(token.bytes), set()).add(round(token.logprob, 2))
@@ -79,7 +85,9 @@ def test_streamed_log_probabilities_come_with_their_text(client: httpx.Client) -
     assert len(entries) == 12
 
 
-def test_the_likeliest_tokens_are_told_or_refused_by_name(server: ServerProcess, client: httpx.Client) -> None:
+def test_the_likeliest_tokens_are_told_or_refused_by_name(
+    server: ServerProcess, client: httpx.Client
+) -> None:
     reply = client.post("/invocations", json=chat(logprobs=True, top_logprobs=3, max_tokens=4, temperature=0))
     if server.line(message="ready")["engine"] == "openvino":
         assert reply.status_code == 400
@@ -135,7 +143,9 @@ def test_a_streamed_text_completion(client: httpx.Client) -> None:
     ],
     ids=str,
 )
-def test_what_a_completion_cannot_do_is_refused_by_name(client: httpx.Client, fields: dict, param: str) -> None:
+def test_what_a_completion_cannot_do_is_refused_by_name(
+    client: httpx.Client, fields: dict, param: str
+) -> None:
     reply = complete(client, **fields)
     assert reply.status_code == 400
     assert ErrorReply.model_validate_json(reply.content).error.param == param

@@ -1,4 +1,4 @@
-"""Answers held to a form: JSON, a schema, a call of a tool. The model is random; only the form can be right."""
+"""Answers held to a form: JSON, a schema, a call of a tool. The model is random; only the form is right."""
 
 from __future__ import annotations
 
@@ -34,29 +34,30 @@ DIGIT = {
 }
 TOOLS = [
     {"type": "function", "function": {"name": "first", "parameters": DIGIT}},
-    {"type": "function", "function": {"name": "second", "description": "Takes nothing.", "parameters": {"type": "object", "properties": {}}}},
+    {
+        "type": "function",
+        "function": {
+            "name": "second",
+            "description": "Takes nothing.",
+            "parameters": {"type": "object", "properties": {}},
+        },
+    },
 ]
+LONG_TEXT = {"type": "string", "minLength": 900, "maxLength": 1000}
+TREE = {key: {"anyOf": [{"$ref": "#/$defs/tree"}, {"type": "string"}]} for key in "abcdefgh"}
+LISTS = {
+    f"list{i}": {"type": "array", "minItems": 2, "maxItems": 200, "items": {"$ref": f"#/$defs/list{i + 1}"}}
+    for i in range(14)
+}
 HEAVY: dict[str, dict[str, Any]] = {
     "many values": {"enum": [f"value-{number}-{'x' * (number % 40)}" for number in range(400)]},
-    "many properties": {
-        "type": "object",
-        "properties": {f"p{number}": {"type": "integer"} for number in range(300)},
-    },
-    "long texts": {"type": "array", "items": {"type": "string", "minLength": 900, "maxLength": 1000}, "maxItems": 250},
+    "many properties": {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(300)}},
+    "long texts": {"type": "array", "items": LONG_TEXT, "maxItems": 250},
     "counted patterns": {"type": "string", "pattern": "^(([a-z]{1,16}){1,8}-){1,4}$"},
-    "lists of lists": {
-        "$defs": {f"d{i}": {"type": "array", "minItems": 2, "maxItems": 200, "items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(14)}
-        | {"d14": {"type": "null"}},
-        "$ref": "#/$defs/d0",
-    },
-    "a tree of trees": {
-        "$defs": {
-            "t": {"type": "object", "properties": {k: {"anyOf": [{"$ref": "#/$defs/t"}, {"type": "string"}]} for k in "abcdefgh"}}
-        },
-        "$ref": "#/$defs/t",
-    },
+    "lists of lists": {"$defs": {**LISTS, "list14": {"type": "null"}}, "$ref": "#/$defs/list0"},
+    "a tree of trees": {"$defs": {"tree": {"type": "object", "properties": TREE}}, "$ref": "#/$defs/tree"},
     "never ending": {"type": "object", "properties": {"x": {"$ref": "#"}}, "required": ["x"]},
-}  # fmt: skip
+}
 
 
 def held_to(schema: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +84,15 @@ def check_person(text: str) -> None:
     assert person["of"] in (None, {"on": True})
 
 
-@pytest.mark.parametrize("fields", [{"temperature": 0}, {"seed": 1, "temperature": 1.5}, {"seed": 2, "top_p": 0.9, "presence_penalty": 1}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 0, "frequency_penalty": 2},
+        {"seed": 1, "temperature": 1.5},
+        {"seed": 2, "top_p": 0.9, "presence_penalty": 1},
+    ],
+    ids=str,
+)
 def test_an_answer_keeps_to_its_schema(client: httpx.Client, fields: dict[str, Any]) -> None:
     choice = ask(client, response_format=held_to(PERSON), **fields)
     assert choice.finish_reason == "stop"

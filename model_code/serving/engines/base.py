@@ -54,8 +54,8 @@ class Sampling:
 class GenerationRequest:
     """One prompt to continue: token ids, and at most `max_tokens` more of them.
 
-    `schema` is the JSON text of a JSON Schema (contracts.json_schema) that the answer must keep to; `logprobs`
-    asks for each token's log probability and those of so many likeliest ones, None for none at all.
+    `schema` is the text of a JSON Schema (see contracts.json_schema) that the answer must keep to. `logprobs`
+    asks for each token's log probability and those of so many likeliest ones; None asks for none at all.
     """
 
     request_id: str

@@ -36,6 +36,7 @@ from model_code.serving.engines.openvino_messages import (
     Step,
     start_worker,
 )
+from model_code.serving.engines.openvino_probe import SchemaProbe
 
 _CLOSE_SECONDS = 5.0
 _Failure = EngineError | SchemaRefused
@@ -63,6 +64,7 @@ class OpenVinoEngine:
         self._numbers = itertools.count()
         self._stats = EngineStats(running=0, waiting=0, cache_use=0.0)
         self._fault: str | None = "the model is not loaded"
+        self._probe: SchemaProbe | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -96,6 +98,7 @@ class OpenVinoEngine:
             raise EngineError(first.reason)
         self._ready = first
         self._fault = None
+        self._probe = SchemaProbe(folder)
         for work in (self._send, self._receive):
             threading.Thread(target=work, name=f"openvino-{work.__name__}", daemon=True).start()
 
@@ -103,6 +106,8 @@ class OpenVinoEngine:
         """See `base.Engine`."""
         if reason := self.fault():
             raise EngineError(reason)
+        if request.schema is not None and self._probe is not None:
+            await self._probe.check(request.schema)
         self._loop = asyncio.get_running_loop()
         number, events = next(self._numbers), _Events()
         self._running[number] = events
@@ -178,10 +183,14 @@ class OpenVinoEngine:
     async def release(self) -> None:
         """See `base.Engine`."""
         self._outgoing.put(Release())
+        if self._probe is not None:
+            await asyncio.to_thread(self._probe.close)
 
     def close(self) -> None:
         """See `base.Engine`."""
         self._outgoing.put(None)
+        if self._probe is not None:
+            self._probe.close()
         if self._process is not None:
             self._process.kill()  # it holds nothing that needs an orderly end
             self._process.join(_CLOSE_SECONDS)

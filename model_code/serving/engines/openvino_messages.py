@@ -12,7 +12,7 @@ from model_code.serving.engines.base import EngineLimits, GenerationRequest, Sto
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Sent once: the model is loaded, with its bounds in tokens and whether answers can be held to a schema."""
+    """Sent once: the model is loaded; its bounds in tokens, and whether answers can be held to a schema."""
 
     context_tokens: int
     cache_tokens: int
@@ -57,8 +57,8 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Sent after a step: per request its new tokens, why it ended if it did, log probabilities if it asked for
-    them; and the load."""
+    """Sent after a step: the load, and per request its new tokens, why it ended if it did, and their log
+    probabilities if it asked for them."""
 
     tokens: list[tuple[int, list[int], StopReason | None, list[float] | None]]
     running: int

@@ -17,6 +17,7 @@ from openvino.utils.node_factory import NodeFactory
 
 from model_code.serving.vocabulary import read_vocabulary
 
+_ALL = np.iinfo(np.int32).max
 NAME = "openvino_detokenizer.xml"
 
 
@@ -28,22 +29,37 @@ def write_vocabulary(folder: Path, target: Path, size: int) -> bool:
     vocabulary = read_vocabulary(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
     if vocabulary is None:
         return False
-    # A control token has no text of its own, or an answer's schema would take its name for text.
-    tokens = [b"" if i in vocabulary.special else token for i, token in enumerate(vocabulary.tokens)]
+    # A control token has no text of its own, or an answer's schema would take its name for text. Nor have
+    # blanks but the single space: GenAI allows any number of them between the parts of an answer, and a weak
+    # model would write nothing else. Inside texts JSON has no bare line breaks anyway.
+    tokens = [
+        b"" if i in vocabulary.special or (token.isspace() and token != b" ") else token
+        for i, token in enumerate(vocabulary.tokens)
+    ]
     tokens += [b""] * (size - len(tokens))
-    ov.save_model(_graph(tokens), target / NAME, compress_to_fp16=False)
+    factory = NodeFactory(
+        "opset13"
+    )  # outlives the graph: it holds the library that the graph's parts are from
+    factory.add_extension(str(_extension()))
+    ov.save_model(
+        _graph(tokens, sorted(vocabulary.special) or [0], factory), target / NAME, compress_to_fp16=False
+    )
     return True
 
 
-def _graph(tokens: list[bytes]) -> ov.Model:
+def _graph(tokens: list[bytes], hidden: list[int], factory: NodeFactory) -> ov.Model:
     ends = np.cumsum([len(token) for token in tokens], dtype=np.int32)
     begins = np.concatenate([np.zeros(1, np.int32), ends[:-1]])
     characters = np.frombuffer(b"".join(tokens), dtype=np.uint8)
-    ids = ops.parameter([-1, -1], ov.Type.i32, name="Parameter_ids")
-    factory = NodeFactory("opset13")
-    factory.add_extension(str(_extension()))
-    inputs = [ids.output(0), *(ops.constant(part).output(0) for part in (begins, ends, characters))]
-    decoded = factory.create("VocabDecoder", [*inputs, ops.constant(np.zeros(0, np.int32)).output(0)])
+    ids = ops.parameter([-1, -1], ov.Type.i64)
+    inputs = [
+        ops.convert(ids, "i32").output(0),
+        *(ops.constant(part).output(0) for part in (begins, ends, characters)),
+    ]
+    # GenAI switches the skipping of tokens by this slice's end, and so needs to find one.
+    zero, last, one = (ops.constant(np.array([value], np.int32)) for value in (0, _ALL, 1))
+    skipped = ops.slice(ops.constant(np.array(hidden, np.int32)), zero, last, one)
+    decoded = factory.create("VocabDecoder", [*inputs, skipped.output(0)])
     decoded.set_friendly_name("VocabDecoder")
     fused = factory.create("FuzeRagged", [decoded.output(0), decoded.output(1), *decoded.outputs()[2:4]])
     packed = factory.create("StringTensorPack", [*fused.outputs(), decoded.output(4)])

@@ -111,7 +111,10 @@ class Worker:
             prompt = ov.Tensor(np.array([request.prompt], dtype=np.int64))
             try:
                 handle = self._pipeline.add_request(message.number, prompt, self._config(request))
-            except (MemoryError, RuntimeError) as error:  # what GenAI raises for a configuration it does not like
+            except (
+                MemoryError,
+                RuntimeError,
+            ) as error:  # what GenAI raises for a configuration it does not like
                 kind: Kind = "memory" if _is_memory(error) else "schema" if request.schema else "failed"
                 self._connection.send(Refused(message.number, kind, _words(error)))
             else:
@@ -125,7 +128,7 @@ class Worker:
             self._cancelled = True
 
     def _start_over(self, error: Exception) -> None:
-        """After memory ran out inside a step nothing is certain about the pipeline: a new one takes its place."""
+        """After memory ran out inside a step nothing is sure of the pipeline: a new one takes its place."""
         for number in self._handles:
             self._connection.send(Refused(number, "memory", _words(error)))
         self._handles.clear()
@@ -139,6 +142,9 @@ class Worker:
             fresh, values, reason = _read(handle)
             if fresh or reason:
                 tokens.append((number, fresh, reason, values if with_logprobs else None))
+            elif handle.get_status() == genai.GenerationStatus.IGNORED:  # the cache had no room left for it
+                self._connection.send(Refused(number, "memory", "the key-value cache is full"))
+                del self._handles[number]
             if reason:
                 del self._handles[number]
         usage = self._pipeline.get_metrics().cache_usage

@@ -5,6 +5,7 @@ Everything that touches llguidance stands here. Its limits keep any schema's cos
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,10 +24,16 @@ class SchemaMasks:
     """Makes masks for one tokenizer; `vocabulary` is how many tokens the model tells apart."""
 
     def __init__(self, folder: Path, vocabulary: int, eos: Sequence[int]) -> None:
-        source = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        self._tokenizer = LLTokenizer(source, n_vocab=vocabulary, eos_token=list(eos))
+        self._folder = folder
+        self._vocabulary = vocabulary
+        self._eos = list(eos)
+        self._tokenizer: LLTokenizer | None = None
+        self._making = threading.Lock()
         self._limits = LLParserLimits(
-            initial_lexer_fuel=1_000_000, max_grammar_size=200_000, max_lexer_states=50_000, verbose_errors=False
+            initial_lexer_fuel=1_000_000,
+            max_grammar_size=200_000,
+            max_lexer_states=50_000,
+            verbose_errors=False,
         )
 
     def matcher(self, schema: str) -> SchemaMatcher:
@@ -35,10 +42,18 @@ class SchemaMasks:
             grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_LAYOUT)
         except ValueError as error:
             raise SchemaRefused(_words(str(error))) from None
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+        matcher = LLMatcher(self._made(), grammar, log_level=0, limits=self._limits)
         if matcher.is_error():
             raise SchemaRefused(_words(matcher.get_error()))
         return SchemaMatcher(matcher)
+
+    def _made(self) -> LLTokenizer:
+        """The tokenizer, made when it is first needed: it takes about a second."""
+        with self._making:
+            if self._tokenizer is None:
+                source = (self._folder / "tokenizer.json").read_text(encoding="utf-8")
+                self._tokenizer = LLTokenizer(source, n_vocab=self._vocabulary, eos_token=self._eos)
+            return self._tokenizer
 
 
 class SchemaMatcher:

@@ -61,6 +61,7 @@ class TransformersEngine:
         self._manager: ContinuousBatchingManager | None = None
         self._changing = asyncio.Lock()
         """Held while the batch loop is replaced; requests wait for it."""
+        self._gone: str | None = None
         self._sampler = BatchSampler()
         self._eos: frozenset[int] = frozenset()
         self._context = 0
@@ -152,7 +153,9 @@ class TransformersEngine:
                     raise SchemaRefused(matcher.fault)
                 finished = output.is_finished()
                 fresh = output.generated_tokens[seen:]
-                logprobs = sampler.logprobs[seen : seen + len(fresh)] if sampler.top_logprobs is not None else None
+                logprobs = (
+                    sampler.logprobs[seen : seen + len(fresh)] if sampler.top_logprobs is not None else None
+                )
                 seen += len(fresh)
                 if fresh or finished:
                     yield self._event(fresh, logprobs, finished)
@@ -202,7 +205,11 @@ class TransformersEngine:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._manager = self._start()
+        try:
+            self._manager = self._start()
+        except Exception as error:  # whatever torch raises, there is no engine any more
+            self._gone = f"the batch loop could not be started again: {error}"
+            raise EngineError(self._gone) from error
 
     def _running_manager(self) -> ContinuousBatchingManager:
         if self._manager is None:
@@ -213,6 +220,8 @@ class TransformersEngine:
 
     def fault(self) -> str | None:
         """See `base.Engine`."""
+        if self._gone:
+            return self._gone
         if self._manager is None:
             return "the model is not loaded" if self._model is None else None  # it is being replaced
         if self._memory_error():

@@ -13,7 +13,14 @@ from fake_model_endpoint import Reply, cut
 from contracts.chat import ChatCompletion
 from contracts.guards import GuardSettings
 
-TOOL = {"type": "function", "function": {"name": "mail", "description": "Writes.", "parameters": {"type": "object", "properties": {}}}}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "mail",
+        "description": "Writes.",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
 FORMAT = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
 LOGPROB = {"token": "Hi", "logprob": -0.1, "bytes": [72, 105], "top_logprobs": []}
 
@@ -27,7 +34,17 @@ def stream(*choices: dict[str, Any]) -> list[Reply]:
 
 
 def call_of(arguments: str, **first: Any) -> dict[str, Any]:
-    return {"delta": {"tool_calls": [{"index": 0, **first, "function": {"arguments": arguments, **({"name": "mail"} if first else {})}}]}}
+    return {
+        "delta": {
+            "tool_calls": [
+                {
+                    "index": 0,
+                    **first,
+                    "function": {"arguments": arguments, **({"name": "mail"} if first else {})},
+                }
+            ]
+        }
+    }
 
 
 CALL = (
@@ -45,7 +62,14 @@ def guarded(make_door: Callable[..., Door]) -> Door:
 
 
 def test_what_a_chat_asks_for_reaches_the_container(door: Door) -> None:
-    asked = {"n": 2, "logprobs": True, "top_logprobs": 3, "tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
+    asked = {
+        "n": 2,
+        "logprobs": True,
+        "top_logprobs": 3,
+        "tools": [TOOL],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
     door.ask(chat(**asked))
     sent = json.loads(door.sagemaker.calls[-1][1])
     assert {name: sent[name] for name in asked} == asked
@@ -108,7 +132,8 @@ def test_the_arguments_of_a_call_are_guarded(guarded: Door, streamed: bool) -> N
 
 def test_a_denied_call_is_not_made(guarded: Door) -> None:
     guarded.sagemaker.replies = stream(
-        call_of('{"to": "a pipe bomb"}', id="call_1", type="function"), {"delta": {}, "finish_reason": "tool_calls"}
+        call_of('{"to": "a pipe bomb"}', id="call_1", type="function"),
+        {"delta": {}, "finish_reason": "tool_calls"},
     )
     _, body = guarded.ask(chat(tools=[TOOL]))
     choice = json.loads(body)["choices"][0]

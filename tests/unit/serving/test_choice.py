@@ -58,7 +58,14 @@ def plan(**fields: Any) -> Plan:
 
 
 def tools(**fields: Any) -> ToolPlan:
-    defaults = {"names": {"add"}, "syntax": TAGS, "visible": frozenset(), "forced": False, "only": None, "several": True}
+    defaults = {
+        "names": {"add"},
+        "syntax": TAGS,
+        "visible": frozenset(),
+        "forced": False,
+        "only": None,
+        "several": True,
+    }
     return ToolPlan(**{**defaults, **fields})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -100,16 +101,21 @@ KEYWORDS = [
     "$ref", "$defs", "minLength", "pattern", "format", "minimum", "title", "oneOf",
 ]  # fmt: skip
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["string", "#"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(KEYWORDS) | st.text(max_size=4), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["string", "#"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(KEYWORDS) | st.text(max_size=4), inner, max_size=4)
+    ),
     max_leaves=20,
 )
 
 
 @given(st.dictionaries(st.sampled_from(KEYWORDS), VALUES, max_size=5))
 def test_no_schema_whatever_breaks_the_check(schema: dict[str, Any]) -> None:
-    try:
+    with suppress(ValueError):
         check(schema)
-    except ValueError as error:
-        assert str(error)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
+import threading
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +21,11 @@ from model_code.serving.engines.base import (  # noqa: E402
     EngineLimits,
     GenerationRequest,
     Sampling,
+    SchemaRefused,
     TokenEvent,
 )
 from model_code.serving.engines.openvino_engine import OpenVinoEngine  # noqa: E402
+from model_code.serving.engines.openvino_messages import Add  # noqa: E402
 from tests.unit.serving.test_openvino_graph import save_model  # noqa: E402
 
 GREEDY = Sampling(0.0, 1.0, None)
@@ -33,7 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder, "llama", vocab_size=256, max_position_embeddings=4096)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": None}))
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[])
+    )
     made.decoder = tokenizers.decoders.ByteLevel()
     made.save(str(folder / "tokenizer.json"))
     return folder
@@ -98,5 +105,63 @@ def test_log_probabilities_are_told_where_asked_for(folder: Path) -> None:
             values = [entry.value for event in told for entry in event.logprobs or []]
             assert len(values) == 9
             assert all(value < 0 for value in values)
+
+    asyncio.run(scenario())
+
+
+class NoMemory:
+    """A pipeline that takes requests and runs out of memory at the first step."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def add_request(self, *request: Any) -> Any:
+        """As the real one."""
+        return self._real.add_request(*request)
+
+    def step(self) -> None:
+        """What pybind makes of `std::bad_alloc`."""
+        raise MemoryError("std::bad_alloc")
+
+
+def test_memory_that_runs_out_ends_what_ran_and_no_more(folder: Path) -> None:
+    from model_code.serving.engines.openvino_worker import Worker
+
+    ours, theirs = multiprocessing.Pipe()
+    worker = Worker(theirs, folder, EngineLimits(None, 8, 1))
+    worker._pipeline = NoMemory(worker._pipeline)
+
+    def work() -> None:
+        with suppress(EOFError):
+            worker.run()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    ours.send(Add(1, request(1, 5)))
+    assert ours.poll(60)
+    refused = ours.recv()
+    assert (refused.number, refused.kind) == (1, "memory")
+
+    ours.send(Add(2, request(2, 5)))  # a new pipeline has taken the place of the old one
+    tokens: list[int] = []
+    while len(tokens) < 5:
+        assert ours.poll(60)
+        tokens += [token for _, fresh, _, _ in ours.recv().tokens for token in fresh]
+    ours.close()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_a_schema_that_genai_cannot_take_is_refused_and_others_go_on(folder: Path) -> None:
+    """Given a schema that slipped through every check before the engine's own."""
+
+    async def scenario() -> None:
+        async with engine_of(folder) as engine:
+            for _ in range(2):  # the second time it is remembered
+                with pytest.raises(SchemaRefused, match="Unsupported type"):
+                    await all_of(engine, request(1, 5, schema='{"type": "nonsense"}'))
+            digit = request(2, 20, schema='{"enum": [1, 2]}')
+            assert await all_of(engine, digit)
+            assert await all_of(engine, request(3, 5))
 
     asyncio.run(scenario())

@@ -20,6 +20,7 @@ from model_code.serving.engines.base import (
     EngineError,
     EngineStats,
     GenerationRequest,
+    Logprob,
     OutOfMemory,
     TokenEvent,
 )
@@ -44,14 +45,16 @@ class FakeEngine:
         self._behaviour = behaviour
         self.reason: str | None = None
         self.released = 0
+        self.has_released = asyncio.Event()
+        self.logprob = -1.0
 
     def load(self, folder: Path) -> None:
         """Nothing to load."""
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """The warm-up's answer, or the test's."""
-        if request.request_id == "warm-up":
-            yield TokenEvent([0], "length")
+        if request.request_id in {"warm-up", "check"}:
+            yield TokenEvent([0], "length", [Logprob(self.logprob, [])])
             return
         async for event in self._behaviour(request):
             yield event
@@ -67,6 +70,7 @@ class FakeEngine:
     async def release(self) -> None:
         """Count it."""
         self.released += 1
+        self.has_released.set()
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -200,7 +204,7 @@ def test_several_answers_come_from_seeds_of_their_own(folder: Path, monkeypatch:
         service, _ = start(monkeypatch, folder, short)
         await service.start()
         request = REQUEST.model_copy(update={"n": 3, "seed": 1})
-        assert await answers_of(service, request) == {0: "ac", 1: "ad", 2: "ae"}
+        assert await answers_of(service, request) == {0: "a c", 1: "a d", 2: "a e"}
         assert service.unready_reason() is None
 
     asyncio.run(scenario())
@@ -238,7 +242,9 @@ def test_without_memory_load_is_shed_counted_and_taken_up_again(
             with pytest.raises(ServingError) as caught:
                 await answers_of(service, REQUEST)
             assert (caught.value.status, caught.value.code) == (503, "out_of_memory")
-            assert f"evergreen_slots{{gen_ai_request_model=\"m\"}} {slots}.0" in service.render_metrics().decode()
+            assert (
+                f'evergreen_slots{{gen_ai_request_model="m"}} {slots}.0' in service.render_metrics().decode()
+            )
         assert 'reason="out_of_memory"} 4.0' in service.render_metrics().decode()
 
         engine._behaviour = short
@@ -263,7 +269,9 @@ def test_what_the_engine_cannot_do_is_refused_by_name(folder: Path, monkeypatch:
         service, _ = start(monkeypatch, folder, short)
         await service.start()
         for field, fields in asked.items():
-            request = ChatRequest.model_validate_json(json.dumps({**json.loads(REQUEST.model_dump_json(exclude_unset=True)), **fields}))
+            request = ChatRequest.model_validate_json(
+                json.dumps({**json.loads(REQUEST.model_dump_json(exclude_unset=True)), **fields})
+            )
             with pytest.raises(ServingError) as caught:
                 await service.plan(CHAT, request)
             error = json.loads(caught.value.body)["error"]
@@ -280,10 +288,41 @@ def test_memory_goes_back_once_after_use(folder: Path, monkeypatch: pytest.Monke
         assert engine.released == 0  # never used: nothing to give back
         await answers_of(service, REQUEST)
         async with asyncio.timeout(10):
-            while not engine.released:
-                await asyncio.sleep(0.02)
+            await engine.has_released.wait()
         await asyncio.sleep(0.4)
         assert engine.released == 1
+        await service.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_model_without_numbers_is_never_ready(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        service, engine = start(monkeypatch, folder, short)
+        engine.logprob = float("nan")
+        with pytest.raises(EngineError, match="not numbers"):
+            await service.start()
+        assert service.unready_reason()
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_loses_its_numbers_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr("model_code.serving.service.CHECK_SECONDS", 0.02)
+        service, engine = start(monkeypatch, folder, silent)
+        await service.start()
+        engine.logprob = float("nan")
+        await asyncio.sleep(0.2)
+        assert service.unready_reason() is None  # idle: nothing is looked at
+
+        pieces = service.generate(await service.plan(CHAT, REQUEST))
+        waiting = asyncio.ensure_future(anext(pieces))
+        await asyncio.sleep(0.2)
+        assert "not numbers" in (service.unready_reason() or "")
+        assert service.engine_fault()  # which ends the process, to be replaced
+        waiting.cancel()
+        await asyncio.wait({waiting})
         await service.close()
 
     asyncio.run(scenario())

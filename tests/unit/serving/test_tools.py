@@ -98,7 +98,10 @@ def test_calls_and_results_of_earlier_turns_are_told_either_way() -> None:
 def test_references_follow_their_definitions_into_the_schema_of_any_call() -> None:
     tree = {
         "type": "object",
-        "properties": {"left": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "leaf": {"$ref": "#/$defs/leaf"}},
+        "properties": {
+            "left": {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
+            "leaf": {"$ref": "#/$defs/leaf"},
+        },
         "$defs": {"leaf": {"type": "object", "properties": {"$ref": {"type": "string"}}}},
     }
     functions = [Function(name="a", parameters=tree), Function(name="b")]
@@ -112,7 +115,9 @@ def test_references_follow_their_definitions_into_the_schema_of_any_call() -> No
 
 def test_nothing_is_left_open_in_a_schema() -> None:
     schema = {"properties": {"a": {"items": {}}, "b": {"type": "object"}}, "required": ["a"]}
-    explicit = json.loads(constraint.of_arguments(Function(name="f", parameters={"type": "object", **schema})))
+    explicit = json.loads(
+        constraint.of_arguments(Function(name="f", parameters={"type": "object", **schema}))
+    )
     assert explicit["additionalProperties"] is False
     assert explicit["properties"]["a"]["type"] == "array"
     assert explicit["properties"]["b"]["additionalProperties"] is True

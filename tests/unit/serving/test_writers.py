@@ -58,10 +58,15 @@ def test_a_first_and_last_piece_is_three_events() -> None:
 
 
 def test_calls_come_in_pieces_and_as_a_whole() -> None:
-    pieces = [Piece("", 1, calls=(CallPiece(0, '{"a"', "call_1", "f"),)), Piece("", 2, calls=(CallPiece(0, ": 1}"),))]
+    pieces = [
+        Piece("", 1, calls=(CallPiece(0, '{"a"', "call_1", "f"),)),
+        Piece("", 2, calls=(CallPiece(0, ": 1}"),)),
+    ]
     chunks = [events(WRITER.events(piece, opening=False))[0] for piece in pieces]
     deltas = [ChatChunk.model_validate(chunk).choices[0].delta.tool_calls for chunk in chunks]
-    assert chunks[1]["choices"][0]["delta"] == {"tool_calls": [{"index": 0, "function": {"arguments": ": 1}"}}]}
+    assert chunks[1]["choices"][0]["delta"] == {
+        "tool_calls": [{"index": 0, "function": {"arguments": ": 1}"}}]
+    }
     assert deltas[0] is not None
     assert (deltas[0][0].id, deltas[0][0].type) == ("call_1", "function")
 
@@ -83,11 +88,17 @@ def test_log_probabilities_stay_with_their_text() -> None:
 
 
 def test_all_answers_count() -> None:
-    answers = [gathered(Piece("hi", 5, "stop")), gathered(Piece("a", 1, index=1), Piece("b", 2, "length", index=1))]
+    answers = [
+        gathered(Piece("hi", 5, "stop")),
+        gathered(Piece("a", 1, index=1), Piece("b", 2, "length", index=1)),
+    ]
     body = ChatCompletion.model_validate_json(WRITER.whole(answers))
     assert body.usage is not None
     assert body.usage.model_dump() == {"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10}
-    assert [(c.index, c.message.content, c.finish_reason) for c in body.choices] == [(0, "hi", "stop"), (1, "ab", "length")]
+    assert [(c.index, c.message.content, c.finish_reason) for c in body.choices] == [
+        (0, "hi", "stop"),
+        (1, "ab", "length"),
+    ]
     assert events(WRITER.usage(answers))[0]["usage"]["completion_tokens"] == 7
 
 

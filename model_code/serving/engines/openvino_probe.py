@@ -1,0 +1,183 @@
+"""Tries out schemas before the openvino engine sees them, in a process that may fail in its stead.
+
+GenAI prepares a schema inside a step of the whole batch: one that it cannot take, or takes very long for,
+would end or hold up everybody's answers. So it is prepared once in a pipeline of its own, over a model of
+almost no size, first; what passes is remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import re
+import resource
+import signal
+import tempfile
+import threading
+from collections import OrderedDict
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from model_code.serving.engines.base import SchemaRefused
+
+START_SECONDS = 120.0
+TRY_SECONDS = 10.0
+_REMEMBERED = 512
+_MEMORY_BYTES = 3 * 1024**3
+_REASON_CHARACTERS = 300
+_SOURCE_PLACE = re.compile(r"^.*\.(?:cc|cpp|h|hpp):\d+:?\s*", re.DOTALL)  # where in its code xgrammar says it
+_DUMMY = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+    "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64, "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True, "max_position_embeddings": 64, "eos_token_id": 0,
+}  # fmt: skip
+
+
+class SchemaProbe:
+    """The server's side. The process starts with the first schema."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: OrderedDict[str, str | None] = OrderedDict()  # a schema, and why it was refused
+        self._asking = asyncio.Lock()
+        self._guard = threading.Lock()
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._connection: Connection | None = None
+
+    async def check(self, schema: str) -> None:
+        """Raises SchemaRefused with the reason, after TRY_SECONDS at the latest once the process runs."""
+        async with self._asking:
+            if schema not in self._known:
+                self._known[schema] = await asyncio.to_thread(self._ask, schema)
+            self._known.move_to_end(schema)
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+            reason = self._known[schema]
+        if reason is not None:
+            raise SchemaRefused(reason)
+
+    def _ask(self, schema: str) -> str | None:
+        try:
+            connection = self._started()
+            connection.send(schema)
+            if connection.poll(TRY_SECONDS):
+                answer: str | None = connection.recv()
+                return answer
+            reason = f"it takes longer than {TRY_SECONDS:g} s to prepare"
+        except (EOFError, OSError):
+            reason = "it cannot be prepared"
+        self.close()
+        return reason
+
+    def _started(self) -> Connection:
+        with self._guard:
+            if self._connection is None:
+                context = multiprocessing.get_context("spawn")
+                self._connection, theirs = context.Pipe()
+                self._process = context.Process(
+                    target=main, args=(theirs, self._folder), name="openvino-schemas", daemon=True
+                )
+                self._process.start()
+                theirs.close()  # or its end would not show here
+                if not self._connection.poll(START_SECONDS):
+                    raise EOFError
+                self._connection.recv()
+            return self._connection
+
+    def close(self) -> None:
+        """End the process; the next schema starts another one."""
+        with self._guard:
+            if self._process is not None:
+                self._process.kill()
+                self._process.join(START_SECONDS)
+            if self._connection is not None:
+                self._connection.close()
+            self._process = self._connection = None
+
+
+def main(connection: Connection, folder: Path) -> None:
+    """The process: a schema in, None or the reason against it out, until the connection ends."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the server decides when this process ends
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
+    probe = _Pipeline(folder)
+    connection.send(None)
+    try:
+        while True:
+            connection.send(probe.fault_of(connection.recv()))
+    except (EOFError, OSError):
+        return
+
+
+class _Pipeline:
+    """A pipeline with the real vocabulary and next to nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        import openvino as ov
+
+        from model_code.serving.engines.openvino_graph import LlamaGraph
+        from model_code.serving.engines.openvino_vocabulary import write_vocabulary
+
+        size = json.loads((folder / "config.json").read_text())["vocab_size"]
+        config = {**_DUMMY, "vocab_size": size}
+        self._scratch = tempfile.TemporaryDirectory(prefix="evergreen-schemas-")
+        path = Path(self._scratch.name)
+        model = LlamaGraph(config, _Zeros(size)).build()
+        ov.save_model(model, path / "openvino_model.xml", compress_to_fp16=False)
+        (path / "config.json").write_text(json.dumps(config))
+        (path / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
+        write_vocabulary(folder, path, size)
+        self._open()
+
+    def _open(self) -> None:
+        import openvino_genai as genai
+
+        scheduler = genai.SchedulerConfig()
+        scheduler.num_kv_blocks, scheduler.max_num_seqs = 4, 1
+        self._pipeline = genai.ContinuousBatchingPipeline(
+            Path(self._scratch.name), scheduler, "CPU", {"INFERENCE_NUM_THREADS": 1}
+        )
+        self._number = 0
+
+    def fault_of(self, schema: str) -> str | None:
+        """Why GenAI does not take a schema."""
+        import numpy as np
+        import openvino as ov
+        import openvino_genai as genai
+
+        config = genai.GenerationConfig()
+        config.max_new_tokens, config.stop_token_ids = 1, {0}
+        config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
+        self._number += 1
+        try:
+            handle = self._pipeline.add_request(
+                self._number, ov.Tensor(np.array([[1]], dtype=np.int64)), config
+            )
+            while self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
+            handle.read_all()
+        except (MemoryError, RuntimeError) as error:
+            self._open()
+            return " ".join(_SOURCE_PLACE.sub("", str(error)).split())[-_REASON_CHARACTERS:]
+        return None
+
+
+class _Zeros:
+    """Weights that are all zero, of the shapes that `_DUMMY` asks for."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
+
+    def __contains__(self, name: str) -> bool:
+        """No biases, no norms of queries and keys."""
+        return False
+
+    def __getitem__(self, name: str) -> object:
+        """A weight of that name."""
+        import numpy as np
+
+        width = _DUMMY["hidden_size"]
+        if "norm" in name:
+            return np.zeros(width, np.float32)
+        return np.zeros((self._vocabulary if "embed" in name else width, width), np.float32)

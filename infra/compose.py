@@ -26,7 +26,9 @@ def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
     serving = ServingStack(app, settings, env, data=data)
     monitoring = MonitoringStack(app, settings, env)
     stacks: list[cdk.Stack] = [data, serving, monitoring]
-    if not isinstance(settings.endpoint, AsyncEndpoint):  # its callers hand over S3 objects, under their own roles
+    if not isinstance(
+        settings.endpoint, AsyncEndpoint
+    ):  # its callers hand over S3 objects, under their own roles
         stacks.append(GatewayStack(app, settings, env, data=data, serving=serving))
     if settings.refresh is not None:
         stacks.append(RefreshStack(app, settings, env, data=data, serving=serving, alarms=monitoring.topic))

@@ -36,9 +36,7 @@ class AsyncInference(InferenceEndpoint):
         super().__init__(scope, id, hosting=hosting)
         self._hosting, self._spec = hosting, spec
         account, bucket = hosting.settings.environment.account, hosting.records.bucket_name
-        self.done = Topic(
-            self, "Done", purpose="finished requests", account=account, services=(), emails=[]
-        )
+        self.done = Topic(self, "Done", purpose="finished requests", account=account, services=(), emails=[])
         self.failed = Topic(
             self, "Failed", purpose="failed requests", account=account, services=(), emails=spec.emails
         )

@@ -47,8 +47,7 @@ class ComponentInference(InferenceEndpoint):
         model = hosting.model(self, "Champion", release.champion, isolated=spec.network_isolation, more=lora)
         self.base = self._base(model)
         self.adapters = [
-            self._adapter(adapter, name)
-            for adapter, name in zip(spec.adapters, self._names[1:], strict=True)
+            self._adapter(adapter, name) for adapter, name in zip(spec.adapters, self._names[1:], strict=True)
         ]
         self._scale()
 

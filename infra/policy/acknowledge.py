@@ -12,8 +12,8 @@ from constructs import IConstruct
 def acknowledge(construct: IConstruct, reasons: dict[str, str]) -> None:
     """Accept findings on a construct and all below it.
 
-    `reasons` maps a rule (`AwsSolutions-S1`, or one finding of it, `AwsSolutions-IAM5[Resource::*]`) to why; a
-    rule of ours is written with its pack, `Evergreen::no-endpoint-capture`.
+    `reasons` maps a rule (`AwsSolutions-S1`, or one finding of it, `AwsSolutions-IAM5[Resource::*]`) to why;
+    a rule of ours is written with its pack, `Evergreen::no-endpoint-capture`.
     """
     cdk.Validations.of(construct).acknowledge(
         *(cdk.Acknowledgment(id=_full(rule), reason=why) for rule, why in reasons.items())

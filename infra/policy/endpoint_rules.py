@@ -1,4 +1,4 @@
-"""Rules for endpoints that hold whatever the settings say: what the service would refuse minutes into a deployment.
+"""Rules for endpoints that hold whatever the settings say: what the service would refuse after minutes.
 
 Where it matters, every state that a template's parameters allow is looked at, and not one of them. Pure.
 """
@@ -36,7 +36,10 @@ def _variants(template: Template) -> Iterator[Finding]:
     seen = set()
     for world in worlds(template):
         for logical_id, config in resources(world, _CONFIG):
-            production, shadows = config.get("ProductionVariants", []), config.get("ShadowProductionVariants", [])
+            production, shadows = (
+                config.get("ProductionVariants", []),
+                config.get("ShadowProductionVariants", []),
+            )
             names = [variant["VariantName"] for variant in (*production, *shadows)]
             why = ""
             if shadows and (len(production), len(shadows)) != (1, 1):
@@ -47,14 +50,18 @@ def _variants(template: Template) -> Iterator[Finding]:
                 why = f"there are {len(production)} production variants"
             if why and (logical_id, why) not in seen:
                 seen.add((logical_id, why))
-                yield Finding(logical_id, "ShadowProductionVariants" if shadows else "ProductionVariants", why)
+                yield Finding(
+                    logical_id, "ShadowProductionVariants" if shadows else "ProductionVariants", why
+                )
 
 
 def _retained(template: Template) -> Iterator[Finding]:
     for logical_id, endpoint in resources(template, _ENDPOINT):
         if endpoint.get("RetainAllVariantProperties") is not True:
             yield Finding(
-                logical_id, "RetainAllVariantProperties", "an update puts weights and counts back to their first values"
+                logical_id,
+                "RetainAllVariantProperties",
+                "an update puts weights and counts back to their first values",
             )
 
 
@@ -78,14 +85,18 @@ def _rollback(template: Template) -> Iterator[Finding]:
     alarms = dict(resources(template, _ALARM))
     for logical_id, owner in resources(template, _ENDPOINT, _COMPONENT):
         for config in branches(owner.get("DeploymentConfig")):
-            named = [entry["AlarmName"] for entry in config.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
+            named = [
+                entry["AlarmName"] for entry in config.get("AutoRollbackConfiguration", {}).get("Alarms", [])
+            ]
             place = "DeploymentConfig/AutoRollbackConfiguration"
             if len(named) > _MOST_ALARMS:
                 yield Finding(logical_id, place, f"{len(named)} alarms are named, and the service takes ten")
             for name in named:
                 alarm = alarms.get(name.get("Ref", "")) if isinstance(name, dict) else None
                 if alarm and any(not isinstance(each["Value"], str) for each in alarm.get("Dimensions", [])):
-                    yield Finding(logical_id, place, f"the alarm {name['Ref']} does not name its endpoint literally")
+                    yield Finding(
+                        logical_id, place, f"the alarm {name['Ref']} does not name its endpoint literally"
+                    )
 
 
 def _metrics(template: Template) -> Iterator[Finding]:
@@ -99,12 +110,16 @@ def _metrics(template: Template) -> Iterator[Finding]:
 def _host_image(template: Template) -> Iterator[Finding]:
     """A host image is for the accelerator in its name."""
     for logical_id, config in resources(template, _CONFIG):
-        for variant in items(config.get("ProductionVariants")) + items(config.get("ShadowProductionVariants")):
+        for variant in items(config.get("ProductionVariants")) + items(
+            config.get("ShadowProductionVariants")
+        ):
             version = variant.get("InferenceAmiVersion", "")
             for name in instance_types(variant):
                 wanted = instances.accelerator(name)
                 if version and f"-{wanted}-" not in version:
-                    yield Finding(logical_id, "ProductionVariants/InferenceAmiVersion", f"{version} is not for {name}")
+                    yield Finding(
+                        logical_id, "ProductionVariants/InferenceAmiVersion", f"{version} is not for {name}"
+                    )
 
 
 def _tracked(template: Template) -> Iterator[Finding]:
@@ -122,7 +137,7 @@ def _tracked(template: Template) -> Iterator[Finding]:
 
 
 def _wakes(template: Template) -> Iterator[Finding]:
-    """What may scale to zero has a step policy that an alarm calls: tracking has no metric where nothing runs."""
+    """What may scale to zero has a step policy that an alarm calls: nothing is tracked where nothing runs."""
     alarms = json.dumps([alarm.get("AlarmActions", []) for _, alarm in resources(template, _ALARM)])
     waking = {
         policy["ScalingTargetId"]["Ref"]
@@ -146,7 +161,9 @@ def _idle(template: Template) -> Iterator[Finding]:
             least = variant.get("ManagedInstanceScaling", {}).get("MinInstanceCount", 1)
             if least == 0 and "ModelName" in variant:
                 yield Finding(
-                    logical_id, "ProductionVariants/ManagedInstanceScaling", "only inference components go to zero"
+                    logical_id,
+                    "ProductionVariants/ManagedInstanceScaling",
+                    "only inference components go to zero",
                 )
 
 
@@ -155,8 +172,12 @@ def _serverless(template: Template) -> Iterator[Finding]:
         for variant in items(config.get("ProductionVariants")):
             if "ServerlessConfig" not in variant:
                 continue
-            beside = [key for key in ("DataCaptureConfig", "ShadowProductionVariants", "VpcConfig") if key in config]
-            beside += [key for key in ("InstanceType", "InstancePools", "InferenceAmiVersion") if key in variant]
+            beside: list[str] = [
+                key for key in ("DataCaptureConfig", "ShadowProductionVariants", "VpcConfig") if key in config
+            ]
+            beside += [
+                key for key in ("InstanceType", "InstancePools", "InferenceAmiVersion") if key in variant
+            ]
             if beside:
                 yield Finding(logical_id, beside[0], f"{beside[0]} is excluded from serverless endpoints")
 

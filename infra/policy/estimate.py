@@ -1,4 +1,4 @@
-"""What an environment's endpoint may cost in a month, from its settings: printed at synth, quoted in the docs.
+"""What an environment's endpoint may cost in a month, from its settings: printed at synth.
 
 Of machines that may stand in for each other the dearest is counted. An update runs a second fleet beside the
 first while it lasts; that is said and not counted, since it lives minutes.
@@ -50,7 +50,9 @@ def estimate(settings: Settings) -> Estimate:
     """The estimate for one environment."""
     spec, cap = settings.endpoint, settings.environment.monthly_cost_cap_usd
     if isinstance(spec, ServerlessEndpoint):
-        per_request = spec.memory_mb / _MB_PER_GB * price_table().serverless_usd_per_gb_second * SECONDS_PER_MONTH
+        per_request = (
+            spec.memory_mb / _MB_PER_GB * price_table().serverless_usd_per_gb_second * SECONDS_PER_MONTH
+        )
         ready = spec.provisioned_concurrency or 0
         what = f"serverless, {spec.memory_mb} MB × {spec.max_concurrency}"
         return Estimate(what, ready * per_request, spec.max_concurrency * per_request, None, cap)

@@ -1,7 +1,7 @@
 """The endpoint: a union of kinds told apart by `kind`; each brings the keys it needs and no others.
 
 A key of another kind is refused with SageMaker's reason where there is one. Rules between endpoint and model
-stand in model.py. Knows nothing of CDK. Sources of the rules: the SageMaker API reference and developer guide.
+stand in rules.py. Knows nothing of CDK. Sources of the rules: SageMaker's API reference and developer guide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from infra.settings.surroundings import DataCapture, Monitoring, Vpc
 _DEVICES_OF_COPY = exclusion(
     "copies-fit",
     refuses="more copies than the machines' accelerators can hold",
-    why="A copy keeps its accelerators for itself; the copies above would wait for capacity that never comes.",
+    why="A copy keeps its accelerators for itself; further copies would wait for capacity in vain.",
     change="fewer copies.max, or more instances.max",
 )
 _ADAPTERS = exclusion(
@@ -117,7 +117,9 @@ class _Endpoint(SettingsModel):
     def _no_key_of_another_kind(cls, values: Any) -> Any:
         for key in values if isinstance(values, dict) else ():
             if refused := cls.foreign.get(key):
-                raise refused.refusal(key, what=f"There is no '{key}' with kind {values['kind']}.", example=None)
+                raise refused.refusal(
+                    key, what=f"There is no '{key}' with kind {values['kind']}.", example=None
+                )
         return values
 
 
@@ -192,9 +194,12 @@ class Adapter(SettingsModel):
 
 
 class ScaleToZeroEndpoint(_OnMachines):
-    """Machines that go while nobody calls; the first caller afterwards is refused and asked to come back."""
+    """Machines that go while nobody calls; the first caller afterwards is asked to come back."""
 
-    foreign = {"challenger_weight": elsewhere.COMPONENT_VARIANTS, "shadow_percent": elsewhere.COMPONENT_VARIANTS}
+    foreign = {
+        "challenger_weight": elsewhere.COMPONENT_VARIANTS,
+        "shadow_percent": elsewhere.COMPONENT_VARIANTS,
+    }
 
     kind: Literal["scale_to_zero"] = setting("Copies and machines that may all go.", "scale_to_zero")
     instances: IdleInstances = setting("Machines that hold the copies.", {"type": "ml.g6e.xlarge"})
@@ -224,7 +229,7 @@ class ScaleToZeroEndpoint(_OnMachines):
                 raise SCHEDULE.refusal(
                     "scaling",
                     "schedules",
-                    what=f"The schedule '{schedule.name}' goes up to {schedule.max} copies, above {self.copies.max}.",
+                    what=f"The schedule '{schedule.name}' goes above {self.copies.max} copies.",
                     example=[],
                 )
         devices = instances.devices(self.instances.type)
@@ -233,13 +238,11 @@ class ScaleToZeroEndpoint(_OnMachines):
             raise _DEVICES_OF_COPY.refusal(
                 "copies",
                 "max",
-                what=f"{self.copies.max} copies of {self.copies.accelerators} devices do not fit into {room}.",
+                what=f"{self.copies.max} copies of {self.copies.accelerators} devices exceed {room}.",
                 example=max(1, room // self.copies.accelerators),
             )
         if self.adapters and self.engine.kind == "neuron":
-            raise _ADAPTERS.refusal(
-                "adapters", what="Engine 'neuron' takes no adapters.", example=None
-            )
+            raise _ADAPTERS.refusal("adapters", what="Engine 'neuron' takes no adapters.", example=None)
         return self
 
 
@@ -296,7 +299,10 @@ class ServerlessEndpoint(_Endpoint):
     def _rules(self) -> Self:
         if self.engine.kind != "transformers":
             raise _SERVERLESS_ENGINE.refusal(
-                "engine", "kind", what=f"Engine '{self.engine.kind}' does not run serverless.", example="transformers"
+                "engine",
+                "kind",
+                what=f"Engine '{self.engine.kind}' does not run serverless.",
+                example="transformers",
             )
         if self.provisioned_concurrency and self.provisioned_concurrency > self.max_concurrency:
             raise _PROVISIONED.refusal(

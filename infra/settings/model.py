@@ -250,9 +250,7 @@ class Settings(SettingsModel):
         if not isinstance(spec, RealtimeEndpoint | ScaleToZeroEndpoint):
             return None
         measured = capacity(spec.instances.type, self.model.name, spec.engine.image)
-        return spec.scaling.target or target(
-            spec.scaling.metric, measured, spec.engine.max_running_requests
-        )
+        return spec.scaling.target or target(spec.scaling.metric, measured, spec.engine.max_running_requests)
 
     @model_validator(mode="after")
     def _name_fits(self) -> Self:

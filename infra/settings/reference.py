@@ -29,7 +29,12 @@ This page is written from the models in `infra/settings/`:
 def render() -> str:
     """The whole page as Markdown."""
     sections = [_section([key.name], key) for key in schema.keys(Settings) if key.name != "name"]
-    return "\n".join([_HEAD, *(line for section in sections for line in section), *_exclusions(), *_images()]).rstrip() + "\n"
+    return (
+        "\n".join(
+            [_HEAD, *(line for section in sections for line in section), *_exclusions(), *_images()]
+        ).rstrip()
+        + "\n"
+    )
 
 
 def _section(path: list[str], key: schema.Key) -> Iterator[str]:
@@ -69,13 +74,13 @@ def _kind(model: type[BaseModel]) -> str:
 
 def _exclusions() -> Iterator[str]:
     yield "## What is refused\n"
-    yield "Combinations that SageMaker, or a promise of ours, does not allow. They end synth before anything is sent.\n"
+    yield "Combinations that SageMaker, or a promise of ours, does not allow: they end synth.\n"
     yield "| rule | refused | why | instead |"
     yield "|---|---|---|---|"
-    for id, one in register().items():
-        yield f"| `{id}` | {one.refuses} | {one.why} | {one.change} |"
+    for one in register().values():
+        yield f"| `{one.id}` | {one.refuses} | {one.why} | {one.change} |"
     yield ""
-    yield "The synthesized templates are held to further rules, acknowledged where a reason stands beside the resource:\n"
+    yield "Synthesized templates are held to further rules; a reason beside the resource acknowledges one.\n"
     yield "| rule | asks | how |"
     yield "|---|---|---|"
     for rule in (*RULES, *ENDPOINT_RULES):

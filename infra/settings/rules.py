@@ -1,7 +1,7 @@
 """Rules between sections: whether the endpoint can hold the model, and what else the endpoint's kind decides.
 
-Each check raises RuleError with a path from the file's root. Knows nothing of CDK. The speeds are floors that
-SageMaker reached in public measurements, rounded down: a timeout may be generous, a short one fails a release.
+Each check raises RuleError with a path from the file's root. Knows nothing of CDK. The speeds are cautious
+assumptions and not measurements: a timeout may be generous, and a short one fails a release.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SERVERLESS_MEMORY = exclusion(
 _SOURCE = exclusion(
     "artefact-form",
     refuses="an archive as artefact, or a prefix for a serverless endpoint",
-    why="SageMaker takes uncompressed models everywhere but on serverless endpoints, and only those are archives.",
+    why="Serverless endpoints take no uncompressed prefix, and the other kinds are given nothing else.",
     change="a prefix that ends in a slash; for kind serverless one .tar.gz",
 )
 _REFRESH = exclusion(
@@ -154,7 +154,9 @@ def _check_devices(size_gb: float, endpoint: AnyEndpoint) -> None:
 def check_refresh(wanted: bool, endpoint: AnyEndpoint) -> None:
     """The refresh loop has variants to work with."""
     if wanted and not isinstance(endpoint, RealtimeEndpoint):
-        raise _REFRESH.refusal("refresh", what=f"There is no refresh loop for kind {endpoint.kind}.", example=None)
+        raise _REFRESH.refusal(
+            "refresh", what=f"There is no refresh loop for kind {endpoint.kind}.", example=None
+        )
 
 
 def check_target(target: float | None, endpoint: AnyEndpoint) -> None:

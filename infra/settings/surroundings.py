@@ -31,7 +31,7 @@ class Monitoring(SettingsModel):
 
 
 class DataCapture(SettingsModel):
-    """Copies of requests and answers, unmasked, in the records bucket; the front door's records are masked."""
+    """Copies of requests and answers, unmasked, in the records bucket."""
 
     percent: int = setting("Share of the requests that are copied.", 10, ge=1, le=100)
 
@@ -39,9 +39,7 @@ class DataCapture(SettingsModel):
 class Vpc(SettingsModel):
     """A network of its own for the containers, without a way to the internet."""
 
-    cidr: str = setting(
-        "Address range.", "10.40.0.0/22", pattern=r"^\d{1,3}(\.\d{1,3}){3}/(1[6-9]|2[0-6])$"
-    )
+    cidr: str = setting("Address range.", "10.40.0.0/22", pattern=r"^\d{1,3}(\.\d{1,3}){3}/(1[6-9]|2[0-6])$")
     availability_zones: list[str] = setting(
         "Zones by name; two or more, so that one may fail.",
         ["us-east-1a", "us-east-1b"],

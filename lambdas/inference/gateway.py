@@ -44,9 +44,7 @@ class SageMakerEndpoint:
             region=region,
         )
 
-    def invoke(
-        self, body: bytes, attributes: str, variant: str | None
-    ) -> SageMakerStream | SageMakerAnswer:
+    def invoke(self, body: bytes, attributes: str, variant: str | None) -> SageMakerStream | SageMakerAnswer:
         """Open a reply. Raises ModelFailure, or VariantVanished when `variant` is not there."""
         headers = {
             "content-type": "application/json",

@@ -1,4 +1,4 @@
-"""Each kind of endpoint as CloudFormation gets it: the examples of tests/fixtures/settings, synthesized with policy."""
+"""Each kind of endpoint as CloudFormation gets it: the examples of tests/fixtures/settings."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ class TestPools:
         assert template["Parameters"]["Scaling"]["Default"] == "on"
         assert template["Conditions"]["ScalingOn"] == {"Fn::Equals": [{"Ref": "Scaling"}, "on"]}
         for kind in (TARGET, POLICY):
-            assert {each["Condition"] for each in resources("pools", "serving", kind).values()} == {"ScalingOn"}
+            assert {each["Condition"] for each in resources("pools", "serving", kind).values()} == {
+                "ScalingOn"
+            }
 
     def test_traffic_shifts_in_steps_that_four_alarms_watch(self, properties):
         guarded = properties("pools", ENDPOINT)["DeploymentConfig"]["Fn::If"][1]
@@ -96,7 +98,9 @@ class TestPools:
         assert names[-1] == "checkout-errors"
 
     def test_thresholds_are_diluted_by_the_first_step(self, resources):
-        alarms = [each["Properties"] for each in resources("pools", "serving", "AWS::CloudWatch::Alarm").values()]
+        alarms = [
+            each["Properties"] for each in resources("pools", "serving", "AWS::CloudWatch::Alarm").values()
+        ]
         by_metric = {alarm["MetricName"]: alarm for alarm in alarms}
 
         assert by_metric["Invocation5XXErrors"]["Threshold"] == pytest.approx(0.0125)
@@ -135,7 +139,9 @@ class TestPools:
         granted = {
             action
             for statement in statements(resources, "pools", "refresh")
-            for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+            for action in (
+                [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+            )
         }
         assert {
             "application-autoscaling:RegisterScalableTarget",
@@ -204,14 +210,18 @@ class TestScaleToZero:
 
     def test_copies_follow_requests_and_a_call_in_vain_starts_the_first(self, resources, properties):
         target = properties("scale-to-zero", TARGET)
-        policies = {p["Properties"]["PolicyType"]: p for p in resources("scale-to-zero", "serving", POLICY).values()}
+        policies = {
+            p["Properties"]["PolicyType"]: p for p in resources("scale-to-zero", "serving", POLICY).values()
+        }
         (wake,) = [
             name
             for name, p in resources("scale-to-zero", "serving", POLICY).items()
             if p["Properties"]["PolicyType"] == "StepScaling"
         ]
         alarms = resources("scale-to-zero", "serving", "AWS::CloudWatch::Alarm").values()
-        (asleep,) = [a["Properties"] for a in alarms if a["Properties"]["MetricName"].startswith("NoCapacity")]
+        (asleep,) = [
+            a["Properties"] for a in alarms if a["Properties"]["MetricName"].startswith("NoCapacity")
+        ]
 
         assert target["ResourceId"] == "inference-component/evergreen-scale-to-zero-base"
         assert target["ScalableDimension"] == "sagemaker:inference-component:DesiredCopyCount"

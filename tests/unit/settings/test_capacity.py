@@ -42,7 +42,9 @@ def test_without_one_most_of_the_batch_is_the_target(tmp_path):
     assert target("invocations", None, 64) is None
 
 
-@pytest.mark.parametrize("text", ["{", "concurrent_requests: 3", FILE + "more: 1\n", FILE.replace("40.0", "0")])
+@pytest.mark.parametrize(
+    "text", ["{", "concurrent_requests: 3", FILE + "more: 1\n", FILE.replace("40.0", "0")]
+)
 def test_a_file_that_is_none_is_named(tmp_path, text):
     (tmp_path / "ml.g6e.xlarge.yaml").write_text(text)
 

@@ -68,7 +68,10 @@ CASES: dict[str, tuple[str, Change, Change]] = {
     ),
     "reservation-one-type": (
         "prod",
-        {"endpoint.instances.reservation": RESERVATION, "endpoint.instances.alternatives": ["ml.g6e.2xlarge"]},
+        {
+            "endpoint.instances.reservation": RESERVATION,
+            "endpoint.instances.alternatives": ["ml.g6e.2xlarge"],
+        },
         {"endpoint.instances.reservation": RESERVATION},
     ),
     "zero-needs-components": (
@@ -335,7 +338,11 @@ def test_the_examples_load(name):
 
 
 def test_the_loader_points_at_a_key_of_another_kind(tmp_path):
-    text = (EXAMPLES / "serverless.yaml").read_text().replace("  memory_mb: 4096", "  vpc: {}\n  memory_mb: 4096")
+    text = (
+        (EXAMPLES / "serverless.yaml")
+        .read_text()
+        .replace("  memory_mb: 4096", "  vpc: {}\n  memory_mb: 4096")
+    )
     (tmp_path / "small.yaml").write_text(text)
 
     with pytest.raises(SettingsError) as caught:
@@ -347,7 +354,8 @@ def test_the_loader_points_at_a_key_of_another_kind(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "download", "startup"), [(None, 600, 600), (1.0, 310, 315), (16.1, 461, 542), (400.0, 3600, 3600)]
+    ("size", "download", "startup"),
+    [(None, 600, 600), (1.0, 310, 315), (16.1, 461, 542), (400.0, 3600, 3600)],
 )
 def test_timeouts_follow_the_models_size(size, download, startup):
     change = {"model.size_gb": size} if size else {"model.size_gb": GONE}

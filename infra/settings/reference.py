@@ -92,10 +92,13 @@ def _images() -> Iterator[str]:
     table = image_table()
     yield "## Images\n"
     yield f"Rows of `infra/settings/images.yaml`, last checked {table.checked}.\n"
-    yield "| image | engine | repository and tag |"
-    yield "|---|---|---|"
+    yield "| image | engine | for | repository and tag | published in |"
+    yield "|---|---|---|---|---|"
     for name, image in table.images.items():
-        yield f"| `{name}` | {image.engine} | `{image.repository}:{image.tag}` |"
+        regions = table.regions(name)
+        where = f"{len(regions)} regions" if regions is not None else "your own account"
+        made = f"`{image.repository}:{image.tag}`"
+        yield f"| `{name}` | {image.engine} | {image.accelerator} | {made} | {where} |"
 
 
 if __name__ == "__main__":

@@ -256,6 +256,11 @@ CASES: dict[str, tuple[str, Change, Change]] = {
     ),
     "serverless-model": (SERVERLESS, {"model.size_gb": 4.0}, {"model.size_gb": 3.0}),
     "artefact-form": (SERVERLESS, {"model.source": "s3://my-models/small/"}, {"model.source": ARCHIVE}),
+    "image-region": (
+        "dev",
+        {"environment.region": "eu-south-2"},
+        {"environment.region": "us-west-2"},
+    ),
     "refresh-realtime": (ZERO, {"refresh": REFRESH}, {"refresh": GONE}),
     "scaling-target": (
         "prod",

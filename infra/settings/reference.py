@@ -39,10 +39,12 @@ def render() -> str:
 
 def _section(path: list[str], key: schema.Key) -> Iterator[str]:
     """Heading and table of one mapping, then the mappings inside it."""
-    for model in key.models:
+    for model in key.models or key.item_models:
         title = ".".join(path)
         if len(key.models) > 1:
             title += f" (kind: {_kind(model)})"
+        elif not key.models:
+            title += " (each)"
         yield f"{'##' if len(path) == 1 else '###'} {title}\n"
         yield f"{(model.__doc__ or '').strip().splitlines()[0]}\n"
         yield "| key | holds | default | meaning |"
@@ -51,7 +53,7 @@ def _section(path: list[str], key: schema.Key) -> Iterator[str]:
         yield from (_row(entry) for entry in inner)
         yield ""
         for entry in inner:
-            if entry.models:
+            if entry.models or entry.item_models:
                 yield from _section([*path, entry.name], entry)
 
 

@@ -1,7 +1,7 @@
-"""An upgrade from the last release keeps what holds data and what callers know: none of it is removed or replaced.
+"""An upgrade from the last release neither removes nor replaces what holds data and what callers know.
 
-The baseline is the last release's production templates, cut down to such resources: logical id, type, deletion
-policy and the properties whose change replaces the resource. After a release: UPDATE_BASELINE=1.
+The baseline is the last release's production templates, cut down to such resources: logical id, type,
+deletion policy and the properties whose change replaces the resource. After a release: UPDATE_BASELINE=1.
 """
 
 from __future__ import annotations

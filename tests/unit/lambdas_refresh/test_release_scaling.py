@@ -106,7 +106,7 @@ def test_given_a_retirement_then_the_challengers_target_goes_before_the_variant(
 
 def test_given_a_harmful_challenger_then_callers_leave_it_before_machines_are_counted(scaled: World) -> None:
     split(scaled)
-    scaled.sagemaker.status = "Updating"
+    scaled.sagemaker.status, scaled.sagemaker.rests_after = "Updating", 0
     with pytest.raises(Exception, match="still Updating"):
         scaled.release("restore", champion=OLD)
     assert scaled.split() == {"champion": (1.0, OLD["version"])}

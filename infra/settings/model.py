@@ -15,7 +15,8 @@ from pydantic import model_validator
 from infra.settings import rules
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
-from infra.settings.endpoint import Endpoint, RealtimeEndpoint, ScaleToZeroEndpoint
+from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.endpoint import Endpoint, RealtimeEndpoint
 from infra.settings.monitoring import Monitoring
 from infra.settings.refresh import Refresh
 

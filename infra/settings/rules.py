@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from infra.settings import instances
-from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint, ScaleToZeroEndpoint, ServerlessEndpoint
+from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint, ServerlessEndpoint
 from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
 

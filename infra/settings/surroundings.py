@@ -49,5 +49,5 @@ class Vpc(SettingsModel):
     interface_endpoints: list[Literal["logs", "monitoring", "kms", "sts", "sagemaker.runtime"]] = setting(
         "Services that containers reach inside the network, beside S3.",
         ["logs", "monitoring"],
-        default=["logs", "monitoring"],
+        default=[],
     )

@@ -155,6 +155,16 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"endpoint.instances.type": "ml.t2.medium", "endpoint.scaling": {"schedules": schedule(1, 1)}},
         {"endpoint.instances.type": "ml.c7i.large", "endpoint.scaling": {"schedules": schedule(1, 1)}},
     ),
+    "isolated-endpoints": (
+        POOLS,
+        {"endpoint.network_isolation": True},
+        {"endpoint.network_isolation": True, "endpoint.vpc.interface_endpoints": []},
+    ),
+    "serverless-timeout": (
+        SERVERLESS,
+        {"endpoint.engine.request_timeout_seconds": 61},
+        {"endpoint.engine.request_timeout_seconds": 60},
+    ),
     "copies-fit": (ZERO, {"endpoint.copies.max": 3}, {"endpoint.copies.max": 2}),
     "adapters-engine": (
         ZERO,

@@ -1,8 +1,8 @@
 """Scalable targets and policies: machines after requests, copies after requests, machines after a backlog.
 
 Out of zero it takes two policies: target tracking has no metric to track where nothing runs, so a step policy
-answers the alarm that somebody called in vain. Targets depend on what they scale; Application Auto Scaling acts
-under its service-linked role.
+answers the alarm that somebody called in vain. Targets depend on what they scale; the service acts under its
+service-linked role.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SageMaker's own copies of requests and answers: unmasked, so only where settings ask, and never for long."""
+"""SageMaker's own copies of requests and answers: unmasked, so only where settings ask."""
 
 from __future__ import annotations
 

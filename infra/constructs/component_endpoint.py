@@ -17,7 +17,7 @@ from infra.constructs.hosting import Hosting, machines, rollback
 from infra.constructs.inference_endpoint import InferenceEndpoint
 from infra.constructs.release import Release
 from infra.constructs.rollback_alarms import RollbackAlarms
-from infra.settings.endpoint import Adapter, ScaleToZeroEndpoint
+from infra.settings.components import Adapter, ScaleToZeroEndpoint
 
 _Component = sagemaker.CfnInferenceComponent
 _LORA = {"vllm": {"SM_VLLM_ENABLE_LORA": "true"}}

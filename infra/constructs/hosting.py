@@ -1,4 +1,4 @@
-"""Parts that every kind of endpoint is put together from: model, machines, metrics, rollout, as CloudFormation has them.
+"""Parts that every kind of endpoint is put together from: model, machines, metrics, rollout.
 
 Variants are plain dicts in CloudFormation's own terms: CDK's typed properties lose their names inside Fn::If.
 Knows nothing of the kinds.
@@ -35,7 +35,7 @@ Properties = dict[str, object]
 
 @dataclass(frozen=True)
 class Hosting:
-    """What an endpoint is given beside its settings: the containers' role and network, where data may rest."""
+    """What an endpoint is given: settings, the containers' role and network, where data may rest."""
 
     settings: Settings
     role: ExecutionRole
@@ -86,7 +86,7 @@ class Hosting:
         return uri, names
 
     def config(self, scope: Construct, *, volume: bool) -> sagemaker.CfnEndpointConfig:
-        """An endpoint config without variants yet; metrics are chosen, since their default scrapes and is billed."""
+        """A config without variants yet; metrics are chosen, since their default scrapes and is billed."""
         spec = self.settings.endpoint.monitoring
         return sagemaker.CfnEndpointConfig(
             scope,
@@ -137,7 +137,7 @@ class Hosting:
 
 def machines(spec: Machines, routing: str, ami: str | None) -> Properties:
     """A variant's machines: one type or pools in order of preference, volume, reservation, host image."""
-    optional = {
+    optional: Properties = {
         "VolumeSizeInGB": spec.volume_gb,
         "InferenceAmiVersion": ami,
         "VariantInstanceProvisionTimeoutInSeconds": spec.capacity_wait_seconds,

@@ -71,7 +71,7 @@ class ContainerNetwork(Construct):
             self, "Services", vpc=self.vpc, description="Interface endpoints", allow_all_outbound=False
         )
         services.add_ingress_rule(self.group, ec2.Port.tcp(443), "From model containers")
-        # The gateway endpoint's addresses are a prefix list whose id differs by region: 443 to anywhere has no
+        # The gateway endpoint's addresses are a prefix list, its id the region's: 443 to anywhere has no
         # other route than S3, since the subnets have neither NAT nor internet gateway.
         self.group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "To S3 and interface endpoints")
         region = cdk.Stack.of(self).region

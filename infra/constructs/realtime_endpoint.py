@@ -47,7 +47,7 @@ class RealtimeInference(InferenceEndpoint):
         if spec.data_capture:
             self._capture(spec.data_capture.percent)
         deployment = self._deployment()
-        guarded = release.guard([first, second, deployment, hosting.container(release.champion)])
+        guarded = release.guard([first, second, deployment, *hosting.container(release.champion)])
         self.endpoint.add_property_override("DeploymentConfig", only_if(guarded, deployment))
         if spec.scales:
             self._scale(release)

@@ -25,8 +25,8 @@ _SLOW_FACTOR = 2.0  # times the goal for the time to first token
 class RollbackAlarms(Construct):
     """Errors, time to first token and verdict. `names` goes into the deployment config.
 
-    `metric` gives a SageMaker metric by name and statistic. Where the service publishes neither streams' first
-    chunks nor a verdict, `errors_only`.
+    `metric` gives a SageMaker metric by name and statistic. Where there are neither streams' first chunks
+    nor a verdict, `errors_only`.
     """
 
     def __init__(

@@ -12,8 +12,8 @@ from constructs import IConstruct
 def acknowledge(construct: IConstruct, reasons: dict[str, str]) -> None:
     """Accept findings on a construct and all below it.
 
-    `reasons` maps a rule (`AwsSolutions-S1`, or one finding of it, `AwsSolutions-IAM5[Resource::*]`) to why; a
-    rule of ours is written with its pack, `Evergreen::no-endpoint-capture`.
+    `reasons` maps a rule (`AwsSolutions-S1`, or one finding of it, `AwsSolutions-IAM5[Resource::*]`) to why;
+    a rule of another pack is written with the pack, `Evergreen::no-endpoint-capture`.
     """
     cdk.Validations.of(construct).acknowledge(
         *(cdk.Acknowledgment(id=_full(rule), reason=why) for rule, why in reasons.items())
@@ -21,7 +21,7 @@ def acknowledge(construct: IConstruct, reasons: dict[str, str]) -> None:
 
 
 def _full(rule: str) -> str:
-    return rule if rule.startswith("Evergreen::") else f"{rule.split('-')[0]}::{rule}"
+    return rule if "::" in rule.partition("[")[0] else f"{rule.split('-')[0]}::{rule}"
 
 
 def imported_arn(owner: cdk.Stack, arn: str) -> str:

@@ -1,4 +1,4 @@
-"""Rules for endpoints that hold whatever the settings say: what the service would refuse minutes into a deployment.
+"""Rules for endpoints that hold whatever the settings say: what the service would refuse after minutes.
 
 Where it matters, every state that a template's parameters allow is looked at, and not one of them. Pure.
 """
@@ -137,7 +137,7 @@ def _tracked(template: Template) -> Iterator[Finding]:
 
 
 def _wakes(template: Template) -> Iterator[Finding]:
-    """What may scale to zero has a step policy that an alarm calls: tracking has no metric where nothing runs."""
+    """What may scale to zero has a step policy that an alarm calls: nothing is tracked where nothing runs."""
     alarms = json.dumps([alarm.get("AlarmActions", []) for _, alarm in resources(template, _ALARM)])
     waking = {
         policy["ScalingTargetId"]["Ref"]
@@ -172,7 +172,7 @@ def _serverless(template: Template) -> Iterator[Finding]:
         for variant in items(config.get("ProductionVariants")):
             if "ServerlessConfig" not in variant:
                 continue
-            beside = [
+            beside: list[str] = [
                 key for key in ("DataCaptureConfig", "ShadowProductionVariants", "VpcConfig") if key in config
             ]
             beside += [

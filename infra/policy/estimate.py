@@ -1,4 +1,4 @@
-"""What an environment's endpoint may cost in a month, from its settings: printed at synth, quoted in the docs.
+"""What an environment's endpoint may cost in a month, from its settings: printed at synth.
 
 Of machines that may stand in for each other the dearest is counted. An update runs a second fleet beside the
 first while it lasts; that is said and not counted, since it lives minutes.

@@ -17,7 +17,7 @@ SECONDS_PER_MONTH = HOURS_PER_MONTH * 3600
 
 
 class PriceTable(SettingsModel):
-    """US dollars per instance-hour, and per GB-second of a serverless endpoint, and the day somebody looked."""
+    """US dollars per instance-hour and per serverless GB-second, and the day somebody looked."""
 
     checked: datetime.date
     usd_per_hour: dict[str, float]

@@ -56,7 +56,7 @@ def worlds(template: Template) -> Iterator[Template]:
                 name: _opened(resource, conditions, given)
                 for name, resource in template.get("Resources", {}).items()
                 if "Condition" not in resource
-                or _holds({"Condition": resource["Condition"]}, conditions, given)
+                or holds({"Condition": resource["Condition"]}, conditions, given)
             },
         }
 
@@ -65,7 +65,7 @@ def _opened(value: Any, conditions: Template, given: Template) -> Any:
     if isinstance(value, dict):
         if set(value) == {"Fn::If"}:
             name, yes, no = value["Fn::If"]
-            return _opened(yes if _holds({"Condition": name}, conditions, given) else no, conditions, given)
+            return _opened(yes if holds({"Condition": name}, conditions, given) else no, conditions, given)
         opened = {key: _opened(entry, conditions, given) for key, entry in value.items()}
         return {key: entry for key, entry in opened.items() if entry != _NO_VALUE}
     if isinstance(value, list):
@@ -73,17 +73,17 @@ def _opened(value: Any, conditions: Template, given: Template) -> Any:
     return value
 
 
-def _holds(condition: Any, conditions: Template, given: Template) -> bool:
-    """Whether a condition holds; one that this reader does not know counts as not holding."""
+def holds(condition: Any, conditions: Template, given: Template) -> bool:
+    """Whether a condition holds under these parameter values; one that is not understood does not."""
     match condition:
         case {"Condition": name}:
-            return _holds(conditions.get(name, {}), conditions, given)
+            return holds(conditions.get(name, {}), conditions, given)
         case {"Fn::Not": [one]}:
-            return not _holds(one, conditions, given)
+            return not holds(one, conditions, given)
         case {"Fn::And": several}:
-            return all(_holds(one, conditions, given) for one in several)
+            return all(holds(one, conditions, given) for one in several)
         case {"Fn::Or": several}:
-            return any(_holds(one, conditions, given) for one in several)
+            return any(holds(one, conditions, given) for one in several)
         case {"Fn::Equals": [left, right]}:
             return bool(_value(left, given) == _value(right, given))
     return False

@@ -1,4 +1,4 @@
-"""Keys that belong to other kinds of endpoint, with SageMaker's reason against each: asked for, they are told why.
+"""Keys that belong to other kinds of endpoint, with SageMaker's reason against each.
 
 Data only: a kind names what it refuses in its `elsewhere`.
 """

@@ -1,36 +1,31 @@
 """The endpoint: a union of kinds told apart by `kind`; each brings the keys it needs and no others.
 
 A key of another kind is refused with SageMaker's reason where there is one. Rules between endpoint and model
-stand in model.py. Knows nothing of CDK. Sources of the rules: the SageMaker API reference and developer guide.
+stand in rules.py. Knows nothing of CDK. Sources of the rules: SageMaker's API reference and developer guide.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings import elsewhere, instances
-from infra.settings.base import SettingsModel, setting
-from infra.settings.engine import Engine
-from infra.settings.exclusions import Exclusion, exclusion
-from infra.settings.fits import SCHEDULE, SCHEDULE_ZERO, check_canary, check_machines, check_schedules
+from infra.settings import elsewhere
+from infra.settings.base import setting
+from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.exclusions import exclusion
+from infra.settings.fits import SCHEDULE_ZERO, check_canary, check_machines, check_schedules
+from infra.settings.hosted import Hosted, OnMachines
 from infra.settings.machines import IdleInstances, Instances
-from infra.settings.rollout import Deployment, Rolling
+from infra.settings.rollout import Deployment
 from infra.settings.scaling import BacklogScaling, Scaling
-from infra.settings.surroundings import DataCapture, Monitoring, Vpc
+from infra.settings.surroundings import DataCapture
 
-_DEVICES_OF_COPY = exclusion(
-    "copies-fit",
-    refuses="more copies than the machines' accelerators can hold",
-    why="A copy keeps its accelerators for itself; the copies above would wait for capacity that never comes.",
-    change="fewer copies.max, or more instances.max",
-)
-_ADAPTERS = exclusion(
-    "adapters-engine",
-    refuses="adapters on vLLM for Neuron",
-    why="A compiled Neuron model takes no adapter while it serves.",
-    change="engine vllm or transformers",
+_SERVERLESS_TIMEOUT = exclusion(
+    "serverless-timeout",
+    refuses="requests above 60 s on a serverless endpoint",
+    why="SageMaker ends an answer that is not streamed after 60 s.",
+    change="request_timeout_seconds up to 60",
 )
 _SERVERLESS_ENGINE = exclusion(
     "serverless-cpu",
@@ -65,79 +60,12 @@ exclusion(
     change="a number from 1 up to 1000",
     bound="endpoint.max_concurrent_requests",
 )
-exclusion(
-    "download-timeout",
-    refuses="a download timeout outside 60 to 3600 s",
-    why="ModelDataDownloadTimeoutInSeconds goes from 60 to 3600.",
-    change="a number from 60 up to 3600",
-    bound="endpoint.model_download_timeout_seconds",
-)
-exclusion(
-    "startup-timeout",
-    refuses="a start-up timeout outside 60 to 3600 s",
-    why="ContainerStartupHealthCheckTimeoutInSeconds goes from 60 to 3600.",
-    change="a number from 60 up to 3600",
-    bound="endpoint.startup_timeout_seconds",
-)
-exclusion(
-    "routing-kv-aware",
-    refuses="routing KV_AWARE",
-    why="CloudFormation has no such RoutingStrategy; it exists in the API only.",
-    change="least_outstanding, prefix_aware or random",
-    bound="endpoint.routing",
-)
 
 
-class _Endpoint(SettingsModel):
-    """What every kind has."""
-
-    foreign: ClassVar[dict[str, Exclusion]] = {}
-    """Keys of other kinds that SageMaker excludes here."""
-
-    kind: str
-    engine: Engine = setting("What runs inside the container.", {"kind": "vllm"})
-    monitoring: Monitoring = setting("The endpoint's own metrics.", {}, default=Monitoring())
-    model_download_timeout_seconds: int | None = setting(
-        "Time to fetch the model from S3; left out, from `model.size_gb`, or 600.",
-        1800,
-        ge=60,
-        le=3600,
-        default=None,
-    )
-    startup_timeout_seconds: int | None = setting(
-        "Time until /ping first answers 200; left out, from `model.size_gb`, or 600.",
-        1800,
-        ge=60,
-        le=3600,
-        default=None,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_key_of_another_kind(cls, values: Any) -> Any:
-        for key in values if isinstance(values, dict) else ():
-            if refused := cls.foreign.get(key):
-                raise refused.refusal(
-                    key, what=f"There is no '{key}' with kind {values['kind']}.", example=None
-                )
-        return values
+_WHOLE_ANSWER_SECONDS = 60
 
 
-class _OnMachines(_Endpoint):
-    """Kinds that run on machines of ours."""
-
-    network_isolation: bool = setting(
-        "Cut the container off from every network; the model still arrives from S3.", True, default=True
-    )
-    vpc: Vpc | None = setting("A network of its own.", {"cidr": "10.40.0.0/22"}, default=None)
-    routing: Literal["least_outstanding", "prefix_aware", "random"] = setting(
-        "Which machine gets a request: the least busy, the one that knows its beginning, or any.",
-        "least_outstanding",
-        default="least_outstanding",
-    )
-
-
-class RealtimeEndpoint(_OnMachines):
+class RealtimeEndpoint(OnMachines):
     """Instances that are always there."""
 
     kind: Literal["realtime"] = setting("Instances that are always there.", "realtime")
@@ -172,81 +100,7 @@ class RealtimeEndpoint(_OnMachines):
         return self
 
 
-class Copies(SettingsModel):
-    """Copies of the model, and what each keeps for itself."""
-
-    min: int = setting("Copies at least; 0 for none while nobody calls.", 0, ge=0, le=100, default=0)
-    max: int = setting("Copies at most.", 4, ge=1, le=100, default=1)
-    memory_mb: int = setting("Main memory of one copy.", 16_384, ge=128, le=2_097_152)
-    accelerators: int = setting("GPUs or Neuron devices of one copy; 0 on CPUs.", 1, ge=0, le=64, default=0)
-    cpu_cores: float | None = setting("CPU cores of one copy.", 4.0, gt=0, le=512, default=None)
-
-
-class Adapter(SettingsModel):
-    """A LoRA adapter beside the base model, as an inference component of its own."""
-
-    name: str = setting("Name that callers use.", "support", pattern=r"^[a-z][a-z0-9-]{0,30}$")
-    source: str = setting(
-        "The adapter's archive in S3.",
-        "s3://my-models/adapters/support.tar.gz",
-        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+\.tar\.gz$",
-    )
-
-
-class ScaleToZeroEndpoint(_OnMachines):
-    """Machines that go while nobody calls; the first caller afterwards is refused and asked to come back."""
-
-    foreign = {
-        "challenger_weight": elsewhere.COMPONENT_VARIANTS,
-        "shadow_percent": elsewhere.COMPONENT_VARIANTS,
-    }
-
-    kind: Literal["scale_to_zero"] = setting("Copies and machines that may all go.", "scale_to_zero")
-    instances: IdleInstances = setting("Machines that hold the copies.", {"type": "ml.g6e.xlarge"})
-    copies: Copies = setting("Copies of the model.", {"max": 4, "memory_mb": 16384})
-    scaling: Scaling = setting("How the number of copies follows the load.", {}, default=Scaling())
-    deployment: Rolling = setting("How an update rolls out.", {"kind": "rolling"})
-    adapters: list[Adapter] = setting(
-        "LoRA adapters on the base model.", [{"name": "support"}], default=[], max_length=50
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _copies_roll(cls, values: Any) -> Any:
-        rollout = values.get("deployment") if isinstance(values, dict) else None
-        kind = rollout.get("kind") if isinstance(rollout, dict) else None
-        if kind in ("canary", "linear", "all_at_once"):
-            raise elsewhere.COMPONENT_ROLLOUT.refusal(
-                "deployment", "kind", what=f"Copies do not roll out by '{kind}'.", example="rolling"
-            )
-        return values
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        check_machines(self.engine, self.instances)
-        for schedule in self.scaling.schedules:
-            if schedule.max > self.copies.max:
-                raise SCHEDULE.refusal(
-                    "scaling",
-                    "schedules",
-                    what=f"The schedule '{schedule.name}' goes up to {schedule.max} copies, above {self.copies.max}.",
-                    example=[],
-                )
-        devices = instances.devices(self.instances.type)
-        room = devices.count * self.instances.max if devices else None
-        if room is not None and self.copies.accelerators * self.copies.max > room:
-            raise _DEVICES_OF_COPY.refusal(
-                "copies",
-                "max",
-                what=f"{self.copies.max} copies of {self.copies.accelerators} devices do not fit into {room}.",
-                example=max(1, room // self.copies.accelerators),
-            )
-        if self.adapters and self.engine.kind == "neuron":
-            raise _ADAPTERS.refusal("adapters", what="Engine 'neuron' takes no adapters.", example=None)
-        return self
-
-
-class AsyncEndpoint(_OnMachines):
+class AsyncEndpoint(OnMachines):
     """Requests and answers in S3, hours if need be; machines may all go while nothing waits."""
 
     foreign = {
@@ -272,7 +126,7 @@ class AsyncEndpoint(_OnMachines):
         return self
 
 
-class ServerlessEndpoint(_Endpoint):
+class ServerlessEndpoint(Hosted):
     """A small model on CPUs that exist while a request runs; the first one waits for a cold start."""
 
     foreign = {
@@ -303,6 +157,13 @@ class ServerlessEndpoint(_Endpoint):
                 "kind",
                 what=f"Engine '{self.engine.kind}' does not run serverless.",
                 example="transformers",
+            )
+        if self.engine.request_timeout_seconds > _WHOLE_ANSWER_SECONDS:
+            raise _SERVERLESS_TIMEOUT.refusal(
+                "engine",
+                "request_timeout_seconds",
+                what=f"{self.engine.request_timeout_seconds} s are more than a serverless request may take.",
+                example=_WHOLE_ANSWER_SECONDS,
             )
         if self.provisioned_concurrency and self.provisioned_concurrency > self.max_concurrency:
             raise _PROVISIONED.refusal(

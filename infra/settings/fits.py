@@ -1,4 +1,4 @@
-"""Rules between an engine, its machines, their schedules and the rollout: what fits together and what does not.
+"""Rules between an engine, its machines, their schedules and the rollout: what fits together.
 
 Each check takes parts of one endpoint's settings and raises RuleError with a path from the endpoint. Knows
 nothing of the kinds of endpoint.
@@ -102,7 +102,7 @@ def check_schedules(scaling: Scaling | BacklogScaling, machines: Instances | Idl
             raise SCHEDULE.refusal(
                 "scaling",
                 "schedules",
-                what=f"The schedule '{schedule.name}' goes up to {schedule.max} machines, above {machines.max}.",
+                what=f"The schedule '{schedule.name}' goes above {machines.max} machines.",
                 example=[],
             )
         if any(instances.burstable(name) for name in machines.types):

@@ -1,6 +1,7 @@
 """The table of container images (`images.yaml`) as typed rows, and the URI of one in a region.
 
-The table is data with a date: replace it, or add a row, without touching code. Reads its own file only.
+The table is data with a date: replace it, or add a row, without touching code. Which account publishes where
+stands in `image_registries.yaml`, which a script writes. Reads these two files only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from infra.settings.base import SettingsModel
 
 EngineKind = Literal["vllm", "neuron", "transformers", "training"]
 TABLE = Path(__file__).with_name("images.yaml")
+REGISTRIES = Path(__file__).with_name("image_registries.yaml")
 OWN_REGISTRY = "account"
 
 
@@ -26,6 +28,7 @@ class Image(SettingsModel):
     repository: str
     tag: str
     engine: EngineKind
+    accelerator: Literal["cpu", "gpu", "neuron"]
     cuda: int | None = None
     inference_ami_versions: list[str] = []
 
@@ -39,21 +42,25 @@ class ImageTable(SettingsModel):
     """All images, the registries' accounts per region, and the day somebody looked."""
 
     checked: datetime.date
-    registries: dict[str, dict[str, str]]
     images: dict[str, Image]
+    registries: dict[str, dict[str, str]]
+
+    def regions(self, name: str) -> list[str] | None:
+        """Regions that the image is published in; None for one of our own, which lies where it was pushed."""
+        image = self.images[name]
+        return None if image.private else sorted(self.registries[image.registry])
 
     def uri(self, name: str, *, account: str, region: str) -> str:
         """`<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>`."""
         image = self.images[name]
-        if image.private:
-            publisher = account
-        else:
-            accounts = self.registries[image.registry]
-            publisher = accounts.get(region, accounts["default"])
-        return f"{publisher}.dkr.ecr.{region}.amazonaws.com/{image.repository}:{image.tag}"
+        publisher = account if image.private else self.registries[image.registry][region]
+        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        return f"{publisher}.dkr.ecr.{region}.{domain}/{image.repository}:{image.tag}"
 
 
 @cache
 def image_table() -> ImageTable:
     """The committed table."""
-    return ImageTable.model_validate(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
+    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    accounts = yaml.safe_load(REGISTRIES.read_text(encoding="utf-8"))["registries"]
+    return ImageTable.model_validate(rows | {"registries": accounts})

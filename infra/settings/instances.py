@@ -5,7 +5,8 @@ Derived from the family's letters, so that a new size of a known family needs no
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 Accelerator = Literal["gpu", "neuron", "cpu"]
 
@@ -14,8 +15,8 @@ _NEURON_PREFIXES = ("inf", "trn")
 _NVME_FAMILIES = frozenset(
     {"g4dn", "g5", "g6", "g6e", "g7", "g7e", "p4d", "p4de", "p5", "p5e", "p5en", "trn1", "trn1n", "trn2"}
 )
-# Accelerators of one machine and the memory of each in GB. Source: the EC2 instance type pages. Types that are
-# not listed are not checked.
+# Accelerators of one machine and the memory of each in GB. Source: the EC2 instance type pages. Types that
+# are not listed are not checked.
 _DEVICES: dict[str, dict[str, tuple[int, int]]] = {
     "g5": {"xlarge": (1, 24), "2xlarge": (1, 24), "4xlarge": (1, 24), "8xlarge": (1, 24), "12xlarge": (4, 24)}
     | {"16xlarge": (1, 24), "24xlarge": (4, 24), "48xlarge": (8, 24)},
@@ -42,7 +43,8 @@ _DEVICES: dict[str, dict[str, tuple[int, int]]] = {
 }
 
 
-class Devices(NamedTuple):
+@dataclass(frozen=True)
+class Devices:
     """Accelerators of one machine; GB of memory of each. For Neuron, cores."""
 
     count: int

@@ -1,6 +1,6 @@
 """The machines behind an endpoint: type, alternatives when it is short, counts, volume, reservation.
 
-Knows nothing of engines, scaling policies or CDK. Sources of the rules: CreateEndpointConfig, ProductionVariant.
+Knows nothing of engines, scaling policies or CDK. Source of the rules: CreateEndpointConfig.
 """
 
 from __future__ import annotations

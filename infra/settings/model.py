@@ -15,7 +15,8 @@ from pydantic import model_validator
 from infra.settings import rules
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
-from infra.settings.endpoint import Endpoint, RealtimeEndpoint, ScaleToZeroEndpoint
+from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.endpoint import Endpoint, RealtimeEndpoint
 from infra.settings.fallback import Fallback
 from infra.settings.gateway import Gateway
 from infra.settings.guards import Guards
@@ -215,6 +216,16 @@ class Settings(SettingsModel):
         measured = capacity(spec.instances.type, self.model.name, spec.engine.image)
         return spec.scaling.target or target(spec.scaling.metric, measured, spec.engine.max_running_requests)
 
+    def _images(self) -> list[tuple[tuple[str, ...], str]]:
+        """The images in use, each with the path of its key."""
+        jobs: list[tuple[tuple[str, ...], str]] = []
+        if self.refresh is not None:
+            jobs = [
+                (("refresh", "training", "image"), self.refresh.training.image),
+                (("refresh", "processing", "image"), self.refresh.processing.image),
+            ]
+        return [(("endpoint", "engine", "image"), self.endpoint.engine.image), *jobs]
+
     @model_validator(mode="after")
     def _name_fits(self) -> Self:
         rules.check_names(self.endpoint_name, *self.component_names)
@@ -222,6 +233,7 @@ class Settings(SettingsModel):
 
     @model_validator(mode="after")
     def _endpoint_fits_the_model(self) -> Self:
+        rules.check_region(self.environment.region, *self._images())
         rules.check_source(self.model.source, self.endpoint)
         rules.check_size(self.model.size_gb, self.endpoint)
         rules.check_refresh(self.refresh is not None, self.endpoint)

@@ -39,10 +39,12 @@ def render() -> str:
 
 def _section(path: list[str], key: schema.Key) -> Iterator[str]:
     """Heading and table of one mapping, then the mappings inside it."""
-    for model in key.models:
+    for model in key.models or key.item_models:
         title = ".".join(path)
         if len(key.models) > 1:
             title += f" (kind: {_kind(model)})"
+        elif not key.models:
+            title += " (each)"
         yield f"{'##' if len(path) == 1 else '###'} {title}\n"
         yield f"{(model.__doc__ or '').strip().splitlines()[0]}\n"
         yield "| key | holds | default | meaning |"
@@ -51,7 +53,7 @@ def _section(path: list[str], key: schema.Key) -> Iterator[str]:
         yield from (_row(entry) for entry in inner)
         yield ""
         for entry in inner:
-            if entry.models:
+            if entry.models or entry.item_models:
                 yield from _section([*path, entry.name], entry)
 
 
@@ -74,13 +76,13 @@ def _kind(model: type[BaseModel]) -> str:
 
 def _exclusions() -> Iterator[str]:
     yield "## What is refused\n"
-    yield "Combinations that SageMaker, or a promise of ours, does not allow. They end synth before anything is sent.\n"
+    yield "Combinations that SageMaker, or a promise of ours, does not allow: they end synth.\n"
     yield "| rule | refused | why | instead |"
     yield "|---|---|---|---|"
-    for id, one in register().items():
-        yield f"| `{id}` | {one.refuses} | {one.why} | {one.change} |"
+    for one in register().values():
+        yield f"| `{one.id}` | {one.refuses} | {one.why} | {one.change} |"
     yield ""
-    yield "The synthesized templates are held to further rules, acknowledged where a reason stands beside the resource:\n"
+    yield "Synthesized templates are held to further rules; a reason beside the resource acknowledges one.\n"
     yield "| rule | asks | how |"
     yield "|---|---|---|"
     for rule in (*RULES, *ENDPOINT_RULES):
@@ -92,10 +94,13 @@ def _images() -> Iterator[str]:
     table = image_table()
     yield "## Images\n"
     yield f"Rows of `infra/settings/images.yaml`, last checked {table.checked}.\n"
-    yield "| image | engine | repository and tag |"
-    yield "|---|---|---|"
+    yield "| image | engine | for | repository and tag | published in |"
+    yield "|---|---|---|---|---|"
     for name, image in table.images.items():
-        yield f"| `{name}` | {image.engine} | `{image.repository}:{image.tag}` |"
+        regions = table.regions(name)
+        where = f"{len(regions)} regions" if regions is not None else "your own account"
+        made = f"`{image.repository}:{image.tag}`"
+        yield f"| `{name}` | {image.engine} | {image.accelerator} | {made} | {where} |"
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ class AllAtOnce(SettingsModel):
 class Gradual(SettingsModel):
     """What the kinds that alarms watch have in common."""
 
+    kind: str
+
     alarms: list[str] = setting(
         "Names of further alarms that take an update back.",
         ["checkout-errors"],

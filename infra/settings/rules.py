@@ -1,7 +1,7 @@
 """Rules between sections: whether the endpoint can hold the model, and what else the endpoint's kind decides.
 
-Each check raises RuleError with a path from the file's root. Knows nothing of CDK. The speeds are floors that
-SageMaker reached in public measurements, rounded down: a timeout may be generous, a short one fails a release.
+Each check raises RuleError with a path from the file's root. Knows nothing of CDK. The speeds are cautious
+assumptions and not measurements: a timeout may be generous, and a short one fails a release.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 
 from infra.settings import instances
-from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint, ScaleToZeroEndpoint, ServerlessEndpoint
+from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint, ServerlessEndpoint
 from infra.settings.exclusions import exclusion
+from infra.settings.images import image_table
 
 DEFAULT_SECONDS = 600
 _LEAST, _MOST = 300, 3600
@@ -42,8 +44,14 @@ _SERVERLESS_MEMORY = exclusion(
 _SOURCE = exclusion(
     "artefact-form",
     refuses="an archive as artefact, or a prefix for a serverless endpoint",
-    why="SageMaker takes uncompressed models everywhere but on serverless endpoints, and only those are archives.",
+    why="Serverless endpoints take no uncompressed prefix, and the other kinds are given nothing else.",
     change="a prefix that ends in a slash; for kind serverless one .tar.gz",
+)
+_REGION = exclusion(
+    "image-region",
+    refuses="an image that AWS does not publish in the environment's region",
+    why="SageMaker pulls images from the region's own registry.",
+    change="another region, or an image of your own in your account",
 )
 _REFRESH = exclusion(
     "refresh-realtime",
@@ -108,6 +116,20 @@ def check_source(source: str | None, endpoint: AnyEndpoint) -> None:
             what=f"Kind {endpoint.kind} does not take {source}.",
             example="s3://my-models/small/model.tar.gz" if archive else "s3://my-models/large/",
         )
+
+
+def check_region(region: str, *images: tuple[tuple[str, ...], str]) -> None:
+    """Every image, given with the path of its key, is published in the region."""
+    table = image_table()
+    for path, name in images:
+        regions = table.regions(name)
+        if regions is not None and region not in regions:
+            raise _REGION.refusal(
+                *path,
+                what=f"The image '{name}' is not published in {region}.",
+                change=f"one of the regions {', '.join(regions)}, or an image of your own in your account",
+                example=name,
+            )
 
 
 def check_size(size_gb: float | None, endpoint: AnyEndpoint) -> None:

@@ -1,6 +1,6 @@
 """How fleets follow their load: metric, target, cool-downs, schedules.
 
-A target that is left out comes from the benchmark of the instance type (capacity.py) or from the engine's batch.
+A target that is left out comes from the machine's benchmark (capacity.py) or from the engine's batch.
 Knows nothing of machines or CDK.
 """
 
@@ -65,7 +65,7 @@ class Scaling(_Cooldowns):
     """Follows the requests; without effect while min and max are equal and there is no schedule."""
 
     metric: Literal["concurrent_requests", "invocations"] = setting(
-        "Requests in flight per machine (every 10 s, queued ones included), or invocations per machine and minute.",
+        "Requests in flight per machine (every 10 s, queued ones included), or invocations per minute.",
         "concurrent_requests",
         default="concurrent_requests",
     )

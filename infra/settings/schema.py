@@ -58,6 +58,12 @@ class Key:
         """Whether the key holds a list of models rather than one."""
         return any(get_origin(part) is list for part in _parts(self.field.annotation))
 
+    @property
+    def item_models(self) -> list[type[BaseModel]]:
+        """The models that a list under the key may hold."""
+        lists = [part for part in _parts(self.field.annotation) if get_origin(part) is list]
+        return [item for each in lists for item in _parts(get_args(each)[0]) if _is_model(item)]
+
     def allowed(self) -> str:
         """What the key may hold, in words."""
         kinds = [str(get_args(model.model_fields["kind"].annotation)[0]) for model in self.models_with_kind()]
@@ -141,6 +147,8 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
         return "a list of " + _describe(get_args(annotation)[0], [])
     if origin is dict:
         return "a mapping of names to " + _describe(get_args(annotation)[1], [])
+    if _is_model(annotation):
+        return "mappings with the keys " + ", ".join(annotation.model_fields)
     return _WORDS[annotation] + _bounds(metadata)
 
 

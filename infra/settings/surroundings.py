@@ -31,7 +31,7 @@ class Monitoring(SettingsModel):
 
 
 class DataCapture(SettingsModel):
-    """Copies of requests and answers, unmasked, in the records bucket; the front door's records are masked."""
+    """Copies of requests and answers, unmasked, in the records bucket."""
 
     percent: int = setting("Share of the requests that are copied.", 10, ge=1, le=100)
 
@@ -49,5 +49,5 @@ class Vpc(SettingsModel):
     interface_endpoints: list[Literal["logs", "monitoring", "kms", "sts", "sagemaker.runtime"]] = setting(
         "Services that containers reach inside the network, beside S3.",
         ["logs", "monitoring"],
-        default=["logs", "monitoring"],
+        default=[],
     )

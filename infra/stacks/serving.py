@@ -19,12 +19,8 @@ from infra.constructs.realtime_endpoint import RealtimeInference
 from infra.constructs.release import Experiments, Release
 from infra.constructs.serverless_endpoint import ServerlessInference
 from infra.settings import Settings
-from infra.settings.endpoint import (
-    AsyncEndpoint,
-    RealtimeEndpoint,
-    ScaleToZeroEndpoint,
-    ServerlessEndpoint,
-)
+from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.endpoint import AsyncEndpoint, RealtimeEndpoint, ServerlessEndpoint
 from infra.stacks.data import DataStack
 
 

@@ -164,7 +164,7 @@ def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Gua
     return Guards(guards, logger, fail_open=settings.fail_open)
 
 
-def _endpoints(settings: InferenceEnvironment) -> Callable[[str, str | None], ModelEndpoint]:
+def endpoints(settings: InferenceEnvironment) -> Callable[[str, str | None], ModelEndpoint]:
     """Endpoints by name and region; only the environment's own has a component, or answers whole."""
 
     def endpoint(name: str, region: str | None) -> ModelEndpoint:
@@ -182,7 +182,7 @@ def from_environment(variables: Mapping[str, str]) -> Service:
     tables = DynamoDB()
     return Service(
         settings,
-        _endpoints(settings),
+        endpoints(settings),
         RoutingTable(settings.access_table, settings.endpoint_name, tables),
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
         UsageTable(

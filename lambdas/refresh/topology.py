@@ -220,8 +220,9 @@ class Topology:
     def _fill(self) -> None:
         """Let the champion have the machines for all traffic, and keep them until the topology has settled.
 
-        While it shared the traffic it may have been scaled down to its share. Scaling that is held already says
-        that this was done: machines take longer to start than this function may last, so it is asked again.
+        While it shared the traffic it may have been scaled down to its share. Scaling that is held already
+        says that this was done: machines may take longer to start than this function lasts, and then it is
+        asked again.
         """
         variants = self._rest().variants
         bounds = self._scaling.bounds()

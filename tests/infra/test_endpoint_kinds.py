@@ -1,4 +1,4 @@
-"""Each kind of endpoint as CloudFormation gets it: the examples of tests/fixtures/settings, synthesized with policy."""
+"""Each kind of endpoint as CloudFormation gets it: the examples of tests/fixtures/settings."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from contracts import container
+from infra.policy.template import holds
 
 ENVIRONMENTS = ("local", "dev", "prod")
 CONFIG = "AWS::SageMaker::EndpointConfig"
@@ -37,6 +38,8 @@ def test_parameters_are_the_agreed_ones(template_json, env):
         "ChallengerModelVersion",
         "Phase",
         "Rollout",
+        "RolloutVersion",
+        *(["Scaling"] if env == "prod" else []),  # fleets of fixed number have no switch
     }
     assert parameters["Phase"]["AllowedValues"] == ["steady", "shadow", "ab"]
     assert {parameters[f"ChallengerModel{part}"]["Default"] for part in ("Uri", "Digest", "Version")} == {""}
@@ -205,6 +208,9 @@ def test_rollback_alarms_name_the_endpoint_literally_and_allow_for_dilution(reso
     alarms = resources("prod", "serving", "AWS::CloudWatch::Alarm").values()
     by_metric = {alarm["Properties"]["MetricName"]: alarm["Properties"] for alarm in alarms}
 
+    verdict = by_metric.pop("evergreen.release.verdict")
+    assert verdict["Dimensions"] == [{"Name": "endpoint", "Value": "evergreen-prod"}]
+    assert (verdict["Threshold"], verdict["ComparisonOperator"]) == (0, "LessThanThreshold")
     for properties in by_metric.values():
         assert {entry["Name"]: entry["Value"] for entry in properties["Dimensions"]} == {
             "EndpointName": "evergreen-prod",
@@ -216,6 +222,50 @@ def test_rollback_alarms_name_the_endpoint_literally_and_allow_for_dilution(reso
     assert by_metric["Invocation5XXErrors"]["Statistic"] == "Average"
     assert by_metric["FirstChunkLatency"]["ExtendedStatistic"] == "p95"
     assert by_metric["FirstChunkLatency"]["Threshold"] == 1_600_000  # microseconds
+
+
+def states(template, **given):
+    """The conditions of a template under these parameter values, by name."""
+    defaults = {name: p.get("Default", "") for name, p in template["Parameters"].items()}
+    return {
+        name: holds({"Condition": name}, template["Conditions"], defaults | given)
+        for name in template["Conditions"]
+    }
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_an_update_is_guarded_unless_it_is_the_one_that_changes_variants(template_json, env):
+    """A plain rollout is good for one template and one champion: whatever comes later is guarded again."""
+    template = template_json(env, "serving")
+    shape = template["Outputs"]["EndpointShape"]["Value"]
+    spent = {"Rollout": f"plain-{shape}", "RolloutVersion": "2", "ChampionModelVersion": "2"}
+
+    assert states(template)["Guarded"]
+    assert not states(template, **spent)["Guarded"]
+    assert states(template, **spent | {"ChampionModelVersion": "3"})["Guarded"]
+    assert states(template, **spent | {"Rollout": "plain-000000000000"})["Guarded"]
+    assert states(template, **spent | {"Rollout": "plain"})["Guarded"]
+    assert re.fullmatch(template["Parameters"]["Rollout"]["AllowedPattern"], f"plain-{shape}")
+
+
+def test_a_template_with_another_image_machine_or_rollout_has_another_shape(template_json):
+    shapes = {
+        template_json(env, "serving")["Outputs"]["EndpointShape"]["Value"] for env in (*ENVIRONMENTS, "pools")
+    }
+
+    assert len(shapes) == 4
+
+
+def test_a_fleet_of_fixed_number_has_no_scalable_target(resources):
+    for env in ("local", "dev"):
+        assert not resources(env, "serving", "AWS::ApplicationAutoScaling::ScalableTarget")
+
+
+def test_production_follows_its_requests(resources):
+    target = only(resources("prod", "serving", "AWS::ApplicationAutoScaling::ScalableTarget"))
+
+    assert target["ResourceId"] == "endpoint/evergreen-prod/variant/champion"
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 4)
 
 
 @pytest.mark.parametrize("env", ["local", "dev"])
@@ -290,7 +340,10 @@ def test_only_sagemaker_in_this_account_assumes_the_role(resources, env):
 def test_outputs_are_the_agreed_ones(template_json, env):
     outputs = template_json(env, "serving")["Outputs"]
 
-    assert {name for name in outputs if not name.startswith("Exports")} == {"EndpointName"}
+    assert {name for name in outputs if not name.startswith("Exports")} == {
+        "EndpointName",
+        "EndpointShape",
+    }
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

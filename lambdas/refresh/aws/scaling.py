@@ -31,7 +31,7 @@ class Bounds:
 
 
 class Scaling:
-    """Scalable targets of one endpoint by its name. Without a target of the champion every call does nothing."""
+    """Scalable targets of one endpoint. Without a target of the champion every call does nothing."""
 
     def __init__(self, endpoint_name: str, autoscaling: Any) -> None:
         self._endpoint_name = endpoint_name

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, settings
 
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import InferenceEnvironment
-from lambdas.inference.gateway import RecordsTable, RoutingTable, SageMakerEndpoint
+from lambdas.inference.gateway import RecordsTable, RoutingTable
 from lambdas.inference.prices import Prices
-from lambdas.inference.service import Service
+from lambdas.inference.service import Service, endpoints
 from lambdas.inference.usage_table import UsageTable
 
 # A slow machine is no defect.
@@ -82,7 +82,7 @@ def make_door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyP
     def make(settings: InferenceEnvironment, transcripts: Any = None, **more: Any) -> Door:
         service = Service(
             settings,
-            SageMakerEndpoint,
+            endpoints(settings),
             RoutingTable("access", ENDPOINT, DynamoDB()),
             RecordsTable("records", 7, DynamoDB()),
             UsageTable("records", Prices(input=1.0, output=2.0), DynamoDB()),

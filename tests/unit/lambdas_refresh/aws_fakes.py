@@ -54,12 +54,15 @@ class CloudFormation(Service):
         self.status = "CREATE_COMPLETE"
         self.tokens: list[str] = []
         self.events: list[dict[str, Any]] = []
+        self.shape = "0123456789ab"
 
     def describe_stacks(self, **parameters: Any) -> dict[str, Any]:
         self._check("describe_stacks", parameters)
         described = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
         updated = f"after update {len(self.tokens)}"
-        return {"Stacks": [{"StackStatus": self.status, "Parameters": described, "LastUpdatedTime": updated}]}
+        outputs = [{"OutputKey": "EndpointShape", "OutputValue": self.shape}] if self.shape else []
+        stack = {"StackStatus": self.status, "Parameters": described, "LastUpdatedTime": updated}
+        return {"Stacks": [stack | {"Outputs": outputs}]}
 
     def describe_stack_events(self, **parameters: Any) -> dict[str, Any]:
         self._check("describe_stack_events", parameters)
@@ -121,6 +124,7 @@ class SageMaker(Service):
         self.status = "InService"
         self.failure: str | None = None
         self.weights = {"champion": 1.0, "challenger": 0.1}
+        self.counts = {"champion": 2, "challenger": 2}
         self.rests_after = 0  # describe calls until an update is over
         self.lost: set[str] = set()
         self.packages: dict[str, dict[str, Any]] = {}
@@ -148,7 +152,7 @@ class SageMaker(Service):
         return {
             "VariantName": name,
             "DesiredWeight": self.weights[name],
-            "DesiredInstanceCount": 2,
+            "DesiredInstanceCount": self.counts[name],
             "DeployedImages": [{"SpecifiedImage": "registry/serving:1"}],
         }
 
@@ -158,6 +162,7 @@ class SageMaker(Service):
             raise refusal("ValidationException", "Cannot update in-progress endpoint")
         for wanted in parameters["DesiredWeightsAndCapacities"]:
             self.weights[wanted["VariantName"]] = wanted["DesiredWeight"]
+            self.counts[wanted["VariantName"]] = wanted["DesiredInstanceCount"]
         self.status, self.rests_after = "Updating", 2
         return {"EndpointArn": "x"}
 
@@ -173,6 +178,58 @@ class SageMaker(Service):
             "ModelApprovalStatus"
         ]
         return {"ModelPackageArn": parameters["ModelPackageArn"]}
+
+
+class AutoScaling(Service):
+    """Scalable targets by resource id, and their policies."""
+
+    name = "application-autoscaling"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: dict[str, dict[str, Any]] = {}
+        self.policies: dict[str, list[dict[str, Any]]] = {}
+
+    def scale(self, resource_id: str, least: int, most: int) -> None:
+        """A target with one policy, as a deployment leaves it."""
+        self.targets[resource_id] = {"MinCapacity": least, "MaxCapacity": most}
+        tracking = {"TargetValue": 44.0, "ScaleInCooldown": 600}
+        self.policies[resource_id] = [
+            {"PolicyName": "track", "PolicyType": "TargetTrackingScaling"}
+            | {"TargetTrackingScalingPolicyConfiguration": tracking}
+        ]
+
+    def describe_scalable_targets(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_scalable_targets", parameters)
+        return {
+            "ScalableTargets": [self.targets[one] for one in parameters["ResourceIds"] if one in self.targets]
+        }
+
+    def register_scalable_target(self, **parameters: Any) -> dict[str, Any]:
+        self._check("register_scalable_target", parameters)
+        named = {"ServiceNamespace", "ResourceId", "ScalableDimension"}
+        given = {key: value for key, value in parameters.items() if key not in named}
+        self.targets.setdefault(parameters["ResourceId"], {}).update(given)
+        return {}
+
+    def deregister_scalable_target(self, **parameters: Any) -> dict[str, Any]:
+        self._check("deregister_scalable_target", parameters)
+        if parameters["ResourceId"] not in self.targets:
+            raise refusal("ObjectNotFoundException", "No scalable target found")
+        del self.targets[parameters["ResourceId"]]
+        self.policies.pop(parameters["ResourceId"], None)
+        return {}
+
+    def describe_scaling_policies(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_scaling_policies", parameters)
+        return {"ScalingPolicies": self.policies.get(parameters["ResourceId"], [])}
+
+    def put_scaling_policy(self, **parameters: Any) -> dict[str, Any]:
+        self._check("put_scaling_policy", parameters)
+        kept = self.policies.setdefault(parameters["ResourceId"], [])
+        kept[:] = [policy for policy in kept if policy["PolicyName"] != parameters["PolicyName"]]
+        kept.append(parameters)
+        return {"PolicyARN": "x"}
 
 
 class StepFunctions(Service):

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import boto3
-from aws_fakes import Bucket, CloudFormation, SageMaker, StepFunctions, Tables, Topic
+from aws_fakes import AutoScaling, Bucket, CloudFormation, SageMaker, StepFunctions, Tables, Topic
 
 from contracts.artefact import MANIFEST_NAME, ArtefactFile, Manifest
 from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, Gate, GateSettings
@@ -16,6 +16,7 @@ from lambdas.common.logs import Logger
 from lambdas.refresh.aws.artefacts import ArtefactFiles
 from lambdas.refresh.aws.endpoint import Endpoint
 from lambdas.refresh.aws.registry import ModelRegistry
+from lambdas.refresh.aws.scaling import Scaling
 from lambdas.refresh.aws.stack import ServingStack
 from lambdas.refresh.aws.workflow import Approvers, Workflow
 from lambdas.refresh.judging import JudgeService
@@ -51,6 +52,7 @@ STEADY = {
     "ChallengerModelVersion": "",
     "Phase": "steady",
     "Rollout": "guarded",
+    "RolloutVersion": "",
     "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version",
 }
 GATE = GateSettings(metric="token_f1")
@@ -86,6 +88,7 @@ class World:
         self.clock = Clock(1_800_000_000.0)
         self.stack = CloudFormation(STEADY)
         self.sagemaker = SageMaker(self.stack)
+        self.autoscaling = AutoScaling()
         self.workflow = StepFunctions()
         self.topic = Topic()
         self.bucket = Bucket()
@@ -115,6 +118,7 @@ class World:
             ServingStack(STACK, self.stack),
             Endpoint(ENDPOINT, self.sagemaker),
             self.routing,
+            Scaling(ENDPOINT, self.autoscaling),
             self.clock,
             self.clock.sleep,
         )

@@ -7,9 +7,15 @@ from refresh_world import NEW, OLD, STEADY, World
 
 from lambdas.refresh.errors import EndpointBusy, StackBusy, TopologyFailed
 
+SHAPE = "0123456789ab"
 PROMOTED = {"ChampionModelUri": NEW["uri"], "ChampionModelDigest": NEW["digest"]} | {
     "ChampionModelVersion": NEW["version"]
 }
+
+
+def plain(model: dict[str, str]) -> dict[str, str]:
+    """A rollout without guardrails that is good for this template and this champion alone."""
+    return {"Rollout": f"plain-{SHAPE}", "RolloutVersion": model["version"]}
 
 
 def test_given_a_promotion_from_start_to_end_then_the_ledger_tells_it_and_the_new_model_serves_alone(
@@ -26,7 +32,7 @@ def test_given_a_promotion_from_start_to_end_then_the_ledger_tells_it_and_the_ne
     assert world.release("await_topology", phase="steady")["settled"]
     world.release("release_lock", outcome="promoted", reason="Better.")
 
-    assert world.stack.parameters == STEADY | PROMOTED | {"Rollout": "plain"}
+    assert world.stack.parameters == STEADY | PROMOTED | plain(NEW)
     assert world.split() == {"champion": (1.0, NEW["version"])}
     routing = world.routing.read()
     assert routing is not None
@@ -51,7 +57,8 @@ def test_given_a_new_experiment_then_everyone_is_held_at_the_champion_until_the_
     world.lock()
     world.release("start_experiment", champion=OLD, challenger=NEW)
     assert world.split() == {"champion": (1.0, OLD["version"])}
-    assert world.stack.parameters["Rollout"] == "plain"
+    assert world.stack.parameters["Rollout"] == f"plain-{SHAPE}"
+    assert world.stack.parameters["RolloutVersion"] == OLD["version"]
     assert world.stack.parameters["ChallengerModelDigest"] == NEW["digest"]
 
 
@@ -194,7 +201,7 @@ def test_given_an_experiment_when_restored_then_the_first_champion_serves_alone(
     assert world.split() == {"champion": (1.0, OLD["version"])}
     world.stack.finish()
     assert world.release("await_topology", phase="steady") == {"settled": True}
-    assert world.stack.parameters == STEADY | {"Rollout": "plain"}
+    assert world.stack.parameters == STEADY | plain(OLD)
 
 
 def test_given_a_start_that_rolled_back_when_restored_then_nothing_is_to_do_and_it_settles(

@@ -155,6 +155,16 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"endpoint.instances.type": "ml.t2.medium", "endpoint.scaling": {"schedules": schedule(1, 1)}},
         {"endpoint.instances.type": "ml.c7i.large", "endpoint.scaling": {"schedules": schedule(1, 1)}},
     ),
+    "isolated-endpoints": (
+        POOLS,
+        {"endpoint.network_isolation": True},
+        {"endpoint.network_isolation": True, "endpoint.vpc.interface_endpoints": []},
+    ),
+    "serverless-timeout": (
+        SERVERLESS,
+        {"endpoint.engine.request_timeout_seconds": 61},
+        {"endpoint.engine.request_timeout_seconds": 60},
+    ),
     "copies-fit": (ZERO, {"endpoint.copies.max": 3}, {"endpoint.copies.max": 2}),
     "adapters-engine": (
         ZERO,
@@ -256,6 +266,11 @@ CASES: dict[str, tuple[str, Change, Change]] = {
     ),
     "serverless-model": (SERVERLESS, {"model.size_gb": 4.0}, {"model.size_gb": 3.0}),
     "artefact-form": (SERVERLESS, {"model.source": "s3://my-models/small/"}, {"model.source": ARCHIVE}),
+    "image-region": (
+        "dev",
+        {"environment.region": "eu-south-2"},
+        {"environment.region": "us-west-2"},
+    ),
     "refresh-realtime": (ZERO, {"refresh": REFRESH}, {"refresh": GONE}),
     "scaling-target": (
         "prod",

@@ -52,7 +52,14 @@ WRONG = [
         "vllm, neuron, transformers",
         "kind: vllm",
     ),
-    ("kind: realtime", "kind: batch", "kind: batch", "it holds 'batch'", "realtime", "kind: realtime"),
+    (
+        "kind: realtime",
+        "kind: batch",
+        "kind: batch",
+        "does not name a known kind",
+        "realtime, scale_to_zero, async, serverless",
+        "kind: realtime",
+    ),
     ("goals:", "goal:", "goal:", "Did you mean 'goals'?", "goals, environment", "goals: {"),
     (
         "cors_origins: []",

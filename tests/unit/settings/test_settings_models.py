@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 import sys
 
 import pytest
 from pydantic import ValidationError
 
-from infra.settings import instances, load, reference
+from infra.settings import image_registries, instances, load, reference
 from infra.settings.images import image_table
 from infra.settings.loader import FOLDER
 
@@ -78,6 +79,44 @@ def test_the_publisher_depends_on_the_region(region, publisher):
     uri = image_table().uri("vllm-cuda-2.4", account="111122223333", region=region)
 
     assert uri == f"{publisher}.dkr.ecr.{region}.amazonaws.com/vllm:server-sagemaker-cuda-v2.4"
+
+
+def test_an_image_is_published_in_the_regions_that_the_sdk_names():
+    table = image_table()
+
+    assert len(table.regions("vllm-cuda-2.4")) > 30
+    assert "us-east-1" in table.regions("vllm-neuron-0.4.5")
+    assert table.regions("evergreen-serving-cpu") is None
+    assert table.uri("evergreen-serving-cpu", account="111122223333", region="cn-north-1").startswith(
+        "111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn/"
+    )
+
+
+def test_every_accelerator_has_an_image():
+    assert {image.accelerator for image in image_table().images.values()} == {"cpu", "gpu", "neuron"}
+
+
+def sdk(folder, name, content):
+    place = folder / "sagemaker" / "core" / "image_uri_config"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_registries_are_read_from_the_sdks_newest_versions(tmp_path):
+    accounts = {"us-west-2": "2", "us-east-1": "1"}
+    old, new = {"registries": {"us-east-1": "0"}}, {"registries": accounts}
+    sdk(tmp_path, "vllm-server", {"versions": {"1": old, "2": new}})
+    sdk(tmp_path, "huggingface-vllm-neuronx", {"inference": {"versions": {"1": new}}})
+    sdk(tmp_path, "huggingface", {"training": {"versions": {"5": {"pytorch2": new, "version_aliases": {}}}}})
+
+    found = image_registries.registries(tmp_path)
+
+    assert found == {name: {"us-east-1": "1", "us-west-2": "2"} for name in ("vllm", "neuron", "training")}
+
+
+def test_an_sdk_that_is_not_there_is_said(tmp_path, capsys):
+    assert image_registries.main([str(tmp_path)]) == 1
+    assert "vllm-server.json is missing: install sagemaker-core" in capsys.readouterr().err
 
 
 def test_our_own_image_lies_in_the_deploying_account():

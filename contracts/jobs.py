@@ -35,7 +35,7 @@ class _Answer(BaseModel):
 
 
 class JobRequest(_Request):
-    """Body of `POST /v1/jobs`: what would have gone to `url` as `body`. `endpoint` is another name of `url`."""
+    """Body of `POST /v1/jobs`: what would have gone to `url` as `body`; `endpoint` is another name of it."""
 
     url: Route | None = None
     endpoint: Route | None = None

@@ -166,9 +166,7 @@ class InferenceApi(Construct):
             resource.add_property_deletion_override("IdentitySource")
         return authorizer
 
-    def _routes(
-        self, inference: lambda_.IFunction, api: lambda_.IFunction, jobs: lambda_.IFunction
-    ) -> None:
+    def _routes(self, inference: lambda_.IFunction, api: lambda_.IFunction, jobs: lambda_.IFunction) -> None:
         stream, work = _streamed(inference), _streamed(jobs)
         buffered = apigateway.LambdaIntegration(api, allow_test_invoke=False)
         for verb, path in STREAMED:

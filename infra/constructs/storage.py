@@ -44,9 +44,9 @@ class AccessLogBucket(s3.Bucket):
 
 
 class EncryptedBucket(s3.Bucket):
-    """Versioned unless told otherwise, under our key, TLS only, access-logged; `forget_days` ends an object's life.
+    """Versioned, under our key, TLS only, access-logged; `forget_days` ends an object's life.
 
-    Without versions what is deleted is gone at once.
+    Without `versioned` what is deleted is gone at once.
     """
 
     def __init__(
@@ -119,7 +119,8 @@ class Table(dynamodb.Table):
         self._key = key
         if not recoverable:
             acknowledge(
-                self, {"AwsSolutions-DDB3": "It holds what callers may have deleted: for good, not for 35 days."}
+                self,
+                {"AwsSolutions-DDB3": "It holds what callers may have deleted: for good, not for 35 days."},
             )
 
     def add_index(self, name: str, *, partition: str, sort: str, include: list[str]) -> None:

@@ -12,9 +12,7 @@ from infra.settings.base import RuleError, SettingsModel, setting
 class Jobs(SettingsModel):
     """Jobs, batches and their files."""
 
-    retention_days: int = setting(
-        "Days a job, a batch and its files are kept.", 7, ge=1, le=30, default=7
-    )
+    retention_days: int = setting("Days a job, a batch and its files are kept.", 7, ge=1, le=30, default=7)
     deadline_hours: int = setting(
         "Hours after which what is not answered yet expires.", 24, ge=1, le=168, default=24
     )
@@ -41,9 +39,7 @@ class Jobs(SettingsModel):
     requests_in_parallel: int = setting(
         "Requests of one batch that the model gets at the same time.", 4, ge=1, le=64, default=4
     )
-    request_seconds: int = setting(
-        "Longest time one request may take.", 300, ge=5, le=420, default=300
-    )
+    request_seconds: int = setting("Longest time one request may take.", 300, ge=5, le=420, default=300)
     worker_seconds: int = setting(
         "Longest run of a worker; a batch that needs more goes on in the next run.",
         900,

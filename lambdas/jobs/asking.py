@@ -23,7 +23,9 @@ class Answering(Protocol):
     def answer(self, route: str, arrival: Arrival) -> StreamingReply: ...
 
 
-def ask(service: Answering, task: Task, number: int, text: bytes, seconds: float, trace: str | None) -> Outcome:
+def ask(
+    service: Answering, task: Task, number: int, text: bytes, seconds: float, trace: str | None
+) -> Outcome:
     """The outcome of line `number`. Never raises for what is wrong with the line or the model.
 
     The request's id is the task's with the line's number: asking again replaces its record.

@@ -111,7 +111,7 @@ class Work:
         return job_of(self._task(caller, id, "job"))
 
     def result(self, caller: Authorizer, id: str) -> tuple[int, Any]:
-        """Status and body that the request itself would have got. Raises ApiError 404, or 409 before the end."""
+        """Status and body that the request itself would have got. Raises ApiError 404, 409 before the end."""
         task = self._task(caller, id, "job")
         if not task.is_over:
             raise ApiError(

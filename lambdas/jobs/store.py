@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -53,7 +54,9 @@ class WorkTable:
         row = self._row(pk, id)
         return StoredFile.model_validate({**row, "id": id}) if row else None
 
-    def newest(self, pk: str, prefix: str, limit: int, after: str | None) -> tuple[list[dict[str, Any]], bool]:
+    def newest(
+        self, pk: str, prefix: str, limit: int, after: str | None
+    ) -> tuple[list[dict[str, Any]], bool]:
         """Rows whose id begins with `prefix`, newest first, behind `after`; and whether there are more."""
         start = {"ExclusiveStartKey": _key(pk, after)} if after else {}
         reply = self._tables.call(
@@ -120,7 +123,7 @@ class WorkTable:
         """Give a slot back, if it is still this task's."""
         if slot is None:
             return
-        try:
+        with contextlib.suppress(ConditionFailed):
             self._tables.call(
                 "DeleteItem",
                 TableName=self._table,
@@ -128,8 +131,6 @@ class WorkTable:
                 ConditionExpression="task = :task",
                 ExpressionAttributeValues={":task": {"S": task}},
             )
-        except ConditionFailed:
-            pass
 
     # ---- on the way ----
 
@@ -170,8 +171,8 @@ class WorkTable:
         worker: str | None = None,
         still: tuple[JobStatus, ...] = OPEN,
     ) -> Task:
-        """Give a task its last status and free its slot. Raises LostLease where its status is none of `still`,
-        or where it is not held by `worker`, if one is named."""
+        """Give a task its last status and free its slot. Raises LostLease where its status is none of
+        `still`, or where it is not held by `worker`, if one is named."""
         sets = {**values, "status": status, "finished_at": int(time.time())}
         assignments = ", ".join(f"#{name} = :new_{name}" for name in sets)
         condition = f"#status IN ({', '.join(f':{name}' for name in still)})"
@@ -201,9 +202,7 @@ class WorkTable:
     # ---- inside ----
 
     def _row(self, pk: str, id: str) -> dict[str, Any] | None:
-        reply = self._tables.call(
-            "GetItem", TableName=self._table, Key=_key(pk, id), ConsistentRead=True
-        )
+        reply = self._tables.call("GetItem", TableName=self._table, Key=_key(pk, id), ConsistentRead=True)
         return from_item(reply["Item"]) if "Item" in reply else None
 
     def _update(

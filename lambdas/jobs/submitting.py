@@ -81,17 +81,17 @@ class Submissions:
         pk = owner(authorizer)
         line = json.dumps({"custom_id": "job", "method": "POST", "url": route, "body": body})
         fingerprint = hashlib.sha256(line.encode()).hexdigest()
-        id = new_id("job", self._clock())
+        name = new_id("job", self._clock())
         if idempotency_key is not None:
-            id = f"job_{_idempotent(pk, idempotency_key)}"
-            earlier = self._table.task(pk, id)
+            name = f"job_{_idempotent(pk, idempotency_key)}"
+            earlier = self._table.task(pk, name)
             if earlier is not None:
                 return _the_same(earlier, fingerprint)
         user = body.get("user")
         task = self._task(
             authorizer,
             pk=pk,
-            id=id,
+            id=name,
             kind="job",
             url=route,
             lines=1,

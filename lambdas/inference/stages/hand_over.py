@@ -1,6 +1,6 @@
 """Makes a job of a request that the model has no room for, where its caller asked for that.
 
-Asked for by the request header `x-evergreen-when-busy: job`. The reply is then 202 with the job instead of 503.
+Asked for by the request header `x-evergreen-when-busy: job`. The reply is then 202 with the job and not 503.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ def test_a_users_lines_are_cut_out_of_files_and_results(jobs: Jobs, erase: Erase
     assert names == {"a"}
     # A file of which nothing is left is gone, the others tell their new size.
     assert jobs.ask("GET", f"/v1/files/{batch['error_file_id']}")[0] == 404
-    sizes = [jobs.ask("GET", f"/v1/files/{batch[n]}")[1]["bytes"] for n in ("input_file_id", "output_file_id")]
+    sizes = [
+        jobs.ask("GET", f"/v1/files/{batch[n]}")[1]["bytes"] for n in ("input_file_id", "output_file_id")
+    ]
     assert sorted(sizes) == sorted(len(body) for body in left.values())
 
 

@@ -73,7 +73,9 @@ def test_the_same_idempotency_key_is_the_same_job(door: Door) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-evergreen-when-busy": "wait"}])
-def test_who_did_not_ask_is_told_to_come_back(door: Door, work_stores: FakeWork, headers: dict[str, str]) -> None:
+def test_who_did_not_ask_is_told_to_come_back(
+    door: Door, work_stores: FakeWork, headers: dict[str, str]
+) -> None:
     reply, body = door.ask(chat(), headers=headers, **KEY)
     assert (reply.status, json.loads(body)["error"]["type"]) == (503, "overloaded_error")
     assert reply.headers["retry-after"]

@@ -27,7 +27,9 @@ KEY = {**AUTHORIZER, "key_id": "abc"}
 @pytest.fixture
 def door(make_door: MakeDoor) -> Door:
     made = make_door(KEPT, answers=AnswersTable("work", DynamoDB()))
-    made.sagemaker.replies = [Reply(parts=cut(chat_events(text, "!"), 60)) for text in ("one", "two", "three")]
+    made.sagemaker.replies = [
+        Reply(parts=cut(chat_events(text, "!"), 60)) for text in ("one", "two", "three")
+    ]
     return made
 
 
@@ -35,7 +37,7 @@ def ask(door: Door, *, headers: dict[str, str] = ASK, caller: dict[str, str] = K
     """What `x-evergreen-cache` says of the reply, and the answer's text."""
     reply, body = door.ask(chat(**fields), headers=headers, **caller)
     if fields.get("stream"):
-        pieces = [c["choices"][0]["delta"]["content"] for c in events(body)[:-1] if c["choices"]]
+        pieces = [c["choices"][0]["delta"].get("content") or "" for c in events(body)[:-1] if c["choices"]]
         return reply.headers.get("x-evergreen-cache"), "".join(pieces)
     return reply.headers.get("x-evergreen-cache"), json.loads(body)["choices"][0]["message"]["content"]
 
@@ -87,7 +89,11 @@ def test_a_stream_is_given_again_as_a_stream(door: Door) -> None:
     assert retold[-1] == "[DONE]"
     assert retold[-2]["usage"] == told[-2]["usage"]
     texts = [
-        [c["choices"][0]["delta"].get("content") for c in each[:-2] if c["choices"][0]["delta"].get("content")]
+        [
+            c["choices"][0]["delta"].get("content")
+            for c in each[:-2]
+            if c["choices"][0]["delta"].get("content")
+        ]
         for each in (told, retold)
     ]
     assert texts[0] == texts[1] == ["one", "!"]

@@ -174,11 +174,17 @@ def test_thresholds_are_the_goals(resources, env):
         for alarm in resources(env, "monitoring", ALARM).values()
     }
 
-    assert set(alarms) == {"availability", "time-to-first-token", "endpoint5xx", "refresh-failed"}
+    assert set(alarms) == {
+        "availability",
+        "time-to-first-token",
+        "endpoint5xx",
+        "refresh-failed",
+        "jobs-dead",
+    }
     assert alarms["availability"]["Threshold"] == pytest.approx(1 - goals.availability)
     assert alarms["endpoint5xx"]["Threshold"] == pytest.approx(1 - goals.availability)
     assert alarms["time-to-first-token"]["Threshold"] == goals.ttft_ms
-    assert alarms["refresh-failed"]["Threshold"] == 0
+    assert alarms["refresh-failed"]["Threshold"] == alarms["jobs-dead"]["Threshold"] == 0
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -188,10 +194,10 @@ def test_silence_is_no_fault_and_few_requests_prove_nothing(resources, env):
         properties = alarm["Properties"]
         assert properties["TreatMissingData"] == "notBreaching"
         assert properties["ComparisonOperator"] == "GreaterThanThreshold"
-        (asked,) = [entry for entry in properties["Metrics"] if entry.get("ReturnData", True)]
-        if "refresh-failed" in properties["AlarmName"]:
+        if properties["AlarmName"].endswith(("refresh-failed", "jobs-dead")):
             assert (properties["DatapointsToAlarm"], properties["EvaluationPeriods"]) == (1, 1)
         else:
+            (asked,) = [entry for entry in properties["Metrics"] if entry.get("ReturnData", True)]
             assert re.match(rf"IF\((requests|invocations) >= {spec.minimum_requests},", asked["Expression"])
             assert properties["DatapointsToAlarm"] == spec.datapoints_to_alarm
 
@@ -205,7 +211,26 @@ def test_one_composite_pages_for_all_that_callers_feel(resources, env):
     assert all(name in rule for name in ("Availability", "TimeToFirstToken", "Endpoint5xx"))
     assert [entry["Ref"][:10] for entry in page["Properties"]["AlarmActions"]] == ["AlarmTopic"]
     for alarm in resources(env, "monitoring", ALARM).values():
-        assert "AlarmActions" not in alarm["Properties"]
+        # What no caller feels at once is told by itself.
+        own = alarm["Properties"]["AlarmName"].endswith("jobs-dead")
+        assert ("AlarmActions" in alarm["Properties"]) is own
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_alarm_on_given_up_tickets_watches_the_queue_that_gets_them(resources, env):
+    alarms = [alarm["Properties"] for alarm in resources(env, "monitoring", ALARM).values()]
+    (dead,) = [alarm for alarm in alarms if alarm["AlarmName"].endswith("jobs-dead")]
+    queues = [queue["Properties"] for queue in resources(env, "gateway", "AWS::SQS::Queue").values()]
+    (redrive,) = [queue["RedrivePolicy"] for queue in queues if "RedrivePolicy" in queue]
+    (target,) = [
+        name
+        for name in resources(env, "gateway", "AWS::SQS::Queue")
+        if redrive["deadLetterTargetArn"]["Fn::GetAtt"][0] == name
+    ]
+
+    watched = resources(env, "gateway", "AWS::SQS::Queue")[target]["Properties"]["QueueName"]
+    assert (dead["Namespace"], dead["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    assert dead["Dimensions"] == [{"Name": "QueueName", "Value": watched}]
 
 
 @pytest.mark.parametrize("kind", [ALARM, COMPOSITE])

@@ -187,7 +187,8 @@ def owner(authorizer: Mapping[str, Any]) -> str:
     tenant = authorizer.get("tenant")
     if not tenant:
         raise ApiError("authentication_error", "A valid API key is needed.", code="invalid_api_key")
-    return work_pk(str(tenant), str(authorizer.get("key_id") or authorizer.get("key_name") or ""))
+    key = str(authorizer.get("key_id") or authorizer.get("key_name") or "")
+    return work_pk(str(tenant), key, str(authorizer.get("subject") or ""))
 
 
 def job_of(task: Task) -> Job:

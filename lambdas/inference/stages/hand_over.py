@@ -50,6 +50,8 @@ class HandOver:
         """
         if exchange.arrival.headers.get(HEADER, "").strip().lower() != _JOB or not _is_for_now(error):
             return False
+        if not exchange.arrival.authorizer.get("tenant"):
+            return False  # whoever comes without a key has none to find the job by
         request = json.loads(exchange.arrival.body)
         for name in _DELIVERY:
             request.pop(name, None)

@@ -69,6 +69,13 @@ def test_another_keys_job_looks_like_none(jobs: Jobs, method: str, path: str) ->
     assert jobs.ask("GET", f"/v1/jobs/{job['id']}")[1]["status"] == "queued"
 
 
+def test_bearers_of_one_tenants_tokens_do_not_see_each_others_jobs(jobs: Jobs) -> None:
+    ann, bob = ({**KEY, "subject": name} for name in ("ann", "bob"))
+    _, job = jobs.submit(chat(), caller=ann)
+    assert jobs.ask("GET", f"/v1/jobs/{job['id']}", caller=ann)[0] == 200
+    assert jobs.ask("GET", f"/v1/jobs/{job['id']}", caller=bob)[0] == 404
+
+
 @pytest.mark.parametrize("id", ["SLOT%230000", "SLOT#0000", "batch_", "job_../x", "job_" + "a" * 2000])
 def test_an_id_that_is_none_is_not_found(jobs: Jobs, id: str) -> None:
     jobs.submit(chat())

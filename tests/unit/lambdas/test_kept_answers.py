@@ -61,6 +61,12 @@ def test_another_key_never_sees_it(door: Door) -> None:
     assert ask(door) == ("hit", "one!")
 
 
+def test_bearers_of_one_tenants_tokens_do_not_share_answers(door: Door) -> None:
+    assert ask(door, caller={**KEY, "subject": "ann"}) == ("miss", "one!")
+    assert ask(door, caller={**KEY, "subject": "bob"}) == ("miss", "two!")
+    assert ask(door, caller={**KEY, "subject": "ann"}) == ("hit", "one!")
+
+
 @pytest.mark.parametrize(
     "fields", [{"temperature": 0.5}, {"user": "u-7"}, {"max_tokens": 7}, {"text": "Hi "}, {"seed": 1}]
 )
@@ -196,8 +202,8 @@ def test_a_client_that_left_leaves_no_answer(door: Door) -> None:
     assert door.tables.scan(TableName="work")["Items"] == []
 
 
-def test_a_hit_costs_nothing_and_is_recorded_as_one(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
-    limited = {**KEY, "tokens_per_day": "1000", "requests_per_day": "1"}
+def test_a_hit_costs_no_tokens_and_is_recorded_as_one(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    limited = {**KEY, "tokens_per_day": "1000", "requests_per_day": "5"}
     ask(door, caller=limited)
     capsys.readouterr()
     reply, _ = door.ask(chat(), headers=ASK, **limited)
@@ -205,7 +211,7 @@ def test_a_hit_costs_nothing_and_is_recorded_as_one(door: Door, capsys: pytest.C
     assert reply.status == 200
     rows = [from_item(item) for item in door.tables.scan(TableName="records")["Items"]]
     usage = next(row for row in rows if row["pk"] == "USAGE#shop")
-    assert (usage["requests"], usage["charged"], usage["input_tokens"]) == (1, 8, 5)
+    assert (usage["requests"], usage["charged"], usage["input_tokens"]) == (2, 8, 5)
     record = door.record()
     assert record is not None
     assert (record["cached"], record["cost_nano_usd"]) == (True, 0)

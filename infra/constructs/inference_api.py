@@ -128,7 +128,7 @@ class InferenceApi(Construct):
             binary_media_types=["multipart/form-data"],  # an upload is bytes; the rest is text
             default_cors_preflight_options=apigateway.CorsOptions(
                 allow_origins=spec.cors_origins,
-                allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+                allow_methods=["GET", "POST", "OPTIONS"],
                 allow_headers=["Authorization", "Content-Type", "x-api-key"],
                 max_age=cdk.Duration.hours(1),
             )

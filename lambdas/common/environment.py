@@ -54,12 +54,12 @@ class InferenceEnvironment(ApiEnvironment):
     max_body_bytes: int = Field(ge=1024)
     input_token_price: float = Field(default=0, ge=0)
     output_token_price: float = Field(default=0, ge=0)
-    guards: Json[GuardSettings] = GuardSettings()
-    transcripts_bucket: str | None = None
-    fallbacks: Json[list[FallbackTarget]] = []
     work_table: str | None = None
     cache_max_seconds: int = Field(default=0, ge=0)
     jobs_open_per_key: int = Field(default=0, ge=0)
+    guards: Json[GuardSettings] = GuardSettings()
+    transcripts_bucket: str | None = None
+    fallbacks: Json[list[FallbackTarget]] = []
 
 
 class QueueEnvironment(BaseModel):

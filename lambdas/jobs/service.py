@@ -299,7 +299,7 @@ def _file(file: StoredFile) -> File:
 def _limit(text: str | None) -> int:
     if text is None:
         return 20
-    if not text.isdigit() or not 1 <= int(text) <= MOST_LISTED:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MOST_LISTED:
         raise _invalid("limit", f"'limit' must be a number from 1 to {MOST_LISTED}.")
     return int(text)
 

@@ -69,7 +69,8 @@ class WorkTable:
             **start,
         )
         rows = [from_item(item) for item in reply.get("Items", [])]
-        return [{**row, "id": row["sk"]} for row in rows[:limit]], len(rows) > limit
+        more = len(rows) > limit or "LastEvaluatedKey" in reply
+        return [{**row, "id": row["sk"]} for row in rows[:limit]], more
 
     # ---- coming and going ----
 

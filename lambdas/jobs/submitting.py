@@ -20,6 +20,7 @@ SLOT_GRACE_SECONDS = 3_600
 """A slot frees itself this long after its task's deadline, whatever became of the task."""
 
 _LONGEST_IDEMPOTENCY_KEY = 255
+_LONGEST_USER = 256  # a request with a longer one is refused when it is asked
 
 
 class Tasks(Protocol):
@@ -96,7 +97,7 @@ class Submissions:
             url=route,
             lines=1,
             fingerprint=fingerprint,
-            user=user if isinstance(user, str) else None,
+            user=user if isinstance(user, str) and len(user) <= _LONGEST_USER else None,
         )
         return self._begin(task, line.encode())
 

@@ -107,7 +107,7 @@ class FindAnswer:
         exchange.chunks = _again(exchange, kept)
 
     def _seconds(self, asked: str) -> int:
-        if not asked.isdigit() or not 1 <= int(asked[:9]) <= self._max_seconds:
+        if not (asked.isascii() and asked.isdigit()) or not 1 <= int(asked[:9]) <= self._max_seconds:
             raise ApiError(
                 "invalid_request_error",
                 f"'{HEADER}' must be a number of seconds from 1 to {self._max_seconds}.",

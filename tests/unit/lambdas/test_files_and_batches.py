@@ -46,7 +46,7 @@ def test_files_are_listed_newest_first_page_by_page(jobs: Jobs, monkeypatch: pyt
     assert ([file["id"] for file in rest["data"]], rest["has_more"]) == ([ids[0]], False)
 
 
-@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "x"}, {"limit": "101"}, {"after": "x"}])
+@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "²"}, {"limit": "101"}, {"after": "x"}])
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/batches"])
 def test_a_bad_page_is_refused(jobs: Jobs, path: str, query: dict[str, str]) -> None:
     status, body = jobs.ask("GET", path, **query)

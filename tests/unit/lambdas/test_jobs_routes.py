@@ -178,6 +178,13 @@ def test_a_large_submission_is_refused(jobs: Jobs) -> None:
     assert jobs.submit(chat("x" * 100_000))[0] == 413
 
 
+def test_a_user_too_long_for_any_request_is_refused_when_it_is_asked(jobs: Jobs) -> None:
+    _, job = jobs.submit(chat(user="u" * 20_000))
+    jobs.work()
+    _, job = jobs.ask("GET", f"/v1/jobs/{job['id']}")
+    assert (job["status"], job["error"]["param"]) == ("failed", "user")
+
+
 def test_endpoint_is_another_name_of_url(jobs: Jobs) -> None:
     assert jobs.ask("POST", "/v1/jobs", {"endpoint": CHAT, "body": chat()})[0] == 202
 

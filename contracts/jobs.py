@@ -35,7 +35,7 @@ class _Answer(BaseModel):
 
 
 class JobRequest(_Request):
-    """Body of `POST /v1/jobs`: what would have gone to `url` as `body`. `endpoint` is another name of `url`."""
+    """Body of `POST /v1/jobs`: what would have gone to `url` as `body`; `endpoint` is another name of it."""
 
     url: Route | None = None
     endpoint: Route | None = None
@@ -204,6 +204,10 @@ def queue_name(environment: str, *, dead: bool = False) -> str:
     return f"{environment}-jobs-dead" if dead else f"{environment}-jobs"
 
 
-def work_pk(tenant: str, key_id: str) -> str:
-    """The work table's partition of one key: what lies there is nobody else's to see."""
-    return "WORK#" + hashlib.sha256(f"{tenant}\0{key_id}".encode()).hexdigest()[:32]
+def work_pk(tenant: str, key_id: str, subject: str = "") -> str:
+    """The work table's partition of one key, or of one bearer where many share what stands for a key.
+
+    What lies there is nobody else's to see.
+    """
+    owner = f"{tenant}\0{key_id}" + (f"\0{subject}" if subject else "")
+    return "WORK#" + hashlib.sha256(owner.encode()).hexdigest()[:32]

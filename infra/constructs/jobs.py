@@ -26,7 +26,7 @@ _BUNDLE = "inference"  # the worker runs that function's pipeline
 
 
 class Jobs(Construct):
-    """Exposes `door`, the function of the routes, and `worker`, which answers the same requests as `inference`."""
+    """Exposes `door`, the function of the routes, and `worker`, which answers what `inference` answers."""
 
     def __init__(
         self,

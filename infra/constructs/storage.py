@@ -44,9 +44,9 @@ class AccessLogBucket(s3.Bucket):
 
 
 class EncryptedBucket(s3.Bucket):
-    """Versioned unless told otherwise, under our key, TLS only, access-logged; `forget_days` ends an object's life.
+    """Versioned, under our key, TLS only, access-logged; `forget_days` ends an object's life.
 
-    Without versions what is deleted is gone at once.
+    Without `versioned` what is deleted is gone at once.
     """
 
     def __init__(

@@ -61,6 +61,18 @@ class Jobs(SettingsModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _is_kept_until_its_deadline(self) -> Self:
+        if self.deadline_hours > 24 * self.retention_days:
+            raise RuleError(
+                "deadline_hours",
+                what=f"A job would be forgotten after {self.retention_days} days and may be answered later.",
+                why="Nobody could read that answer.",
+                change=f"at most {24 * self.retention_days}, or more retention_days",
+                example=24 * self.retention_days,
+            )
+        return self
+
 
 class Cache(SettingsModel):
     """Answers that are given again to a caller who asks for it."""

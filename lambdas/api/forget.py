@@ -2,9 +2,9 @@
 
     python -m lambdas.api.forget --env dev --tenant shop --user u-7
 
-Transcripts in the records bucket (all versions of them), rows of the records table, and of the work bucket and
-table the user's jobs, kept answers and lines in files. Counts without a user, such as metrics and usage, stay.
-Not part of what the function runs.
+Transcripts in the records bucket (all versions of them), rows of the records table, and of the work bucket
+and table the user's jobs, kept answers and lines in files. Counts without a user, such as metrics and usage,
+stay. Not part of what the function runs.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(
-        f"deleted {transcripts} transcripts and {rows} rows; {work.jobs} jobs, {work.lines} lines of files and "
-        f"{work.answers} kept answers"
+        f"deleted {transcripts} transcripts and {rows} rows; "
+        f"{work.jobs} jobs, {work.lines} lines of files and {work.answers} kept answers"
     )
     return 0
 

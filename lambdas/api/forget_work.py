@@ -1,7 +1,7 @@
 """The part of forgetting that is about work: a user's jobs, kept answers, and lines in files of requests.
 
-A file may speak of many users: what is one user's is cut out of it, and out of what batches made of it. A batch
-under way whose file loses lines is ended, since its checkpoint counts lines. Run by `forget`.
+A file may speak of many users: what is one user's is cut out of it, and out of what batches made of it. A
+batch under way whose file loses lines is ended, since its checkpoint counts lines. Run by `forget`.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ class WorkEraser:
     def _files(self, rows: list[dict[str, Any]], user: str, erased: Erased) -> None:
         files = {row["sk"]: row for row in rows if row["sk"].startswith("file-")}
         cut: dict[str, set[str]] = {}
-        for id, file in files.items():
+        for name, file in files.items():
             if file["purpose"] == "batch":
-                cut[id] = self._cut(file, lambda line: (line.get("body") or {}).get("user") == user)
-                erased.lines += len(cut[id])
+                cut[name] = self._cut(file, lambda line: (line.get("body") or {}).get("user") == user)
+                erased.lines += len(cut[name])
         for row in rows:
             if not row["sk"].startswith("batch_"):
                 continue
             batch = Task.model_validate({**row, "id": row["sk"]})
-            results = [files[id] for id in (batch.output_file_id, batch.error_file_id) if id in files]
+            results = [files[name] for name in (batch.output_file_id, batch.error_file_id) if name in files]
             if batch.input_file_id not in cut:
                 # Nothing says any more whose lines these are.
                 for file in results:
@@ -66,8 +66,8 @@ class WorkEraser:
             names = cut[batch.input_file_id]
             if not names:
                 continue
-            for file in results:
-                erased.lines += len(self._cut(file, lambda line, n=names: line.get("custom_id") in n))
+            theirs = _one_of(names)
+            erased.lines += sum(len(self._cut(file, theirs)) for file in results)
             if batch.status in OPEN:
                 self._stop(batch)
 
@@ -130,6 +130,10 @@ class WorkEraser:
             ExpressionAttributeNames={f"#{name}": name for name in values},
             ExpressionAttributeValues={f":{name}": to_attribute(value) for name, value in values.items()},
         )
+
+
+def _one_of(names: set[str]) -> Callable[[dict[str, Any]], bool]:
+    return lambda line: line.get("custom_id") in names
 
 
 def _key(row: dict[str, Any]) -> dict[str, Any]:

@@ -133,13 +133,13 @@ def _model_operation(
 
 def _work_paths() -> dict[str, Any]:
     """Jobs, files and batches."""
-    id, page = [_parameter("id", "path")], [_parameter(name, "query") for name in ("limit", "after")]
+    one, page = [_parameter("id", "path")], [_parameter(name, "query") for name in ("limit", "after")]
     answered = {"description": "What the request itself would have got.", "content": {"application/json": {}}}
-    result = _operation("getJobResult", None, Job, parameters=id, conflict="The job is not over yet.")
+    result = _operation("getJobResult", None, Job, parameters=one, conflict="The job is not over yet.")
     result["responses"]["200"] = answered
     upload = _operation("uploadFile", None, File)
     upload["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _UPLOAD}}}
-    content = _operation("getFileContent", None, File, parameters=id)
+    content = _operation("getFileContent", None, File, parameters=one)
     content["responses"]["200"] = {"description": "JSON Lines.", "content": {"application/jsonl": {}}}
     submit = _operation(
         "submitJob",
@@ -149,26 +149,26 @@ def _work_paths() -> dict[str, Any]:
         parameters=[_parameter("idempotency-key", "header")],
         conflict="The idempotency key was used for another request.",
     )
-    delete = _operation("deleteJob", None, Job, parameters=id)
+    delete = _operation("deleteJob", None, Job, parameters=one)
     either = {"anyOf": [_reference(Job), _reference(JobDeleted)]}
     delete["responses"]["200"]["content"]["application/json"]["schema"] = either
     return {
         "/v1/jobs": {"post": submit},
-        "/v1/jobs/{id}": {"get": _operation("getJob", None, Job, parameters=id), "delete": delete},
+        "/v1/jobs/{id}": {"get": _operation("getJob", None, Job, parameters=one), "delete": delete},
         "/v1/jobs/{id}/result": {"get": result},
-        "/v1/jobs/{id}/cancel": {"post": _operation("cancelJob", None, Job, parameters=id)},
+        "/v1/jobs/{id}/cancel": {"post": _operation("cancelJob", None, Job, parameters=one)},
         "/v1/files": {"post": upload, "get": _operation("listFiles", None, FileList, parameters=page)},
         "/v1/files/{id}": {
-            "get": _operation("getFile", None, File, parameters=id),
-            "delete": _operation("deleteFile", None, FileDeleted, parameters=id),
+            "get": _operation("getFile", None, File, parameters=one),
+            "delete": _operation("deleteFile", None, FileDeleted, parameters=one),
         },
         "/v1/files/{id}/content": {"get": content},
         "/v1/batches": {
             "post": _operation("createBatch", BatchRequest, Batch),
             "get": _operation("listBatches", None, BatchList, parameters=page),
         },
-        "/v1/batches/{id}": {"get": _operation("getBatch", None, Batch, parameters=id)},
-        "/v1/batches/{id}/cancel": {"post": _operation("cancelBatch", None, Batch, parameters=id)},
+        "/v1/batches/{id}": {"get": _operation("getBatch", None, Batch, parameters=one)},
+        "/v1/batches/{id}/cancel": {"post": _operation("cancelBatch", None, Batch, parameters=one)},
     }
 
 

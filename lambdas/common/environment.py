@@ -60,14 +60,14 @@ class InferenceEnvironment(ApiEnvironment):
     max_body_bytes: int = Field(ge=1024)
     input_token_price: float = Field(default=0, ge=0)
     output_token_price: float = Field(default=0, ge=0)
-    guards: Json[GuardSettings] = GuardSettings()
-    transcripts_bucket: str | None = None
-    fallbacks: Json[list[Target]] = []
     inference_component: str | None = None
     streamed: bool = True
     work_table: str | None = None
     cache_max_seconds: int = Field(default=0, ge=0)
     jobs_open_per_key: int = Field(default=0, ge=0)
+    guards: Json[GuardSettings] = GuardSettings()
+    transcripts_bucket: str | None = None
+    fallbacks: Json[list[Target]] = []
 
 
 class QueueEnvironment(BaseModel):

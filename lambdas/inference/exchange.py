@@ -87,13 +87,14 @@ class Exchange:
     findings: list[Finding] = field(default_factory=list)
     guard_times: GuardTimes = field(default_factory=GuardTimes)
 
-    answer_texts: list[str] = field(default_factory=list)  # where a transcript is kept
-
     patience_ends_at: int | None = None  # milliseconds since the epoch; the caller's own deadline
+
     cache_digest: str | None = None  # under what the answer is kept, where the caller asked for that
     cache_seconds: int = 0
     cache_hit: bool = False  # the answer is a kept one
     cache_pieces: list[str] = field(default_factory=list)
+
+    answer_texts: list[str] = field(default_factory=list)  # where a transcript is kept
 
     day: str = ""  # the day (UTC) it is booked on
     reserved_tokens: int | None = None

@@ -11,7 +11,6 @@ from typing import Any
 
 from contracts.access import routing_pk
 from contracts.guards import BedrockSettings
-from contracts.jobs import work_pk
 from contracts.records import InferenceRecord
 from contracts.routing import Routing
 from lambdas.common import aws
@@ -219,24 +218,18 @@ class AnswersTable:
         self._table = table
         self._tables = tables
 
-    def find(self, tenant: str, key_id: str, digest: str) -> KeptAnswer | None:
+    def find(self, owner: str, digest: str) -> KeptAnswer | None:
         """See cache.Answers.find. The table itself forgets a row only some time after it has run out."""
-        reply = self._tables.call(
-            "GetItem", TableName=self._table, Key=to_item(_answer_key(tenant, key_id, digest))
-        )
-        row = from_item(reply.get("Item") or {})
+        key = {"pk": {"S": owner}, "sk": {"S": f"ANSWER#{digest}"}}
+        row = from_item(self._tables.call("GetItem", TableName=self._table, Key=key).get("Item") or {})
         return KeptAnswer.model_validate(row) if row.get("expires_at", 0) > time.time() else None
 
-    def keep(self, tenant: str, key_id: str, digest: str, answer: KeptAnswer, seconds: int) -> None:
-        """See cache.Answers.keep. `tenant` and `user` are what deletion goes by."""
+    def keep(self, owner: str, digest: str, answer: KeptAnswer, seconds: int) -> None:
+        """See cache.Answers.keep."""
         row = {
-            **_answer_key(tenant, key_id, digest),
-            "tenant": tenant,
+            "pk": owner,
+            "sk": f"ANSWER#{digest}",
             "expires_at": int(answer.made_at) + seconds,
             **answer.model_dump(),
         }
         self._tables.call("PutItem", TableName=self._table, Item=to_item(row))
-
-
-def _answer_key(tenant: str, key_id: str, digest: str) -> dict[str, str]:
-    return {"pk": work_pk(tenant, key_id), "sk": f"ANSWER#{digest}"}

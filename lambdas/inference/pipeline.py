@@ -26,7 +26,7 @@ class Rescue(Protocol):
     """What may still be done for a request whose answer could not begin."""
 
     def takes(self, exchange: Exchange, error: Exception) -> bool:
-        """Whether there is a reply other than the error; it stands in the exchange then. May raise ApiError."""
+        """Whether there is another reply than the error, then in the exchange. May raise ApiError."""
 
 
 class Pipeline:

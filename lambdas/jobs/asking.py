@@ -62,4 +62,4 @@ def _may_stream(route: str) -> bool:
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
     value = headers.get("retry-after", "")
-    return int(value) if value.isdigit() else None
+    return int(value) if value.isascii() and value.isdigit() else None

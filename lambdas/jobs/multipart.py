@@ -58,8 +58,8 @@ def _boundary(content_type: str) -> str:
 def _field(head: bytes, content: bytes) -> Field:
     message = Message()
     for line in head.decode("utf-8", errors="replace").split("\r\n"):
-        name, _, value = line.partition(":")
-        if name.strip().lower() == "content-disposition":
+        header, _, value = line.partition(":")
+        if header.strip().lower() == "content-disposition":
             message["content-disposition"] = value.strip()
     name = message.get_param("name", header="content-disposition")
     if not isinstance(name, str) or not name:

@@ -111,7 +111,7 @@ class Work:
         return job_of(self._task(caller, id, "job"))
 
     def result(self, caller: Authorizer, id: str) -> tuple[int, Any]:
-        """Status and body that the request itself would have got. Raises ApiError 404, or 409 before the end."""
+        """Status and body that the request itself would have got. Raises ApiError 404, 409 before the end."""
         task = self._task(caller, id, "job")
         if not task.is_over:
             raise ApiError(
@@ -299,7 +299,7 @@ def _file(file: StoredFile) -> File:
 def _limit(text: str | None) -> int:
     if text is None:
         return 20
-    if not text.isdigit() or not 1 <= int(text) <= MOST_LISTED:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MOST_LISTED:
         raise _invalid("limit", f"'limit' must be a number from 1 to {MOST_LISTED}.")
     return int(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -68,7 +69,8 @@ class WorkTable:
             **start,
         )
         rows = [from_item(item) for item in reply.get("Items", [])]
-        return [{**row, "id": row["sk"]} for row in rows[:limit]], len(rows) > limit
+        more = len(rows) > limit or "LastEvaluatedKey" in reply
+        return [{**row, "id": row["sk"]} for row in rows[:limit]], more
 
     # ---- coming and going ----
 
@@ -122,7 +124,7 @@ class WorkTable:
         """Give a slot back, if it is still this task's."""
         if slot is None:
             return
-        try:
+        with contextlib.suppress(ConditionFailed):
             self._tables.call(
                 "DeleteItem",
                 TableName=self._table,
@@ -130,8 +132,6 @@ class WorkTable:
                 ConditionExpression="task = :task",
                 ExpressionAttributeValues={":task": {"S": task}},
             )
-        except ConditionFailed:
-            pass
 
     # ---- on the way ----
 
@@ -172,8 +172,8 @@ class WorkTable:
         worker: str | None = None,
         still: tuple[JobStatus, ...] = OPEN,
     ) -> Task:
-        """Give a task its last status and free its slot. Raises LostLease where its status is none of `still`,
-        or where it is not held by `worker`, if one is named."""
+        """Give a task its last status and free its slot. Raises LostLease where its status is none of
+        `still`, or where it is not held by `worker`, if one is named."""
         sets = {**values, "status": status, "finished_at": int(time.time())}
         assignments = ", ".join(f"#{name} = :new_{name}" for name in sets)
         condition = f"#status IN ({', '.join(f':{name}' for name in still)})"

@@ -20,6 +20,7 @@ SLOT_GRACE_SECONDS = 3_600
 """A slot frees itself this long after its task's deadline, whatever became of the task."""
 
 _LONGEST_IDEMPOTENCY_KEY = 255
+_LONGEST_USER = 256  # a request with a longer one is refused when it is asked
 
 
 class Tasks(Protocol):
@@ -81,22 +82,22 @@ class Submissions:
         pk = owner(authorizer)
         line = json.dumps({"custom_id": "job", "method": "POST", "url": route, "body": body})
         fingerprint = hashlib.sha256(line.encode()).hexdigest()
-        id = new_id("job", self._clock())
+        name = new_id("job", self._clock())
         if idempotency_key is not None:
-            id = f"job_{_idempotent(pk, idempotency_key)}"
-            earlier = self._table.task(pk, id)
+            name = f"job_{_idempotent(pk, idempotency_key)}"
+            earlier = self._table.task(pk, name)
             if earlier is not None:
                 return _the_same(earlier, fingerprint)
         user = body.get("user")
         task = self._task(
             authorizer,
             pk=pk,
-            id=id,
+            id=name,
             kind="job",
             url=route,
             lines=1,
             fingerprint=fingerprint,
-            user=user if isinstance(user, str) else None,
+            user=user if isinstance(user, str) and len(user) <= _LONGEST_USER else None,
         )
         return self._begin(task, line.encode())
 
@@ -187,7 +188,8 @@ def owner(authorizer: Mapping[str, Any]) -> str:
     tenant = authorizer.get("tenant")
     if not tenant:
         raise ApiError("authentication_error", "A valid API key is needed.", code="invalid_api_key")
-    return work_pk(str(tenant), str(authorizer.get("key_id") or authorizer.get("key_name") or ""))
+    key = str(authorizer.get("key_id") or authorizer.get("key_name") or "")
+    return work_pk(str(tenant), key, str(authorizer.get("subject") or ""))
 
 
 def job_of(task: Task) -> Job:

@@ -119,12 +119,12 @@ def new_file(
 ) -> StoredFile:
     """A file of no bytes yet."""
     now = time.time()
-    id = new_id("file", now)
+    name = new_id("file", now)
     return StoredFile(
         pk=pk,
-        id=id,
+        id=name,
         tenant=tenant,
-        key=f"files/{pk.removeprefix('WORK#')}/{id}.jsonl",
+        key=f"files/{pk.removeprefix('WORK#')}/{name}.jsonl",
         bytes=0,
         filename=filename,
         purpose=purpose,

@@ -5,28 +5,17 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from contracts import metrics
 from contracts.jobs import Ticket
 from lambdas.common import logs
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import WorkerEnvironment, load
-from lambdas.common.metrics import MetricLine
 from lambdas.inference.service import from_environment
+from lambdas.jobs.counting import CountEnds
 from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
-from lambdas.jobs.tasks import Task
 from lambdas.jobs.working import Run, Worker
 
 _settings = load(WorkerEnvironment, os.environ)
 _logger = logs.Logger("worker", _settings.log_level)
-
-
-def _count(task: Task) -> None:
-    line = MetricLine({metrics.DIM_ENDPOINT: _settings.endpoint_name, metrics.DIM_OUTCOME: task.status})
-    line.add(
-        {metrics.JOBS: (1, "Count")}, [[metrics.DIM_ENDPOINT], [metrics.DIM_ENDPOINT, metrics.DIM_OUTCOME]]
-    )
-    line.emit(task=task.id)
-
 
 _worker = Worker(
     WorkTable(_settings.work_table, DynamoDB()),
@@ -36,7 +25,7 @@ _worker = Worker(
     _logger,
     parallel=_settings.jobs_parallel,
     request_seconds=_settings.jobs_request_seconds,
-    ended=_count,
+    ended=CountEnds(_settings.endpoint_name),
 )
 
 

@@ -1,8 +1,8 @@
 """The worker: goes on with a task where its checkpoint says, until it is over or this run's time is.
 
 A few lines at a time are asked; then their outcomes are stored and the checkpoint is moved, in this order. A
-worker that dies leaves a claim that runs out: the next one repeats at most those few lines. What the model or a
-budget refuses for now is asked again later, until the task's deadline. Knows neither SQS nor Lambda.
+worker that dies leaves a claim that runs out: the next one repeats at most those few lines. What the model or
+a budget refuses for now is asked again later, until the task's deadline. Knows neither SQS nor Lambda.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class Worker:
 
 
 class _Part:
-    """Outcomes that share an object; it is written anew as they become more. A run begins with one of its own."""
+    """Outcomes that share an object, which is written anew as they become more. Each run has its own."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -273,7 +273,7 @@ def _is_wait(outcome: Outcome) -> bool:
 def _wait_seconds(task: Task, waiting: list[Outcome]) -> int:
     """What was asked for, or longer each time nothing came of it."""
     asked = max(outcome.retry_after or 0 for outcome in waiting)
-    return min(LONGEST_DELAY_SECONDS, max(asked, _FIRST_WAIT_SECONDS * 2 ** min(task.waits, 6)))
+    return min(LONGEST_DELAY_SECONDS, max(asked, _FIRST_WAIT_SECONDS << min(task.waits, 6)))
 
 
 def _advanced(task: Task, final: Iterable[Outcome]) -> tuple[int, list[int]]:

@@ -1,4 +1,4 @@
-"""Jobs, batches and kept answers on the laptop cloud, as callers meet them: official client and plain HTTP."""
+"""Jobs, batches and kept answers on the laptop cloud: with the official client and by plain HTTP."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_the_routes_without_one_of_their_actions_fail(
 @pytest.mark.parametrize("action", ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"])
 def test_a_worker_that_may_not_poll_gets_nothing_until_it_may(laptop: Laptop, action: str) -> None:
     with role_lacks(laptop, role_of(laptop, WORKER), action):
-        id = submit(laptop).json()["id"]
+        job = submit(laptop).json()["id"]
         time.sleep(1.5)
-        assert call(laptop, "GET", f"/jobs/{id}").json()["status"] == "queued"
-    assert finished(laptop, id)["status"] == "completed"
+        assert call(laptop, "GET", f"/jobs/{job}").json()["status"] == "queued"
+    assert finished(laptop, job)["status"] == "completed"

@@ -17,13 +17,15 @@ def test_every_key_rotates(resources, env):
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_every_bucket_is_versioned_encrypted_and_closed_to_the_public(resources, env):
+def test_every_bucket_is_encrypted_and_closed_to_the_public(resources, env):
     buckets = resources(env, "data", "AWS::S3::Bucket")
 
-    assert len(buckets) == 3
-    for bucket in buckets.values():
+    assert len(buckets) == 4
+    for name, bucket in buckets.items():
         properties = bucket["Properties"]
-        assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+        # What callers have deleted is gone at once; everything else can be had back.
+        versioned = {"Status": "Enabled"} if not name.startswith("WorkBucket") else None
+        assert properties.get("VersioningConfiguration") == versioned
         assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
         assert properties["LifecycleConfiguration"]["Rules"][0]["Status"] == "Enabled"
         assert "BucketName" not in properties
@@ -32,7 +34,7 @@ def test_every_bucket_is_versioned_encrypted_and_closed_to_the_public(resources,
         for bucket in buckets.values()
         for rule in bucket["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     ]
-    assert sorted(algorithms) == ["AES256", "aws:kms", "aws:kms"]  # S3 delivers access logs to AES256 only
+    assert sorted(algorithms) == ["AES256", *["aws:kms"] * 3]  # S3 delivers access logs to AES256 only
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -60,12 +62,14 @@ def test_records_in_s3_are_forgotten_with_the_setting(template):
 def test_tables_lie_under_our_keys_and_can_be_restored(resources, env):
     tables = resources(env, "data", "AWS::DynamoDB::Table")
 
-    assert len(tables) == 3
-    for table in tables.values():
+    assert len(tables) == 4
+    for name, table in tables.items():
         properties = table["Properties"]
         assert properties["SSESpecification"]["SSEType"] == "KMS"
         assert "KMSMasterKeyId" in properties["SSESpecification"]
-        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        recoverable = not name.startswith("WorkTable")  # what callers have deleted stays deleted
+        recovery = properties["PointInTimeRecoverySpecification"]
+        assert recovery == {"PointInTimeRecoveryEnabled": recoverable}
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
 
 
@@ -84,6 +88,7 @@ def test_table_keys_and_expiry_are_what_the_functions_expect(resources):
         "AccessTable": (["pk"], "expires_at"),
         "RecordsTable": (["pk", "sk"], "expires_at"),
         "LedgerTable": (["pk", "sk"], None),
+        "WorkTable": (["pk", "sk"], "expires_at"),
     }
 
 
@@ -110,6 +115,8 @@ def test_outputs_are_the_agreed_ones(template_json, env):
         "AccessTableName",
         "RecordsTableName",
         "LedgerTableName",
+        "WorkBucketName",
+        "WorkTableName",
     }
 
 

@@ -19,14 +19,34 @@ from infra.settings import Settings, load
 from infra.settings.model import Records
 
 ENVIRONMENTS = ("local", "dev", "prod")
-# Where settings offer routes to callers with AWS credentials.
+# Where settings offer routes to callers with AWS credentials; those of jobs are for keys alone.
 SIGNED = ("local",)
-STREAMED = {"POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"}
+OF_JOBS = {
+    "POST /v1/jobs",
+    "GET /v1/jobs/{id}",
+    "GET /v1/jobs/{id}/result",
+    "POST /v1/jobs/{id}/cancel",
+    "DELETE /v1/jobs/{id}",
+    "POST /v1/files",
+    "GET /v1/files",
+    "GET /v1/files/{id}",
+    "GET /v1/files/{id}/content",
+    "DELETE /v1/files/{id}",
+    "POST /v1/batches",
+    "GET /v1/batches",
+    "GET /v1/batches/{id}",
+    "POST /v1/batches/{id}/cancel",
+}
+STREAMED = {"POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings", *OF_JOBS}
+OPEN = {"GET /health", "GET /playground"}
 
 
 def function(resources, env, name):
+    """The function of the package `name`, or with its module: `jobs.worker`."""
     functions = resources(env, "gateway", "AWS::Lambda::Function").values()
-    return next(f["Properties"] for f in functions if f["Properties"]["Handler"].split(".")[1] == name)
+    return next(
+        f["Properties"] for f in functions if f["Properties"]["Handler"].startswith(f"lambdas.{name}.")
+    )
 
 
 def routes(resources, env):
@@ -69,8 +89,8 @@ def test_routes_are_the_agreed_ones(resources, env):
         "GET /v1/usage",
         "GET /v1/openapi.json",
     }
-    signed = {route.replace(" ", " /iam", 1) for route in guarded if env in SIGNED}
-    assert set(routes(resources, env)) == {*guarded, *signed, "GET /health"}
+    signed = {route.replace(" ", " /iam", 1) for route in guarded - OF_JOBS if env in SIGNED}
+    assert set(routes(resources, env)) == {*guarded, *signed, *OPEN}
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -88,11 +108,11 @@ def test_routes_to_the_model_stream_and_the_rest_does_not(resources, env):
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_every_route_but_health_needs_the_authorizer_and_a_usage_key(resources, env):
+def test_every_route_but_the_open_ones_needs_the_authorizer_and_a_usage_key(resources, env):
     (authorizer,) = resources(env, "gateway", "AWS::ApiGateway::Authorizer")
 
     for route, method in routes(resources, env).items():
-        if route == "GET /health":
+        if route in OPEN:
             assert (method["AuthorizationType"], method["ApiKeyRequired"]) == ("NONE", False)
         elif " /iam/" in route:
             assert (method["AuthorizationType"], method["ApiKeyRequired"]) == ("AWS_IAM", False)
@@ -169,11 +189,17 @@ def test_function_environments_are_the_agreed_ones(resources, env):
     answering = shared | {"ENDPOINT_NAME", "MODEL_NAME", "MODEL_VERSION", "RECORDS_TABLE", "RECORD_TTL_DAYS"}
     if env != "prod":  # the only one whose settings name no origin
         answering |= {"CORS_ORIGINS"}
+    asking = answering | {"MAX_BODY_BYTES", "INPUT_TOKEN_PRICE", "OUTPUT_TOKEN_PRICE"}
+    places = {"WORK_TABLE", "WORK_BUCKET", "JOBS_QUEUE"}
+    making = places | {"JOBS_OPEN_PER_KEY", "JOBS_DEADLINE_SECONDS", "JOBS_RETENTION_SECONDS"}
+    limits = {"MAX_BODY_BYTES", "JOBS_MAX_FILE_BYTES", "JOBS_MAX_LINES"}
+    streaming = {"AWS_LAMBDA_EXEC_WRAPPER"}
     expected = {
         "authorizer": shared,
         "api": answering,
-        "inference": answering
-        | {"MAX_BODY_BYTES", "AWS_LAMBDA_EXEC_WRAPPER", "INPUT_TOKEN_PRICE", "OUTPUT_TOKEN_PRICE"},
+        "inference": asking | making | streaming | {"CACHE_MAX_SECONDS"},
+        "jobs.handler": shared | making | limits | streaming,
+        "jobs.worker": asking | places | {"JOBS_PARALLEL", "JOBS_REQUEST_SECONDS"},
     }
 
     for name, names in expected.items():
@@ -207,7 +233,7 @@ def test_the_version_is_read_where_the_serving_stack_writes_it(template, templat
 
 
 def test_functions_run_where_the_settings_say(resources):
-    for name in ("inference", "api", "authorizer"):
+    for name in ("inference", "api", "authorizer", "jobs.handler", "jobs.worker"):
         properties = function(resources, "prod", name)
         assert (properties["Runtime"], properties["Architectures"]) == ("python3.14", ["arm64"])
         assert properties["TracingConfig"] == {"Mode": "Active"}
@@ -216,6 +242,8 @@ def test_functions_run_where_the_settings_say(resources):
 
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TRACES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+ITEMS = {f"dynamodb:{action}Item" for action in ("Get", "Put", "Update", "Delete")}
+OBJECTS = {f"s3:{action}Object" for action in ("Get", "Put", "Delete")}
 WRITE_KEYS = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}
 
 
@@ -233,6 +261,26 @@ WRITE_KEYS = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}
                 "dynamodb:GetItem",
                 "dynamodb:PutItem",
                 "dynamodb:UpdateItem",
+                "dynamodb:DeleteItem",
+                "dynamodb:Query",
+                "s3:PutObject",
+                "sqs:SendMessage",
+                "sagemaker:InvokeEndpointWithResponseStream",
+            },
+        ),
+        ("Jobs", LOGS | TRACES | WRITE_KEYS | ITEMS | OBJECTS | {"dynamodb:Query", "sqs:SendMessage"}),
+        (
+            "Worker",
+            LOGS
+            | TRACES
+            | WRITE_KEYS
+            | ITEMS
+            | OBJECTS
+            | {
+                "sqs:SendMessage",
+                "sqs:ReceiveMessage",
+                "sqs:DeleteMessage",
+                "sqs:GetQueueAttributes",
                 "sagemaker:InvokeEndpointWithResponseStream",
             },
         ),
@@ -246,12 +294,19 @@ def test_each_role_holds_exactly_its_actions(resources, env, name, expected):
     assert {action for action, on in granted.items() if '"*"' in on} == TRACES
 
 
-def test_the_inference_function_reads_keys_and_routing_but_writes_records_only(resources):
+def test_the_inference_function_reads_keys_and_routing_and_writes_records_and_work(resources):
     granted = actions(resources, "prod", "Inference")
 
-    assert all("AccessTable" in on for on in granted["dynamodb:GetItem"])
-    for action in ("dynamodb:PutItem", "dynamodb:UpdateItem"):
-        assert all("RecordsTable" in on for on in granted[action])
+    def tables(action):
+        return {
+            name for on in granted[action] for name in ("Access", "Records", "Work") if f"{name}Table" in on
+        }
+
+    assert tables("dynamodb:GetItem") == {"Access", "Work"}
+    assert tables("dynamodb:PutItem") == {"Records", "Work"}
+    assert tables("dynamodb:UpdateItem") == {"Records"}
+    assert tables("dynamodb:DeleteItem") == tables("dynamodb:Query") == {"Work"}
+    assert all("WorkBucket" in on and "/tasks/*" in on for on in granted["s3:PutObject"])
     assert all(
         "endpoint/evergreen-prod" in on for on in granted["sagemaker:InvokeEndpointWithResponseStream"]
     )
@@ -278,9 +333,37 @@ def test_texts_are_kept_only_where_the_settings_say(resources, context, tmp_path
     variables = function(now, "dev", "inference")["Environment"]["Variables"]
     granted, before = actions(now, "dev", "Inference"), actions(resources, "dev", "Inference")
     assert "RecordsBucket" in variables["TRANSCRIPTS_BUCKET"]["Fn::ImportValue"]
-    assert set(granted) - set(before) == {"s3:PutObject"}
-    assert all("/transcripts/*" in on for on in granted["s3:PutObject"])
+    assert set(granted) == set(before)
+    (added,) = set(granted["s3:PutObject"]) - set(before["s3:PutObject"])
+    assert "/transcripts/*" in added
+    assert "TRANSCRIPTS_BUCKET" in function(now, "dev", "jobs.worker")["Environment"]["Variables"]
     assert "TRANSCRIPTS_BUCKET" not in function(resources, "dev", "inference")["Environment"]["Variables"]
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_tickets_are_encrypted_outlive_a_run_and_end_in_a_queue_of_their_own(resources, env):
+    queues = resources(env, "gateway", "AWS::SQS::Queue")
+    worker = function(resources, env, "jobs.worker")
+    (mapping,) = resources(env, "gateway", "AWS::Lambda::EventSourceMapping").values()
+
+    assert {queue["Properties"]["QueueName"] for queue in queues.values()} == {
+        f"evergreen-{env}-jobs",
+        f"evergreen-{env}-jobs-dead",
+    }
+    for queue in queues.values():
+        assert "RecordsKey" in json.dumps(queue["Properties"]["KmsMasterKeyId"])
+        assert queue["Properties"]["MessageRetentionPeriod"] > load(env).jobs.deadline_hours * 3600
+    (tickets,) = [queue for queue in queues.values() if "RedrivePolicy" in queue["Properties"]]
+    assert tickets["Properties"]["VisibilityTimeout"] > worker["Timeout"]
+    assert mapping["Properties"]["BatchSize"] == 1
+    assert mapping["Properties"]["ScalingConfig"] == {"MaximumConcurrency": load(env).jobs.workers}
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_uploads_reach_the_function_as_bytes(resources, env):
+    (api,) = resources(env, "gateway", "AWS::ApiGateway::RestApi").values()
+
+    assert api["Properties"]["BinaryMediaTypes"] == ["multipart/form-data"]
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -14,8 +14,13 @@ import pytest
 from contracts import metrics
 from infra.settings import load
 from lambdas.api.service import ApiService
+from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
 from lambdas.inference.stages.afterwards import PublishMetrics
+from lambdas.inference.stages.cache import KeepAnswerForAgain
+from lambdas.inference.stages.hand_over import HandOver
+from lambdas.jobs.counting import CountEnds
+from lambdas.jobs.submitting import Submissions
 from lambdas.refresh.judging import JudgeService
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +77,9 @@ def check_published(env: str, namespace: str, name: str, dimensions: dict[str, s
     elif namespace == metrics.API_NAMESPACE:
         assert dimensions == {metrics.API_DIMENSION: f"evergreen-{env}"}
         assert name in GATEWAY
+    elif namespace == metrics.QUEUE_NAMESPACE:
+        assert dimensions == {metrics.QUEUE_DIMENSION: f"evergreen-{env}-jobs-dead"}
+        assert f'"{name}"' in (ROOT / "local/cloud/queue_metrics.py").read_text()
     else:
         assert namespace == metrics.STATES_NAMESPACE
         assert dimensions[metrics.STATES_DIMENSION].endswith(f":stateMachine:evergreen-{env}-refresh")
@@ -100,9 +108,9 @@ def test_every_widget_draws_something_that_is_published(widgets, env):
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_every_alarm_watches_something_that_is_published(resources, env):
     for alarm in resources(env, "monitoring", ALARM).values():
-        watched = [
-            entry["MetricStat"]["Metric"] for entry in alarm["Properties"]["Metrics"] if "MetricStat" in entry
-        ]
+        properties = alarm["Properties"]
+        several = properties.get("Metrics", [{"MetricStat": {"Metric": properties}}])
+        watched = [entry["MetricStat"]["Metric"] for entry in several if "MetricStat" in entry]
         assert watched
         for metric in watched:
             dimensions = {entry["Name"]: flat(entry["Value"]) for entry in metric["Dimensions"]}
@@ -141,7 +149,32 @@ def an_exchange(error: Any) -> SimpleNamespace:
         finish_reason="stop",
         findings=[],
         guard_times=SimpleNamespace(by_guard={"pii": 1.0}),
+        cache_hit=False,
+        cache_digest="d",
+        ended=False,
     )
+
+
+def publish_work() -> None:
+    """Kept answers that were found and not found, a request handed over, a job that is over."""
+    logger = Logger("inference", "ERROR")
+    for hit in (True, False):
+        exchange = an_exchange(None)
+        exchange.cache_hit = hit
+        KeepAnswerForAgain(None, "evergreen-local", logger).apply(exchange)
+    submissions = Submissions(None, None, None, open_per_key=1, deadline=1, retention=1)
+    key = {"tenant": "shop", "key_id": "k"}
+    task = submissions._task(key, pk="WORK#1", id="job_1", kind="job", url="/v1/completions", lines=1)
+    CountEnds("evergreen-local")(task)
+    busy = ApiError("overloaded_error", "full")
+    exchange = SimpleNamespace(
+        arrival=SimpleNamespace(
+            headers={"x-evergreen-when-busy": "job"}, body=b"{}", authorizer=key, request_id="r"
+        ),
+        operation=SimpleNamespace(route="/v1/completions"),
+        headers={},
+    )
+    assert HandOver(SimpleNamespace(job=lambda *_: task), "evergreen-local", logger).takes(exchange, busy)
 
 
 def test_the_catalogue_is_what_the_functions_publish(capsys):
@@ -153,6 +186,7 @@ def test_the_catalogue_is_what_the_functions_publish(capsys):
         publish.apply(exchange)
     feedback = SimpleNamespace(variant="champion", model_version="1", score=1.0, thumbs=None, request_id="r")
     ApiService._count(SimpleNamespace(_settings=SimpleNamespace(endpoint_name="evergreen-local")), feedback)
+    publish_work()
     judge = SimpleNamespace(_endpoint_name="evergreen-local")
     JudgeService._publish(judge, "1", SimpleNamespace(verdict="promote"))
 
@@ -174,11 +208,17 @@ def test_thresholds_are_the_goals(resources, env):
         for alarm in resources(env, "monitoring", ALARM).values()
     }
 
-    assert set(alarms) == {"availability", "time-to-first-token", "endpoint5xx", "refresh-failed"}
+    assert set(alarms) == {
+        "availability",
+        "time-to-first-token",
+        "endpoint5xx",
+        "refresh-failed",
+        "jobs-dead",
+    }
     assert alarms["availability"]["Threshold"] == pytest.approx(1 - goals.availability)
     assert alarms["endpoint5xx"]["Threshold"] == pytest.approx(1 - goals.availability)
     assert alarms["time-to-first-token"]["Threshold"] == goals.ttft_ms
-    assert alarms["refresh-failed"]["Threshold"] == 0
+    assert alarms["refresh-failed"]["Threshold"] == alarms["jobs-dead"]["Threshold"] == 0
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -188,10 +228,10 @@ def test_silence_is_no_fault_and_few_requests_prove_nothing(resources, env):
         properties = alarm["Properties"]
         assert properties["TreatMissingData"] == "notBreaching"
         assert properties["ComparisonOperator"] == "GreaterThanThreshold"
-        (asked,) = [entry for entry in properties["Metrics"] if entry.get("ReturnData", True)]
-        if "refresh-failed" in properties["AlarmName"]:
+        if properties["AlarmName"].endswith(("refresh-failed", "jobs-dead")):
             assert (properties["DatapointsToAlarm"], properties["EvaluationPeriods"]) == (1, 1)
         else:
+            (asked,) = [entry for entry in properties["Metrics"] if entry.get("ReturnData", True)]
             assert re.match(rf"IF\((requests|invocations) >= {spec.minimum_requests},", asked["Expression"])
             assert properties["DatapointsToAlarm"] == spec.datapoints_to_alarm
 
@@ -205,7 +245,26 @@ def test_one_composite_pages_for_all_that_callers_feel(resources, env):
     assert all(name in rule for name in ("Availability", "TimeToFirstToken", "Endpoint5xx"))
     assert [entry["Ref"][:10] for entry in page["Properties"]["AlarmActions"]] == ["AlarmTopic"]
     for alarm in resources(env, "monitoring", ALARM).values():
-        assert "AlarmActions" not in alarm["Properties"]
+        # What no caller feels at once is told by itself.
+        own = alarm["Properties"]["AlarmName"].endswith("jobs-dead")
+        assert ("AlarmActions" in alarm["Properties"]) is own
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_alarm_on_given_up_tickets_watches_the_queue_that_gets_them(resources, env):
+    alarms = [alarm["Properties"] for alarm in resources(env, "monitoring", ALARM).values()]
+    (dead,) = [alarm for alarm in alarms if alarm["AlarmName"].endswith("jobs-dead")]
+    queues = [queue["Properties"] for queue in resources(env, "gateway", "AWS::SQS::Queue").values()]
+    (redrive,) = [queue["RedrivePolicy"] for queue in queues if "RedrivePolicy" in queue]
+    (target,) = [
+        name
+        for name in resources(env, "gateway", "AWS::SQS::Queue")
+        if redrive["deadLetterTargetArn"]["Fn::GetAtt"][0] == name
+    ]
+
+    watched = resources(env, "gateway", "AWS::SQS::Queue")[target]["Properties"]["QueueName"]
+    assert (dead["Namespace"], dead["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    assert dead["Dimensions"] == [{"Name": "QueueName", "Value": watched}]
 
 
 @pytest.mark.parametrize("kind", [ALARM, COMPOSITE])

@@ -92,7 +92,10 @@ class SettleBudget:
         """A request refused before it was reserved leaves no trace. Raises what the ledger raises."""
         caller, reserved = exchange.caller, exchange.reserved_tokens
         used_nothing = exchange.prompt_tokens is None and exchange.first_token_at is None
-        if caller is None or not exchange.day or (reserved is None and used_nothing) or exchange.cache_hit:
+        if caller is None or not exchange.day or (reserved is None and used_nothing):
+            return
+        if exchange.cache_hit:  # a request like any other, but the model had no part in it
+            self._ledger.settle(caller, exchange.day, Charge(0, 0, reserved))
             return
         charge = Charge(
             exchange.prompt_tokens or 0,

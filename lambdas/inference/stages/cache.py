@@ -2,7 +2,8 @@
 
 Asked for by the request header `x-evergreen-cache: <seconds>`, the oldest answer that will do. The request is
 compared as the caller sent it, before guards replace anything; how it is to be delivered (`stream`) makes no
-difference. Only answers that ended well are kept. A hit costs no tokens: the model has no part in it.
+difference. Only answers that ended well are kept. A hit is a request, but costs no tokens: the model has no
+part in it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from contracts import metrics
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
+from contracts.jobs import work_pk
 from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
 from lambdas.common.metrics import MetricLine
@@ -33,11 +35,15 @@ _WHOLE = ("stop", "length")
 
 
 class KeptAnswer(BaseModel):
-    """One answer in the pieces in which it came. `made_at` is in seconds since the epoch."""
+    """One answer in the pieces in which it came. `made_at` is in seconds since the epoch.
+
+    `tenant` and `user` are what deletion goes by.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     made_at: float
+    tenant: str
     user: str | None = None
     variant: str | None = None
     model_version: str
@@ -50,10 +56,10 @@ class KeptAnswer(BaseModel):
 class Answers(Protocol):
     """Where answers are kept, apart for each key."""
 
-    def find(self, tenant: str, key_id: str, digest: str) -> KeptAnswer | None:
-        """The answer under a digest that has not run out."""
+    def find(self, owner: str, digest: str) -> KeptAnswer | None:
+        """The owner's answer under a digest that has not run out."""
 
-    def keep(self, tenant: str, key_id: str, digest: str, answer: KeptAnswer, seconds: int) -> None:
+    def keep(self, owner: str, digest: str, answer: KeptAnswer, seconds: int) -> None:
         """Keep an answer for so long."""
 
 
@@ -87,9 +93,8 @@ class FindAnswer:
             return
         digest = self._digest(exchange)
         exchange.cache_digest, exchange.cache_seconds = digest, seconds
-        caller = exchange.the_caller
         try:
-            kept = self._answers.find(caller.tenant, caller.key_id or caller.key_name, digest)
+            kept = self._answers.find(_owner(exchange), digest)
         except Exception as error:
             self._logger.failure("cache_failed", error)
             kept = None
@@ -103,7 +108,7 @@ class FindAnswer:
         exchange.chunks = _again(exchange, kept)
 
     def _seconds(self, asked: str) -> int:
-        if not asked.isdigit() or not 1 <= int(asked[:9]) <= self._max_seconds:
+        if not (asked.isascii() and asked.isdigit()) or not 1 <= int(asked[:9]) <= self._max_seconds:
             raise ApiError(
                 "invalid_request_error",
                 f"'{HEADER}' must be a number of seconds from 1 to {self._max_seconds}.",
@@ -164,9 +169,9 @@ class KeepAnswerForAgain:
         line.emit(request_id=exchange.arrival.request_id)
         if exchange.cache_hit or not _ended_well(exchange):
             return
-        caller = exchange.the_caller
         answer = KeptAnswer(
             made_at=self._clock(),
+            tenant=exchange.the_caller.tenant,
             user=exchange.the_request.user,
             variant=exchange.variant,
             model_version=exchange.model_version,
@@ -178,10 +183,16 @@ class KeepAnswerForAgain:
         if len(answer.model_dump_json()) > MOST_BYTES:
             return
         try:
-            key_id = caller.key_id or caller.key_name
-            self._answers.keep(caller.tenant, key_id, exchange.cache_digest, answer, exchange.cache_seconds)
+            self._answers.keep(_owner(exchange), exchange.cache_digest, answer, exchange.cache_seconds)
         except Exception as error:
             self._logger.failure("cache_failed", error)
+
+
+def _owner(exchange: Exchange) -> str:
+    """Whose answer it is: the key's, or the bearer's where many share what stands for a key."""
+    caller = exchange.the_caller
+    subject = exchange.arrival.authorizer.get("subject", "")
+    return work_pk(caller.tenant, caller.key_id or caller.key_name, subject)
 
 
 def _ended_well(exchange: Exchange) -> bool:

@@ -1,6 +1,6 @@
 """Makes a job of a request that the model has no room for, where its caller asked for that.
 
-Asked for by the request header `x-evergreen-when-busy: job`. The reply is then 202 with the job instead of 503.
+Asked for by the request header `x-evergreen-when-busy: job`. The reply is then 202 with the job and not 503.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class HandOver:
         """
         if exchange.arrival.headers.get(HEADER, "").strip().lower() != _JOB or not _is_for_now(error):
             return False
+        if not exchange.arrival.authorizer.get("tenant"):
+            return False  # whoever comes without a key has none to find the job by
         request = json.loads(exchange.arrival.body)
         for name in _DELIVERY:
             request.pop(name, None)

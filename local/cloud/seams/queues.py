@@ -17,8 +17,8 @@ _refused: set[str] = set()
 
 
 def ask_before_delivering() -> None:
-    """Lambda polls a queue with the function's role; the emulator asks no role. A mapping whose role lacks one
-    of the three actions delivers nothing, and messages wait, as on AWS."""
+    """Lambda polls a queue with the function's role; the emulator asks no role. A mapping whose role lacks
+    one of the three actions delivers nothing, and messages wait, as on AWS."""
     original = _lambda._sqs_esm_concurrency
 
     def concurrency(

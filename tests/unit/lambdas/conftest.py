@@ -13,8 +13,8 @@ import pytest
 from door_world import ENDPOINT, SETTINGS, Door
 from fake_model_endpoint import FakeSageMaker, Reply, chat_events, cut
 from fake_work import FakeWork
-from jobs_world import VARIABLES, Jobs
 from hypothesis import HealthCheck, settings
+from jobs_world import VARIABLES, Jobs
 
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import InferenceEnvironment

@@ -1,4 +1,4 @@
-"""An S3 and an SQS over real HTTP, as far as jobs use them: objects by path, and the messages that were sent."""
+"""An S3 and an SQS over real HTTP, as far as jobs use them: objects by key, and messages as sent."""
 
 from __future__ import annotations
 

@@ -75,6 +75,13 @@ class Jobs:
         except ValueError:
             return reply.status, content
 
+    def lines(self, file: str) -> list[Any]:
+        """The parsed lines of a file."""
+        path = f"/v1/files/{file}/content"
+        status, content = self.ask("GET", path)
+        assert (status, self.headers["content-type"]) == (200, "application/jsonl")
+        return [content] if isinstance(content, dict) else [json.loads(each) for each in content.splitlines()]
+
     def submit(self, body: dict[str, Any], **more: Any) -> tuple[int, Any]:
         """Submit a chat request as a job."""
         return self.ask("POST", "/v1/jobs", {"url": CHAT, "body": body}, **more)
@@ -84,7 +91,8 @@ class Jobs:
         head = "Content-Disposition: form-data; name="
         body = (
             f'--{BOUNDARY}\r\n{head}"purpose"\r\n\r\n{purpose}\r\n'
-            f'--{BOUNDARY}\r\n{head}"file"; filename="in.jsonl"\r\nContent-Type: application/octet-stream\r\n\r\n'
+            f'--{BOUNDARY}\r\n{head}"file"; filename="in.jsonl"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
             f"{content}\r\n--{BOUNDARY}--\r\n"
         )
         headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}

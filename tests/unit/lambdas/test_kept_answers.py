@@ -37,7 +37,7 @@ def ask(door: Door, *, headers: dict[str, str] = ASK, caller: dict[str, str] = K
     """What `x-evergreen-cache` says of the reply, and the answer's text."""
     reply, body = door.ask(chat(**fields), headers=headers, **caller)
     if fields.get("stream"):
-        pieces = [c["choices"][0]["delta"]["content"] for c in events(body)[:-1] if c["choices"]]
+        pieces = [c["choices"][0]["delta"].get("content") or "" for c in events(body)[:-1] if c["choices"]]
         return reply.headers.get("x-evergreen-cache"), "".join(pieces)
     return reply.headers.get("x-evergreen-cache"), json.loads(body)["choices"][0]["message"]["content"]
 
@@ -59,6 +59,12 @@ def test_another_key_never_sees_it(door: Door) -> None:
     assert ask(door, caller={**KEY, "key_id": "def"}) == ("miss", "two!")
     assert ask(door, caller={**KEY, "tenant": "rival"}) == ("miss", "three!")
     assert ask(door) == ("hit", "one!")
+
+
+def test_bearers_of_one_tenants_tokens_do_not_share_answers(door: Door) -> None:
+    assert ask(door, caller={**KEY, "subject": "ann"}) == ("miss", "one!")
+    assert ask(door, caller={**KEY, "subject": "bob"}) == ("miss", "two!")
+    assert ask(door, caller={**KEY, "subject": "ann"}) == ("hit", "one!")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +166,7 @@ def test_other_guards_are_another_answer(door: Door, make_door: MakeDoor) -> Non
     assert ask(make_door(guarded, answers=AnswersTable("work", DynamoDB())))[0] == "miss"
 
 
-@pytest.mark.parametrize("value", ["0", "601", "x", "", "-1", "1e3", "9" * 400])
+@pytest.mark.parametrize("value", ["0", "601", "x", "", "-1", "1e3", "9" * 400, "²", "١"])
 def test_a_bad_age_is_refused(door: Door, value: str) -> None:
     reply, body = door.ask(chat(), headers={"x-evergreen-cache": value}, **KEY)
     assert (reply.status, json.loads(body)["error"]["param"]) == (400, "x-evergreen-cache")
@@ -196,8 +202,8 @@ def test_a_client_that_left_leaves_no_answer(door: Door) -> None:
     assert door.tables.scan(TableName="work")["Items"] == []
 
 
-def test_a_hit_costs_nothing_and_is_recorded_as_one(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
-    limited = {**KEY, "tokens_per_day": "1000", "requests_per_day": "1"}
+def test_a_hit_costs_no_tokens_and_is_recorded_as_one(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    limited = {**KEY, "tokens_per_day": "1000", "requests_per_day": "5"}
     ask(door, caller=limited)
     capsys.readouterr()
     reply, _ = door.ask(chat(), headers=ASK, **limited)
@@ -205,7 +211,7 @@ def test_a_hit_costs_nothing_and_is_recorded_as_one(door: Door, capsys: pytest.C
     assert reply.status == 200
     rows = [from_item(item) for item in door.tables.scan(TableName="records")["Items"]]
     usage = next(row for row in rows if row["pk"] == "USAGE#shop")
-    assert (usage["requests"], usage["charged"], usage["input_tokens"]) == (1, 8, 5)
+    assert (usage["requests"], usage["charged"], usage["input_tokens"]) == (2, 8, 5)
     record = door.record()
     assert record is not None
     assert (record["cached"], record["cost_nano_usd"]) == (True, 0)

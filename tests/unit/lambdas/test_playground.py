@@ -39,5 +39,5 @@ def test_the_key_is_kept_nowhere() -> None:
 
 def test_every_field_has_a_label() -> None:
     text, _ = page()
-    for id in re.findall(r"<(?:input|select|textarea) id=\"(\w+)\"", text):
-        assert f'for="{id}"' in text or re.search(rf"<label[^>]*><input id=\"{id}\"", text), id
+    for name in re.findall(r"<(?:input|select|textarea) id=\"(\w+)\"", text):
+        assert f'for="{name}"' in text or re.search(rf"<label[^>]*><input id=\"{name}\"", text), name

@@ -310,6 +310,30 @@ AGAINST_THE_SERVICE = [
         "up to 5",
         "datapoints_to_alarm: 5",
     ),
+    (
+        "\nrecords:\n",
+        "\njobs:\n  request_seconds: 400\n  worker_seconds: 500\nrecords:\n",
+        "request_seconds: 400",
+        "too little time",
+        "at most 250",
+        "request_seconds: 250",
+    ),
+    (
+        "\nrecords:\n",
+        "\njobs:\n  retention_days: 2\n  deadline_hours: 72\nrecords:\n",
+        "deadline_hours: 72",
+        "forgotten after 2 days",
+        "at most 48",
+        "deadline_hours: 48",
+    ),
+    (
+        "\nrecords:\n",
+        "\njobs:\n  workers: 1\nrecords:\n",
+        "workers: 1",
+        "it holds 1",
+        "from 2 up to 1000",
+        "workers: 2",
+    ),
 ]
 
 

@@ -76,8 +76,9 @@ def _requests(old: Schema, new: Schema, before: Schema, now: Schema, where: str)
         if media not in contents:
             yield f"{where}: {media} is not accepted any more"
             continue
-        name = content["schema"].get("$ref", where).rpartition("/")[2]
-        yield from _Comparison(old, new).sent(content["schema"], contents[media]["schema"], name)
+        before_it, after_it = content.get("schema", {}), contents[media].get("schema", {})
+        name = before_it.get("$ref", where).rpartition("/")[2]
+        yield from _Comparison(old, new).sent(before_it, after_it, name)
 
 
 def _replies(old: Schema, new: Schema, before: Schema, now: Schema, where: str) -> Iterator[str]:
@@ -90,8 +91,9 @@ def _replies(old: Schema, new: Schema, before: Schema, now: Schema, where: str) 
             if media not in contents:
                 yield f"{where}: a {status} is not {media} any more"
                 continue
-            name = content["schema"].get("$ref", where).rpartition("/")[2]
-            yield from _Comparison(old, new).read(content["schema"], contents[media]["schema"], name)
+            before_it, after_it = content.get("schema", {}), contents[media].get("schema", {})
+            name = before_it.get("$ref", where).rpartition("/")[2]
+            yield from _Comparison(old, new).read(before_it, after_it, name)
 
 
 class _Comparison:
@@ -192,6 +194,8 @@ def _limits(given: Schema, taken: Schema, where: str, sending: bool) -> list[str
     if not sending:
         return []
     low, high = float("-inf"), float("inf")
+    if isinstance(given.get("const"), int | float):  # a single number is its own least and most
+        low = high = given["const"]
     raised = [name for name in _AT_LEAST if name in taken and given.get(name, low) < taken[name]]
     lowered = [name for name in _AT_MOST if name in taken and given.get(name, high) > taken[name]]
     changed = [name for name in ("pattern", "format") if name in taken and given.get(name) != taken[name]]

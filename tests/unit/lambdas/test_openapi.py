@@ -161,9 +161,9 @@ ADDITIONS: dict[str, Any] = {
     "a kind": lambda d: chat_request(d)["properties"]["seed"]["anyOf"].append({"type": "string"}),
     "a field of a reply": lambda d: completion(d)["properties"].update(mood={"type": "string"}),
     "a field that is always there now": lambda d: schema("ErrorObject")(d)["required"].append("code"),
-    "a reply": lambda d: operation(d)["responses"].update({"202": {"description": "Later."}}),
-    "a parameter": lambda d: operation(d).update(
-        parameters=[{"name": "x", "in": "query", "schema": {"type": "string"}}]
+    "a reply": lambda d: operation(d)["responses"].update({"226": {"description": "Changed."}}),
+    "a parameter": lambda d: operation(d).setdefault("parameters", []).append(
+        {"name": "x", "in": "query", "schema": {"type": "string"}}
     ),
 }
 

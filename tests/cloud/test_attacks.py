@@ -70,8 +70,10 @@ def test_another_tenants_answers_and_usage_are_as_if_they_never_were(laptop: Lap
 
 
 def test_a_budget_raced_by_many_is_never_overspent(laptop: Laptop) -> None:
-    """Every request that is let in has taken a place of its own. One whose table did not answer in time passes
-    unchecked, says so by leaving out what is left, and may be charged twice."""
+    """Every request that is let in has taken a place of its own.
+
+    One whose table did not answer in time passes unchecked, without those headers, and may be charged twice.
+    """
     key = make_key(laptop, "racer", requests_per_day={"N": str(GRANTED)})
     body = {"model": laptop.model, "messages": HELLO, "max_tokens": 1}
 

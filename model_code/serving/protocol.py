@@ -1,42 +1,48 @@
-"""From bytes to a checked chat request, and from text pieces to OpenAI's answers."""
+"""From bytes to a checked request, and from text pieces to OpenAI's answers."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from contracts import adapters, chat, classification, completions, embeddings
 from contracts.chat import (
     AnswerMessage,
     ChatChunk,
     ChatCompletion,
-    ChatRequest,
     Choice,
     ChunkChoice,
     Delta,
     FinishReason,
-    Message,
-    StreamOptions,
-    TextPart,
     Usage,
 )
 from model_code.serving.errors import ServingError, invalid
 
-_FIELDS = {name for model in (ChatRequest, Message, TextPart, StreamOptions) for name in model.model_fields}
+_FIELDS = {
+    field.alias or name
+    for module in (chat, completions, embeddings, classification, adapters)
+    for model in vars(module).values()
+    if isinstance(model, type) and issubclass(model, BaseModel)
+    for name, field in model.model_fields.items()
+}
 DONE = b"data: [DONE]\n\n"
 
+R = TypeVar("R", bound=BaseModel)
 
-def parse_chat(body: bytes) -> ChatRequest:
-    """The request in a body; raises ServingError that names the field at fault."""
+
+def parse(kind: type[R], body: bytes) -> R:
+    """The request of a kind in a body; raises ServingError that names the field at fault."""
     try:
         body.decode()
     except UnicodeDecodeError as error:
         message = f"The body is not valid UTF-8: byte {error.start} is at fault."
         raise invalid(message, code="invalid_utf8") from None
     try:
-        return ChatRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         # The input is left out: it is the caller's text and must not travel into logs by way of messages.
         raise _explain(error.errors(include_input=False, include_url=False)[0]) from None

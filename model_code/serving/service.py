@@ -10,12 +10,13 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from contracts.artefact import Manifest, verify
 from contracts.chat import ChatRequest, Message
 from model_code.serving import engines
+from model_code.serving.adapters import Adapters
 from model_code.serving.admission import Admission, QueueFull
 from model_code.serving.engines.base import Engine, GenerationRequest, Sampling
 from model_code.serving.errors import ServingError, invalid, overloaded
@@ -42,6 +43,7 @@ class Plan:
     max_tokens: int
     sampling: Sampling
     stops: list[str]
+    adapter: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -58,6 +60,7 @@ class Service:
         self._engine: Engine | None = None
         self._tokenizer: ChatTokenizer | None = None
         self._admission: Admission | None = None
+        self._adapters: Adapters | None = None
         self._ids = itertools.count()
         self._not_ready = "the model is loading"
         self._progress = time.monotonic()  # when the engine last showed a sign of life
@@ -68,7 +71,7 @@ class Service:
         """Verify the artefact, load the engine, generate once. Raises ArtefactError, EngineError, OSError."""
         began = time.perf_counter()
         # Hashing lets go of the interpreter lock, so the engine's slow imports run at the same time.
-        _, engine = await asyncio.gather(
+        manifest, engine = await asyncio.gather(
             asyncio.to_thread(self._verify), asyncio.to_thread(engines.create, self.settings)
         )
         verified = time.perf_counter()
@@ -82,6 +85,14 @@ class Service:
             max_tokens=engine.cache_tokens,
         )
         await self._warm_up(engine, self._tokenizer)
+        self._adapters = Adapters(
+            engine,
+            self.settings.model_folder,
+            manifest.digest,
+            self.settings.model_name,
+            self.settings.max_adapters,
+            self.settings.max_adapter_bytes,
+        )
         self._not_ready = ""
         event(
             logger,
@@ -127,14 +138,7 @@ class Service:
         if reason := self.unready_reason():
             raise overloaded(f"The model cannot serve now: {reason}.", code="not_ready")
         engine, tokenizer = self._loaded()
-        if request.model != self.settings.model_name:
-            raise ServingError(
-                "not_found_error",
-                f"The model '{request.model}' does not exist here; this endpoint serves "
-                f"'{self.settings.model_name}'.",
-                param="model",
-                code="model_not_found",
-            )
+        adapter = self._adapter_of(request.model)
         prompt = await self._tokenise(tokenizer, request, engine.context_tokens)
         room = engine.context_tokens - len(prompt)
         asked = request.token_limit
@@ -149,7 +153,28 @@ class Service:
             frequency_penalty=request.frequency_penalty or 0.0,
         )
         default = min(room, self.settings.default_max_tokens or room)
-        return Plan(prompt, asked or default, sampling, request.stop_strings)
+        return Plan(prompt, asked or default, sampling, request.stop_strings, adapter)
+
+    def _adapter_of(self, model: str) -> str | None:
+        """The adapter that a request names as its model, None for the base. Raises ServingError."""
+        if model == self.settings.model_name:
+            return None
+        known = self._adapters.names if self._adapters else []
+        if model in known:
+            return model
+        raise ServingError(
+            "not_found_error",
+            f"The model '{model}' does not exist here; this endpoint serves '{self.settings.model_name}'"
+            f"{' and the adapters ' + ', '.join(known) if known else ''}.",
+            param="model",
+            code="model_not_found",
+        )
+
+    def loaded_adapters(self) -> Adapters:
+        """The adapters, to be loaded and unloaded. Raises ServingError before the model is ready."""
+        if self._adapters is None or self._not_ready:
+            raise overloaded(f"No adapter can change now: {self._not_ready}.", code="not_ready")
+        return self._adapters
 
     async def _tokenise(self, tokenizer: ChatTokenizer, request: ChatRequest, context: int) -> list[int]:
         text = tokenizer.render(request.messages)
@@ -166,25 +191,34 @@ class Service:
         """
         engine, tokenizer = self._loaded()
         decoder, matcher = StreamDecoder(tokenizer.decode), StopMatcher(plan.stops)
-        request = GenerationRequest(str(next(self._ids)), plan.prompt, plan.max_tokens, plan.sampling)
         count = 0
         try:
-            async with self._slot(plan.tokens), aclosing(engine.generate(request)) as events:
-                async for tokens in events:
-                    self._progress = time.monotonic()
-                    text, stopped = matcher.push(decoder.push(tokens.tokens))
-                    first, count = count == 0, count + len(tokens.tokens)
-                    if stopped:
-                        yield Piece(text, count, "stop")
-                        return
-                    if tokens.stop_reason:
-                        yield Piece(text + matcher.flush(), count, tokens.stop_reason)
-                        return
-                    if text or first:
-                        yield Piece(text, count)
+            with self._adapter_key(plan) as key:
+                request = GenerationRequest(
+                    str(next(self._ids)), plan.prompt, plan.max_tokens, plan.sampling, key
+                )
+                async with self._slot(plan.tokens), aclosing(engine.generate(request)) as events:
+                    async for tokens in events:
+                        self._progress = time.monotonic()
+                        text, stopped = matcher.push(decoder.push(tokens.tokens))
+                        first, count = count == 0, count + len(tokens.tokens)
+                        if stopped:
+                            yield Piece(text, count, "stop")
+                            return
+                        if tokens.stop_reason:
+                            yield Piece(text + matcher.flush(), count, tokens.stop_reason)
+                            return
+                        if text or first:
+                            yield Piece(text, count)
         except QueueFull:
             self.metrics.count_rejection("queue_full")
             raise overloaded("Too many requests are waiting.", code="queue_full") from None
+
+    def _adapter_key(self, plan: Plan) -> AbstractContextManager[str | None]:
+        """Holds the plan's adapter, waiting included, and gives the engine's key of it."""
+        if plan.adapter is None or self._adapters is None:
+            return nullcontext()
+        return self._adapters.hold(plan.adapter)
 
     @asynccontextmanager
     async def _slot(self, tokens: int) -> AsyncIterator[None]:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from model_code.serving.engines.lora import Adapter
 
 StopReason = Literal["stop", "length"]
 
@@ -25,6 +28,7 @@ class EngineLimits:
     max_context: int | None
     max_running: int
     threads: int
+    max_adapters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt to continue: token ids, and at most `max_tokens` more of them."""
+    """One prompt to continue: token ids, and at most `max_tokens` more of them. `adapter` is a loaded one's
+    key; None means the base model."""
 
     request_id: str
     prompt: list[int]
     max_tokens: int
     sampling: Sampling
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,13 @@ class Engine(Protocol):
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """Stream a request's tokens. Closing the generator cancels the request. Raises EngineError."""
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """Make an adapter usable while requests run; off the event loop, one at a time. Raises EngineError,
+        lora.AdapterRefused."""
+
+    def unload_adapter(self, key: str) -> None:
+        """Let go of an adapter that no request uses; off the event loop."""
 
     def fault(self) -> str | None:
         """Why the engine cannot serve any more, or None while it is well."""

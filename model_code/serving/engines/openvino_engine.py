@@ -22,6 +22,7 @@ from model_code.serving.engines.base import (
     GenerationRequest,
     TokenEvent,
 )
+from model_code.serving.engines.lora import Adapter, AdapterRefused
 from model_code.serving.engines.openvino_messages import (
     Add,
     Cancel,
@@ -148,6 +149,13 @@ class OpenVinoEngine:
         if self._connection is None:
             raise EngineError("the model is not loaded")
         return self._connection
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """GenAI applies adapters to whole batches and to those known at its start: `merged` does it instead."""
+        raise AdapterRefused("adapters are turned off")
+
+    def unload_adapter(self, key: str) -> None:
+        """See `base.Engine`; there is never one."""
 
     def fault(self) -> str | None:
         """See `base.Engine`."""

@@ -27,6 +27,8 @@ class RequestSampler:
         self.top_p = sampling.top_p
         self.presence = sampling.presence_penalty
         self.frequency = sampling.frequency_penalty
+        self.adapter: str | None = None
+        """The adapter under which the request is computed; `lora_layers` looks here."""
         self._random = random.Random(sampling.seed)  # noqa: S311 - sampling is no matter of security
         self.undefined = False
         """Set once the logits for this request were not numbers: what it says from then on is void."""

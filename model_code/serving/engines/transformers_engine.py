@@ -28,6 +28,8 @@ from model_code.serving.engines.base import (
     GenerationRequest,
     TokenEvent,
 )
+from model_code.serving.engines.lora import Adapter, AdapterRefused
+from model_code.serving.engines.lora_layers import LoraLayers, RoutingProcessors
 from model_code.serving.engines.precision import fastest_dtype
 from model_code.serving.engines.sampling import KEYWORD, BatchSampler, RequestSampler
 
@@ -53,6 +55,7 @@ class TransformersEngine:
         self._eos: frozenset[int] = frozenset()
         self._context = 0
         self._cache_tokens = 0
+        self._adapters: LoraLayers | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -79,6 +82,8 @@ class TransformersEngine:
         longest = model.config.get_text_config().max_position_embeddings
         self._context = min(longest, self._limits.max_context or longest)
         self._cache_tokens = -(-self._context // PAGE_TOKENS) * PAGE_TOKENS * CACHE_CONTEXTS
+        if self._limits.max_adapters:
+            self._adapters = LoraLayers(model)
         self._manager = self._start(model, device)
 
     def _start(self, model: Any, device: torch.device) -> ContinuousBatchingManager:
@@ -93,9 +98,15 @@ class TransformersEngine:
                 # Sampling draws on the host between forward passes: no graph, no second batch in flight.
                 use_cuda_graph=False,
                 use_async_batching=False,
+                # A prefix is told by its tokens alone, but means something else under each adapter.
+                allow_block_sharing=self._adapters is None,
             ),
         )
-        manager.logit_processor = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([BatchSampler()]))
+        processors = LogitsProcessorList([BatchSampler()])
+        if self._adapters is None:
+            manager.logit_processor = ContinuousBatchingLogitsProcessorList(processors)
+        else:
+            manager.logit_processor = RoutingProcessors(processors, self._adapters, _adapter_of)
         manager.logit_processor.tensors_required = 1
         manager.start()
         return manager
@@ -106,6 +117,7 @@ class TransformersEngine:
         outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
         manager.register_result_handler(request.request_id, outputs.put_nowait)
         sampler = RequestSampler(request.sampling)
+        sampler.adapter = request.adapter
         finished = False
         try:
             accepted = manager.add_request(
@@ -159,6 +171,17 @@ class TransformersEngine:
             raise EngineError(reason)
         return self._manager
 
+    def load_adapter(self, adapter: Adapter) -> None:
+        """See `base.Engine`."""
+        if self._adapters is None:
+            raise AdapterRefused("adapters are turned off")
+        self._adapters.add(adapter)
+
+    def unload_adapter(self, key: str) -> None:
+        """See `base.Engine`."""
+        if self._adapters is not None:
+            self._adapters.remove(key)
+
     def fault(self) -> str | None:
         """See `base.Engine`."""
         if self._manager is None:
@@ -183,6 +206,11 @@ class TransformersEngine:
         """See `base.Engine`."""
         if self._manager is not None:
             self._manager.stop(block=True, timeout=_CLOSE_SECONDS, hard_stop=True)
+
+
+def _adapter_of(state: Any) -> str | None:
+    sampler = (state.logit_processor_kwargs or {}).get(KEYWORD)
+    return sampler.adapter if isinstance(sampler, RequestSampler) else None
 
 
 def _quiet_batch_logger() -> None:

@@ -19,6 +19,7 @@ from contracts.artefact import verify
 from model_code.serving import engines
 from model_code.serving.admission import Admission, QueueFull
 from model_code.serving.batcher import Batcher
+from model_code.serving.engines.base import EngineError
 from model_code.serving.engines.encoder import Encoder, Normalisation, Numbers
 from model_code.serving.errors import ServingError, invalid, overloaded
 from model_code.serving.kinds import Kind
@@ -65,7 +66,7 @@ class EncodingService:
         rows = settings.max_running if encoder.pads else 1
         self._batcher = Batcher(encoder.encode, max_rows=rows, max_tokens=BATCH_TOKENS)
         self._encoder = encoder
-        warm_up = await self._batcher.run(await self._tokenise(["Hello"], "input"))
+        warm_up = _finite(await self._batcher.run(await self._tokenise(["Hello"], "input")))
         self._size = warm_up.shape[1]
         self._not_ready = ""
         event(
@@ -163,7 +164,7 @@ class EncodingService:
             async with self._admission.slot(0):
                 if self._admission.running == 1:  # it was idle until now: its silence meant nothing
                     self._batcher.progress = time.monotonic()
-                return await self._batcher.run(tokens)
+                return _finite(await self._batcher.run(tokens))
         except QueueFull:
             self.metrics.count_rejection("queue_full")
             raise overloaded("Too many requests are waiting.", code="queue_full") from None
@@ -202,6 +203,13 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _finite(rows: Numbers) -> Numbers:
+    """The rows; raises EngineError for a request whose results are not numbers."""
+    if not np.isfinite(rows).all():
+        raise EngineError("the model's results are not numbers")
+    return rows
 
 
 def _unit(vectors: Numbers) -> Numbers:

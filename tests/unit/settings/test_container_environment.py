@@ -12,7 +12,7 @@ COMMON = {"max_context_tokens": 4096, "max_running_requests": 8, "max_queued_req
 ENGINES: list[Engine] = [
     VllmEngine(kind="vllm", image="vllm-cuda-2.4", tensor_parallel=1, max_adapters=3, stateful_sessions=True,
                inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1", **COMMON),
-    TransformersEngine(kind="transformers", image="evergreen-cpu", max_adapters=3, stateful_sessions=True, **COMMON),
+    TransformersEngine(kind="transformers", image="evergreen-serving-local", max_adapters=3, stateful_sessions=True, **COMMON),
 ]  # fmt: skip
 LEFT_ALONE = {
     "ENV_DRAIN": "the container's default fits SageMaker's 30 s",

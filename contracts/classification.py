@@ -7,15 +7,26 @@ Face inference toolkit's documentation, "text-classification".
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from contracts.embeddings import EmbeddingsUsage
 
 Normalisation = Literal["softmax", "sigmoid", "none"]
 _Text = Annotated[str, Field(min_length=1)]
-_Texts = _Text | Annotated[list[_Text], Field(min_length=1, max_length=2048)]
+
+
+def _shape(value: Any) -> str:
+    return "texts" if isinstance(value, list) else "text"
+
+
+# Told apart beforehand, so that an error is about what was meant.
+_Texts = Annotated[
+    Annotated[_Text, Tag("text")]
+    | Annotated[list[_Text], Field(min_length=1, max_length=2048), Tag("texts")],
+    Discriminator(_shape),
+]
 _TopK = Annotated[int, Field(ge=1, le=100_000)] | None
 
 

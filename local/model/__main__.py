@@ -1,4 +1,4 @@
-"""`python -m local.model --home DIR [--tiny | --embedding] [--full]`: prepare the model, print one JSON line about it."""
+"""`python -m local.model --home DIR [--tiny | --embedding] [--full]`: prepare a model, print its line."""
 
 from __future__ import annotations
 

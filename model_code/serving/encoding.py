@@ -129,7 +129,8 @@ class EncodingService:
         if model not in (None, self.settings.model_name):
             raise ServingError(
                 "not_found_error",
-                f"The model '{model}' does not exist here; this endpoint serves '{self.settings.model_name}'.",
+                f"The model '{model}' does not exist here; this endpoint serves "
+                f"'{self.settings.model_name}'.",
                 param="model",
                 code="model_not_found",
             )
@@ -146,9 +147,7 @@ class EncodingService:
         longest = self._loaded().context_tokens
         for index, one in enumerate(encoded):
             if not one.ids:
-                raise invalid(
-                    "This text holds no tokens.", param=f"{field}[{index}]", code="invalid_value"
-                )
+                raise invalid("This text holds no tokens.", param=f"{field}[{index}]", code="invalid_value")
             if len(one.ids) > longest:
                 raise invalid(
                     f"A text may hold {longest} tokens; text {index} holds {len(one.ids)}. Shorten it.",

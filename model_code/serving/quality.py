@@ -2,8 +2,8 @@
 
     python -m model_code.serving.quality --model <artefact folder> --text prose.txt [--pairs pairs.jsonl]
 
-Both sides get the same tokens: transformers in float32, and the engine's own graph on the CPU as the engine runs
-it. The task is to tell each question's answer from three answers of other kinds by their likelihood.
+Both sides get the same tokens: transformers in float32, and the engine's own graph on the CPU as the engine
+runs it. The task is to tell each question's answer from three answers of other kinds by their likelihood.
 """
 
 from __future__ import annotations
@@ -116,7 +116,10 @@ def perplexity_loss(exact: Logprobs, coded: Logprobs) -> PerplexityLoss:
         int8=math.exp(-float(coded.mean())),
         ratio=math.exp(mean),
         ratio_interval=Interval(
-            low=math.exp(mean - half), high=math.exp(mean + half), level=0.95, method="normal, paired by token"
+            low=math.exp(mean - half),
+            high=math.exp(mean + half),
+            level=0.95,
+            method="normal, paired by token",
         ),
     )
 
@@ -174,7 +177,9 @@ def measure(folder: Path, text: Path, pairs: Path | None, command: str) -> Quant
     content = text.read_text(encoding="utf-8")
     tokens = tokenizer(content, add_special_tokens=False, verbose=False)["input_ids"]
     if len(tokens) < 2 * WINDOW_TOKENS:
-        raise QualityError(f"{text.name} holds {len(tokens)} tokens; at least {2 * WINDOW_TOKENS} say something")
+        raise QualityError(
+            f"{text.name} holds {len(tokens)} tokens; at least {2 * WINDOW_TOKENS} say something"
+        )
     items = choices(_read_pairs(pairs)) if pairs is not None else None
     chosen, logprobs = [], []
     for load in (float32_model, int8_model):  # one at a time: neither memory nor cores are shared

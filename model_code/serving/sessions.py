@@ -1,8 +1,8 @@
 """SageMaker's sticky sessions: ids that bind a caller to this container, where its prompts are cached.
 
-The service routes by the id; a container opens ids, closes them and refuses those it does not know. What a
-session gains here is the engine's prefix cache, which holds the conversation so far. Source: AWS documentation
-of InvokeEndpoint, and the PyPI package model-hosting-container-standards.
+The service routes by the id; a container opens ids, closes them and refuses those it does not know. What
+a session gains here is the engine's prefix cache, which holds the conversation so far. Source: AWS'
+documentation of InvokeEndpoint, and the PyPI package model-hosting-container-standards.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _unknown(session: str) -> ServingError:
 
 
 def _request_type(body: bytes) -> str | None:
-    """NEW_SESSION or CLOSE for a body that asks for it, else None. Raises ServingError for a malformed one."""
+    """NEW_SESSION or CLOSE for a body that asks for it, else None. Raises ServingError: malformed."""
     if len(body) > _LONGEST_BODY or _FIELD.encode() not in body:
         return None
     try:

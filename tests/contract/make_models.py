@@ -1,9 +1,9 @@
 """Makes small models and reference answers for the contract suite; runs in the serving environment.
 
-    python -m tests.contract.make_models classifier <embedding artefact> <folder>
-    python -m tests.contract.make_models adapter <base artefact> <folder> <seed> [hidden size]
-    python -m tests.contract.make_models embed <embedding artefact>      # texts as JSON on stdin
-    python -m tests.contract.make_models classify <classifier artefact>  # texts as JSON on stdin
+python -m tests.contract.make_models classifier <embedding artefact> <folder>
+python -m tests.contract.make_models adapter <base artefact> <folder> <seed> [hidden size]
+python -m tests.contract.make_models embed <embedding artefact>      # texts as JSON on stdin
+python -m tests.contract.make_models classify <classifier artefact>  # texts as JSON on stdin
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def adapter(base: Path, folder: Path, seed: int, width: int | None) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:
-                parameter.normal_(std=0.5)
+                parameter.normal_(std=0.15)
     model.save_pretrained(folder)
 
 

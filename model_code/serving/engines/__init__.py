@@ -21,9 +21,7 @@ _ACCELERATORS = (Path("/dev/nvidiactl"),)
 def create(settings: ServerSettings) -> Engine:
     """The engine that the settings name, not loaded yet. Imports take seconds: call it off the event loop."""
     engine = choose(settings.engine, settings.model_folder)
-    limits = EngineLimits(
-        settings.max_context, settings.max_running, settings.threads, settings.max_adapters
-    )
+    limits = EngineLimits(settings.max_context, settings.max_running, settings.threads, settings.max_adapters)
     if engine == "openvino":
         from model_code.serving.engines.merged import MergedAdapters
         from model_code.serving.engines.openvino_engine import OpenVinoEngine
@@ -45,7 +43,9 @@ def create_encoder(settings: ServerSettings, kind: Kind) -> Encoder:
         )
     from model_code.serving.engines.transformers_encoder import TransformersEncoder
 
-    return TransformersEncoder(EngineLimits(settings.max_context, settings.max_running, settings.threads), kind)
+    return TransformersEncoder(
+        EngineLimits(settings.max_context, settings.max_running, settings.threads), kind
+    )
 
 
 def choose(

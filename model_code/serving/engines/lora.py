@@ -159,5 +159,6 @@ def _check_layer(module: str, layer: LowRank, base_shapes: Mapping[str, tuple[in
         raise AdapterRefused(f"the adapter updates {module}, which this base model does not have")
     if expected != found:
         raise AdapterRefused(
-            f"the adapter belongs to another base model: its update of {module} is {found}, here it is {expected}"
+            f"the adapter belongs to another base model: its update of {module} is {found}, "
+            f"here it is {expected}"
         )

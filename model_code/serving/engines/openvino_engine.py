@@ -151,7 +151,7 @@ class OpenVinoEngine:
         return self._connection
 
     def load_adapter(self, adapter: Adapter) -> None:
-        """GenAI applies adapters to whole batches and to those known at its start: `merged` does it instead."""
+        """GenAI applies adapters to whole batches, and those of its start alone: `merged` does better."""
         raise AdapterRefused("adapters are turned off")
 
     def unload_adapter(self, key: str) -> None:

@@ -47,7 +47,9 @@ def read_pooling(folder: Path) -> Pooling:
         raise EngineError(f"{MODULES} asks for the module {unknown[0]}, which is not served")
     paths = dict(modules)
     if paths.get("Transformer"):
-        raise EngineError(f"{MODULES} keeps the model in '{paths['Transformer']}'; it must be the folder itself")
+        raise EngineError(
+            f"{MODULES} keeps the model in '{paths['Transformer']}'; it must be the folder itself"
+        )
     modes = _modes(_json(folder / paths["Pooling"] / "config.json")) if "Pooling" in paths else ("mean",)
     settings = folder / "sentence_bert_config.json"
     longest = _json(settings).get("max_seq_length") if settings.is_file() else None

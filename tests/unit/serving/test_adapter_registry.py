@@ -53,7 +53,11 @@ def folders(tmp_path: Path) -> Path:
 
 
 def play(
-    folders: Path, scenario: Callable[[Adapters, Engine], Awaitable[None]], *, count: int = 2, size: int = 1 << 20
+    folders: Path,
+    scenario: Callable[[Adapters, Engine], Awaitable[None]],
+    *,
+    count: int = 2,
+    size: int = 1 << 20,
 ) -> None:
     """Run a scenario on a fresh registry."""
 
@@ -77,7 +81,7 @@ async def code_of(action: Awaitable[None]) -> str | None:
 
 async def settled(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the registry has nothing to wait for
             await asyncio.sleep(0.005)
 
 

@@ -23,7 +23,9 @@ def instructions() -> list[tuple[str, str]]:
     """The Dockerfile's instructions in order, continued lines joined."""
     lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.lstrip().startswith("#")]
     text = re.sub(r"\\\n", " ", "\n".join(lines))
-    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in text.splitlines() if line)]
+    return [
+        (word, rest.strip()) for word, _, rest in (line.partition(" ") for line in text.splitlines() if line)
+    ]
 
 
 def of(kind: str) -> list[str]:

@@ -20,8 +20,8 @@ from model_code.serving.engines.transformers_encoder import TransformersEncoder 
 
 LIMITS = EngineLimits(max_context=None, max_running=8, threads=1)
 SHAPE: dict[str, Any] = {
-    "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
-    "max_position_embeddings": 40, "initializer_range": 0.4,
+    "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 48, "max_position_embeddings": 40, "initializer_range": 0.4,
 }  # fmt: skip
 TEXTS = [[1, 5, 9, 2], [1, 2], [1, 7, 7, 7, 7, 7, 7, 2]]
 

@@ -20,8 +20,9 @@ from model_code.serving.engines.merged import write_merged  # noqa: E402
 from model_code.serving.engines.weights import Weights  # noqa: E402
 
 SHAPE: dict[str, Any] = {
-    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.3, "tie_word_embeddings": True,
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    "initializer_range": 0.3, "tie_word_embeddings": True,
 }  # fmt: skip
 TOKENS = torch.arange(1, 13)[None]
 
@@ -187,5 +188,5 @@ def test_an_index_that_points_nowhere_is_said_by_name(base: Path) -> None:
     places = json.loads(index.read_text())
     places["weight_map"]["model.extra.weight"] = next(iter(places["weight_map"].values()))
     index.write_text(json.dumps(places))
-    with pytest.raises(ValueError, match="model.extra.weight"):
+    with pytest.raises(ValueError, match=r"model\.extra\.weight"):
         Weights(base)

@@ -6,22 +6,23 @@ import json
 
 import pytest
 
+from contracts.chat import ChatRequest
 from model_code.serving.errors import ServingError
-from model_code.serving.protocol import AnswerWriter, Piece, parse_chat
+from model_code.serving.protocol import AnswerWriter, Piece, parse
 
 WRITER = AnswerWriter("chatcmpl-1", "m", prompt_tokens=3, created=7)
 
 
 def test_a_refusal_never_repeats_the_callers_text() -> None:
     with pytest.raises(ServingError) as caught:
-        parse_chat(b'{"model": "m", "messages": [{"role": "user", "content": {"secret": "4711"}}]}')
+        parse(ChatRequest, b'{"model": "m", "messages": [{"role": "user", "content": {"secret": "4711"}}]}')
     assert "4711" not in caught.value.body
     assert json.loads(caught.value.body)["error"]["param"] == "messages[0].content"
 
 
 def test_an_unknown_field_deep_inside_is_named() -> None:
     with pytest.raises(ServingError) as caught:
-        parse_chat(b'{"model": "m", "messages": [{"role": "user", "content": "x", "mood": 1}]}')
+        parse(ChatRequest, b'{"model": "m", "messages": [{"role": "user", "content": "x", "mood": 1}]}')
     assert json.loads(caught.value.body)["error"]["param"] == "messages[0].mood"
 
 

@@ -12,7 +12,8 @@ COMMON = {"max_context_tokens": 4096, "max_running_requests": 8, "max_queued_req
 ENGINES: list[Engine] = [
     VllmEngine(kind="vllm", image="vllm-cuda-2.4", tensor_parallel=1, max_adapters=3, stateful_sessions=True,
                inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1", **COMMON),
-    TransformersEngine(kind="transformers", image="evergreen-serving-local", max_adapters=3, stateful_sessions=True, **COMMON),
+    TransformersEngine(kind="transformers", image="evergreen-serving-local", max_adapters=3,
+                       stateful_sessions=True, **COMMON),
 ]  # fmt: skip
 LEFT_ALONE = {
     "ENV_DRAIN": "the container's default fits SageMaker's 30 s",
@@ -43,8 +44,9 @@ def test_every_limit_of_the_engine_reaches_the_container() -> None:
     for engine in ENGINES:
         plain = told(engine)
         for field, other in {
-            "max_context_tokens": 2048, "max_running_requests": 9, "max_queued_requests": 17, "default_max_tokens": 99,
-            "request_timeout_seconds": 77, "max_adapters": 1, "stateful_sessions": False,
+            "max_context_tokens": 2048, "max_running_requests": 9, "max_queued_requests": 17,
+            "default_max_tokens": 99, "request_timeout_seconds": 77, "max_adapters": 1,
+            "stateful_sessions": False,
         }.items():  # fmt: skip
             assert told(engine.model_copy(update={field: other})) != plain, field
 

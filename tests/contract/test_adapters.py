@@ -64,6 +64,13 @@ def loaded(server: ServerProcess) -> list[str]:
 
 
 def answer(server: ServerProcess, adapter: str | None = None, **fields: Any) -> str:
+    """The greedy answer. It is asked for twice: a prompt that is in the cache already is computed with the
+    cache's rounding, which may turn a near tie of a random model, but turns it the same way every time."""
+    _ask(server, adapter, **fields)
+    return _ask(server, adapter, **fields)
+
+
+def _ask(server: ServerProcess, adapter: str | None, **fields: Any) -> str:
     headers = {HEADER: adapter} if adapter else {}
     reply = httpx.post(
         f"{server.url}/invocations", json=chat(**GREEDY | fields), headers=headers, timeout=WAIT_SECONDS
@@ -100,14 +107,17 @@ def test_an_adapter_changes_its_own_requests_and_no_others(adaptable: ServerProc
 def test_requests_of_several_adapters_run_together(adaptable: ServerProcess, adapters: Path) -> None:
     register(adaptable, "one", adapters / "one").raise_for_status()
     register(adaptable, "two", adapters / "two").raise_for_status()
-    alone = {name: answer(adaptable, name) for name in (None, "one", "two")}
+    questions = [{"messages": [{"role": "user", "content": f"Say {word}."}]} for word in ("a", "bee", "sea")]
+    cases = [(name, question) for name in (None, "one", "two") for question in questions]
+    alone = [answer(adaptable, name, **question) for name, question in cases]
 
-    with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        found = [(name, pool.submit(answer, adaptable, name)) for name in [None, "one", "two"] * 6]
+    with concurrent.futures.ThreadPoolExecutor(18) as pool:
+        asked = [pool.submit(answer, adaptable, name, **question) for name, question in cases * 2]
+        found = [text.result(WAIT_SECONDS) for text in asked]
 
-    wrong = [name for name, text in found if text.result(WAIT_SECONDS) != alone[name]]
-    # Sums in another order may turn a near tie of a random model; mixed-up adapters would turn every answer.
-    assert len(wrong) <= 2, wrong
+    same = [text == expected for text, expected in zip(found, alone * 2, strict=True)]
+    # Sums in another order may turn a near tie of a random model; mixed-up adapters would turn most answers.
+    assert sum(same) >= 0.7 * len(same), same
 
 
 def test_an_adapter_comes_and_goes_while_others_stream(adaptable: ServerProcess, adapters: Path) -> None:
@@ -196,7 +206,8 @@ def test_a_stream_under_an_adapter_says_what_the_whole_answer_says(
 ) -> None:
     register(adaptable, "one", adapters / "one").raise_for_status()
     body = chat(model="one", stream=True, **GREEDY)
+    whole = answer(adaptable, "one")
     with adaptable.client() as client, client.stream("POST", "/invocations", json=body) as reply:
         streamed = events(reply)
-    assert streamed_text(streamed) == answer(adaptable, "one")
+    assert streamed_text(streamed) == whole
     assert {chunk["model"] for chunk in streamed} == {"one"}

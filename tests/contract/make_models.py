@@ -1,7 +1,7 @@
 """Makes small models and reference answers for the contract suite; runs in the serving environment.
 
 python -m tests.contract.make_models classifier <embedding artefact> <folder>
-python -m tests.contract.make_models adapter <base artefact> <folder> <seed> [hidden size]
+python -m tests.contract.make_models adapters <base artefact> <folder>
 python -m tests.contract.make_models embed <embedding artefact>      # texts as JSON on stdin
 python -m tests.contract.make_models classify <classifier artefact>  # texts as JSON on stdin
 """
@@ -61,6 +61,13 @@ def adapter(base: Path, folder: Path, seed: int, width: int | None) -> None:
     model.save_pretrained(folder)
 
 
+def adapters(base: Path, folder: Path) -> None:
+    """Two adapters of the base, `one` and `two`, and one of a narrower model, `foreign`."""
+    adapter(base, folder / "one", 1, None)
+    adapter(base, folder / "two", 2, None)
+    adapter(base, folder / "foreign", 3, 96)
+
+
 def embed(folder: Path, texts: list[str]) -> list[list[float]]:
     """Mean over the tokens, unit length, in float32, one text at a time."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -85,7 +92,7 @@ if __name__ == "__main__":
     what, first, *rest = sys.argv[1:]
     if what == "classifier":
         classifier(Path(first), Path(rest[0]))
-    elif what == "adapter":
-        adapter(Path(first), Path(rest[0]), int(rest[1]), int(rest[2]) if len(rest) > 2 else None)
+    elif what == "adapters":
+        adapters(Path(first), Path(rest[0]))
     else:
         print(json.dumps({"embed": embed, "classify": classify}[what](Path(first), json.load(sys.stdin))))

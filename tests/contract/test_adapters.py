@@ -26,8 +26,7 @@ WAIT_SECONDS = 60.0
 def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two adapters of the tiny model, and one of another base."""
     folder = tmp_path_factory.mktemp("adapters")
-    for name, words in {"one": ["1"], "two": ["2"], "foreign": ["3", "96"]}.items():
-        made("adapter", tiny_model, folder / name, *words)
+    made("adapters", tiny_model, folder)
     return folder
 
 
@@ -192,13 +191,6 @@ def test_there_is_a_limit_and_no_name_twice(adaptable: ServerProcess, adapters: 
 def test_adapters_are_off_unless_asked_for(client: httpx.Client, adapters: Path) -> None:
     reply = client.post("/adapters", json={"name": "one", "src": str(adapters / "one")})
     assert "EVERGREEN_MAX_ADAPTERS" in refused(reply, 400, "adapters_off")
-
-
-def test_the_bytes_of_all_adapters_are_bounded(tiny_model: Path, adapters: Path) -> None:
-    limits = {"EVERGREEN_MAX_ADAPTERS": "9", "EVERGREEN_MAX_ADAPTER_BYTES": "1000"}
-    with ServerProcess(tiny_model, **limits) as server:
-        server.wait_ready()
-        refused(register(server, "one", adapters / "one"), 507, "adapter_limit")
 
 
 def test_a_stream_under_an_adapter_says_what_the_whole_answer_says(

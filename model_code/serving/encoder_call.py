@@ -18,7 +18,7 @@ from model_code.serving.encoding import EncodingService
 from model_code.serving.incoming import Incoming
 from model_code.serving.kinds import ROUTES
 from model_code.serving.logs import event
-from model_code.serving.operations import refuse_operation
+from model_code.serving.refusals import refuse_operation
 from model_code.serving.reply import Reply
 
 _LARGE_REPLY = 65_536  # numbers; writing more takes long enough to hold up the event loop

@@ -11,6 +11,7 @@ from contracts import container
 from contracts.container import decode_attributes
 
 _LONGEST_ID = 128
+_LONGEST_NUMBER = 12
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Incoming:
         attributes = decode_attributes(headers.get(container.HEADER_CUSTOM_ATTRIBUTES))
         given = attributes.get(container.ATTRIBUTE_REQUEST_ID, "")
         usable = 0 < len(given) <= _LONGEST_ID and given.isascii() and given.isprintable()
-        timeout = attributes.get(container.ATTRIBUTE_TIMEOUT_MS, "")
+        timeout = attributes.get(container.ATTRIBUTE_TIMEOUT_MS, "")[:_LONGEST_NUMBER]
         return cls(
             request_id=given if usable else uuid.uuid4().hex,
             route=attributes.get(container.ATTRIBUTE_ROUTE, ""),

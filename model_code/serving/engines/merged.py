@@ -86,7 +86,8 @@ class MergedAdapters:
     def stats(self) -> EngineStats:
         """See `base.Engine`; the cache use is the fullest one's."""
         parts = [engine.stats() for engine in (self._base, *self._adapted.values())]
-        return EngineStats(
+        return replace(
+            parts[0],
             running=sum(part.running for part in parts),
             waiting=sum(part.waiting for part in parts),
             cache_use=max(part.cache_use for part in parts),

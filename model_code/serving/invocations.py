@@ -18,8 +18,8 @@ from model_code.serving.incoming import Incoming
 from model_code.serving.kinds import ROUTES
 from model_code.serving.logs import REQUEST_IDS, event
 from model_code.serving.metrics import Metrics
-from model_code.serving.refusals import refuse_operation
 from model_code.serving.protocol import DONE, AnswerWriter, Piece, parse
+from model_code.serving.refusals import refuse_operation
 from model_code.serving.reply import Reply
 from model_code.serving.service import Plan, Service
 from model_code.serving.sessions import Sessions

@@ -18,7 +18,7 @@ from model_code.serving.encoding import EncodingService
 from model_code.serving.incoming import Incoming
 from model_code.serving.kinds import ROUTES
 from model_code.serving.logs import event
-from model_code.serving.refusals import refuse_operation
+from model_code.serving.refusals import refuse_feature, refuse_route
 from model_code.serving.reply import Reply
 
 _LARGE_REPLY = 65_536  # numbers; writing more takes long enough to hold up the event loop
@@ -44,9 +44,9 @@ class EncoderCall:
         if not route and (has_field(body, "messages") or has_field(body, "prompt")):
             route = container.ROUTE_CHAT
         if route and route not in ROUTES[kind]:
-            raise refuse_operation(route, kind)
+            raise refuse_route(route, kind)
         if self._incoming.adapter:
-            raise refuse_operation("LoRA adapters", kind)
+            raise refuse_feature("LoRA adapters", kind)
         await (self._embed(body) if kind == "embedding" else self._classify(body))
 
     async def _embed(self, body: bytes) -> None:

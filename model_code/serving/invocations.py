@@ -19,7 +19,7 @@ from model_code.serving.kinds import ROUTES
 from model_code.serving.logs import REQUEST_IDS, event
 from model_code.serving.metrics import Metrics
 from model_code.serving.protocol import DONE, AnswerWriter, Piece, parse
-from model_code.serving.refusals import refuse_operation
+from model_code.serving.refusals import refuse_route
 from model_code.serving.reply import Reply
 from model_code.serving.service import Plan, Service
 from model_code.serving.sessions import Sessions
@@ -133,7 +133,7 @@ class ChatCall:
     async def run(self, body: bytes) -> None:
         """Parse, plan, generate, reply."""
         if (route := self._incoming.route) and route not in ROUTES["generation"]:
-            raise refuse_operation(route, "generation")
+            raise refuse_route(route, "generation")
         request = parse(ChatRequest, body)
         if self._incoming.adapter:  # as SageMaker's containers do: the header takes the model's place
             request = request.model_copy(update={"model": self._incoming.adapter})

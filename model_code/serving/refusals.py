@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contracts import container
 from model_code.serving.errors import ServingError, invalid
 from model_code.serving.kinds import ROUTES, Kind
 
@@ -12,11 +13,19 @@ _DOES: dict[Kind, str] = {
 }
 
 
-def refuse_operation(what: str, kind: Kind) -> ServingError:
-    """The refusal of an operation (its route) or a feature by a container with a model of that kind."""
+_LONGEST_SHOWN = 128
+
+
+def refuse_route(route: str, kind: Kind) -> ServingError:
+    """The refusal of a route that a container with a model of that kind does not answer."""
+    if not any(route in routes for routes in ROUTES.values()):
+        text = f"The route '{route[:_LONGEST_SHOWN]}' is not served here."
+        return invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
+    return refuse_feature(route, kind, param=container.ATTRIBUTE_ROUTE)
+
+
+def refuse_feature(what: str, kind: Kind, *, param: str | None = None) -> ServingError:
+    """The refusal of something that other kinds of model do."""
     served = ", ".join(ROUTES[kind])
-    return invalid(
-        f"This model {_DOES[kind]}: it has no {what}. Served here: {served}.",
-        param="route" if what.startswith("/") else None,
-        code="unsupported_operation",
-    )
+    text = f"This model {_DOES[kind]}: it has no {what}. Served here: {served}."
+    return invalid(text, param=param, code="unsupported_operation")

@@ -127,6 +127,9 @@ def test_what_an_embedding_model_does_not_do_is_refused_by_name(embedder: Server
     adapter = {**ROUTE, "X-Amzn-SageMaker-Adapter-Identifier": "a"}
     reply = httpx.post(url, json={"model": MODEL, "input": "x"}, headers=adapter, timeout=60)
     refused(reply, 400, "unsupported_operation", None)
+    nowhere = {"X-Amzn-SageMaker-Custom-Attributes": "route=/v1/nowhere"}
+    reply = httpx.post(url, json={"model": MODEL, "input": "x"}, headers=nowhere, timeout=60)
+    refused(reply, 404, "unknown_route", "route")
     assert embedder.ping() == 200
 
 

@@ -118,5 +118,6 @@ def write_merged(base: Path, adapter: Adapter, target: Path) -> None:
         places[name] = _MERGED_NAME
     save_file(merged, target / _MERGED_NAME)
     (target / INDEX_NAME).write_text(json.dumps({"weight_map": places}))
-    for name in {"config.json", "generation_config.json", *places.values()} - {_MERGED_NAME}:
-        (target / name).symlink_to((base / name).resolve())
+    for path in base.iterdir():  # folders apart: a converted copy of the base's weights is among them
+        if path.is_file() and path.name != INDEX_NAME:
+            (target / path.name).symlink_to(path.resolve())

@@ -30,6 +30,7 @@ class MergedAdapters:
         self._base = create()
         self._folder: Path | None = None
         self._adapted: dict[str, Engine] = {}
+        self._folders: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
     @property
     def name(self) -> str:
@@ -56,19 +57,23 @@ class MergedAdapters:
         if self._folder is None:
             raise EngineError("the model is not loaded")
         engine = self._create()
+        # Kept as long as the engine, which may read it again.
+        folder = tempfile.TemporaryDirectory(prefix="evergreen-adapter-")
         try:
-            with tempfile.TemporaryDirectory(prefix="evergreen-adapter-") as scratch:
-                write_merged(self._folder, adapter, Path(scratch))
-                engine.load(Path(scratch))
+            write_merged(self._folder, adapter, Path(folder.name))
+            engine.load(Path(folder.name))
         except BaseException:
             engine.close()
+            folder.cleanup()
             raise
+        self._folders[adapter.key] = folder
         self._adapted[adapter.key] = engine
 
     def unload_adapter(self, key: str) -> None:
         """See `base.Engine`."""
         if (engine := self._adapted.pop(key, None)) is not None:
             engine.close()
+            self._folders.pop(key).cleanup()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """See `base.Engine`."""
@@ -95,8 +100,9 @@ class MergedAdapters:
 
     def close(self) -> None:
         """See `base.Engine`."""
-        for engine in (self._base, *self._adapted.values()):
-            engine.close()
+        self._base.close()
+        for key in list(self._adapted):
+            self.unload_adapter(key)
 
 
 def write_merged(base: Path, adapter: Adapter, target: Path) -> None:

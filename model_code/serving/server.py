@@ -63,6 +63,7 @@ async def serve(settings: ServerSettings) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks where a request came from
         backlog=2048,
         timeout_graceful_shutdown=_CLOSE_SECONDS,
     )

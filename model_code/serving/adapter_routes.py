@@ -40,7 +40,7 @@ def adapter_routes(service: Service) -> list[Route]:
     async def remove(request: Request) -> Response:
         name = request.path_params["name"]
         try:
-            service.loaded_adapters().unload(name)
+            await service.loaded_adapters().unload(name)
         except ServingError as error:
             return refusal(error)
         return PlainTextResponse(UNREGISTERED.format(name=name))

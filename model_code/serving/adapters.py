@@ -129,14 +129,15 @@ class Adapters:
             return
         raise invalid(f"{text}. Delete one first.", code="adapter_limit", status=STATUS_NO_ROOM)
 
-    def unload(self, name: str) -> None:
-        """Take no new request for an adapter; it leaves the engine with its last. Raises ServingError."""
+    async def unload(self, name: str) -> None:
+        """Take no new request for an adapter. One that nobody uses has left the engine and made room when
+        this returns, any other leaves with its last request. Raises ServingError."""
         loaded = self._by_name.pop(name, None)
         if loaded is None:
             raise not_found(name, self.names)
         loaded.leaving = True
         if loaded.users == 0:
-            self._let_go(loaded)
+            await asyncio.shield(self._let_go(loaded))
 
     @contextmanager
     def hold(self, name: str) -> Iterator[str]:
@@ -152,10 +153,11 @@ class Adapters:
             if loaded.leaving and loaded.users == 0:
                 self._let_go(loaded)
 
-    def _let_go(self, loaded: _Loaded) -> None:
+    def _let_go(self, loaded: _Loaded) -> asyncio.Task[None]:
         task = asyncio.create_task(self._drop(loaded))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+        return task
 
     async def _drop(self, loaded: _Loaded) -> None:
         await asyncio.to_thread(self._engine.unload_adapter, loaded.key)

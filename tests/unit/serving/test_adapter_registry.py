@@ -89,7 +89,7 @@ def test_an_adapter_stays_while_it_is_held(folders: Path) -> None:
     async def scenario(adapters: Adapters, engine: Engine) -> None:
         await adapters.load(wanted(folders))
         with adapters.hold("a") as key:
-            adapters.unload("a")
+            await adapters.unload("a")
             assert "a" not in adapters
             await asyncio.sleep(0.05)
             assert engine.keys == [key]
@@ -104,7 +104,7 @@ def test_a_name_may_return_while_its_last_holder_still_runs(folders: Path) -> No
     async def scenario(adapters: Adapters, engine: Engine) -> None:
         await adapters.load(wanted(folders))
         with adapters.hold("a") as old:
-            adapters.unload("a")
+            await adapters.unload("a")
             await adapters.load(wanted(folders))
             with adapters.hold("a") as new:
                 assert {old, new} == set(engine.keys)
@@ -113,11 +113,21 @@ def test_a_name_may_return_while_its_last_holder_still_runs(folders: Path) -> No
     play(folders, scenario)
 
 
+def test_one_that_nobody_uses_is_gone_at_once(folders: Path) -> None:
+    async def scenario(adapters: Adapters, engine: Engine) -> None:
+        for _ in range(3):
+            await adapters.load(wanted(folders))
+            await adapters.unload("a")
+            assert not engine.keys
+
+    play(folders, scenario, count=1)
+
+
 def test_who_is_leaving_still_takes_its_room(folders: Path) -> None:
     async def scenario(adapters: Adapters, engine: Engine) -> None:
         await adapters.load(wanted(folders))
         with adapters.hold("a"):
-            adapters.unload("a")
+            await adapters.unload("a")
             assert await code_of(adapters.load(wanted(folders, "b"))) == "adapter_limit"
         await settled(lambda: not engine.keys)
         await adapters.load(wanted(folders, "b"))

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench
+.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -67,6 +67,10 @@ traffic:  ## simulated users who ask and rate
 
 bench: environments  ## the inference handler beside its peers: make bench BENCH="--rounds 5 --slow-peers"
 	@$(SERVING_TESTS) bench/serving.py --model $(MODEL) $(BENCH)
+
+quantisation:  ## what eight bits cost the model: perplexity and a task's score, left beside it
+	@$(EVERGREEN_VENVS)/serving/bin/python -m model_code.serving.quality --model $(MODEL) \
+		--text tests/fixtures/prose/harbour.txt --pairs tests/fixtures/support/support_pairs.jsonl
 
 synth: environments  ## templates of one environment: make synth ENV=prod
 	$(require_env)

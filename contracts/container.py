@@ -19,6 +19,13 @@ ENV_DRAIN = "EVERGREEN_DRAIN_SECONDS"  # how long running requests may go on aft
 ENV_STALL = "EVERGREEN_STALL_SECONDS"  # without a token for so long while requests run, unhealthy
 ENV_IDLE_RELEASE = "EVERGREEN_IDLE_RELEASE_SECONDS"  # unused for so long, memory is given back; 0: never
 ENV_HOST = "EVERGREEN_HOST"  # address to listen on
+ENV_MAX_ADAPTERS = "EVERGREEN_MAX_ADAPTERS"  # LoRA adapters loaded at once; 0 (the default) turns them off
+ENV_MAX_ADAPTER_BYTES = "EVERGREEN_MAX_ADAPTER_BYTES"  # what all loaded adapters may hold together
+ENV_MAX_SESSIONS = "EVERGREEN_MAX_SESSIONS"  # open sessions at once
+
+# SageMaker's own names for sticky sessions
+ENV_SESSIONS_ENABLED = "SAGEMAKER_ENABLE_STATEFUL_SESSIONS"
+ENV_SESSION_SECONDS = "SAGEMAKER_SESSIONS_EXPIRATION"
 
 ENV_SAGEMAKER_PORT = "SAGEMAKER_BIND_TO_PORT"
 ENV_SAGEMAKER_MODEL_DIR = "SM_MODEL_DIR"
@@ -26,12 +33,21 @@ DEFAULT_PORT = 8080
 DEFAULT_MODEL_DIR = "/opt/ml/model"
 
 HEADER_CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+HEADER_ADAPTER = "X-Amzn-SageMaker-Adapter-Identifier"
+HEADER_SESSION = "X-Amzn-SageMaker-Session-Id"
+HEADER_NEW_SESSION = "X-Amzn-SageMaker-New-Session-Id"  # `<id>; Expires=<UTC time>Z`
+HEADER_CLOSED_SESSION = "X-Amzn-SageMaker-Closed-Session-Id"
 ATTRIBUTE_REQUEST_ID = "request_id"
 ATTRIBUTE_TRACEPARENT = "traceparent"
 ATTRIBUTE_ROUTE = "route"  # public path of the operation where it is not chat, e.g. /v1/embeddings
 ATTRIBUTE_TIMEOUT_MS = (
     "timeout_ms"  # the caller's patience in milliseconds; the container's own bound holds too
 )
+
+ROUTE_CHAT = "/v1/chat/completions"  # what a request without a route attribute asks for
+ROUTE_COMPLETIONS = "/v1/completions"
+ROUTE_EMBEDDINGS = "/v1/embeddings"
+ROUTE_CLASSIFY = "/v1/classify"
 
 
 def encode_attributes(attributes: dict[str, str]) -> str:

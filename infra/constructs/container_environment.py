@@ -6,7 +6,7 @@ Our own names come from contracts.container; `SM_VLLM_*` and `SM_ON_*` become fl
 from __future__ import annotations
 
 from contracts import container
-from infra.settings.engine import Engine, NeuronEngine, VllmEngine
+from infra.settings.engine import Engine, NeuronEngine, TransformersEngine, VllmEngine
 
 _MODEL_DIR = container.DEFAULT_MODEL_DIR
 _AUTO = "auto"  # our handler takes the fastest of its engines that the model and the device allow
@@ -26,6 +26,17 @@ def container_environment(engine: Engine, model_name: str, version: str, digest:
         container.ENV_DEFAULT_MAX_TOKENS: str(engine.default_max_tokens),
         container.ENV_REQUEST_TIMEOUT: str(engine.request_timeout_seconds),
     }
+    if not isinstance(engine, NeuronEngine) and engine.stateful_sessions:
+        environment[container.ENV_SESSIONS_ENABLED] = "true"
+    if isinstance(engine, TransformersEngine) and engine.max_adapters:
+        environment[container.ENV_MAX_ADAPTERS] = str(engine.max_adapters)
+    if isinstance(engine, VllmEngine) and engine.max_adapters:
+        environment |= {
+            "SM_VLLM_ENABLE_LORA": "true",
+            "SM_VLLM_MAX_LORAS": str(engine.max_adapters),
+            "SM_VLLM_MAX_CPU_LORAS": str(engine.max_adapters),
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        }
     if isinstance(engine, VllmEngine):
         environment |= {
             "SM_VLLM_MODEL": _MODEL_DIR,

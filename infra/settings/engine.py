@@ -76,7 +76,20 @@ class _Engine(SettingsModel):
         return self
 
 
-class VllmEngine(_Engine):
+class _Adaptable(SettingsModel):
+    """What engines have that take LoRA adapters while they serve, and bind callers to one container."""
+
+    max_adapters: int = setting(
+        "LoRA adapters loaded at once while serving; 0 turns them off.", 4, ge=0, le=256, default=0
+    )
+    stateful_sessions: bool = setting(
+        "Sticky sessions: a caller's requests reach the container that caches its prompts.",
+        True,
+        default=False,
+    )
+
+
+class VllmEngine(_Engine, _Adaptable):
     """AWS's vLLM container on NVIDIA GPUs."""
 
     kind: Literal["vllm"] = setting("vLLM on NVIDIA GPUs.", "vllm")
@@ -118,7 +131,7 @@ class NeuronEngine(_Engine):
         return self
 
 
-class TransformersEngine(_Engine):
+class TransformersEngine(_Engine, _Adaptable):
     """Our own inference handler: any model that transformers loads, on CPU or GPU."""
 
     kind: Literal["transformers"] = setting("Our inference handler on CPU or GPU.", "transformers")

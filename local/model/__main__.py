@@ -1,4 +1,4 @@
-"""`python -m local.model --home DIR [--tiny] [--full]`: prepare the model, print one JSON line about it."""
+"""`python -m local.model --home DIR [--tiny | --embedding] [--full]`: prepare a model, print its line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.model.prepare import prepare
+from local.model.prepare import EMBEDDING_NAME, NAME, TINY_NAME, prepare
 from local.model.progress import say
 from local.model.source import SourceError
 
@@ -15,13 +15,27 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 with the JSON line on stdout, or 1 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m local.model", description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the folder the laptop cloud owns")
-    parser.add_argument("--tiny", action="store_true", help="two random layers instead of the real weights")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--tiny",
+        dest="name",
+        action="store_const",
+        const=TINY_NAME,
+        help="two random layers instead of the real weights",
+    )
+    which.add_argument(
+        "--embedding",
+        dest="name",
+        action="store_const",
+        const=EMBEDDING_NAME,
+        help="a model of sentence embeddings instead of the chat model",
+    )
     parser.add_argument(
         "--full", action="store_true", help="verify an existing artefact by content, not by size"
     )
     options = parser.parse_args(arguments)
     try:
-        prepared = prepare(options.home, tiny=options.tiny, full=options.full)
+        prepared = prepare(options.home, name=options.name or NAME, full=options.full)
     except (SourceError, OSError) as error:
         say(f"failed: {error}")
         return 1

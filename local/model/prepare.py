@@ -17,11 +17,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.artefact import MANIFEST_NAME, ArtefactError, Manifest, describe, verify
-from local.model import source
+from local.model import embedding, source
 from local.model.progress import say
 
 NAME = "smollm2-135m-instruct"
 TINY_NAME = "tiny-llama-random"
+EMBEDDING_NAME = "all-minilm-l6-v2"
 RECIPE = 2
 """Raise it when the conversion's result changes: artefacts of an older recipe are made anew."""
 _PROVENANCE = "provenance.json"
@@ -38,19 +39,18 @@ class Prepared(BaseModel):
     folder: str
 
 
-def prepare(home: Path, *, tiny: bool = False, full: bool = False) -> Prepared:
+def prepare(home: Path, *, name: str = NAME, full: bool = False) -> Prepared:
     """The artefact under `home/models/<name>`, built when missing, damaged or of an older recipe.
 
     An existing one is checked by its files' sizes, with `full` by their content. Raises source.SourceError.
     """
-    name = TINY_NAME if tiny else NAME
     models = home.resolve() / "models"
     models.mkdir(parents=True, exist_ok=True)
     with _lock(models / ".lock"):
         folder = models / name
         manifest = _existing(folder, name, full)
         if manifest is None:
-            manifest = _build(models, folder, name, tiny)
+            manifest = _build(models, folder, name)
     return Prepared(name=name, digest=manifest.digest, folder=str(folder))
 
 
@@ -62,7 +62,10 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _provenance(name: str) -> dict[str, Any]:
-    return {"name": name, "recipe": RECIPE, "source": source.REQUIREMENT, "source_sha256": source.GGUF_SHA256}
+    origin = (source.REQUIREMENT, source.GGUF_SHA256)
+    if name == EMBEDDING_NAME:
+        origin = (embedding.REQUIREMENT, embedding.WEIGHTS_SHA256)
+    return {"name": name, "recipe": RECIPE, "source": origin[0], "source_sha256": origin[1]}
 
 
 def _existing(folder: Path, name: str, full: bool) -> Manifest | None:
@@ -87,14 +90,18 @@ def _verify_sizes(folder: Path) -> Manifest:
     return manifest
 
 
-def _build(models: Path, folder: Path, name: str, tiny: bool) -> Manifest:
+def _build(models: Path, folder: Path, name: str) -> Manifest:
     for left_over in models.glob(
         f"{_BUILDING}*"
     ):  # of a killed run: we hold the lock, so nobody writes there
         shutil.rmtree(left_over)
     building = models / f"{_BUILDING}{name}"
     building.mkdir()
-    _write_files(building, source.fetch_gguf(models / "download"), name, tiny)
+    if name == EMBEDDING_NAME:
+        embedding.copy_files(building)
+        _write_json(building / _PROVENANCE, _provenance(name))
+    else:
+        _write_files(building, source.fetch_gguf(models / "download"), name, name == TINY_NAME)
     say(f"hashing {name}")
     manifest = describe(building, name)
     (building / MANIFEST_NAME).write_bytes(manifest.canonical())

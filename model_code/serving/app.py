@@ -8,14 +8,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from model_code.serving.adapter_routes import adapter_routes
+from model_code.serving.encoder_call import EncoderCall
+from model_code.serving.encoding import EncodingService
 from model_code.serving.errors import invalid
-from model_code.serving.invocations import Invocations
+from model_code.serving.invocations import ChatCall, Invocations
 from model_code.serving.metrics import CONTENT_TYPE
 from model_code.serving.service import Service
 
 
-def create_app(service: Service) -> Starlette:
+def create_app(service: Service | EncodingService) -> Starlette:
     """The ASGI application of a service."""
+    if isinstance(service, EncodingService):
+        encodes = service
+        invocations = Invocations(service, lambda *request: EncoderCall(encodes, *request))
+        adapters: list[Route] = []
+    else:
+        generates = service
+        invocations = Invocations(service, lambda *request: ChatCall(generates, *request))
+        adapters = adapter_routes(service)
 
     async def ping(request: Request) -> Response:
         reason = service.unready_reason()
@@ -30,8 +41,9 @@ def create_app(service: Service) -> Starlette:
     return Starlette(
         routes=[
             Route("/ping", ping, methods=["GET"]),
-            Route("/invocations", Invocations(service), methods=["POST"]),
+            Route("/invocations", invocations, methods=["POST"]),
             Route("/metrics", metrics, methods=["GET"]),
+            *adapters,
         ],
         exception_handlers={HTTPException: _refuse},
     )

@@ -1,32 +1,31 @@
-"""`POST /invocations`: one request for text from its first byte to its last log line."""
+"""`POST /invocations`: one request from its first byte to its last log line, and the calls that make text."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from contracts import container
-from contracts.container import decode_attributes
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
+from model_code.serving.incoming import Incoming
 from model_code.serving.logs import REQUEST_IDS, event
-from model_code.serving.operations import BY_ROUTE, Operation, Request
+from model_code.serving.metrics import Metrics
+from model_code.serving.operations import BY_ROUTE, Request
 from model_code.serving.planning import Plan
 from model_code.serving.protocol import parse
+from model_code.serving.refusals import refuse_route
 from model_code.serving.reply import Reply
 from model_code.serving.service import Service
-from model_code.serving.settings import MAX_BODY_BYTES
+from model_code.serving.sessions import Sessions
+from model_code.serving.settings import MAX_BODY_BYTES, ServerSettings
 from model_code.serving.writers import DONE, Gathered, Writer
 
-_LONGEST_ID = 128
-_LONGEST_NUMBER = 12
 _STATUS_CLIENT_GONE = 499  # nginx's number for it; only logs and metrics see it
 
 logger = logging.getLogger(__name__)
@@ -36,24 +35,54 @@ class ClientGone(Exception):
     """The client closed its connection."""
 
 
+class Served(Protocol):
+    """What every kind of service has that a request needs, whatever it asks for."""
+
+    settings: ServerSettings
+    metrics: Metrics
+    cut_off: asyncio.Event
+
+
+class Call(Protocol):
+    """One request of one operation."""
+
+    async def run(self, body: bytes) -> None:
+        """Parse, compute, reply. Raises ServingError."""
+
+    def report(self, failure: str | None) -> None:
+        """Count the request and write its log line; called once, at the end."""
+
+
 class Invocations:
     """The ASGI application behind `POST /invocations`."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Served, new_call: Callable[[Reply, Incoming], Call]) -> None:
         self._service = service
+        self._new_call = new_call
+        settings = service.settings
+        self._sessions = Sessions(
+            enabled=settings.sessions, seconds=settings.session_seconds, limit=settings.max_sessions
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every outcome ends in exactly one reply and one log line."""
-        attributes = decode_attributes(Headers(scope=scope).get(container.HEADER_CUSTOM_ATTRIBUTES))
-        ids = _request_ids(attributes)
-        REQUEST_IDS.set(ids)  # the context is this request's own: uvicorn runs each in a task of its own
-        reply = Reply(send, [(b"x-request-id", ids["request_id"].encode())])
-        call = _Call(self._service, reply, ids["request_id"])
+        incoming = Incoming.read(Headers(scope=scope))
+        # The context is this request's own: uvicorn runs each in a task of its own.
+        REQUEST_IDS.set(incoming.ids)
+        reply = Reply(send, [(b"x-request-id", incoming.request_id.encode())])
+        call = self._new_call(reply, incoming)
         failure: str | None = None
         try:
-            operation = _operation(attributes)
             body = await _read_body(receive)
-            await self._guard(call.run(operation, body), receive, self._patience(attributes))
+            session = self._sessions.handle(incoming.session, body)
+            if session is not None:
+                reply.say(session.header, session.value)
+            if session is not None and session.text is not None:
+                await reply.text(session.text)
+            else:
+                bound = self._service.settings.request_timeout
+                seconds = bound if incoming.patience is None else min(bound, incoming.patience)
+                await self._guard(call, body, receive, seconds)
         except ClientGone:
             self._service.metrics.count_cancellation()
             failure = "client_gone"
@@ -66,15 +95,9 @@ class Invocations:
             await reply.fail(internal())
         call.report(failure)
 
-    def _patience(self, attributes: dict[str, str]) -> float:
-        """Seconds this request may take: the server's bound, or less when the caller asks for less."""
-        given = attributes.get(container.ATTRIBUTE_TIMEOUT_MS, "")[:_LONGEST_NUMBER]
-        bound = self._service.settings.request_timeout
-        return min(bound, int(given) / 1000) if given.isdecimal() else bound
-
-    async def _guard(self, answering: Coroutine[Any, Any, None], receive: Receive, seconds: float) -> None:
-        """Answer until it is done, the client goes, the time is up or the server must stop."""
-        work = asyncio.create_task(answering)
+    async def _guard(self, call: Call, body: bytes, receive: Receive, seconds: float) -> None:
+        """Run a call until it ends, its client goes, its time is up or the server must stop."""
+        work = asyncio.create_task(call.run(body))
         gone = asyncio.create_task(_disconnected(receive))
         cut = asyncio.create_task(self._service.cut_off.wait())
         tasks = {work, gone, cut}
@@ -95,27 +118,31 @@ class Invocations:
             raise ServingError("timeout_error", text, code="request_timeout")
 
 
-class _Call:
-    """The state of one request: what it asked for, when its tokens came, what it cost."""
+class ChatCall:
+    """The state of one request for text: what it asked for, when its tokens came, what it cost."""
 
-    def __init__(self, service: Service, reply: Reply, request_id: str) -> None:
+    def __init__(self, service: Service, reply: Reply, incoming: Incoming) -> None:
         self._service = service
         self._reply = reply
-        self._request_id = request_id
+        self._incoming = incoming
         self._began = time.perf_counter()
         self._first_token: float | None = None
         self._prompt_tokens: int | None = None
         self._answers: list[Gathered] = []
         self._streamed = False
 
-    async def run(self, operation: Operation, body: bytes) -> None:
+    async def run(self, body: bytes) -> None:
         """Parse, plan, generate, reply."""
+        if (operation := BY_ROUTE.get(self._incoming.route)) is None:
+            raise refuse_route(self._incoming.route, "generation")
         request: Request = parse(operation.request, body)
+        if self._incoming.adapter:  # as SageMaker's containers do: the header takes the model's place
+            request = request.model_copy(update={"model": self._incoming.adapter})
         self._streamed = request.stream
         plan = await self._service.plan(operation, request)
         self._prompt_tokens = len(plan.prompt)
         self._answers = [Gathered() for _ in range(plan.answers)]
-        writer = operation.writer(self._request_id, request.model, len(plan.prompt))
+        writer = operation.writer(self._incoming.request_id, request.model, len(plan.prompt))
         if request.stream:
             await self._stream(request, plan, writer)
         else:
@@ -180,26 +207,8 @@ class _Call:
         )
 
 
-def _operation(attributes: dict[str, str]) -> Operation:
-    route = attributes.get(container.ATTRIBUTE_ROUTE, "")
-    if (operation := BY_ROUTE.get(route)) is None:
-        text = f"The route '{route[:_LONGEST_ID]}' is not served here."
-        raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
-    return operation
-
-
 def _milliseconds(start: float, end: float | None) -> float | None:
     return None if end is None else round(1000 * (end - start), 1)
-
-
-def _request_ids(attributes: dict[str, str]) -> dict[str, str]:
-    """The ids that travel in the custom attributes; a request id is made up when there is none of use."""
-    given = attributes.get(container.ATTRIBUTE_REQUEST_ID, "")
-    usable = 0 < len(given) <= _LONGEST_ID and given.isascii() and given.isprintable()
-    ids = {"request_id": given if usable else uuid.uuid4().hex}
-    if parent := attributes.get(container.ATTRIBUTE_TRACEPARENT):
-        ids["traceparent"] = parent
-    return ids
 
 
 async def _read_body(receive: Receive) -> bytes:

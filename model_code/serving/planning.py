@@ -50,6 +50,7 @@ class Plan:
     schema: str | None = None
     logprobs: int | None = None
     tools: ToolPlan | None = None
+    adapter: str | None = None
 
     @property
     def tokens(self) -> int:

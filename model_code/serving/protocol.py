@@ -7,12 +7,12 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from contracts import chat, completions
+from contracts import adapters, chat, classification, completions, embeddings
 from model_code.serving.errors import ServingError, invalid
 
 _FIELDS = {
     field.alias or name
-    for module in (chat, completions)
+    for module in (chat, completions, embeddings, classification, adapters)
     for model in vars(module).values()
     if isinstance(model, type) and issubclass(model, BaseModel)
     for name, field in model.model_fields.items()

@@ -8,6 +8,7 @@ from model_code.serving.errors import ServingError
 
 Headers = list[tuple[bytes, bytes]]
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _EVENTS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -24,9 +25,17 @@ class Reply:
         self._ended = False
         self.status = 0
 
+    def say(self, name: str, value: str) -> None:
+        """Add a header to a reply that has not begun."""
+        self._headers = [*self._headers, (name.lower().encode(), value.encode())]
+
     async def body(self, content: bytes) -> None:
         """The whole reply at once."""
         await self._whole(200, content, [])
+
+    async def text(self, content: str) -> None:
+        """The whole reply at once, as plain text."""
+        await self._whole(200, content.encode(), [], _TEXT)
 
     async def event(self, content: bytes) -> None:
         """One piece of an event stream; the first one opens the stream."""
@@ -49,8 +58,10 @@ class Reply:
             await self.event(b"data: " + error.body.encode() + b"\n\n")
             await self.end()
 
-    async def _whole(self, status: int, content: bytes, extra: Headers) -> None:
-        await self._start(status, [_JSON, (b"content-length", str(len(content)).encode()), *extra])
+    async def _whole(
+        self, status: int, content: bytes, extra: Headers, kind: tuple[bytes, bytes] = _JSON
+    ) -> None:
+        await self._start(status, [kind, (b"content-length", str(len(content)).encode()), *extra])
         self._ended = True
         await self._send({"type": "http.response.body", "body": content, "more_body": False})
 

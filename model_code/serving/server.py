@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from model_code.serving import logs
 from model_code.serving.app import create_app
+from model_code.serving.encoding import EncodingService
 from model_code.serving.engines.base import EngineError
+from model_code.serving.kinds import UnservedModel, kind_of
 from model_code.serving.logs import event
 from model_code.serving.service import Service
 from model_code.serving.settings import ServerSettings, read_settings, variable_of
@@ -25,7 +27,7 @@ logger = logging.getLogger("model_code.serving")
 class Server(uvicorn.Server):
     """uvicorn, which on a signal goes on listening while the service drains, so that `/ping` can say so."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service | EncodingService) -> None:
         super().__init__(config)
         self._service = service
         self._loop = asyncio.get_running_loop()
@@ -46,7 +48,11 @@ class Server(uvicorn.Server):
 
 async def serve(settings: ServerSettings) -> int:
     """Serve until a signal and return 0; a model that cannot be served ends the process with status 1."""
-    service = Service(settings)
+    try:
+        service = _service(settings)
+    except UnservedModel as error:
+        event(logger, f"cannot serve: {error}", level=logging.CRITICAL, error=type(error).__name__)
+        return 1
     config = uvicorn.Config(
         create_app(service),
         host=settings.host,
@@ -57,6 +63,7 @@ async def serve(settings: ServerSettings) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks where a request came from
         backlog=2048,
         timeout_graceful_shutdown=_CLOSE_SECONDS,
     )
@@ -81,7 +88,18 @@ async def serve(settings: ServerSettings) -> int:
     return 0
 
 
-async def _engine_death(service: Service, serving: asyncio.Task[None]) -> EngineError | None:
+def _service(settings: ServerSettings) -> Service | EncodingService:
+    """What serves the kind of model there is. Raises kinds.UnservedModel."""
+    try:
+        kind = kind_of(settings.model_folder)
+    except (OSError, ValueError):  # the start's verification says what is wrong with the artefact
+        kind = "generation"
+    return Service(settings) if kind == "generation" else EncodingService(settings, kind)
+
+
+async def _engine_death(
+    service: Service | EncodingService, serving: asyncio.Task[None]
+) -> EngineError | None:
     """Wait until the server ends (None) or its engine has died, which nothing but a new process mends."""
     while not serving.done():
         if reason := service.engine_fault():

@@ -11,13 +11,14 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 from contracts.artefact import Manifest, verify
 from contracts.chat import Message
 from model_code.serving import engines
+from model_code.serving.adapters import Adapters
 from model_code.serving.admission import Admission, QueueFull
 from model_code.serving.choice import Choice
 from model_code.serving.engines.base import (
@@ -60,6 +61,7 @@ class Service:
         self._tokenizer: ChatTokenizer | None = None
         self._planner: Planner | None = None
         self._admission: Admission | None = None
+        self._adapters: Adapters | None = None
         self._ids = itertools.count()
         self._not_ready = "the model is loading"
         self._progress = time.monotonic()  # when the engine last showed a sign of life
@@ -73,7 +75,7 @@ class Service:
         """Verify the artefact, load the engine, generate once. Raises ArtefactError, EngineError, OSError."""
         began = time.perf_counter()
         # Hashing lets go of the interpreter lock, so the engine's slow imports run at the same time.
-        _, engine = await asyncio.gather(
+        manifest, engine = await asyncio.gather(
             asyncio.to_thread(self._verify), asyncio.to_thread(engines.create, self.settings)
         )
         verified = time.perf_counter()
@@ -89,6 +91,14 @@ class Service:
         )
         self._planner = Planner(self.settings, engine, self._tokenizer)
         await self._warm_up(engine, self._tokenizer)
+        self._adapters = Adapters(
+            engine,
+            self.settings.model_folder,
+            manifest.digest,
+            self.settings.model_name,
+            self.settings.max_adapters,
+            self.settings.max_adapter_bytes,
+        )
         self._not_ready = ""
         if self.settings.idle_release:
             self._tend(self._release_when_idle(engine, self.settings.idle_release))
@@ -163,15 +173,29 @@ class Service:
             raise overloaded(f"The model cannot serve now: {reason}.", code="not_ready")
         if self._planner is None:
             raise overloaded("The model is loading.", code="not_ready")
-        if request.model != self.settings.model_name:
-            raise ServingError(
-                "not_found_error",
-                f"The model '{request.model}' does not exist here; this endpoint serves "
-                f"'{self.settings.model_name}'.",
-                param="model",
-                code="model_not_found",
-            )
-        return await operation.plan(self._planner, request)
+        adapter = self._adapter_of(request.model)
+        return replace(await operation.plan(self._planner, request), adapter=adapter)
+
+    def _adapter_of(self, model: str) -> str | None:
+        """The adapter that a request names as its model, None for the base. Raises ServingError."""
+        if model == self.settings.model_name:
+            return None
+        known = self._adapters.names if self._adapters else []
+        if model in known:
+            return model
+        raise ServingError(
+            "not_found_error",
+            f"The model '{model}' does not exist here; this endpoint serves '{self.settings.model_name}'"
+            f"{' and the adapters ' + ', '.join(known) if known else ''}.",
+            param="model",
+            code="model_not_found",
+        )
+
+    def loaded_adapters(self) -> Adapters:
+        """The adapters, to be loaded and unloaded. Raises ServingError before the model is ready."""
+        if self._adapters is None or self._not_ready:
+            raise overloaded(f"No adapter can change now: {self._not_ready}.", code="not_ready")
+        return self._adapters
 
     async def generate(self, plan: Plan) -> AsyncGenerator[Piece, None]:
         """Wait for room, then stream the answers. An answer's first piece marks its first token, text or not.
@@ -179,15 +203,16 @@ class Service:
         Closing the generator frees the room. Raises ServingError (queue full, no memory) and EngineError.
         """
         try:
-            async with self._slot(plan):
-                if plan.answers == 1:
-                    pieces = self._answer(plan, 0)
-                else:
-                    pieces = merged([self._answer(plan, index) for index in range(plan.answers)])
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        yield piece
-                self._slots().recover()
+            with self._adapter_key(plan) as adapter:
+                async with self._slot(plan):
+                    if plan.answers == 1:
+                        pieces = self._answer(plan, 0, adapter)
+                    else:
+                        pieces = merged([self._answer(plan, i, adapter) for i in range(plan.answers)])
+                    async with aclosing(pieces):
+                        async for piece in pieces:
+                            yield piece
+                    self._slots().recover()
         except QueueFull as full:
             self.metrics.count_rejection(full.reason)
             raise overloaded("Too many requests are waiting.", code="queue_full") from None
@@ -200,14 +225,14 @@ class Service:
             text = f"The engine cannot hold an answer to this schema: {refused}"
             raise invalid(text, param="response_format", code="unsupported_schema") from None
 
-    async def _answer(self, plan: Plan, index: int) -> AsyncGenerator[Piece, None]:
+    async def _answer(self, plan: Plan, index: int, adapter: str | None) -> AsyncGenerator[Piece, None]:
         engine, tokenizer = self._loaded()
         choice = Choice(plan, tokenizer, index)
         sampling = plan.sampling
         if index and sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + index)  # or all answers would be the same
         request = GenerationRequest(
-            str(next(self._ids)), plan.prompt, plan.max_tokens, sampling, plan.schema, plan.logprobs
+            str(next(self._ids)), plan.prompt, plan.max_tokens, sampling, plan.schema, plan.logprobs, adapter
         )
         async with aclosing(engine.generate(request)) as events:
             async for tokens in events:
@@ -217,6 +242,12 @@ class Service:
                     yield piece
                 if choice.ended:
                     return
+
+    def _adapter_key(self, plan: Plan) -> AbstractContextManager[str | None]:
+        """Holds the plan's adapter, waiting included, and gives the engine's key of it."""
+        if plan.adapter is None or self._adapters is None:
+            return nullcontext()
+        return self._adapters.hold(plan.adapter)
 
     @asynccontextmanager
     async def _slot(self, plan: Plan) -> AsyncIterator[None]:

@@ -31,6 +31,11 @@ _VARIABLES = {
     "stall": container.ENV_STALL,
     "idle_release": container.ENV_IDLE_RELEASE,
     "host": container.ENV_HOST,
+    "max_adapters": container.ENV_MAX_ADAPTERS,
+    "max_adapter_bytes": container.ENV_MAX_ADAPTER_BYTES,
+    "sessions": container.ENV_SESSIONS_ENABLED,
+    "session_seconds": container.ENV_SESSION_SECONDS,
+    "max_sessions": container.ENV_MAX_SESSIONS,
     "threads": "OMP_NUM_THREADS",
 }
 
@@ -57,6 +62,11 @@ class ServerSettings(BaseModel):
     drain: float = Field(default=25.0, ge=0, le=28)
     stall: float = Field(default=120.0, gt=0)
     idle_release: float = Field(default=600.0, ge=0)
+    max_adapters: int = Field(default=0, ge=0, le=256)
+    max_adapter_bytes: int = Field(default=1 << 30, ge=1)
+    sessions: bool = False
+    session_seconds: float = Field(default=1200.0, gt=0)
+    max_sessions: int = Field(default=1000, ge=1)
     threads: int = Field(default_factory=lambda: usable_cores(), ge=1)
 
 

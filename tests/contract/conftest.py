@@ -19,8 +19,18 @@ PREPARE_SECONDS = 1800
 @pytest.fixture(scope="session")
 def tiny_model() -> Path:
     """The tiny model's folder, prepared once in the cache that `make up` uses too."""
+    return _prepare("--tiny")
+
+
+@pytest.fixture(scope="session")
+def embedding_model() -> Path:
+    """The folder of the real model of sentence embeddings."""
+    return _prepare("--embedding")
+
+
+def _prepare(which: str) -> Path:
     home = os.environ.get("EVERGREEN_HOME", str(ROOT / ".evergreen"))
-    command = [PYTHON, "-m", "local.model", "--home", home, "--tiny"]
+    command = [PYTHON, "-m", "local.model", "--home", home, which]
     done = subprocess.run(
         command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=PREPARE_SECONDS
     )

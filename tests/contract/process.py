@@ -126,6 +126,20 @@ class ServerProcess:
         return status
 
 
+def made(*words: str | Path, texts: list[str] | None = None) -> Any:
+    """What `tests.contract.make_models` makes of these words, in the serving environment."""
+    done = subprocess.run(
+        [PYTHON, "-m", "tests.contract.make_models", *words],
+        cwd=ROOT,
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
 def free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.socket() as probe:

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from model_code.serving.engines.base import EngineLimits
+from model_code.serving.engines.base import EngineError, EngineLimits
 from model_code.serving.engines.shapes import unsupported_part
 
 if TYPE_CHECKING:
     from model_code.serving.engines.base import Engine
+    from model_code.serving.engines.encoder import Encoder
+    from model_code.serving.kinds import Kind
     from model_code.serving.settings import ServerSettings
 
 _ACCELERATORS = (Path("/dev/nvidiactl"),)
@@ -19,14 +21,31 @@ _ACCELERATORS = (Path("/dev/nvidiactl"),)
 def create(settings: ServerSettings) -> Engine:
     """The engine that the settings name, not loaded yet. Imports take seconds: call it off the event loop."""
     engine = choose(settings.engine, settings.model_folder)
-    limits = EngineLimits(settings.max_context, settings.max_running, settings.threads)
+    limits = EngineLimits(settings.max_context, settings.max_running, settings.threads, settings.max_adapters)
     if engine == "openvino":
+        from model_code.serving.engines.merged import MergedAdapters
         from model_code.serving.engines.openvino_engine import OpenVinoEngine
 
+        if settings.max_adapters:
+            return MergedAdapters(lambda: OpenVinoEngine(limits))
         return OpenVinoEngine(limits)
     from model_code.serving.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine(limits)
+
+
+def create_encoder(settings: ServerSettings, kind: Kind) -> Encoder:
+    """The engine for a model that encodes, not loaded yet. Raises EngineError for one that has no such."""
+    if settings.engine == "openvino":
+        raise EngineError(
+            f"the openvino engine generates text only; this artefact holds a model for {kind}: "
+            "set EVERGREEN_ENGINE to auto or transformers"
+        )
+    from model_code.serving.engines.transformers_encoder import TransformersEncoder
+
+    return TransformersEncoder(
+        EngineLimits(settings.max_context, settings.max_running, settings.threads), kind
+    )
 
 
 def choose(

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from model_code.serving.engines.lora import Adapter
 
 StopReason = Literal["stop", "length"]
 
@@ -33,6 +36,7 @@ class EngineLimits:
     max_context: int | None
     max_running: int
     threads: int
+    max_adapters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class GenerationRequest:
 
     `schema` is the text of a JSON Schema (see contracts.json_schema) that the answer must keep to. `logprobs`
     asks for each token's log probability and those of so many likeliest ones; None asks for none at all.
+    `adapter` is a loaded one's key; None means the base model.
     """
 
     request_id: str
@@ -64,6 +69,7 @@ class GenerationRequest:
     sampling: Sampling
     schema: str | None = None
     logprobs: int | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,13 @@ class Engine(Protocol):
 
         Raises EngineError, OutOfMemory among them, and SchemaRefused.
         """
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """Make an adapter usable while requests run; off the event loop, one at a time. Raises EngineError,
+        lora.AdapterRefused."""
+
+    def unload_adapter(self, key: str) -> None:
+        """Let go of an adapter that no request uses; off the event loop."""
 
     def fault(self) -> str | None:
         """Why the engine cannot serve any more, or None while it is well."""

@@ -26,6 +26,7 @@ from model_code.serving.engines.base import (
     SchemaRefused,
     TokenEvent,
 )
+from model_code.serving.engines.lora import Adapter, AdapterRefused
 from model_code.serving.engines.openvino_messages import (
     Add,
     Cancel,
@@ -171,6 +172,13 @@ class OpenVinoEngine:
         if self._connection is None:
             raise EngineError("the model is not loaded")
         return self._connection
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """GenAI applies adapters to whole batches, and those of its start alone: `merged` does better."""
+        raise AdapterRefused("adapters are turned off")
+
+    def unload_adapter(self, key: str) -> None:
+        """See `base.Engine`; there is never one."""
 
     def fault(self) -> str | None:
         """See `base.Engine`."""

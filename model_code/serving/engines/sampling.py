@@ -34,6 +34,8 @@ class RequestSampler:
         self.top_logprobs = top_logprobs
         self.logprobs: list[Logprob] = []
         """One entry per token so far, where they were asked for."""
+        self.adapter: str | None = None
+        """The adapter under which the request is computed; `lora_layers` looks here."""
         self._random = random.Random(sampling.seed)  # noqa: S311 - sampling is no matter of security
         self.undefined = False
         """Set once the logits for this request were not numbers: what it says from then on is void."""

@@ -34,6 +34,8 @@ from model_code.serving.engines.base import (
     SchemaRefused,
     TokenEvent,
 )
+from model_code.serving.engines.lora import Adapter, AdapterRefused
+from model_code.serving.engines.lora_layers import LoraLayers, RoutingProcessors
 from model_code.serving.engines.precision import fastest_dtype
 from model_code.serving.engines.sampling import KEYWORD, BatchSampler, RequestSampler
 from model_code.serving.engines.schema_masks import SchemaMasks
@@ -66,6 +68,7 @@ class TransformersEngine:
         self._eos: frozenset[int] = frozenset()
         self._context = 0
         self._cache_tokens = 0
+        self._adapters: LoraLayers | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -98,6 +101,8 @@ class TransformersEngine:
         self._context = min(longest, self._limits.max_context or longest)
         self._cache_tokens = -(-self._context // PAGE_TOKENS) * PAGE_TOKENS * CACHE_CONTEXTS
         self._masks = SchemaMasks(folder, model.config.get_text_config().vocab_size, sorted(self._eos))
+        if self._limits.max_adapters:
+            self._adapters = LoraLayers(model)
         self._model = model
         self._manager = self._start()
 
@@ -113,9 +118,15 @@ class TransformersEngine:
                 # Sampling draws on the host between forward passes: no graph, no second batch in flight.
                 use_cuda_graph=False,
                 use_async_batching=False,
+                # A prefix is told by its tokens alone, but means something else under each adapter.
+                allow_block_sharing=self._adapters is None,
             ),
         )
-        manager.logit_processor = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([self._sampler]))
+        processors = LogitsProcessorList([self._sampler])
+        if self._adapters is None:
+            manager.logit_processor = ContinuousBatchingLogitsProcessorList(processors)
+        else:
+            manager.logit_processor = RoutingProcessors(processors, self._adapters, _adapter_of)
         manager.logit_processor.tensors_required = 1
         manager.start()
         return manager
@@ -128,6 +139,7 @@ class TransformersEngine:
                 raise SchemaRefused("the tokenizer's way of writing is not known")
             matcher = await asyncio.to_thread(self._masks.matcher, request.schema)
         sampler = RequestSampler(request.sampling, matcher, request.logprobs)
+        sampler.adapter = request.adapter
         outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
         async with self._changing:
             await self._revive()
@@ -218,6 +230,17 @@ class TransformersEngine:
             raise EngineError(reason)
         return self._manager
 
+    def load_adapter(self, adapter: Adapter) -> None:
+        """See `base.Engine`."""
+        if self._adapters is None:
+            raise AdapterRefused("adapters are turned off")
+        self._adapters.add(adapter)
+
+    def unload_adapter(self, key: str) -> None:
+        """See `base.Engine`."""
+        if self._adapters is not None:
+            self._adapters.remove(key)
+
     def fault(self) -> str | None:
         """See `base.Engine`."""
         if self._gone:
@@ -261,6 +284,11 @@ class TransformersEngine:
 def _is_memory(text: str) -> bool:
     """Whether memory was what was lacking; torch says so in words only."""
     return "out of memory" in text.lower() or "can't allocate memory" in text.lower()
+
+
+def _adapter_of(state: Any) -> str | None:
+    sampler = (state.logit_processor_kwargs or {}).get(KEYWORD)
+    return sampler.adapter if isinstance(sampler, RequestSampler) else None
 
 
 def _quiet_batch_logger() -> None:

@@ -18,16 +18,24 @@ _LENGTH_BYTES = 8
 
 
 class Weights:
-    """The tensors of a model folder by name, whole or in shards."""
+    """The tensors of a model folder by name, whole or in shards. Raises ValueError for a broken index."""
 
     def __init__(self, folder: Path) -> None:
         index = folder / INDEX_NAME
-        names = (
-            sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            if index.is_file()
-            else [SINGLE_NAME]
-        )
-        self._tensors = {name: tensor for file in names for name, tensor in _open(folder / file).items()}
+        if not index.is_file():
+            self._tensors = open_tensors(folder / SINGLE_NAME)
+            return
+        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        files = {file: open_tensors(folder / file) for file in sorted(set(places.values()))}
+        for name, file in places.items():
+            if name not in files[file]:
+                raise ValueError(f"{INDEX_NAME} looks for {name} in {file}, which does not hold it")
+        self._tensors = {name: files[file][name] for name, file in places.items()}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's shape."""
+        return {name: raw.shape for name, (_, raw) in self._tensors.items()}
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a tensor of that name."""
@@ -35,13 +43,18 @@ class Weights:
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """A tensor as float32, a copy. Raises KeyError with the name."""
-        kind, raw = self._tensors[name]
-        if kind == "BF16":  # the upper half of a float32
-            return (raw.astype(np.uint32) << 16).view(np.float32)
-        return raw.astype(np.float32)
+        return as_float32(*self._tensors[name])
 
 
-def _open(path: Path) -> dict[str, tuple[str, NDArray[np.generic]]]:
+def as_float32(kind: str, raw: NDArray[np.generic]) -> NDArray[np.float32]:
+    """A stored tensor's numbers, copied."""
+    if kind == "BF16":  # the upper half of a float32
+        return (raw.astype(np.uint32) << 16).view(np.float32)
+    return raw.astype(np.float32)
+
+
+def open_tensors(path: Path) -> dict[str, tuple[str, NDArray[np.generic]]]:
+    """A file's tensors by name: stored type and mapped array. Raises OSError, ValueError (not the format)."""
     mapped = np.memmap(path, dtype=np.uint8, mode="r")
     length = int(mapped[:_LENGTH_BYTES].view("<u8")[0])
     start = _LENGTH_BYTES + length

@@ -39,8 +39,8 @@ def test_the_second_run_does_nothing(tmp_path: Path, builds: list[str]) -> None:
 
 
 def test_the_tiny_model_has_a_name_and_folder_of_its_own(tmp_path: Path, builds: list[str]) -> None:
-    assert prepare(tmp_path, tiny=True).name == "tiny-llama-random"
-    assert prepare(tmp_path).folder != prepare(tmp_path, tiny=True).folder
+    assert prepare(tmp_path, name=module.TINY_NAME).name == "tiny-llama-random"
+    assert prepare(tmp_path).folder != prepare(tmp_path, name=module.TINY_NAME).folder
     assert len(builds) == 2
 
 

@@ -1,0 +1,102 @@
+"""Text classification, as the container serves it under the custom attribute `route=/v1/classify`.
+
+OpenAI's API has no such operation: the envelope follows its embeddings. The body that Hugging Face's
+SageMaker containers take (`{"inputs": …}`) is understood too and answered in their shape. Source: the Hugging
+Face inference toolkit's documentation, "text-classification".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from contracts.embeddings import EmbeddingsUsage
+
+Normalisation = Literal["softmax", "sigmoid", "none"]
+_Text = Annotated[str, Field(min_length=1)]
+
+
+def _shape(value: Any) -> str:
+    return "texts" if isinstance(value, list) else "text"
+
+
+# Told apart beforehand, so that an error is about what was meant.
+_Texts = Annotated[
+    Annotated[_Text, Tag("text")]
+    | Annotated[list[_Text], Field(min_length=1, max_length=2048), Tag("texts")],
+    Discriminator(_shape),
+]
+_TopK = Annotated[int, Field(ge=1, le=100_000)] | None
+
+
+class ClassificationRequest(BaseModel):
+    """Body of a classification. `normalisation` overrides what the model's own configuration asks for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field(min_length=1, max_length=256)
+    input: _Texts
+    top_k: _TopK = None
+    normalisation: Normalisation | None = None
+    user: str | None = Field(default=None, max_length=256)
+
+    @property
+    def texts(self) -> list[str]:
+        """`input` as a list."""
+        return [self.input] if isinstance(self.input, str) else list(self.input)
+
+
+class PipelineParameters(BaseModel):
+    """`parameters` of Hugging Face's body; `function_to_apply` is its word for the normalisation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    top_k: _TopK = None
+    function_to_apply: Normalisation | None = None
+
+
+class PipelineRequest(BaseModel):
+    """Body as Hugging Face's containers take it; it names no model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    inputs: _Texts
+    parameters: PipelineParameters = PipelineParameters()
+
+    @property
+    def texts(self) -> list[str]:
+        """`inputs` as a list."""
+        return [self.inputs] if isinstance(self.inputs, str) else list(self.inputs)
+
+
+class LabelScore(BaseModel):
+    """A label of the model with its score."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    label: str
+    score: float
+
+
+class Classification(BaseModel):
+    """One text's labels, best first; `label` and `score` are the first one's."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    object: Literal["classification"] = "classification"
+    index: int
+    label: str
+    score: float
+    scores: list[LabelScore]
+
+
+class ClassificationList(BaseModel):
+    """A whole reply, in the order of the inputs."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    object: Literal["list"] = "list"
+    data: list[Classification]
+    model: str
+    usage: EmbeddingsUsage

@@ -1,0 +1,31 @@
+"""Refusals of what a container does not do, by name, so that a caller knows what to ask for or where."""
+
+from __future__ import annotations
+
+from contracts import container
+from model_code.serving.errors import ServingError, invalid
+from model_code.serving.kinds import ROUTES, Kind
+
+_DOES: dict[Kind, str] = {
+    "generation": "generates text",
+    "embedding": "makes embeddings",
+    "classification": "classifies texts",
+}
+
+
+_LONGEST_SHOWN = 128
+
+
+def refuse_route(route: str, kind: Kind) -> ServingError:
+    """The refusal of a route that a container with a model of that kind does not answer."""
+    if not any(route in routes for routes in ROUTES.values()):
+        text = f"The route '{route[:_LONGEST_SHOWN]}' is not served here."
+        return invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
+    return refuse_feature(route, kind, param=container.ATTRIBUTE_ROUTE)
+
+
+def refuse_feature(what: str, kind: Kind, *, param: str | None = None) -> ServingError:
+    """The refusal of something that other kinds of model do."""
+    served = ", ".join(ROUTES[kind])
+    text = f"This model {_DOES[kind]}: it has no {what}. Served here: {served}."
+    return invalid(text, param=param, code="unsupported_operation")

@@ -1,0 +1,104 @@
+"""Classification: scores equal to plain transformers', in our shape and in Hugging Face's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from contracts.classification import ClassificationList
+from tests.contract.process import MODEL, ServerProcess, made
+
+ROUTE = {"X-Amzn-SageMaker-Custom-Attributes": "route=/v1/classify"}
+TEXTS = ["Where is my parcel?", "I want my money back, and I want it this week.", "no"]
+
+
+@pytest.fixture(scope="module")
+def folder(embedding_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random classifier."""
+    folder = tmp_path_factory.mktemp("classifier")
+    made("classifier", embedding_model, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> list[list[float]]:
+    """Each text's probabilities, by plain transformers."""
+    return made("classify", folder, texts=TEXTS)
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path) -> Iterator[ServerProcess]:
+    """A server of it."""
+    with ServerProcess(folder) as process:
+        yield process.wait_ready()
+
+
+def ask(server: ServerProcess, body: dict[str, Any], headers: dict[str, str] = ROUTE) -> Any:
+    reply = httpx.post(f"{server.url}/invocations", json=body, headers=headers, timeout=60)
+    return reply.status_code, reply.json()
+
+
+def test_scores_equal_those_of_plain_transformers(
+    classifier: ServerProcess, expected: list[list[float]]
+) -> None:
+    status, body = ask(classifier, {"model": MODEL, "input": TEXTS})
+
+    assert status == 200, body
+    found = ClassificationList.model_validate(body)
+    labels = ("billing", "delivery", "returns")
+    for item, probabilities in zip(found.data, expected, strict=True):
+        by_label = {one.label: one.score for one in item.scores}
+        assert [by_label[label] for label in labels] == pytest.approx(probabilities, abs=1e-5)
+        assert item.label == labels[probabilities.index(max(probabilities))]
+        assert item.score == max(by_label.values())
+    assert found.usage.total_tokens > 0
+
+
+def test_hugging_faces_body_is_answered_in_its_shape(
+    classifier: ServerProcess, expected: list[list[float]]
+) -> None:
+    status, single = ask(classifier, {"inputs": TEXTS[0]}, {})
+    assert status == 200
+    assert [set(one) for one in single] == [{"label", "score"}]
+    assert single[0]["score"] == pytest.approx(max(expected[0]), abs=1e-5)
+
+    _, several = ask(classifier, {"inputs": TEXTS}, {})
+    assert [one["score"] for one in several] == pytest.approx([max(row) for row in expected], abs=1e-5)
+
+    _, ranked = ask(classifier, {"inputs": TEXTS, "parameters": {"top_k": 2}}, {})
+    assert [len(row) for row in ranked] == [2, 2, 2]
+
+
+def test_the_normalisation_can_be_chosen(classifier: ServerProcess) -> None:
+    _, raw = ask(classifier, {"model": MODEL, "input": TEXTS[0], "normalisation": "none"})
+    _, each = ask(classifier, {"model": MODEL, "input": TEXTS[0], "normalisation": "sigmoid", "top_k": 1})
+
+    assert sum(one["score"] for one in raw["data"][0]["scores"]) != pytest.approx(1)
+    assert len(each["data"][0]["scores"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"inputs": ["a", ""]}, "invalid_value", "inputs[1]"),
+        ({"inputs": "a", "parameters": {"truncation": True}}, "unknown_field", "parameters.truncation"),
+        ({"model": MODEL, "input": "a", "top_k": 0}, "invalid_value", "top_k"),
+        ({"inputs": "word " * 100}, "context_length_exceeded", "inputs[0]"),
+        ({"messages": []}, "unsupported_operation", "route"),
+    ],
+)
+def test_wrong_requests_are_refused_by_name(
+    classifier: ServerProcess, body: dict[str, Any], code: str, param: str
+) -> None:
+    status, answer = ask(classifier, body, {})
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, code, param)
+
+
+def test_the_openvino_engine_refuses_a_classifier_at_its_start(folder: Path) -> None:
+    with ServerProcess(folder, EVERGREEN_ENGINE="openvino") as server:
+        assert server.wait_exit() == 1
+        assert "openvino engine generates text only" in server.output

@@ -1,0 +1,66 @@
+"""What infra tells containers, against what contracts says they read."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts import container
+from infra.constructs.container_environment import container_environment
+from infra.settings.engine import Engine, NeuronEngine, TransformersEngine, VllmEngine
+
+COMMON = {"max_context_tokens": 4096, "max_running_requests": 8, "max_queued_requests": 16}
+ENGINES: list[Engine] = [
+    VllmEngine(kind="vllm", image="vllm-cuda-2.4", tensor_parallel=1, max_adapters=3, stateful_sessions=True,
+               inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1", **COMMON),
+    TransformersEngine(kind="transformers", image="evergreen-serving-local", max_adapters=3,
+                       stateful_sessions=True, **COMMON),
+]  # fmt: skip
+LEFT_ALONE = {
+    "ENV_DRAIN": "the container's default fits SageMaker's 30 s",
+    "ENV_STALL": "the container's default",
+    "ENV_HOST": "the container listens everywhere",
+    "ENV_MAX_ADAPTER_BYTES": "the container's default",
+    "ENV_MAX_SESSIONS": "the container's default",
+    "ENV_SESSION_SECONDS": "SageMaker's default",
+    "ENV_SAGEMAKER_PORT": "SageMaker sets it",
+    "ENV_SAGEMAKER_MODEL_DIR": "SageMaker's folder is the default",
+}
+"""Variables that no settings file decides, with the reason."""
+
+
+def told(engine: Engine) -> dict[str, str]:
+    return container_environment(engine, "demo", "v1", "d" * 64)
+
+
+def test_every_variable_is_set_from_settings_or_left_alone_on_purpose() -> None:
+    names = {name for name in vars(container) if name.startswith("ENV_")}
+    transformers = told(ENGINES[1])
+    unset = {name for name in names if getattr(container, name) not in transformers}
+    assert unset == set(LEFT_ALONE)
+
+
+def test_every_limit_of_the_engine_reaches_the_container() -> None:
+    """A setting that no container hears of would be a promise that nobody keeps."""
+    for engine in ENGINES:
+        plain = told(engine)
+        for field, other in {
+            "max_context_tokens": 2048, "max_running_requests": 9, "max_queued_requests": 17,
+            "default_max_tokens": 99, "request_timeout_seconds": 77, "max_adapters": 1,
+            "stateful_sessions": False,
+        }.items():  # fmt: skip
+            assert told(engine.model_copy(update={field: other})) != plain, field
+
+
+def test_adapters_and_sessions_are_off_unless_asked_for() -> None:
+    for engine in ENGINES:
+        off = told(engine.model_copy(update={"max_adapters": 0, "stateful_sessions": False}))
+        assert not [name for name in off if "LORA" in name or "ADAPTERS" in name or "SESSIONS" in name]
+
+
+def test_neuron_promises_neither() -> None:
+    assert not {"max_adapters", "stateful_sessions"} & NeuronEngine.model_fields.keys()
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.kind)
+def test_values_are_strings(engine: Engine) -> None:
+    assert all(isinstance(value, str) for value in told(engine).values())

@@ -56,7 +56,9 @@ def float32_model(folder: Path) -> Model:
     """The artefact's weights in float32, computed by transformers."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
 
     def logits(tokens: Sequence[int]) -> NDArray[np.float32]:

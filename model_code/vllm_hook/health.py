@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -109,6 +110,7 @@ class Health:
             logger,
             "ready",
             engine="vllm",
+            context_tokens=await self._context(),
             verify_seconds=round(verified - began, 3),
             warm_up_seconds=round(time.perf_counter() - verified, 3),
         )
@@ -120,6 +122,14 @@ class Health:
             content = {"model": self._settings.model_name, "input": "Hello"}
             statuses.append((await self._inner.ask("POST", EMBEDDINGS, content)).status)
         return min(statuses)
+
+    async def _context(self) -> int | None:
+        """Most tokens of prompt and answer, as the server lists them; None where it does not."""
+        reply = await self._inner.ask("GET", "/v1/models")
+        if reply.status != 200:
+            return None
+        models = json.loads(bytes(reply.body)).get("data") or [{}]
+        return models[0].get("max_model_len")
 
     async def _generate(self, route: str, tokens: int) -> int:
         content: dict[str, Any] = {"model": self._settings.model_name, "max_tokens": tokens}

@@ -1,7 +1,7 @@
 """What this machine could do at most: bytes read from memory per second, multiplications per second.
 
-One token for one user reads every weight once, so memory bounds it; a large batch multiplies, so the matrix units
-do. Runs in the serving environment: `python -m bench.machine_limits` prints one JSON line.
+One token for one user reads every weight once, so memory bounds it; a large batch multiplies, so the
+matrix units do. Runs in the serving environment: `python -m bench.machine_limits` prints one JSON line.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`make bench`, part "serving": the inference handler beside what one would use instead, on this machine.
 
-Closed loop: 1 … 128 clients ask at once, greedily, for answers of one length. Systems take turns within every round
-and the order shifts from round to round, so that a busy moment of the machine hits them alike; ratios are taken
-within a round. Open loop: requests arrive at random (Poisson) and as in a recorded trace, and latency counts from
-the scheduled arrival. Ours and servers are asked over HTTP with streaming, libraries in process.
+Closed loop: 1 … 128 clients ask at once, greedily, for answers of one length. Systems take turns within every
+round and the order shifts from round to round, so that a busy moment of the machine hits them alike; ratios
+are taken within a round. Open loop: requests arrive at random (Poisson) and as in a recorded trace, and
+latency counts from the scheduled arrival. Ours and servers are asked over HTTP, libraries in process.
 Writes `bench/results/serving.json`, `.md` and `.svg`.
 """
 
@@ -100,7 +100,10 @@ def closed(systems: Sequence[System], options: argparse.Namespace, deadline: flo
                     continue
                 turn = system.turn(level, options.tokens)
                 samples.append(report.Sample(system.name, level, number, turn))
-                print(f"  round {number + 1}: {system.name:26} at {level:3} {turn.rate:7.1f} token/s", flush=True)
+                print(
+                    f"  round {number + 1}: {system.name:26} at {level:3} {turn.rate:7.1f} token/s",
+                    flush=True,
+                )
         longest = max(longest, time.monotonic() - began)
     return samples
 
@@ -161,7 +164,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of a prepared model")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=14.0, help="no round begins that would not end in time")
+    parser.add_argument(
+        "--minutes", type=float, default=14.0, help="no round begins that would not end in time"
+    )
     parser.add_argument("--tokens", type=int, default=48, help="length of each answer")
     parser.add_argument("--levels", type=int, nargs="+", default=[1, 4, 16, 32, 64, 128])
     parser.add_argument(
@@ -176,7 +181,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--open-seconds", type=float, default=30.0, help="length of each open loop; 0: none")
     parser.add_argument("--open-load", type=float, default=0.6, help="share of the closed loop's best rate")
-    parser.add_argument("--trace", type=Path, default=TRACE, help="JSON lines of t, prompt_tokens, output_tokens")
+    parser.add_argument(
+        "--trace", type=Path, default=TRACE, help="JSON lines of t, prompt_tokens, output_tokens"
+    )
     parser.add_argument("--slo-ttft-ms", type=float, default=1000.0)
     parser.add_argument("--slo-tpot-ms", type=float, default=100.0)
     parser.add_argument("--name", default="serving", help="of the files under bench/results")
@@ -224,12 +231,15 @@ def write(
     compared = [row for ours, peer in RATIOS for row in report.ratios(samples, ours, peer)]
     rounds = max(row["rounds"] for row in rows)
     note = (
-        f"{description['cpu']}, {description['cores']} cores, load {description['load_at_start']:.1f} at start · "
-        f"{options.model.name} · medians of up to {rounds} interleaved rounds, {options.tokens} tokens per answer"
+        f"{description['cpu']}, {description['cores']} cores, load {description['load_at_start']:.1f} "
+        f"at start · {options.model.name} · medians of up to {rounds} interleaved rounds, "
+        f"{options.tokens} tokens per answer"
     )
     content = {
         "machine": description | {"limits": limits},
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()},
+        "options": {
+            key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()
+        },
         "systems": starts,
         "closed_loop": rows,
         "ratios": compared,
@@ -256,7 +266,7 @@ def write(
 
 
 def weight_bytes(limits: dict[str, float], parameters: int) -> dict[str, int]:
-    """Bytes of weights that a token of one client reads, by system: int8 in OpenVINO, else what torch prefers."""
+    """Bytes of weights that one client's token reads: int8 in OpenVINO, else what torch prefers."""
     prefers_bfloat16 = limits["gemm_bfloat16"] > limits["gemm_float32"]
     torch_bytes = parameters * (2 if prefers_bfloat16 else 4)
     small = dict.fromkeys((FAST, RAW_FAST), parameters)

@@ -101,8 +101,8 @@ def poisson(rate: float, seconds: float, tokens: int, seed: int) -> list[Ask]:
 def trace(file: Path, rate: float, seconds: float) -> list[Ask]:
     """Arrivals and lengths of a recorded trace, its time stretched to a mean of `rate` requests per second.
 
-    A line is `{"t": seconds, "prompt_tokens": n, "output_tokens": n}`; lengths are cut to what a small machine
-    can hold. Raises ValueError for a trace that is too short.
+    A line is `{"t": seconds, "prompt_tokens": n, "output_tokens": n}`; lengths are cut to what a small
+    machine can hold. Raises ValueError for a trace that is too short.
     """
     wanted = max(2, round(rate * seconds))
     with file.open() as lines:

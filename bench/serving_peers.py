@@ -1,8 +1,8 @@
 """Peers of the inference handler in a process of their own: what one would use instead, without HTTP.
 
-Speaks JSON lines: reads `{"prompts": [[token, …], …], "tokens": n}`, answers with the seconds of the turn and, for
-each answer, seconds to its first and last token and its number of tokens. Runs in the serving environment:
-`python -m bench.serving_peers NAME MODEL_FOLDER`; names are the keys of `PEERS`.
+Speaks JSON lines: reads `{"prompts": [[token, …], …], "tokens": n}`, answers with the seconds of the turn
+and, for each answer, seconds to its first and last token and its number of tokens. Runs in the serving
+environment: `python -m bench.serving_peers NAME MODEL_FOLDER`; names are the keys of `PEERS`.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def generate_batch(folder: Path) -> Run:
 
 
 def openvino_raw(folder: Path) -> Run:
-    """OpenVINO GenAI's pipeline over the same converted model in a bare loop: the ceiling of our `openvino`."""
+    """OpenVINO GenAI's pipeline over the same model in a bare loop: the ceiling of our `openvino` engine."""
     import numpy as np
     import openvino as ov
     import openvino_genai as genai
@@ -133,7 +133,11 @@ def openvino_raw(folder: Path) -> Run:
     from model_code.serving.engines.openvino_graph import convert
 
     scheduler = genai.SchedulerConfig()
-    scheduler.max_num_seqs, scheduler.max_num_batched_tokens, scheduler.num_kv_blocks = SLOTS, STEP_TOKENS, 2048
+    scheduler.max_num_seqs, scheduler.max_num_batched_tokens, scheduler.num_kv_blocks = (
+        SLOTS,
+        STEP_TOKENS,
+        2048,
+    )
     scheduler.dynamic_split_fuse, scheduler.enable_prefix_caching = True, True
     with tempfile.TemporaryDirectory() as scratch:
         convert(folder, Path(scratch))

@@ -82,9 +82,7 @@ def _panel(
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y}" y2="{y}" stroke="{_GRID}"/>')
         parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{mark:g}</text>')
     for index, level in enumerate(levels):
-        parts.append(
-            f'<text x="{across.at(index)}" y="{_FLOOR + 20}" text-anchor="middle">{level}</text>'
-        )
+        parts.append(f'<text x="{across.at(index)}" y="{_FLOOR + 20}" text-anchor="middle">{level}</text>')
     parts.append(
         f'<text x="{(left + right) / 2}" y="{_FLOOR + 42}" text-anchor="middle">clients at once</text>'
     )
@@ -130,8 +128,9 @@ def _names(ends: Sequence[tuple[tuple[float, float], str, str]], right: float) -
         last = at
         weight = "700" if name.startswith(_OURS) else "400"
         parts.append(
-            f'<polyline points="{x + 6},{y} {right + 8},{at} {right + 14},{at}" fill="none" stroke="{colour}" '
-            'stroke-opacity="0.5" stroke-dasharray="1 3"/>'
-            f'<text x="{right + 18}" y="{at + 4:.1f}" fill="{colour}" font-weight="{weight}">{escape(name)}</text>'
+            f'<polyline points="{x + 6},{y} {right + 8},{at} {right + 14},{at}" fill="none" '
+            f'stroke="{colour}" stroke-opacity="0.5" stroke-dasharray="1 3"/>'
+            f'<text x="{right + 18}" y="{at + 4:.1f}" fill="{colour}" font-weight="{weight}">'
+            f"{escape(name)}</text>"
         )
     return "".join(parts)

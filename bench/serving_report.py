@@ -1,4 +1,4 @@
-"""From turns to figures: medians over rounds, ratios between systems of the same round, shares of the machine's limit.
+"""From turns to figures: medians over rounds, ratios within a round, shares of the machine's limit.
 
 Knows nothing of how turns are made. Latencies in milliseconds, rates per second.
 """
@@ -158,7 +158,9 @@ def closed_table(rows: Sequence[dict[str, Any]], starts: dict[str, dict[str, flo
     for system in dict.fromkeys(row["system"] for row in rows):
         own = [_cell(cells.get((system, level))) for level in levels]
         start = starts[system]
-        lines.append(f"| {system} | {start['start_s']:.1f} | {start['peak_mb']:.0f} | " + " | ".join(own) + " |")
+        lines.append(
+            f"| {system} | {start['start_s']:.1f} | {start['peak_mb']:.0f} | " + " | ".join(own) + " |"
+        )
     return "\n".join(lines)
 
 
@@ -207,7 +209,8 @@ def ratio_table(rows: Sequence[dict[str, Any]]) -> str:
 def open_table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: what users felt when requests came at their own times."""
     lines = [
-        "| arrivals | system | requests/s | tokens/s | TTFT p50 / p95 / p99 ms | TPOT p50 / p95 ms | goodput |",
+        "| arrivals | system | requests/s | tokens/s | TTFT p50 / p95 / p99 ms | TPOT p50 / p95 ms "
+        "| goodput |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
@@ -217,6 +220,7 @@ def open_table(rows: Sequence[dict[str, Any]]) -> str:
         failed = f", {row['failures']} failed" if row["failures"] else ""
         lines.append(
             f"| {row['arrivals']} | {row['system']} | {row['requests_per_second']:.2f} "
-            f"| {row['tokens_per_second']:.0f} | {told} | {step} | {100 * row['goodput_share']:.0f} %{failed} |"
+            f"| {row['tokens_per_second']:.0f} | {told} | {step} "
+            f"| {100 * row['goodput_share']:.0f} %{failed} |"
         )
     return "\n".join(lines)

@@ -207,9 +207,7 @@ def machine_limits() -> dict[str, float]:
 
 
 def _output(command: list[Any]) -> str:
-    done = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=START_SECONDS
-    )
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=START_SECONDS)
     if done.returncode:
         sys.exit(f"evergreen: {command[0]} failed:\n{done.stderr}")
     return done.stdout

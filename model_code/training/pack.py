@@ -43,7 +43,9 @@ def pack(model: PreTrainedModel, base: Path, target: Path, name: str, card: Trai
     for path in _kept_files(base):
         shutil.copyfile(path, target / path.name)
     (target / TRAINING_CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    install(target)  # which engine serves it is not known here, and AWS's vLLM image gets the hook from nowhere else
+    install(
+        target
+    )  # which engine serves it is not known here, and AWS's vLLM image gets the hook from nowhere else
     manifest = describe(target, name)
     (target / MANIFEST_NAME).write_bytes(manifest.canonical())
     return manifest

@@ -53,7 +53,9 @@ class Exchange:
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Answer; every outcome ends in exactly one reply and one log line."""
-        REQUEST_IDS.set(self._ids)  # the context is this request's own: the server runs each in a task of its own
+        REQUEST_IDS.set(
+            self._ids
+        )  # the context is this request's own: the server runs each in a task of its own
         reply = PassedOn(send, self._ids["request_id"], self._health)
         failure: str | None = None
         try:

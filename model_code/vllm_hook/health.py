@@ -1,4 +1,4 @@
-"""Is the wrapped server well: verified weights, a warm-up generation, a stall watchdog, the drain on SIGTERM."""
+"""Is the wrapped server well: verified weights, warm-up generation, stall watchdog, the drain on SIGTERM."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Health:
         return (await self._inner.ask("POST", route, content)).status
 
     async def _watch(self) -> None:
-        """After half the patience without a sign of life, ask for one token: whole answers give none on the way.
+        """After half the patience without a sign of life, ask for one token: a whole answer is silent too.
 
         An engine that is well answers, which is a sign of life; one that hangs runs into `_stalled`.
         """

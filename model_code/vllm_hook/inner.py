@@ -1,4 +1,4 @@
-"""Requests to the wrapped application: the caller's, with what it lacks, and our own for warm-up and probes."""
+"""Requests to the wrapped application: callers', with what they lack, and our own for warm-up and probes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Puts the hook into a model artefact, as `code/evergreen_hook.py` and a zip beside it.
 
-`python -m model_code.vllm_hook.install FOLDER` for an artefact prepared by hand; training jobs call `install`.
+`python -m model_code.vllm_hook.install FOLDER` for weights brought by hand; training jobs call `install`.
 The artefact is the one thing of ours that reaches AWS's vLLM image. Equal sources give equal bytes.
 """
 

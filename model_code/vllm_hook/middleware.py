@@ -1,7 +1,7 @@
 """The hook itself: an ASGI middleware that stands before everything else in vLLM's server.
 
-`/ping` and `/invocations` are its own; `/metrics` gets its series; all else passes through, and what is refused
-there comes out in our error shape.
+`/ping` and `/invocations` are its own; `/metrics` gets its series; all else passes through, and what is
+refused there comes out in our error shape.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from contracts.errors import STATUS_OF_TYPE, ErrorType
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
 from model_code.serving.logs import event
 
-_TYPE_OF_STATUS: dict[int, ErrorType] = {status: type for type, status in STATUS_OF_TYPE.items()}
+_TYPE_OF_STATUS: dict[int, ErrorType] = {status: kind for kind, status in STATUS_OF_TYPE.items()}
 _LONGEST_MESSAGE = 500
 _CONTEXT_WORDS = ("context length", "max_model_len", "maximum model length")
 ERROR_EVENT = b'data: {"error"'

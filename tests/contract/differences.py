@@ -1,6 +1,6 @@
-"""Where other servers are known to differ from the contract, as data: a difference that ends, or a new one, shows.
+"""Where other servers are known to differ from the contract, as data: one that ends, or a new one, shows.
 
-Keys are test names as pytest prints them from the function's name on, or a prefix of them; the value is the reason.
+Keys are test names as pytest prints them from the function's name on, or a prefix; values are the reasons.
 The tests are expected to fail there, strictly.
 """
 

@@ -59,8 +59,11 @@ def _vllm(
     for name, value in told.items():
         if name.startswith(_IMAGE_PREFIX):
             words += ["--" + name.removeprefix(_IMAGE_PREFIX).lower().replace("_", "-"), value]
-    told |= {name: value.replace(container.DEFAULT_MODEL_DIR, str(_hook_folder())) for name, value in told.items()
-             if name.startswith("CUSTOM_FASTAPI")}
+    told |= {
+        name: value.replace(container.DEFAULT_MODEL_DIR, str(_hook_folder()))
+        for name, value in told.items()
+        if name.startswith("CUSTOM_FASTAPI")
+    }
     own = {name: value for name, value in told.items() if not name.startswith(_IMAGE_PREFIX)}
     given = {name: value for name, value in environment.items() if name.startswith("EVERGREEN_")}
     return words, own | _CPU_ONLY | given | {container.ENV_ENGINE: "vllm"}

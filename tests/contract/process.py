@@ -1,4 +1,4 @@
-"""Starts a server as a process of its own, as SageMaker would, and stops it again: ours, or a peer by its name."""
+"""Starts a server as a process of its own, as SageMaker would, and stops it: ours, or a peer by name."""
 
 from __future__ import annotations
 

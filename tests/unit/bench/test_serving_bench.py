@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_poisson_arrivals_keep_their_rate_and_repeat() -> None:
 
     assert asks == poisson(rate=50, seconds=20, tokens=8, seed=3)
     assert abs(len(asks) - 1000) < 150
-    assert all(first.due <= second.due for first, second in zip(asks, asks[1:], strict=False))
+    assert all(first.due <= second.due for first, second in itertools.pairwise(asks))
 
 
 def test_a_trace_is_stretched_to_the_rate_and_cut_to_the_machine(tmp_path: Path) -> None:
@@ -174,5 +175,7 @@ def test_the_picture_is_well_formed_and_names_every_system() -> None:
 
     picture = draw(report.closed_figures(samples, OBJECTIVE), "Title <1>", "note")
 
-    texts = [element.text for element in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+    texts = [
+        element.text for element in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")
+    ]
     assert {"a & b", "c", "Title <1>"} <= set(texts)

@@ -1,4 +1,4 @@
-"""The hook in an artefact: complete without the repository, and loaded by the library that vLLM's image uses."""
+"""The hook in an artefact: complete without the repository, loaded by the library that vLLM's image uses."""
 
 from __future__ import annotations
 

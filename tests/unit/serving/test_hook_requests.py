@@ -153,7 +153,9 @@ def test_an_error_that_opens_a_stream_is_a_status() -> None:
 
 def test_an_error_in_a_stream_is_its_last_event_in_our_shape() -> None:
     async def scenario() -> None:
-        vllm = streaming(b'data: {"x": 1}\n\n', b'data: {"error": {"message": "/opt/secret", "code": 500}}\n\n')
+        vllm = streaming(
+            b'data: {"x": 1}\n\n', b'data: {"error": {"message": "/opt/secret", "code": 500}}\n\n'
+        )
         async with hooked(vllm) as hook:
             got = await call(hook, body={**CHAT, "stream": True})
         assert got.status == 200

@@ -100,6 +100,10 @@ def _environment(home: Home, steps: Steps, name: str, files: tuple[str, ...]) ->
             commands.append([*uv, "--no-deps", "-r", file])
         else:
             commands.append([*uv, "-r", file])
+        if file.endswith("vllm.txt"):
+            # The package index has them for CUDA only: beside a torch without it they fail on import.
+            words = [uv[0], "pip", "uninstall", "-q", "torchvision", "torchaudio", "torchcodec"]
+            commands.append(words)
     with steps.step(f"environment {name}") as step:
         _make(step, folder, stamp=stamp, commands=commands)
 

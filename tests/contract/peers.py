@@ -55,7 +55,9 @@ def _vllm(
     told["SM_VLLM_MODEL"] = str(model)
     # A CPU reads this share as one of the machine's memory, which others use too.
     told["SM_VLLM_GPU_MEMORY_UTILIZATION"] = "0.3"
-    words = [str(VENVS / "vllm" / "bin" / "vllm"), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    # The image says `vllm serve`, which runs this very module; the CPU package lacks what that command asks for.
+    words = [str(VENVS / "vllm" / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server"]
+    words += ["--host", "127.0.0.1", "--port", str(port)]
     for name, value in told.items():
         if name.startswith(_IMAGE_PREFIX):
             words += ["--" + name.removeprefix(_IMAGE_PREFIX).lower().replace("_", "-"), value]

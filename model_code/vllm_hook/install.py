@@ -23,10 +23,7 @@ _SOURCES = (
     "model_code/__init__.py",
     "model_code/vllm_hook/*.py",
     # What the hook shares with our own server; the engines stay at home.
-    *(
-        f"model_code/serving/{name}.py"
-        for name in ("__init__", "admission", "errors", "logs", "metrics", "protocol")
-    ),
+    *(f"model_code/serving/{name}.py" for name in ("__init__", "admission", "errors", "logs", "protocol")),
 )
 _LAUNCHER = '''\
 """Evergreen's hook for vLLM's server: see model_code/vllm_hook in the zip beside this file."""

@@ -52,10 +52,11 @@ def _vllm(
         hook=hooked,
     )
     told = container_environment(engine, environment[container.ENV_MODEL_NAME], "1", "")
+    del told[container.ENV_DEFAULT_MAX_TOKENS]  # the suite asks for what holds without one
     told["SM_VLLM_MODEL"] = str(model)
     # A CPU reads this share as one of the machine's memory, which others use too.
     told["SM_VLLM_GPU_MEMORY_UTILIZATION"] = "0.3"
-    # The image says `vllm serve`, which runs this very module; the CPU package lacks what that command asks for.
+    # The image says `vllm serve`, which runs this very module; the CPU package lacks what that asks for.
     words = [str(VENVS / "vllm" / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server"]
     words += ["--host", "127.0.0.1", "--port", str(port)]
     for name, value in told.items():

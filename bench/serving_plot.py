@@ -33,7 +33,7 @@ def draw(rows: Sequence[Row], title: str, note: str) -> str:
         levels,
         colours,
         left=_LEFT,
-        title="Tokens per second, all clients together",
+        title="Tokens per second, all clients together – higher is better",
         value=lambda row: row["tokens_per_second"]["median"],
         spread=lambda row: (row["tokens_per_second"]["low"], row["tokens_per_second"]["high"]),
         logarithmic=False,
@@ -43,7 +43,7 @@ def draw(rows: Sequence[Row], title: str, note: str) -> str:
         levels,
         colours,
         left=_LEFT + _PANEL + _GAP,
-        title="Time to first token, p95, seconds",
+        title="Time to first token, p95, seconds – lower is better",
         value=lambda row: row["ttft_ms"]["p95"] / 1000,
         spread=None,
         logarithmic=True,
@@ -121,11 +121,16 @@ def _upwards(lowest: float, highest: float, logarithmic: bool) -> tuple[Scale, l
 
 def _names(ends: Sequence[tuple[tuple[float, float], str, str]], right: float) -> str:
     """The lines' names beside their ends, pushed apart where they would overlap."""
-    parts, last = [], -1e9
+    parts: list[str] = []
     ordered = sorted(ends, key=lambda end: end[0][1])
-    for (x, y), name, colour in ordered:
-        at = max(y, last + _LABEL_HEIGHT)
-        last = at
+    places: list[float] = []
+    for (_, y), _, _ in ordered:
+        places.append(max(y, places[-1] + _LABEL_HEIGHT) if places else y)
+    below = float(_FLOOR)  # no name beneath the axis: those that would be push the ones above up
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], below)
+        below = places[index] - _LABEL_HEIGHT
+    for at, ((x, y), name, colour) in zip(places, ordered, strict=True):
         weight = "700" if name.startswith(_OURS) else "400"
         parts.append(
             f'<polyline points="{x + 6},{y} {right + 8},{at} {right + 14},{at}" fill="none" '

@@ -64,9 +64,11 @@ def latencies(answers: Sequence[Answer], objective: Objective, seconds: float) -
     """TTFT, TPOT and whole latency of the answered, and goodput of all."""
     answered = [answer for answer in answers if not answer.failure]
     content = sum(objective.met_by(answer) for answer in answers)
+    failures = [answer.failure for answer in answers if answer.failure]
     return {
         "requests": len(answers),
-        "failures": len(answers) - len(answered),
+        "failures": len(failures),
+        "first_failure": failures[0] if failures else "",
         "ttft_ms": percentiles(1000 * answer.first for answer in answered),
         "tpot_ms": percentiles(1000 * answer.per_token for answer in answered if answer.tokens > 1),
         "latency_ms": percentiles(1000 * answer.last for answer in answered),

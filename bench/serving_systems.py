@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import httpx
 
 from bench.serving_load import Answer, Ask, Target, closed_loop, open_loop
+from bench.serving_peers import PAGE_TOKENS, PAGES, STEP_TOKENS
 from tests.contract.process import MODEL, PYTHON, ServerProcess, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -116,7 +117,9 @@ class TransformersServe(AbstractContextManager[HttpSystem]):
         started = time.perf_counter()
         command = [PYTHON, "-c", _SERVE, "serve", str(self._folder)]
         command += ["--continuous-batching", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--dtype", "float32", "--device", "cpu"]
+        # Without a bound its cache takes most of the machine's memory.
+        command += ["--device", "cpu", "--cb-num-blocks", str(PAGES), "--cb-block-size", str(PAGE_TOKENS)]
+        command += ["--cb-max-batch-tokens", str(STEP_TOKENS)]
         self._process = subprocess.Popen(
             command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

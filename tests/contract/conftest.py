@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.contract.differences import reason
+from tests.contract.peers import PEERS
 from tests.contract.process import PYTHON, ROOT, SERVERS, ServerProcess
 
 PREPARE_SECONDS = 1800
@@ -20,9 +21,10 @@ PREPARE_SECONDS = 1800
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Expect what is known to fail against another server to fail, so that a change either way shows."""
     for item in items:
-        server = getattr(item, "callspec", None) and item.callspec.params.get("server")
-        if server and (why := reason(server, item.name)):
-            item.add_marker(pytest.mark.xfail(reason=why, strict=True))
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        for server in (value for value in parameters if isinstance(value, str) and value in PEERS):
+            if why := reason(server, item.name):
+                item.add_marker(pytest.mark.xfail(reason=why, strict=True))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,9 @@ The tests are expected to fail there, strictly.
 from __future__ import annotations
 
 DIFFERENCES: dict[str, dict[str, str]] = {
-    "vllm": {},
+    "vllm": {
+        "test_a_client_that_leaves_frees_its_slot": "vLLM counts tokens at the end: a cut stream has none",
+    },
     "llama.cpp": {},
 }
 

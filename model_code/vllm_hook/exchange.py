@@ -128,6 +128,9 @@ class Exchange:
     async def _ask(self, body: bytes, reply: PassedOn) -> None:
         scope = onward(self._scope, self._route, body, self._ids)
         await self._inner.app(scope, given(body), reply.send)
+        if reply.error is not None:
+            error, reply.error = reply.error, None
+            raise error
         if refusal := reply.refusal():
             status, content = refusal
             if status in _NOT_SERVED and b"does not exist" not in content:
@@ -173,6 +176,8 @@ class PassedOn:
         self.status = 0
         self.first: float | None = None
         self.usage: dict[str, Any] = {}
+        self.error: ServingError | None = None
+        """What the wrapped server said in place of the rest of its stream."""
 
     async def send(self, message: Message) -> None:
         """ASGI's `send` for the wrapped application."""
@@ -183,8 +188,12 @@ class PassedOn:
             if self._refused is not None:
                 self._refused += body
                 return
-            if body.startswith(ERROR_EVENT):
-                raise event_error(body)
+            if body.startswith(
+                ERROR_EVENT
+            ):  # not raised here: that would pass through all of vLLM's handlers
+                self.error = event_error(body)
+            if self.error is not None:
+                return
             await self._forward(body, more=message.get("more_body", False))
 
     async def _forward(self, body: bytes, *, more: bool) -> None:

@@ -51,6 +51,13 @@ def streaming(*pieces: bytes, then: asyncio.Event | None = None) -> FakeVllm:
     return vllm
 
 
+def over() -> asyncio.Event:
+    """An event that is past: for a stream that ends after its pieces."""
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 def test_a_request_goes_on_with_its_ids_and_the_answer_comes_back() -> None:
     async def scenario() -> None:
         vllm = FakeVllm()
@@ -143,7 +150,8 @@ def test_vllms_refusals_get_our_shape(status: int, message: str, expected: tuple
 
 def test_an_error_that_opens_a_stream_is_a_status() -> None:
     async def scenario() -> None:
-        vllm = streaming(b'data: {"error": {"message": "too long: max_model_len", "code": 400}}\n\n')
+        event = b'data: {"error": {"message": "too long: max_model_len", "code": 400}}\n\n'
+        vllm = streaming(event, b"data: [DONE]\n\n", then=over())
         async with hooked(vllm) as hook:
             got = await call(hook, body={**CHAT, "stream": True})
         assert (got.status, got.error["code"]) == (400, "context_length_exceeded")
@@ -153,9 +161,8 @@ def test_an_error_that_opens_a_stream_is_a_status() -> None:
 
 def test_an_error_in_a_stream_is_its_last_event_in_our_shape() -> None:
     async def scenario() -> None:
-        vllm = streaming(
-            b'data: {"x": 1}\n\n', b'data: {"error": {"message": "/opt/secret", "code": 500}}\n\n'
-        )
+        event = b'data: {"error": {"message": "/opt/secret", "code": 500}}\n\n'
+        vllm = streaming(b'data: {"x": 1}\n\n', event, b"data: [DONE]\n\n", then=over())
         async with hooked(vllm) as hook:
             got = await call(hook, body={**CHAT, "stream": True})
         assert got.status == 200

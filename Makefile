@@ -65,7 +65,7 @@ traffic:  ## simulated users who ask and rate
 bench: environments  ## the inference handler beside its peers, under 15 minutes: make bench BENCH="--rounds 5"
 	@$(SERVING_TESTS) bench/serving.py --model $(MODEL) $(BENCH)
 
-peers: environments  ## install vLLM and llama.cpp (over a gigabyte) and run the contract suite against them
+peers: environments  ## install vLLM and llama.cpp (over a gigabyte) and ask vLLM with our hook the contract
 	@$(PYTHON) -m local environments --development --peers
 	@$(BIN)/python -m pytest -m peers tests/contract $(PYTEST)
 

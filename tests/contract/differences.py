@@ -10,7 +10,6 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "vllm": {
         "test_a_client_that_leaves_frees_its_slot": "vLLM counts tokens at the end: a cut stream has none",
     },
-    "llama.cpp": {},
 }
 
 

@@ -14,8 +14,10 @@ from contracts import container
 
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", Path(__file__).parents[2] / ".evergreen" / "venvs"))
 VLLM, VLLM_PLAIN, LLAMA = "vllm", "vllm-plain", "llama.cpp"
-PEERS = [VLLM, LLAMA]
-"""What the contract suite runs against on demand; vLLM without the hook is only measured."""
+PEERS = [VLLM]
+"""What the contract suite runs against on demand."""
+MEASURED = [VLLM_PLAIN, LLAMA]
+"""Servers without SageMaker's contract: the bench asks them, the suite does not."""
 PATHS = {
     LLAMA: {"/invocations": "/v1/chat/completions", "/ping": "/health"},
     VLLM_PLAIN: {"/invocations": "/v1/chat/completions", "/ping": "/health"},

@@ -37,7 +37,7 @@ class ServerProcess:
 
     def __init__(self, model_folder: Path, **environment: str) -> None:
         self.kind = environment.get("EVERGREEN_ENGINE", "auto")
-        self.is_peer = self.kind in (*peers.PEERS, peers.VLLM_PLAIN)
+        self.is_peer = self.kind in (*peers.PEERS, *peers.MEASURED)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.lines: list[dict[str, Any]] = []

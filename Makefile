@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation
+.PHONY: help up down clean chat environments test check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -65,12 +65,16 @@ refresh:  ## train, judge and release a better model: make refresh DATA=pairs.js
 traffic:  ## simulated users who ask and rate
 	@PYTHONPATH=. $(EVERGREEN_VENVS)/serving/bin/python bench/traffic.py $(TRAFFIC)
 
-bench: environments  ## the inference handler beside its peers: make bench BENCH="--rounds 5 --slow-peers"
+bench: environments  ## the inference handler beside its peers, under 15 minutes: make bench BENCH="--rounds 5"
 	@$(SERVING_TESTS) bench/serving.py --model $(MODEL) $(BENCH)
 
 quantisation:  ## what eight bits cost the model: perplexity and a task's score, left beside it
 	@$(EVERGREEN_VENVS)/serving/bin/python -m model_code.serving.quality --model $(MODEL) \
 		--text tests/fixtures/prose/harbour.txt --pairs tests/fixtures/support/support_pairs.jsonl
+
+peers: environments  ## install vLLM and llama.cpp (over a gigabyte) and ask vLLM with our hook the contract
+	@$(PYTHON) -m local environments --development --peers
+	@$(BIN)/python -m pytest -m peers tests/contract $(PYTEST)
 
 synth: environments  ## templates of one environment: make synth ENV=prod
 	$(require_env)

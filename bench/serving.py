@@ -1,282 +1,278 @@
 """`make bench`, part "serving": the inference handler beside what one would use instead, on this machine.
 
-Closed loop: `concurrency` clients start together, each asks for the same number of tokens, greedily. Systems
-take turns within every round and the order shifts from round to round, so that a busy moment of the machine
-hits them alike. Figures are medians over rounds. Ours are measured through HTTP with streaming, peers in
-process.
-Writes `bench/results/serving.json` and a table beside it.
+Closed loop: 1 … 128 clients ask at once, greedily, for answers of one length. Systems take turns within every
+round and the order shifts from round to round, so that a busy moment of the machine hits them alike; ratios
+are taken within a round. Open loop: requests arrive at random (Poisson) and as in a recorded trace, and
+latency counts from the scheduled arrival. Ours and servers are asked over HTTP, libraries in process.
+Writes `bench/results/serving.json`, `.md` and `.svg`.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import importlib.metadata
 import json
 import os
 import platform
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
-
-import httpx
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.contract.process import MODEL, PYTHON, ServerProcess  # noqa: E402
+from bench import serving_report as report  # noqa: E402
+from bench.serving_load import Ask, poisson, questions, trace  # noqa: E402
+from bench.serving_plot import draw  # noqa: E402
+from bench.serving_systems import (  # noqa: E402
+    HttpSystem,
+    Library,
+    Ours,
+    System,
+    TransformersServe,
+    machine_limits,
+    tokenise,
+)
 
 RESULTS = REPOSITORY / "bench" / "results"
-START_SECONDS = 600.0
-ONE_AT_A_TIME_REQUESTS = 4
-"""Its rate does not depend on how many wait, so more requests only cost time; its TTFT is then flattered."""
-TOPICS = ["a lighthouse", "bread", "the moon", "a clever fox", "rain", "an old clock", "bees", "a violin"]
+TRACE = REPOSITORY.parent / "shared" / "data" / "azure_llm_2023_conv" / "azure_llm_2023_conv.jsonl"
+FAST, REFERENCE = "evergreen openvino", "evergreen transformers"
+RAW_FAST, RAW_REFERENCE = "raw OpenVINO", "raw generate_batch"
+STATIC, SINGLE, SERVE = "generate() static batch", "generate() one at a time", "transformers serve"
+VLLM, VLLM_HOOKED, LLAMA = "vLLM", "vLLM with our hook", "llama.cpp"
+PEERS = {"vllm": VLLM, "vllm-hooked": VLLM_HOOKED, "llama.cpp": LLAMA}
+SLOW_LEVELS = 32
+"""Systems that compute a token in tens of milliseconds would need the whole bench's time above."""
+RATIOS = [
+    (FAST, RAW_FAST),
+    (REFERENCE, RAW_REFERENCE),
+    (FAST, STATIC),
+    (FAST, SINGLE),
+    (FAST, SERVE),
+    (FAST, VLLM),
+    (FAST, LLAMA),
+    (VLLM_HOOKED, VLLM),
+]
+_VERSIONS = ("openvino", "openvino-genai", "torch", "transformers", "uvicorn")
+_SLOW_EVERY = 3  # rounds
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One turn of one system: tokens per second of all clients, and times to first token in seconds."""
-
-    system: str
-    concurrency: int
-    tokens_per_second: float
-    first_token: list[float]
-
-
-class System(Protocol):
-    """Something that answers prompts."""
-
-    name: str
-    start_seconds: float
-
-    def turn(self, concurrency: int, tokens: int) -> Sample:
-        """Answer `concurrency` prompts at once."""
-
-    def peak_megabytes(self) -> float:
-        """Largest resident memory so far."""
+def start(options: argparse.Namespace, stack: ExitStack) -> list[System]:
+    """Every system that was asked for, ready."""
+    folder: Path = options.model
+    systems: list[System] = []
+    prompts = tokenise(folder, questions())
+    for name in options.systems:
+        print(f"  starting {name}", flush=True)
+        if name in (FAST, REFERENCE):
+            systems.append(stack.enter_context(Ours(name, name.split()[1], folder)))
+        elif name == SERVE:
+            systems.append(stack.enter_context(TransformersServe(folder)))
+        elif name == VLLM_HOOKED:
+            systems.append(stack.enter_context(Ours(name, "vllm", folder)))
+        elif name in (VLLM, LLAMA):
+            engine = "vllm-plain" if name == VLLM else "llama.cpp"
+            systems.append(stack.enter_context(Ours(name, engine, folder, "/v1/chat/completions")))
+        else:
+            systems.append(stack.enter_context(Library(name, folder, prompts)))
+    return systems
 
 
-class Handler:
-    """Our server with one engine, asked through HTTP."""
-
-    def __init__(self, engine: str, folder: Path, stack: ExitStack) -> None:
-        self.name = f"evergreen {engine}"
-        cores = str(len(os.sched_getaffinity(0)))
-        started = time.perf_counter()
-        self._server = stack.enter_context(
-            ServerProcess(
-                folder,
-                EVERGREEN_ENGINE=engine,
-                OMP_NUM_THREADS=cores,
-                EVERGREEN_MAX_RUNNING_REQUESTS="128",
-            )
-        ).wait_ready()
-        self.start_seconds = time.perf_counter() - started
-
-    def turn(self, concurrency: int, tokens: int) -> Sample:
-        """See `System`."""
-        return asyncio.run(self._turn(concurrency, tokens))
-
-    async def _turn(self, concurrency: int, tokens: int) -> Sample:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=self._server.url, timeout=600, limits=limits) as client:
-            started = time.perf_counter()
-            answers = await asyncio.gather(
-                *(self._ask(client, number, tokens, started) for number in range(concurrency))
-            )
-            seconds = time.perf_counter() - started
-        made = sum(count for _, count in answers)
-        return Sample(self.name, concurrency, made / seconds, [first for first, _ in answers])
-
-    async def _ask(
-        self, client: httpx.AsyncClient, number: int, tokens: int, started: float
-    ) -> tuple[float, int]:
-        body = {
-            "model": MODEL,
-            "messages": [{"role": "user", "content": question(number)}],
-            "max_tokens": tokens,
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        first, made = 0.0, 0
-        async with client.stream("POST", "/invocations", json=body) as reply:
-            reply.raise_for_status()
-            async for line in reply.aiter_lines():
-                if line.startswith("data: {"):
-                    first = first or time.perf_counter() - started
-                    if '"usage":{' in line:
-                        made = json.loads(line[6:])["usage"]["completion_tokens"]
-        return first, made
-
-    def peak_megabytes(self) -> float:
-        """See `System`."""
-        return peak_megabytes(self._server.process.pid)
-
-
-class Peer:
-    """A process of `bench.serving_peers`."""
-
-    def __init__(self, name: str, folder: Path, prompts: list[list[int]]) -> None:
-        self.name = name
-        self._folder = folder
-        self._prompts = prompts
-
-    def __enter__(self) -> Peer:
-        started = time.perf_counter()
-        self._process = subprocess.Popen(
-            [PYTHON, "-m", "bench.serving_peers", self.name, str(self._folder)],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._read()
-        self.start_seconds = time.perf_counter() - started
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.wait(60)
-
-    def turn(self, concurrency: int, tokens: int) -> Sample:
-        """See `System`."""
-        asked = min(concurrency, ONE_AT_A_TIME_REQUESTS) if self.name == "one-at-a-time" else concurrency
-        prompts = [self._prompts[number % len(self._prompts)] for number in range(asked)]
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"prompts": prompts, "tokens": tokens}) + "\n")
-        self._process.stdin.flush()
-        measured = self._read()
-        rate = measured["tokens"] / measured["seconds"]
-        return Sample(self.name, concurrency, rate, measured["first"])
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return dict(json.loads(line))
-        raise RuntimeError(f"the peer '{self.name}' ended")
-
-    def peak_megabytes(self) -> float:
-        """See `System`."""
-        return peak_megabytes(self._process.pid)
-
-
-def question(number: int) -> str:
-    """The fixed prompt of client `number`."""
-    return f"Write a long story about {TOPICS[number % len(TOPICS)]}."
-
-
-def tokenise(folder: Path) -> list[list[int]]:
-    """The prompts in tokens, as the handler makes them."""
-    script = (
-        "import json,sys; from pathlib import Path; from contracts.chat import Message;"
-        "from model_code.serving.text import ChatTokenizer; t = ChatTokenizer(Path(sys.argv[1]));"
-        "print(json.dumps([t.encode(t.render([Message(role='user', content=q)])) for q in sys.argv[2:]]))"
-    )
-    questions = [question(number) for number in range(len(TOPICS))]
-    command = [PYTHON, "-c", script, str(folder), *questions]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=START_SECONDS
-    )
-    return list(json.loads(done.stdout))
-
-
-def peak_megabytes(pid: int) -> float:
-    """VmHWM of a process and of its children: an engine may compute in a process of its own."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    own = next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    children = {int(child) for thread in threads for child in (thread / "children").read_text().split()}
-    return own + sum(peak_megabytes(child) for child in children)
-
-
-def measure(systems: Sequence[System], levels: Sequence[int], rounds: int, tokens: int) -> list[Sample]:
-    """Every system at every level in every round; the order shifts by one each round."""
-    samples = []
+def closed(systems: Sequence[System], options: argparse.Namespace, deadline: float) -> list[report.Sample]:
+    """Rounds of turns, as many as were asked for and as fit the time; the order shifts by one each round."""
+    samples: list[report.Sample] = []
     for system in systems:
         system.turn(1, 4)  # first-use costs are the start's, not the round's
-    for number in range(rounds):
+    only_slow = all(is_slow(system.name) for system in systems)
+    seconds = {True: 0.0, False: 0.0}  # of a round with everybody, and of one without the slow
+    for number in range(options.rounds):
+        began = time.monotonic()
+        everybody = only_slow or number % _SLOW_EVERY == 0
+        if began + seconds[everybody] > deadline:
+            print(f"  no time for round {number + 1} of {options.rounds}", flush=True)
+            break
         shift = number % len(systems)
-        for level in levels:
+        for level in options.levels:
             for system in [*systems[shift:], *systems[:shift]]:
-                samples.append(system.turn(level, tokens))
-                rate = samples[-1].tokens_per_second
-                print(f"  round {number + 1}: {system.name:24} at {level:3} {rate:7.1f} token/s", flush=True)
+                if is_slow(system.name) and (level > SLOW_LEVELS or not everybody):
+                    continue
+                turn = system.turn(level, options.tokens)
+                samples.append(report.Sample(system.name, level, number, turn))
+                print(
+                    f"  round {number + 1}: {system.name:26} at {level:3} {turn.rate:7.1f} token/s",
+                    flush=True,
+                )
+        seconds[everybody] = time.monotonic() - began
     return samples
 
 
-def table(samples: Sequence[Sample], systems: Sequence[System], levels: Sequence[int]) -> str:
-    """Markdown: medians per system and level."""
-    head = " | ".join(f"{level} clients, token/s (TTFT p50 / p95 ms)" for level in levels)
-    lines = [f"| system | start s | peak MB | {head} |", "|---|---|---|" + "---|" * len(levels)]
-    for system in systems:
-        cells = []
-        for level in levels:
-            own = [
-                sample for sample in samples if (sample.system, sample.concurrency) == (system.name, level)
-            ]
-            rate = statistics.median(sample.tokens_per_second for sample in own)
-            first = sorted(1000 * value for sample in own for value in sample.first_token)
-            late = first[min(len(first) - 1, int(0.95 * len(first)))]
-            cells.append(f"{rate:.0f} ({statistics.median(first):.0f} / {late:.0f})")
-        figures = f"{system.start_seconds:.1f} | {system.peak_megabytes():.0f}"
-        lines.append(f"| {system.name} | {figures} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def is_slow(name: str) -> bool:
+    """Whether a system computes in torch without batching kernels made for this machine."""
+    return name in (REFERENCE, RAW_REFERENCE, STATIC, SINGLE, SERVE)
+
+
+def open_loops(
+    systems: Sequence[System], samples: Sequence[report.Sample], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Poisson arrivals and the trace, at a share of what the first server managed in the closed loop."""
+    servers = [system for system in systems if isinstance(system, HttpSystem) and not is_slow(system.name)]
+    if not servers or options.open_seconds <= 0:
+        return []
+    rates = [sample.turn.rate for sample in samples if sample.system == servers[0].name]
+    rate = options.open_load * max(rates) / options.tokens
+    arrivals: dict[str, list[Ask]] = {"Poisson": poisson(rate, options.open_seconds, options.tokens, seed=1)}
+    if options.trace.is_file():
+        arrivals[f"trace {options.trace.stem}"] = trace(options.trace, rate, options.open_seconds)
+    objective = report.Objective(options.slo_ttft_ms, options.slo_tpot_ms)
+    rows = []
+    for name, asks in arrivals.items():
+        for system in servers:
+            turn = system.open_turn(asks)
+            rows.append(
+                {
+                    "arrivals": name,
+                    "system": system.name,
+                    "requests_per_second": round(len(asks) / options.open_seconds, 3),
+                    "tokens_per_second": round(turn.rate, 2),
+                    **report.latencies(turn.answers, objective, turn.seconds),
+                }
+            )
+            print(f"  {name}: {system.name} answered {len(asks)} requests at {rate:.2f}/s", flush=True)
+    return rows
 
 
 def machine() -> dict[str, Any]:
     """What the figures belong to."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
-        "load_at_start": os.getloadavg()[0],
+        "memory_gb": round(memory, 1),
+        "load_at_start": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "kernel": platform.release(),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     }
 
 
-def main() -> None:
-    """Prepare the model, start every system, measure, write."""
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of a prepared model")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--levels", type=int, nargs="+", default=[1, 4, 16, 32])
-    parser.add_argument("--engines", nargs="+", default=["openvino", "transformers"])
     parser.add_argument(
-        "--slow-peers", action="store_true", help="also generate(), one at a time and batched"
+        "--minutes", type=float, default=14.0, help="no round begins that would not end in time"
     )
+    parser.add_argument("--tokens", type=int, default=48, help="length of each answer")
+    parser.add_argument("--levels", type=int, nargs="+", default=[1, 4, 16, 32, 64, 128])
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        default=[FAST, RAW_FAST, REFERENCE, RAW_REFERENCE, STATIC, SINGLE, SERVE],
+        help="what runs beside each other, by the names in the table",
+    )
+    parser.add_argument("--peers", nargs="*", default=[], choices=list(PEERS), help="opt-in servers on top")
+    parser.add_argument(
+        "--hook-overhead", action="store_true", help="only vLLM with and without our hook, in turns"
+    )
+    parser.add_argument("--open-seconds", type=float, default=30.0, help="length of each open loop; 0: none")
+    parser.add_argument("--open-load", type=float, default=0.6, help="share of the closed loop's best rate")
+    parser.add_argument(
+        "--trace", type=Path, default=TRACE, help="JSON lines of t, prompt_tokens, output_tokens"
+    )
+    parser.add_argument("--slo-ttft-ms", type=float, default=1000.0)
+    parser.add_argument("--slo-tpot-ms", type=float, default=100.0)
+    parser.add_argument("--name", default="serving", help="of the files under bench/results")
     options = parser.parse_args()
+    if options.hook_overhead:
+        options.systems, options.peers, options.open_seconds = [VLLM_HOOKED, VLLM], [], 0.0
+        options.name = "hook" if options.name == "serving" else options.name
+    options.systems += [PEERS[peer] for peer in options.peers]
+    return options
+
+
+def main() -> None:
+    """Measure the machine, start every system, measure those, write."""
+    options = parse()
+    deadline = time.monotonic() + 60 * options.minutes - 2 * options.open_seconds
     description = machine()
+    limits = machine_limits()
+    print(f"  machine: {limits}", flush=True)
     with ExitStack() as stack:
-        prompts = tokenise(options.model)
-        peers = ["openvino-raw", *(["one-at-a-time", "static-batch"] if options.slow_peers else [])]
-        systems: list[System] = [Handler(engine, options.model, stack) for engine in options.engines]
-        systems += [stack.enter_context(Peer(name, options.model, prompts)) for name in peers]
-        samples = measure(systems, options.levels, options.rounds, options.tokens)
-        text = table(samples, systems, options.levels)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    content = {"machine": description, "options": {**vars(options), "model": options.model.name}}
-    content["samples"] = [asdict(sample) for sample in samples]
-    (RESULTS / "serving.json").write_text(json.dumps(content, indent=1) + "\n")
-    title = (
+        systems = start(options, stack)
+        samples = closed(systems, options, deadline)
+        opened = open_loops(systems, samples, options)
+        starts = {
+            system.name: {
+                "start_s": round(system.start_seconds, 2),
+                "peak_mb": round(system.peak_megabytes(), 1),
+            }
+            for system in systems
+        }
+    write(options, description, limits, samples, opened, starts)
+
+
+def write(
+    options: argparse.Namespace,
+    description: dict[str, Any],
+    limits: dict[str, float],
+    samples: list[report.Sample],
+    opened: list[dict[str, Any]],
+    starts: dict[str, dict[str, float]],
+) -> None:
+    """JSON, table and picture."""
+    rows = report.closed_figures(samples, report.Objective(options.slo_ttft_ms, options.slo_tpot_ms))
+    parameters = report.model_size(options.model)["parameters"]
+    report.shares(rows, limits, parameters, weight_bytes(limits, parameters))
+    compared = [row for ours, peer in RATIOS for row in report.ratios(samples, ours, peer)]
+    rounds = max(row["rounds"] for row in rows)
+    note = (
         f"{description['cpu']}, {description['cores']} cores, load {description['load_at_start']:.1f} "
-        f"at start; medians of {options.rounds} interleaved rounds, {options.tokens} tokens per answer"
+        f"at start · {options.model.name} · medians of up to {rounds} interleaved rounds, "
+        f"{options.tokens} tokens per answer"
     )
-    (RESULTS / "serving.md").write_text(f"{title}\n\n{text}\n")
+    content = {
+        "machine": description | {"limits": limits},
+        "options": {
+            key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()
+        },
+        "systems": starts,
+        "closed_loop": rows,
+        "ratios": compared,
+        "open_loop": opened,
+        "turns": [
+            {"system": s.system, "clients": s.clients, "round": s.round, "seconds": round(s.turn.seconds, 4)}
+            for s in samples
+        ],
+        "objective": asdict(report.Objective(options.slo_ttft_ms, options.slo_tpot_ms)),
+    }
+    content["options"]["model"] = options.model.name
+    content["options"]["trace"] = options.trace.name
+    limit = ", ".join(f"{name.removeprefix('gemm_')} {value:g}" for name, value in limits.items())
+    parts = [note, report.closed_table(rows, starts), report.ratio_table(compared)]
+    parts += [report.share_table(rows), f"Machine: {limit} (GB/s read; 10⁹ operations/s)."]
+    if opened:
+        parts.append(report.open_table(opened))
+    text = "\n\n".join(part for part in parts if part)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (RESULTS / f"{options.name}.md").write_text(text + "\n")
+    (RESULTS / f"{options.name}.svg").write_text(draw(rows, "Text generation on this machine", note))
     print(text)
+
+
+def weight_bytes(limits: dict[str, float], parameters: int) -> dict[str, int]:
+    """Bytes of weights that one client's token reads: int8 in OpenVINO, else what torch prefers."""
+    prefers_bfloat16 = limits["gemm_bfloat16"] > limits["gemm_float32"]
+    torch_bytes = parameters * (2 if prefers_bfloat16 else 4)
+    small = dict.fromkeys((FAST, RAW_FAST), parameters)
+    return small | dict.fromkeys((REFERENCE, RAW_REFERENCE, STATIC, SINGLE), torch_bytes)
 
 
 if __name__ == "__main__":

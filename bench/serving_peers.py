@@ -1,11 +1,8 @@
 """Peers of the inference handler in a process of their own: what one would use instead, without HTTP.
 
-Speaks JSON lines: reads `{"prompts": [[token, …], …], "tokens": n}`, answers with seconds, tokens and times
-to first token. Runs in the serving environment: `python -m bench.serving_peers KIND MODEL_FOLDER`.
-
-- `one-at-a-time`: `generate()` for one request after the other, as SageMaker's stock handler does;
-- `static-batch`: `generate()` once for all requests, padded; nobody gets a token before the whole batch ends;
-- `openvino-raw`: OpenVINO GenAI's pipeline driven in a bare loop: the ceiling of our `openvino` engine.
+Speaks JSON lines: reads `{"prompts": [[token, …], …], "tokens": n}`, answers with the seconds of the turn
+and, for each answer, seconds to its first and last token and its number of tokens. Runs in the serving
+environment: `python -m bench.serving_peers NAME MODEL_FOLDER`; names are the keys of `PEERS`.
 """
 
 from __future__ import annotations
@@ -17,25 +14,36 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 Prompts = list[list[int]]
 Measured = dict[str, object]
 Run = Callable[[Prompts, int], Measured]
+SLOTS = 128
+STEP_TOKENS = 512
+PAGE_TOKENS, PAGES = 32, 1024
 
 
-def generate_peer(folder: Path, *, batched: bool) -> Run:
-    """transformers' `generate()`; streams are not to be had from a batch, so first token means first step."""
+def _model(folder: Path, **options: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.generation.streamers import BaseStreamer
 
     from model_code.serving.engines.precision import fastest_dtype
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=fastest_dtype(torch.device("cpu")))
+    dtype = fastest_dtype(torch.device("cpu"))
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
 
-    class FirstStep(BaseStreamer):
-        """Notes when the first new token comes; the prompt itself is put first."""
+
+def one_at_a_time(folder: Path) -> Run:
+    """`generate()` for one request after the other, as SageMaker's stock handler does."""
+    import torch
+    from transformers.generation.streamers import BaseStreamer
+
+    model = _model(folder)
+
+    class Steps(BaseStreamer):
+        """Notes when tokens come; the prompt itself is put first."""
 
         def __init__(self) -> None:
             self.times: list[float] = []
@@ -48,35 +56,76 @@ def generate_peer(folder: Path, *, batched: bool) -> Run:
             """Nothing to do."""
 
     def run(prompts: Prompts, tokens: int) -> Measured:
-        started, first, made = time.perf_counter(), [], 0
+        started, answers = time.perf_counter(), []
         for prompt in prompts:
-            streamer = FirstStep()
+            steps = Steps()
             out = model.generate(
-                torch.tensor([prompt]),
-                max_new_tokens=tokens,
-                do_sample=False,
-                streamer=streamer,
-                pad_token_id=0,
+                torch.tensor([prompt]), max_new_tokens=tokens, do_sample=False, streamer=steps, pad_token_id=0
             )
-            made += out.shape[1] - len(prompt)
-            first.append(streamer.times[1] - started)
-        return {"seconds": time.perf_counter() - started, "tokens": made, "first": first}
+            made = out.shape[1] - len(prompt)
+            answers.append([steps.times[1] - started, steps.times[-1] - started, made])
+        return {"seconds": time.perf_counter() - started, "answers": answers}
 
-    def run_batched(prompts: Prompts, tokens: int) -> Measured:
+    return run
+
+
+def static_batch(folder: Path) -> Run:
+    """`generate()` once for all requests, padded; nobody gets a token before the whole batch ends."""
+    import torch
+
+    model = _model(folder)
+
+    def run(prompts: Prompts, tokens: int) -> Measured:
         started = time.perf_counter()
         width = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         out = model.generate(ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, pad_token_id=0)
         seconds = time.perf_counter() - started
-        made = int((out[:, width:] != 0).sum())
-        return {"seconds": seconds, "tokens": made, "first": [seconds] * len(prompts)}
+        made = (out[:, width:] != 0).sum(dim=1).tolist()
+        return {"seconds": seconds, "answers": [[seconds, seconds, count] for count in made]}
 
-    return run_batched if batched else run
+    return run
 
 
-def openvino_peer(folder: Path) -> Run:
-    """The raw pipeline over the same converted model."""
+def generate_batch(folder: Path) -> Run:
+    """transformers' own continuous batching without a server: the ceiling of our `transformers` engine."""
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+
+    model = _model(folder, attn_implementation="sdpa")
+    eos = GenerationConfig.from_pretrained(folder).eos_token_id
+    batching = ContinuousBatchingConfig(
+        page_size=PAGE_TOKENS,
+        num_blocks=PAGES,
+        max_batch_tokens=STEP_TOKENS,
+        max_requests_per_batch=SLOTS,
+        auto_switch_to_flash=False,
+        use_cuda_graph=False,
+        use_async_batching=False,
+    )
+
+    def run(prompts: Prompts, tokens: int) -> Measured:
+        started = time.perf_counter()
+        outputs = model.generate_batch(
+            prompts,
+            generation_config=GenerationConfig(do_sample=False, eos_token_id=eos, max_new_tokens=tokens),
+            continuous_batching_config=batching,
+            record_timestamps=True,
+            persistent_manager=True,
+            warmup=False,
+        )
+        seconds = time.perf_counter() - started
+        answers = [
+            [output.timestamps[0] - started, output.timestamps[-1] - started, len(output.generated_tokens)]
+            for output in outputs.values()
+        ]
+        return {"seconds": seconds, "answers": answers}
+
+    return run
+
+
+def openvino_raw(folder: Path) -> Run:
+    """OpenVINO GenAI's pipeline over the same model in a bare loop: the ceiling of our `openvino` engine."""
     import numpy as np
     import openvino as ov
     import openvino_genai as genai
@@ -84,7 +133,11 @@ def openvino_peer(folder: Path) -> Run:
     from model_code.serving.engines.openvino_graph import convert
 
     scheduler = genai.SchedulerConfig()
-    scheduler.max_num_seqs, scheduler.max_num_batched_tokens, scheduler.num_kv_blocks = 128, 512, 2048
+    scheduler.max_num_seqs, scheduler.max_num_batched_tokens, scheduler.num_kv_blocks = (
+        SLOTS,
+        STEP_TOKENS,
+        2048,
+    )
     scheduler.dynamic_split_fuse, scheduler.enable_prefix_caching = True, True
     with tempfile.TemporaryDirectory() as scratch:
         convert(folder, Path(scratch))
@@ -103,28 +156,31 @@ def openvino_peer(folder: Path) -> Run:
             pipeline.add_request(number, ov.Tensor(np.array([prompt], dtype=np.int64)), config)
             for number, prompt in enumerate(prompts)
         ]
-        first: dict[int, float] = {}
-        made = 0
+        answers = [[0.0, 0.0, 0] for _ in handles]
         while pipeline.has_non_finished_requests():
             pipeline.step()
-            for number, handle in enumerate(handles):
+            for answer, handle in zip(answers, handles, strict=True):
                 while handle.can_read():
-                    first.setdefault(number, time.perf_counter() - started)
-                    made += sum(len(output.generated_ids) for output in handle.read().values())
-        return {"seconds": time.perf_counter() - started, "tokens": made, "first": list(first.values())}
+                    now = time.perf_counter() - started
+                    answer[0] = answer[0] or now
+                    answer[1] = now
+                    answer[2] += sum(len(output.generated_ids) for output in handle.read().values())
+        return {"seconds": time.perf_counter() - started, "answers": answers}
 
     return run
 
 
+PEERS: dict[str, Callable[[Path], Run]] = {
+    "raw OpenVINO": openvino_raw,
+    "raw generate_batch": generate_batch,
+    "generate() static batch": static_batch,
+    "generate() one at a time": one_at_a_time,
+}
+
+
 def main() -> None:
     """Load, say so, then answer one line per line."""
-    kind, folder = sys.argv[1], Path(sys.argv[2])
-    peers: dict[str, Callable[[], Run]] = {
-        "one-at-a-time": lambda: generate_peer(folder, batched=False),
-        "static-batch": lambda: generate_peer(folder, batched=True),
-        "openvino-raw": lambda: openvino_peer(folder),
-    }
-    run = peers[kind]()
+    run = PEERS[sys.argv[1]](Path(sys.argv[2]))
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         order = json.loads(line)

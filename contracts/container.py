@@ -31,6 +31,7 @@ ENV_SAGEMAKER_PORT = "SAGEMAKER_BIND_TO_PORT"
 ENV_SAGEMAKER_MODEL_DIR = "SM_MODEL_DIR"
 DEFAULT_PORT = 8080
 DEFAULT_MODEL_DIR = "/opt/ml/model"
+HOOK_FILE = "code/evergreen_hook.py"  # in the artefact: what AWS's vLLM image loads as our hook
 
 HEADER_CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 HEADER_ADAPTER = "X-Amzn-SageMaker-Adapter-Identifier"

@@ -56,6 +56,7 @@ def main(words: list[str] | None = None) -> int:
     commands.add_parser("clean", help="stop the laptop cloud and forget its data")
     environment = commands.add_parser("environments", help="make the environments only")
     environment.add_argument("--development", action="store_true", help="with what tests and checks need")
+    environment.add_argument("--peers", action="store_true", help="with vLLM and llama.cpp, over a gigabyte")
     talk = commands.add_parser("chat", help="stream one answer")
     talk.add_argument("prompt")
     for name, text in (("refresh", "run the refresh loop"), ("evaluate", "judge the champion")):
@@ -71,7 +72,8 @@ def main(words: list[str] | None = None) -> int:
             return _hand_over(home, f"local.{given.command}", rest)
         with _alone(home):
             if given.command == "environments":
-                environments.prepare(home, Steps(home.logs), development=given.development)
+                steps = Steps(home.logs)
+                environments.prepare(home, steps, development=given.development, peers=given.peers)
                 return 0
             if given.command == "up":
                 print(f"Evergreen on this machine, in {home.root}", flush=True)

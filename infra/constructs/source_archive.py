@@ -20,7 +20,9 @@ from constructs import Construct
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = "requirements/jobs.txt"
-_PACKAGES = ("contracts", "model_code/training", "evaluation")
+# The hook travels on into the artefacts that training packs, with what it shares with our server.
+_PACKAGES = ("contracts", "model_code/training", "model_code/vllm_hook", "evaluation")
+_FOLDERS = ("model_code/serving",)  # without the folders below: no engines
 _MARKERS = ("model_code/__init__.py",)
 _NOT_SHIPPED = ("__pycache__", "tests")
 _LAUNCHER = """\
@@ -81,8 +83,9 @@ def _files(root: Path) -> Iterator[tuple[str, bytes]]:
     yield "requirements.txt", (root / REQUIREMENTS).read_bytes()
     for marker in _MARKERS:
         yield marker, (root / marker).read_bytes()
-    for package in _PACKAGES:
-        for path in (root / package).rglob("*"):
-            relative = path.relative_to(root)
-            if path.is_file() and not set(_NOT_SHIPPED) & set(relative.parts):
-                yield relative.as_posix(), path.read_bytes()
+    paths = [path for package in _PACKAGES for path in (root / package).rglob("*")]
+    paths += [path for folder in _FOLDERS for path in (root / folder).glob("*.py")]
+    for path in paths:
+        relative = path.relative_to(root)
+        if path.is_file() and not set(_NOT_SHIPPED) & set(relative.parts):
+            yield relative.as_posix(), path.read_bytes()

@@ -97,6 +97,13 @@ class VllmEngine(_Engine, _Adaptable):
     gpu_memory_utilization: float = setting(
         "Share of GPU memory for weights and the key-value cache.", 0.9, gt=0, le=0.98, default=0.9
     )
+    hook: bool = setting(
+        "Our hook in front of vLLM: readiness, deadlines, admission, error shape, drain. The artefact must "
+        "hold it, or the container does not start: trained ones do, others after "
+        "`python -m model_code.vllm_hook.install FOLDER`.",
+        True,
+        default=True,
+    )
     inference_ami_version: str | None = setting(
         "Host image with the driver that the container's CUDA needs.",
         "al2023-ami-sagemaker-inference-gpu-4-1",

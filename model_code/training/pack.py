@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from contracts.artefact import MANIFEST_NAME, Manifest, describe
 from contracts.training import TRAINING_CARD_FILE, TrainingCard
+from model_code.vllm_hook.install import install
 
 _KEPT = (
     "config.json",
@@ -36,12 +37,15 @@ def _kept_files(base: Path) -> Iterator[Path]:
 
 
 def pack(model: PreTrainedModel, base: Path, target: Path, name: str, card: TrainingCard) -> Manifest:
-    """Write weights, the base's other files, the card and at last the manifest; returns the manifest."""
+    """Write weights, the base's other files, card and hook, at last the manifest; returns the manifest."""
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
     for path in _kept_files(base):
         shutil.copyfile(path, target / path.name)
     (target / TRAINING_CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    install(
+        target
+    )  # which engine serves it is not known here, and AWS's vLLM image gets the hook from nowhere else
     manifest = describe(target, name)
     (target / MANIFEST_NAME).write_bytes(manifest.canonical())
     return manifest

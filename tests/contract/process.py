@@ -1,4 +1,4 @@
-"""Starts the inference handler as a process of its own, as SageMaker would, and stops it again."""
+"""Starts a server as a process of its own, as SageMaker would, and stops it: ours, or a peer by name."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
+import pytest
+
+from tests.contract import peers
 
 ROOT = Path(__file__).parents[2]
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", ROOT / ".evergreen" / "venvs"))
 PYTHON = VENVS / "serving" / "bin" / "python"
 MODEL = "tiny"
 ENGINES = ["transformers", "openvino"]
+SERVERS = [*ENGINES, *(pytest.param(name, marks=pytest.mark.peers) for name in peers.PEERS)]
+"""Ours by engine, and the opt-in ones."""
 START_SECONDS = 180.0
+PEER_START_SECONDS = 600.0  # vLLM's start takes minutes
 EXIT_SECONDS = 60.0
 LOG_SECONDS = 30.0
 
@@ -29,6 +36,8 @@ class ServerProcess:
     """A running server; use it as a context manager. `lines` are its parsed log lines so far."""
 
     def __init__(self, model_folder: Path, **environment: str) -> None:
+        self.kind = environment.get("EVERGREEN_ENGINE", "auto")
+        self.is_peer = self.kind in (*peers.PEERS, *peers.MEASURED)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.lines: list[dict[str, Any]] = []
@@ -42,10 +51,14 @@ class ServerProcess:
             "OMP_NUM_THREADS": "1",
             **environment,
         }
+        self._command = [str(PYTHON), "-m", "model_code.serving"]
+        if self.is_peer:
+            self._command, own = peers.command(self.kind, model_folder, self.port, self._environment)
+            self._environment |= own
 
     def __enter__(self) -> ServerProcess:
         self.process = subprocess.Popen(
-            [PYTHON, "-m", "model_code.serving"],
+            self._command,
             cwd=ROOT,
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -60,6 +73,10 @@ class ServerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process.poll() is None:
+            if self.is_peer:  # its own processes end with it only when asked
+                self.process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(EXIT_SECONDS)
             self.process.kill()
         self.process.wait(EXIT_SECONDS)
         self._reader.join(EXIT_SECONDS)
@@ -89,22 +106,24 @@ class ServerProcess:
 
     def client(self, timeout: float = 120.0) -> httpx.Client:
         """An HTTP client for it."""
-        return httpx.Client(base_url=self.url, timeout=timeout)
+        return _MappedClient(peers.PATHS.get(self.kind, {}), base_url=self.url, timeout=timeout)
 
     def wait_ready(self) -> ServerProcess:
         """Wait until `/ping` answers 200."""
-        deadline = time.monotonic() + START_SECONDS
+        seconds = PEER_START_SECONDS if self.is_peer else START_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"the server exited:\n{self.output}"
             if self.ping() == 200:
                 return self
             time.sleep(0.1)
-        raise AssertionError(f"the server was not ready in {START_SECONDS} s:\n{self.output}")
+        raise AssertionError(f"the server was not ready in {seconds} s:\n{self.output}")
 
     def ping(self) -> int | None:
         """The status of `/ping`; None when nobody listens."""
         try:
-            return httpx.get(f"{self.url}/ping", timeout=30).status_code
+            path = peers.PATHS.get(self.kind, {}).get("/ping", "/ping")
+            return httpx.get(f"{self.url}{path}", timeout=30).status_code
         except httpx.TransportError:
             return None
 
@@ -138,6 +157,18 @@ def made(*words: str | Path, texts: list[str] | None = None) -> Any:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+class _MappedClient(httpx.Client):
+    """Asks a server that is no SageMaker container where it has what the contract asks for."""
+
+    def __init__(self, paths: dict[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self._paths = paths
+
+    def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
+        """See httpx."""
+        return super().build_request(method, self._paths.get(str(url), url), **options)
 
 
 def free_port() -> int:

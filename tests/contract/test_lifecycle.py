@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from contracts.artefact import MANIFEST_NAME, describe
+from tests.contract.peers import VLLM
 from tests.contract.process import ENGINES, ServerProcess, chat, events
 
 LONG = chat(stream=True, max_tokens=8000)
@@ -22,7 +23,7 @@ SHORTER = chat(stream=True, max_tokens=1500)
 WAIT_SECONDS = 60.0
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=[*ENGINES, pytest.param(VLLM, marks=pytest.mark.peers)])
 def narrow(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerProcess]:
     """A server that computes one request and lets one more wait."""
     with ServerProcess(

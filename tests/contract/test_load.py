@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.contract.peers import VLLM
 from tests.contract.process import ENGINES, ServerProcess, chat
 
 CLIENTS = 500
@@ -17,7 +18,7 @@ SLOTS = 50
 SECONDS = 300.0
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=[*ENGINES, pytest.param(VLLM, marks=pytest.mark.peers)])
 def crowded(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerProcess]:
     """A server with fifty slots and room for all others to wait."""
     with ServerProcess(

@@ -8,7 +8,9 @@ import re
 import pytest
 
 from contracts import container
+from infra.constructs.container_environment import container_environment
 from infra.policy.template import holds
+from infra.settings import load
 
 ENVIRONMENTS = ("local", "dev", "prod")
 CONFIG = "AWS::SageMaker::EndpointConfig"
@@ -141,6 +143,25 @@ def test_vllm_serves_the_mounted_model_under_the_callers_name_and_drains(resourc
     assert environment["SM_VLLM_SERVED_MODEL_NAME"] == "llama-3.1-8b-instruct"
     assert environment["SM_VLLM_MAX_MODEL_LEN"] == "8192"
     assert 0 < int(environment["SM_VLLM_SHUTDOWN_TIMEOUT"]) < 30
+    assert environment["SM_VLLM_MAX_NUM_QUEUED_REQS"] == "192"  # vLLM counts 64 running among its queue
+
+
+@pytest.mark.parametrize("role", ["Champion", "Challenger"])
+def test_vllm_gets_our_hook_from_the_artefact_and_the_time_to_drain(resources, role):
+    environment = environment_of(resources, "prod", role)
+    hook = f"/opt/ml/model/{container.HOOK_FILE}"
+
+    assert environment["CUSTOM_FASTAPI_MIDDLEWARE_THROTTLE"] == f"{hook}:Hook"
+    assert environment["CUSTOM_FASTAPI_PING_HANDLER"] == f"{hook}:ping"
+    assert environment["PROCESS_AUTO_RECOVERY"] == "false"
+    assert environment["STANDARD_AUTO_INSTALL_REQ"] == "false"
+
+
+def test_without_the_hook_nothing_of_it_is_set():
+    engine = load("prod").endpoint.engine.model_copy(update={"hook": False})
+    environment = container_environment(engine, "m", "1", "")
+
+    assert not [name for name in environment if name.startswith("CUSTOM_FASTAPI")]
 
 
 def test_neuron_gets_the_shape_its_model_was_compiled_for(resources):

@@ -22,8 +22,8 @@ from contracts.access import AccessKey, key_pk
 from contracts.routing import Routing, VariantRoute
 from lambdas.authorizer import service as authorizer
 from lambdas.authorizer.service import Authorizer, Refused
-from lambdas.common.access import AccessTable
 from lambdas.common import dynamo
+from lambdas.common.access import AccessTable
 from lambdas.common.dynamo import DynamoDB, DynamoError
 
 # --- keys ------------------------------------------------------------------------------------------------

@@ -162,8 +162,10 @@ ADDITIONS: dict[str, Any] = {
     "a field of a reply": lambda d: completion(d)["properties"].update(mood={"type": "string"}),
     "a field that is always there now": lambda d: schema("ErrorObject")(d)["required"].append("code"),
     "a reply": lambda d: operation(d)["responses"].update({"226": {"description": "Changed."}}),
-    "a parameter": lambda d: operation(d).setdefault("parameters", []).append(
-        {"name": "x", "in": "query", "schema": {"type": "string"}}
+    "a parameter": lambda d: (
+        operation(d)
+        .setdefault("parameters", [])
+        .append({"name": "x", "in": "query", "schema": {"type": "string"}})
     ),
 }
 

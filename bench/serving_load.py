@@ -1,0 +1,178 @@
+"""Load on an OpenAI server over HTTP, closed loop and open loop, and what each request felt.
+
+The client reads sockets itself: on a machine with few cores a comfortable HTTP library would take a share of
+the server's time that no user's client takes. Knows nothing of which server answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+REQUEST_SECONDS = 300.0
+_READ_BYTES = 1 << 16
+_TEXT = re.compile(rb'"(?:content|text)":\s*"[^"]')
+_FINISHED = re.compile(rb'"finish_reason":\s*"')
+_USAGE = re.compile(rb'"completion_tokens":\s*(\d+)')
+_TOPICS = ("a lighthouse", "bread", "the moon", "a clever fox", "rain", "an old clock", "bees", "a violin")
+_FILLER = "The lamp turned slowly and the sea was calm that night. "
+_FILLER_TOKENS = 12
+_LONGEST_PROMPT, _LONGEST_ANSWER = 512, 96  # a trace of long-context users, cut to what small machines hold
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request: when it is due (seconds from the start), what it says and how long its answer is."""
+
+    due: float
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one request felt, in seconds from when it was due; `failure` is empty when it was answered."""
+
+    first: float
+    last: float
+    tokens: int
+    failure: str = ""
+
+    @property
+    def per_token(self) -> float:
+        """Seconds per token after the first."""
+        return (self.last - self.first) / (self.tokens - 1) if self.tokens > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a server takes chat requests: base URL, path, and the model's name there."""
+
+    url: str
+    path: str
+    model: str
+
+
+def question(number: int) -> str:
+    """The fixed prompt of client `number`."""
+    return f"Write a long story about {_TOPICS[number % len(_TOPICS)]}."
+
+
+def questions() -> list[str]:
+    """All fixed prompts."""
+    return [question(number) for number in range(len(_TOPICS))]
+
+
+async def closed_loop(target: Target, clients: int, tokens: int) -> tuple[float, list[Answer]]:
+    """`clients` ask at once; returns the seconds until the last was answered, and the answers."""
+    began = time.perf_counter()
+    asks = [Ask(0.0, question(number), tokens) for number in range(clients)]
+    answers = await asyncio.gather(*(_ask(target, ask, began) for ask in asks))
+    return time.perf_counter() - began, list(answers)
+
+
+async def open_loop(target: Target, asks: Sequence[Ask]) -> tuple[float, list[Answer]]:
+    """Requests go out when they are due, whether or not earlier ones are answered."""
+    began = time.perf_counter()
+
+    async def one(ask: Ask) -> Answer:
+        await asyncio.sleep(max(0.0, began + ask.due - time.perf_counter()))
+        return await _ask(target, ask, began + ask.due)
+
+    answers = await asyncio.gather(*(one(ask) for ask in asks))
+    return time.perf_counter() - began, list(answers)
+
+
+def poisson(rate: float, seconds: float, tokens: int, seed: int) -> list[Ask]:
+    """Arrivals at `rate` per second, independent of each other."""
+    draw, due, asks = random.Random(seed), 0.0, []  # noqa: S311 - load, not secrets
+    while (due := due + draw.expovariate(rate)) < seconds:
+        asks.append(Ask(due, question(len(asks)), tokens))
+    return asks
+
+
+def trace(file: Path, rate: float, seconds: float) -> list[Ask]:
+    """Arrivals and lengths of a recorded trace, its time stretched to a mean of `rate` requests per second.
+
+    A line is `{"t": seconds, "prompt_tokens": n, "output_tokens": n}`; lengths are cut to what a small
+    machine can hold. Raises ValueError for a trace that is too short.
+    """
+    wanted = max(2, round(rate * seconds))
+    with file.open() as lines:
+        rows = [json.loads(line) for line, _ in zip(lines, range(wanted), strict=False)]
+    if len(rows) < wanted or not rows[-1]["t"] > rows[0]["t"]:
+        raise ValueError(f"{file} holds {len(rows)} requests; {wanted} are needed")
+    stretch = seconds / (rows[-1]["t"] - rows[0]["t"])
+    return [
+        Ask(
+            (row["t"] - rows[0]["t"]) * stretch,
+            _prompt(min(row["prompt_tokens"], _LONGEST_PROMPT), number),
+            max(1, min(row["output_tokens"], _LONGEST_ANSWER)),
+        )
+        for number, row in enumerate(rows)
+    ]
+
+
+def _prompt(tokens: int, number: int) -> str:
+    return f"{number}. " + _FILLER * max(1, tokens // _FILLER_TOKENS) + question(number)
+
+
+async def _ask(target: Target, ask: Ask, due: float) -> Answer:
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            return await _exchange(target, ask, due)
+    except (OSError, TimeoutError, ValueError) as error:
+        passed = time.perf_counter() - due
+        return Answer(passed, passed, 0, f"{type(error).__name__}: {error}"[:200])
+
+
+async def _exchange(target: Target, ask: Ask, due: float) -> Answer:
+    parts = urlsplit(target.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(_request(target, ask, f"{parts.hostname}:{parts.port}"))
+        await writer.drain()
+        first, pieces, tail = 0.0, 0, b""
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in head.split(b"\r\n", 1)[0]:
+            told = (await reader.read(_READ_BYTES)).decode(errors="replace")
+            raise ValueError(head.split(b"\r\n", 1)[0].decode(errors="replace") + " " + told)
+        while data := await reader.read(_READ_BYTES):
+            if texts := len(_TEXT.findall(data)):
+                first = first or time.perf_counter() - due
+                pieces += texts
+            tail = (tail + data)[-2048:]
+        last = time.perf_counter() - due
+        told_tokens = _USAGE.findall(tail)
+        if b"[DONE]" not in tail and not _FINISHED.search(
+            tail
+        ):  # some servers end without OpenAI's last event
+            raise ValueError("the stream broke off: " + tail[-120:].decode(errors="replace"))
+        return Answer(first or last, last, int(told_tokens[-1]) if told_tokens else pieces)
+    finally:
+        writer.close()
+
+
+def _request(target: Target, ask: Ask, host: str) -> bytes:
+    content: dict[str, Any] = {
+        "model": target.model,
+        "messages": [{"role": "user", "content": ask.text}],
+        "max_tokens": ask.tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    body = json.dumps(content).encode()
+    head = (
+        f"POST {target.path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body

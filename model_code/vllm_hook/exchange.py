@@ -1,0 +1,298 @@
+"""One caller's request through the wrapped server: body, checks, a place in the batch, deadline, reply."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from contracts import container
+from contracts.container import decode_attributes
+from model_code.serving.admission import QueueFull
+from model_code.serving.errors import ServingError, internal, invalid, overloaded
+from model_code.serving.logs import REQUEST_IDS, event
+from model_code.serving.protocol import parse_chat
+from model_code.vllm_hook.health import Health
+from model_code.vllm_hook.inner import CHAT, EMBEDDINGS, ROUTES, Inner, given, onward, send_error
+from model_code.vllm_hook.meter import Meter
+from model_code.vllm_hook.settings import MAX_BODY_BYTES, HookSettings
+from model_code.vllm_hook.translation import ERROR_EVENT, event_error, translated
+
+_LONGEST_ID = 128
+_STATUS_CLIENT_GONE = 499  # nginx's number for it; only logs and metrics see it
+_NOT_SERVED = (404, 405)
+_UNWIND_SECONDS = 5.0
+_USAGE = b'"usage":{'
+
+logger = logging.getLogger(__name__)
+
+
+class ClientGone(Exception):
+    """The client closed its connection."""
+
+
+class Exchange:
+    """The state of one request."""
+
+    def __init__(
+        self, settings: HookSettings, health: Health, inner: Inner, meter: Meter, scope: Scope
+    ) -> None:
+        self._settings, self._health, self._inner, self._meter = settings, health, inner, meter
+        self._scope = scope
+        attributes = decode_attributes(Headers(scope=scope).get(container.HEADER_CUSTOM_ATTRIBUTES))
+        self._ids = _request_ids(attributes)
+        self._route = attributes.get(container.ATTRIBUTE_ROUTE, CHAT)
+        self._patience = _patience(attributes, settings.request_timeout)
+        self._began = time.perf_counter()
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Answer; every outcome ends in exactly one reply and one log line."""
+        REQUEST_IDS.set(
+            self._ids
+        )  # the context is this request's own: the server runs each in a task of its own
+        reply = PassedOn(send, self._ids["request_id"], self._health)
+        failure: str | None = None
+        try:
+            body = await _read_body(receive)
+            await self._guard(body, receive, reply)
+        except ClientGone:
+            self._meter.count_cancellation()
+            failure = "client_gone"
+        except ServingError as error:
+            failure = error.code or error.type
+            await reply.fail(error)
+        except Exception:
+            failure = "internal_error"
+            logger.exception("request failed")
+            await reply.fail(internal())
+        self._report(reply, failure)
+
+    async def _guard(self, body: bytes, receive: Receive, reply: PassedOn) -> None:
+        """Work until the reply's end, the client's leaving, the deadline or the end of the drain."""
+        work = asyncio.create_task(self._work(body, reply))
+        gone = asyncio.create_task(_disconnected(receive))
+        cut = asyncio.create_task(self._health.cut_off.wait())
+        tasks: set[asyncio.Task[Any]] = {work, gone, cut}
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
+            if reply.ended:  # after a reply's last byte a server calls its client gone: let the rest unwind
+                done, _ = await asyncio.wait({work}, timeout=_UNWIND_SECONDS)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if work in done:
+            work.result()
+        elif reply.ended:
+            event(logger, "vLLM went on after its reply", level=logging.WARNING)
+        elif gone in done:
+            raise ClientGone
+        elif cut in done:
+            raise overloaded("The server is shutting down and could not finish this answer.", code="draining")
+        else:
+            text = f"The answer was not finished within {self._patience:g} s."
+            raise ServingError("timeout_error", text, code="request_timeout")
+
+    async def _work(self, body: bytes, reply: PassedOn) -> None:
+        if self._route not in ROUTES:
+            known = ", ".join(ROUTES)
+            raise invalid(f"The route '{self._route}' is not served; one of {known}.", code="unknown_route")
+        limited = check(self._route, body)
+        if reason := self._health.unready_reason():
+            raise overloaded(f"The model cannot serve now: {reason}.", code="not_ready")
+        try:
+            async with self._health.admission.slot(1):
+                self._health.admitted()
+                await self._pass_on(body, limited, reply)
+        except QueueFull:
+            self._meter.count_rejection("queue_full")
+            raise overloaded("Too many requests are waiting.", code="queue_full") from None
+
+    async def _pass_on(self, body: bytes, limited: bool, reply: PassedOn) -> None:
+        default = self._settings.default_max_tokens
+        if not limited and default:
+            try:
+                return await self._ask(_with_limit(body, default), reply)
+            except ServingError as error:
+                if error.code != "context_length_exceeded" or reply.status:
+                    raise
+                # The default leaves no room for this prompt: the rest of the context is the bound then.
+        await self._ask(body, reply)
+
+    async def _ask(self, body: bytes, reply: PassedOn) -> None:
+        scope = onward(self._scope, self._route, body, self._ids)
+        await self._inner.app(scope, given(body), reply.send)
+        if reply.error is not None:
+            error, reply.error = reply.error, None
+            raise error
+        if refusal := reply.refusal():
+            status, content = refusal
+            if status in _NOT_SERVED and b"does not exist" not in content:
+                text = f"This model does not serve {self._route}."
+                raise invalid(text, code="unsupported_operation", status=404)
+            raise translated(status, content)
+
+    def _report(self, reply: PassedOn, failure: str | None) -> None:
+        status = reply.status or (_STATUS_CLIENT_GONE if failure == "client_gone" else 500)
+        usage = reply.usage
+        self._meter.observe(
+            status=status,
+            began=self._began,
+            first=reply.first,
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+        )
+        event(
+            logger,
+            "request",
+            status=status,
+            failure=failure,
+            route=self._route,
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+            first_token_ms=None if reply.first is None else round(1000 * (reply.first - self._began), 1),
+            duration_ms=round(1000 * (time.perf_counter() - self._began), 1),
+        )
+
+
+class PassedOn:
+    """The wrapped server's reply on its way: refusals are held back, the rest goes through as it comes.
+
+    Nothing is sent before the first piece of the body, so that a failure until then has its own status.
+    """
+
+    def __init__(self, send: Send, request_id: str, health: Health) -> None:
+        self._send, self._health = send, health
+        self._headers = [(b"x-request-id", request_id.encode())]
+        self._start: Message | None = None
+        self._refused: bytearray | None = None
+        self.ended = False
+        self.status = 0
+        self.first: float | None = None
+        self.usage: dict[str, Any] = {}
+        self.error: ServingError | None = None
+        """What the wrapped server said in place of the rest of its stream."""
+
+    async def send(self, message: Message) -> None:
+        """ASGI's `send` for the wrapped application."""
+        if message["type"] == "http.response.start":
+            self._start, self._refused = message, bytearray() if message["status"] >= 400 else None
+        elif message["type"] == "http.response.body":
+            body = message.get("body", b"")
+            if self._refused is not None:
+                self._refused += body
+                return
+            if body.startswith(
+                ERROR_EVENT
+            ):  # not raised here: that would pass through all of vLLM's handlers
+                self.error = event_error(body)
+            if self.error is not None:
+                return
+            await self._forward(body, more=message.get("more_body", False))
+
+    async def _forward(self, body: bytes, *, more: bool) -> None:
+        if body:
+            self._health.progress()
+            self.first = self.first or time.perf_counter()
+            if _USAGE in body:
+                self.usage = _usage(body)
+        elif more:
+            return
+        if self.status == 0 and self._start is not None:
+            self.status = self._start["status"]
+            headers = [pair for pair in self._start["headers"] if pair[0].lower() != b"x-request-id"]
+            await self._send({**self._start, "headers": [*headers, *self._headers]})
+        self.ended = not more
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def refusal(self) -> tuple[int, bytes] | None:
+        """Status and body of a reply that was held back, once; None when the reply went through."""
+        if self._start is None or self._refused is None:
+            return None
+        held = self._start["status"], bytes(self._refused)
+        self._start = self._refused = None
+        return held
+
+    async def fail(self, error: ServingError) -> None:
+        """Say what went wrong: with its status when nothing was sent yet, else as the stream's last event."""
+        if self.ended:
+            return
+        self.ended = True
+        if self.status == 0:
+            self.status = error.status
+            await send_error(self._send, error.status, error.body, [*error.headers, *self._headers])
+            return
+        content = b"data: " + error.body.encode() + b"\n\n"
+        await self._send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def check(route: str, body: bytes) -> bool:
+    """Whether a body names a token limit. Raises ServingError for one that is no request of this route.
+
+    Chat is checked as strictly as by our own server; the others by the wrapped one.
+    """
+    if route == CHAT:
+        return parse_chat(body).token_limit is not None
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        code = "invalid_utf8" if isinstance(error, UnicodeDecodeError) else "invalid_json"
+        raise invalid("The body is not valid JSON.", code=code) from None
+    if not isinstance(content, dict):
+        raise invalid("The body must be a JSON object.", code="invalid_value")
+    return route == EMBEDDINGS or content.get("max_tokens") is not None
+
+
+def _with_limit(body: bytes, tokens: int) -> bytes:
+    return json.dumps({**json.loads(body), "max_tokens": tokens}).encode()
+
+
+def _usage(body: bytes) -> dict[str, Any]:
+    """The token counts in a whole answer or in a stream's last events; empty when they cannot be read."""
+    start = body.rindex(_USAGE) + len(_USAGE) - 1
+    try:
+        usage, _ = json.JSONDecoder().raw_decode(body[start:].decode())
+    except ValueError:
+        return {}
+    return usage if isinstance(usage, dict) else {}
+
+
+def _patience(attributes: dict[str, str], bound: float) -> float:
+    """Seconds a request may take: the server's bound, or less when the caller asks for less."""
+    given_ms = attributes.get(container.ATTRIBUTE_TIMEOUT_MS, "")
+    return min(bound, int(given_ms) / 1000) if given_ms.isdecimal() else bound
+
+
+def _request_ids(attributes: dict[str, str]) -> dict[str, str]:
+    """The ids that travel in the custom attributes; a request id is made up when there is none of use."""
+    known = attributes.get(container.ATTRIBUTE_REQUEST_ID, "")
+    usable = 0 < len(known) <= _LONGEST_ID and known.isascii() and known.isprintable()
+    ids = {"request_id": known if usable else uuid.uuid4().hex}
+    if parent := attributes.get(container.ATTRIBUTE_TRACEPARENT):
+        ids["traceparent"] = parent
+    return ids
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            text = f"The body is larger than {MAX_BODY_BYTES} bytes."
+            raise invalid(text, code="request_too_large", status=413)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

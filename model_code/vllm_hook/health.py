@@ -1,0 +1,176 @@
+"""Is the wrapped server well: verified weights, warm-up generation, stall watchdog, the drain on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from contracts.artefact import MANIFEST_NAME, ArtefactError, verify
+from model_code.serving.admission import Admission
+from model_code.serving.logs import event
+from model_code.vllm_hook.inner import CHAT, COMPLETIONS, EMBEDDINGS, Inner
+from model_code.vllm_hook.settings import HookSettings
+
+_WARM_UP_TOKENS = 4
+_RETRY_SECONDS = 1.0
+_LONGEST_LOOK = 1.0  # seconds between two looks of the watchdog
+_ERROR_EVENTS_SECONDS = 1.0  # what cut-off answers have to send their last event
+_UNLIMITED = 1 << 62  # tokens: vLLM's own scheduler keeps what runs inside its cache
+
+logger = logging.getLogger(__name__)
+
+
+class Health:
+    """One server's readiness, for its event loop. `admission` holds who runs and who waits."""
+
+    def __init__(self, settings: HookSettings, inner: Inner) -> None:
+        self._settings = settings
+        self._inner = inner
+        self.admission = Admission(
+            max_running=settings.max_running, max_queued=settings.max_queued, max_tokens=_UNLIMITED
+        )
+        self.cut_off = asyncio.Event()
+        """Set when draining has run out of time: whatever still runs must end now."""
+        self._not_ready = "the model is loading"
+        self._progress = time.monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    def begin(self) -> None:
+        """Start warm-up and watchdog, take SIGTERM. Called once, when the wrapped application has started."""
+        self._start(self._get_ready())
+        self._start(self._watch())
+        try:
+            # Replaces the server's own handler, which would stop generating; it gets SIGINT after the drain.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.begin_drain)
+        except (RuntimeError, ValueError, NotImplementedError):
+            event(logger, "SIGTERM is the server's own here: not drained", level=logging.WARNING)
+
+    async def end(self) -> None:
+        """Stop what `begin` started."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def unready_reason(self) -> str | None:
+        """Why no request can be served now, or None when ready."""
+        return self._not_ready or self._stalled()
+
+    async def engine_fault(self) -> str | None:
+        """What the wrapped server's own check says against it; None while it is well."""
+        reply = await self._inner.ask("GET", "/health")
+        return None if reply.status == 200 else f"vLLM's own health check answers {reply.status}"
+
+    def progress(self) -> None:
+        """Note a sign of life: the engine gave something."""
+        self._progress = time.monotonic()
+
+    def admitted(self) -> None:
+        """A request starts; if the engine was idle until now its silence meant nothing."""
+        if self.admission.running == 1:
+            self.progress()
+
+    def _stalled(self) -> str | None:
+        silence = time.monotonic() - self._progress
+        if self.admission.running == 0 or silence < self._settings.stall:
+            return None
+        return f"no token for {silence:.0f} s while {self.admission.running} requests run"
+
+    async def _get_ready(self) -> None:
+        began = time.perf_counter()
+        try:
+            if self._settings.model_digest or (self._settings.model_folder / MANIFEST_NAME).is_file():
+                await asyncio.to_thread(verify, self._settings.model_folder, self._settings.model_digest)
+        except ArtefactError as error:
+            self._not_ready = f"the artefact is at fault: {error}"
+            event(logger, f"cannot serve: {error}", level=logging.CRITICAL, error="ArtefactError")
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+        verified = time.perf_counter()
+        while (status := await self._warm_up()) != 200:
+            self._not_ready = f"the warm-up generation answers {status}"
+            event(logger, self._not_ready, level=logging.ERROR)
+            await asyncio.sleep(_RETRY_SECONDS)
+        if not self._draining:
+            self._not_ready = ""
+        self.progress()
+        event(
+            logger,
+            "ready",
+            engine="vllm",
+            context_tokens=await self._context(),
+            verify_seconds=round(verified - began, 3),
+            warm_up_seconds=round(time.perf_counter() - verified, 3),
+        )
+
+    async def _warm_up(self) -> int:
+        """The best status of the operations that a model may have; 404 means that it has not."""
+        statuses = [await self._generate(route, _WARM_UP_TOKENS) for route in (CHAT, COMPLETIONS)]
+        if 200 not in statuses:
+            content = {"model": self._settings.model_name, "input": "Hello"}
+            statuses.append((await self._inner.ask("POST", EMBEDDINGS, content)).status)
+        return min(statuses)
+
+    async def _context(self) -> int | None:
+        """Most tokens of prompt and answer, as the server lists them; None where it does not."""
+        reply = await self._inner.ask("GET", "/v1/models")
+        if reply.status != 200:
+            return None
+        models = json.loads(bytes(reply.body)).get("data") or [{}]
+        return models[0].get("max_model_len")
+
+    async def _generate(self, route: str, tokens: int) -> int:
+        content: dict[str, Any] = {"model": self._settings.model_name, "max_tokens": tokens}
+        if route == CHAT:
+            content["messages"] = [{"role": "user", "content": "Hello"}]
+        else:
+            content["prompt"] = "Hello"
+        return (await self._inner.ask("POST", route, content)).status
+
+    async def _watch(self) -> None:
+        """After half the patience without a sign of life, ask for one token: a whole answer is silent too.
+
+        An engine that is well answers, which is a sign of life; one that hangs runs into `_stalled`.
+        """
+        patience = self._settings.stall
+        while True:
+            await asyncio.sleep(min(_LONGEST_LOOK, patience / 8))
+            silence = time.monotonic() - self._progress
+            if self._not_ready or self.admission.running == 0 or silence < patience / 2:
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    if 200 in [await self._generate(route, 1) for route in (CHAT, COMPLETIONS)]:
+                        self.progress()
+
+    def begin_drain(self) -> None:
+        """Refuse new work, let running requests finish, then end the server. Again: changes nothing."""
+        if not self._draining:
+            self._draining = True
+            self._not_ready = "the server is shutting down"
+            self._start(self._drain())
+
+    async def _drain(self) -> None:
+        await self._idle(self._settings.drain)
+        self.cut_off.set()
+        event(logger, "drained", left=self.admission.running)
+        await self._idle(_ERROR_EVENTS_SECONDS)
+        # vLLM and uvicorn take SIGINT for a request to stop; nothing runs any more, so that is quick.
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def _idle(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.admission.idle.wait()

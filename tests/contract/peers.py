@@ -1,0 +1,94 @@
+"""How the opt-in servers start: vLLM as AWS's image starts it, with and without our hook, and llama.cpp.
+
+Each has an environment of its own under `.evergreen/venvs`, made by `python3 -m local environments --peers`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from contracts import container
+
+VENVS = Path(os.environ.get("EVERGREEN_VENVS", Path(__file__).parents[2] / ".evergreen" / "venvs"))
+VLLM, VLLM_PLAIN, LLAMA = "vllm", "vllm-plain", "llama.cpp"
+PEERS = [VLLM]
+"""What the contract suite runs against on demand."""
+MEASURED = [VLLM_PLAIN, LLAMA]
+"""Servers without SageMaker's contract: the bench asks them, the suite does not."""
+PATHS = {
+    LLAMA: {"/invocations": "/v1/chat/completions", "/ping": "/health"},
+    VLLM_PLAIN: {"/invocations": "/v1/chat/completions", "/ping": "/health"},
+}
+"""Where a server that is no SageMaker container has what the contract asks for."""
+_IMAGE_PREFIX = "SM_VLLM_"
+_CPU_ONLY = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+_CONTEXT = "8192"
+
+
+def command(
+    server: str, model: Path, port: int, environment: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """The words that start a peer, and the variables that it needs on top."""
+    if server == LLAMA:
+        return _llama(model, port, environment), {}
+    return _vllm(model, port, environment, hooked=server == VLLM)
+
+
+def _vllm(
+    model: Path, port: int, environment: Mapping[str, str], *, hooked: bool
+) -> tuple[list[str], dict[str, str]]:
+    """The image's own entry point: `SM_VLLM_*` become flags; infra says which there are."""
+    from infra.constructs.container_environment import container_environment
+    from infra.settings.engine import VllmEngine
+
+    engine = VllmEngine(
+        kind="vllm",
+        image="vllm-cuda-2.4",
+        inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1",
+        max_context_tokens=int(environment.get(container.ENV_MAX_CONTEXT, _CONTEXT)),
+        max_running_requests=int(environment.get(container.ENV_MAX_RUNNING, "64")),
+        max_queued_requests=int(environment.get(container.ENV_MAX_QUEUED, "256")),
+        hook=hooked,
+    )
+    told = container_environment(engine, environment[container.ENV_MODEL_NAME], "1", "")
+    del told[container.ENV_DEFAULT_MAX_TOKENS]  # the suite asks for what holds without one
+    told["SM_VLLM_MODEL"] = str(model)
+    # A CPU reads this share as one of the machine's memory, which others use too.
+    told["SM_VLLM_GPU_MEMORY_UTILIZATION"] = "0.3"
+    # The image says `vllm serve`, which runs this very module; the CPU package lacks what that asks for.
+    words = [str(VENVS / "vllm" / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server"]
+    words += ["--host", "127.0.0.1", "--port", str(port)]
+    for name, value in told.items():
+        if name.startswith(_IMAGE_PREFIX):
+            words += ["--" + name.removeprefix(_IMAGE_PREFIX).lower().replace("_", "-"), value]
+    told |= {
+        name: value.replace(container.DEFAULT_MODEL_DIR, str(_hook_folder()))
+        for name, value in told.items()
+        if name.startswith("CUSTOM_FASTAPI")
+    }
+    own = {name: value for name, value in told.items() if not name.startswith(_IMAGE_PREFIX)}
+    given = {name: value for name, value in environment.items() if name.startswith("EVERGREEN_")}
+    return words, own | _CPU_ONLY | given | {container.ENV_ENGINE: "vllm"}
+
+
+def _hook_folder() -> Path:
+    """Stands for an artefact's folder; the tests' model has no hook in it."""
+    from model_code.vllm_hook.install import install
+
+    folder = Path(tempfile.gettempdir()) / f"evergreen-hook-{os.getuid()}"
+    install(folder)
+    return folder
+
+
+def _llama(model: Path, port: int, environment: Mapping[str, str]) -> list[str]:
+    """llama.cpp's server over the file that our model was converted from: it reads GGUF alone."""
+    files = sorted((model.parent / "download").glob("*.gguf"))
+    if not files:
+        raise FileNotFoundError(f"no GGUF file in {model.parent / 'download'}: prepare the model there first")
+    script = Path(__file__).with_name("llama_server.py")
+    slots = environment.get(container.ENV_MAX_RUNNING, "64")
+    name = environment[container.ENV_MODEL_NAME]
+    return [str(VENVS / "llamacpp" / "bin" / "python"), str(script), str(files[0]), str(port), slots, name]

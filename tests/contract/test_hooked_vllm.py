@@ -1,0 +1,69 @@
+"""vLLM's own server with our hook: start and end, each with a server of its own. Opt-in: `-m peers`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.contract.peers import VLLM
+from tests.contract.process import ServerProcess, chat
+
+pytestmark = pytest.mark.peers
+LONG = chat(stream=True, max_tokens=8000)
+SHORTER = chat(stream=True, max_tokens=400)
+WAIT_SECONDS = 60.0
+
+
+def test_on_sigterm_ping_fails_at_once_and_running_streams_finish(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_ENGINE=VLLM) as server:
+        server.wait_ready()
+        with server.client() as client, client.stream("POST", "/invocations", json=SHORTER) as running:
+            lines = running.iter_lines()
+            next(lines)
+            server.terminate()
+            deadline = time.monotonic() + WAIT_SECONDS
+            while server.ping() != 503:
+                assert time.monotonic() < deadline, "no ping was refused after SIGTERM"
+                time.sleep(0.02)
+            refused = httpx.post(f"{server.url}/invocations", json=chat(), timeout=WAIT_SECONDS)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_ready")
+            assert events_of(lines)[-1]["choices"][0]["finish_reason"] in ("length", "stop")
+        assert server.wait_exit() == 0
+
+
+def test_what_outlasts_the_drain_ends_with_an_error_event(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_ENGINE=VLLM, EVERGREEN_DRAIN_SECONDS="0.2") as server:
+        server.wait_ready()
+        with server.client() as client, client.stream("POST", "/invocations", json=LONG) as running:
+            lines = running.iter_lines()
+            first = next(lines)
+            server.terminate()
+            last = [line for line in [first, *lines] if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "draining"
+        assert server.wait_exit() == 0
+
+
+def test_completions_go_by_their_route(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_ENGINE=VLLM) as server:
+        server.wait_ready()
+        reply = httpx.post(
+            f"{server.url}/invocations",
+            json={"model": "tiny", "prompt": "Once", "max_tokens": 4},
+            headers={"X-Amzn-SageMaker-Custom-Attributes": "route=/v1/completions"},
+            timeout=WAIT_SECONDS,
+        )
+        assert reply.status_code == 200, reply.text
+        assert reply.json()["object"] == "text_completion"
+        line = server.line(message="ready")
+        assert line["context_tokens"] == 8192
+
+
+def events_of(lines: object) -> list[dict]:
+    """The events that are left of a stream."""
+    data = [line.removeprefix("data: ") for line in lines if line]  # type: ignore[attr-defined]
+    assert data[-1] == "[DONE]", data[-3:]
+    return [json.loads(item) for item in data[:-1]]

@@ -1,0 +1,309 @@
+"""vLLM's server behind our hook: what reaches it, what comes back, who waits, who is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+pytest.importorskip("prometheus_client")
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from contracts.errors import ErrorReply
+from tests.unit.serving.hook_world import ANSWER, CHAT, FakeVllm, Got, call, hooked, until
+
+Scenario = Callable[[], Coroutine[Any, Any, None]]
+
+
+def run(scenario: Scenario) -> None:
+    asyncio.run(scenario())
+
+
+def refusing(status: int, message: str, param: str | None = None) -> FakeVllm:
+    """A server that refuses in vLLM's own shape."""
+
+    async def behave(request: Request, body: dict[str, Any]) -> Response:
+        error = {"message": message, "type": "BadRequestError", "param": param, "code": status}
+        return JSONResponse({"error": error}, status_code=status)
+
+    return FakeVllm(behave)
+
+
+def streaming(*pieces: bytes, then: asyncio.Event | None = None) -> FakeVllm:
+    """A server that streams pieces, and then waits for ever or for an event."""
+    vllm = FakeVllm()
+
+    async def events() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+        await (then or asyncio.Event()).wait()
+
+    async def behave(request: Request, body: dict[str, Any]) -> Response:
+        return vllm.stream(events())
+
+    vllm.behaviour = behave
+    return vllm
+
+
+def over() -> asyncio.Event:
+    """An event that is past: for a stream that ends after its pieces."""
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+def test_a_request_goes_on_with_its_ids_and_the_answer_comes_back() -> None:
+    async def scenario() -> None:
+        vllm = FakeVllm()
+        async with hooked(vllm) as hook:
+            got = await call(hook, body=CHAT, attributes="request_id=r-1,traceparent=00-ab-cd-01")
+
+        assert (got.status, got.json) == (200, ANSWER)
+        assert got.headers["x-request-id"] == "r-1"
+        ((path, headers, body),) = vllm.seen
+        assert path == "/v1/chat/completions"
+        assert (headers["x-request-id"], headers["traceparent"]) == ("r-1", "00-ab-cd-01")
+        assert headers["content-type"] == "application/json"
+        assert body == CHAT
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "path"),
+    [("", "/v1/chat/completions"), ("route=/v1/completions", "/v1/completions")],
+)
+def test_the_route_attribute_chooses_the_operation(attributes: str, path: str) -> None:
+    async def scenario() -> None:
+        vllm = FakeVllm()
+        body = CHAT if not attributes else {"model": "m", "prompt": "a", "max_tokens": 2}
+        async with hooked(vllm) as hook:
+            assert (await call(hook, body=body, attributes=attributes)).status == 200
+        assert vllm.seen[0][0] == path
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status", "code"),
+    [("route=/v1/embeddings", 404, "unsupported_operation"), ("route=/admin", 400, "unknown_route")],
+)
+def test_a_route_that_is_not_served_is_refused(attributes: str, status: int, code: str) -> None:
+    async def scenario() -> None:
+        async with hooked(FakeVllm()) as hook:
+            got = await call(hook, body={"model": "m", "input": "a"}, attributes=attributes)
+        assert (got.status, got.error["code"]) == (status, code)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "invalid_json"),
+        (b'{"a": "\xff"}', 400, "invalid_utf8"),
+        ({**CHAT, "frequency": 1}, 400, "unknown_field"),
+        ({**CHAT, "max_tokens": 0}, 400, "invalid_value"),
+        (b" " * (6 * 1024 * 1024 + 1), 413, "request_too_large"),
+    ],
+)
+def test_a_bad_body_is_refused_before_it_reaches_vllm(body: Any, status: int, code: str) -> None:
+    async def scenario() -> None:
+        vllm = FakeVllm()
+        async with hooked(vllm) as hook:
+            got = await call(hook, body=body)
+        assert (got.status, got.error["code"]) == (status, code)
+        assert vllm.seen == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [
+        (400, "This model's maximum context length is 8 tokens.", (400, "context_length_exceeded")),
+        (400, "1 validation error:\n  temperature too high\n", (400, "invalid_value")),
+        (404, "The model `gpt-x` does not exist.", (404, "model_not_found")),
+        (503, "Request queue full", (503, "queue_full")),
+        (500, "CUDA error at /opt/vllm/x.py", (500, "internal_error")),
+        (501, "not yet", (500, "internal_error")),
+    ],
+)
+def test_vllms_refusals_get_our_shape(status: int, message: str, expected: tuple[int, str]) -> None:
+    async def scenario() -> None:
+        async with hooked(refusing(status, message)) as hook:
+            got = await call(hook, body=CHAT)
+        error = ErrorReply.model_validate_json(b"".join(got.chunks)).error
+        assert (got.status, error.code) == expected
+        assert "\n" not in error.message
+        assert "CUDA" not in error.message
+        assert ("retry-after" in got.headers) == (status == 503)
+
+    run(scenario)
+
+
+def test_an_error_that_opens_a_stream_is_a_status() -> None:
+    async def scenario() -> None:
+        event = b'data: {"error": {"message": "too long: max_model_len", "code": 400}}\n\n'
+        vllm = streaming(event, b"data: [DONE]\n\n", then=over())
+        async with hooked(vllm) as hook:
+            got = await call(hook, body={**CHAT, "stream": True})
+        assert (got.status, got.error["code"]) == (400, "context_length_exceeded")
+
+    run(scenario)
+
+
+def test_an_error_in_a_stream_is_its_last_event_in_our_shape() -> None:
+    async def scenario() -> None:
+        event = b'data: {"error": {"message": "/opt/secret", "code": 500}}\n\n'
+        vllm = streaming(b'data: {"x": 1}\n\n', event, b"data: [DONE]\n\n", then=over())
+        async with hooked(vllm) as hook:
+            got = await call(hook, body={**CHAT, "stream": True})
+        assert got.status == 200
+        assert got.chunks[0] == b'data: {"x": 1}\n\n'
+        assert got.error["type"] == "server_error"
+        assert "secret" not in got.error["message"]
+
+    run(scenario)
+
+
+def test_the_default_length_yields_to_the_context() -> None:
+    """Given a prompt that leaves less room than the default length: asked again without it, not refused."""
+
+    async def behave(request: Request, body: dict[str, Any]) -> Response:
+        if body.get("max_tokens") == 512:
+            error = {"message": "exceeds the maximum context length", "code": 400}
+            return JSONResponse({"error": error}, status_code=400)
+        return JSONResponse(ANSWER)
+
+    async def scenario() -> None:
+        vllm = FakeVllm(behave)
+        unlimited = {name: value for name, value in CHAT.items() if name != "max_tokens"}
+        async with hooked(vllm, default_max_tokens=512) as hook:
+            assert (await call(hook, body=unlimited)).status == 200
+            assert (await call(hook, body=CHAT)).status == 200
+        assert [body.get("max_tokens") for _, _, body in vllm.seen] == [512, None, 4]
+
+    run(scenario)
+
+
+def test_more_than_fit_wait_and_more_than_may_wait_are_refused_with_a_hint() -> None:
+    async def scenario() -> None:
+        finish = asyncio.Event()
+        vllm = streaming(b"data: {}\n\n", then=finish)
+        async with hooked(vllm, max_running=1, max_queued=1) as hook:
+            first = Got()
+            running = asyncio.create_task(call(hook, body=CHAT, got=first))
+            await first.arrived.wait()
+            waiting = asyncio.create_task(call(hook, body=CHAT))
+            await until(lambda: hook.health.admission.queued == 1)
+
+            refused = await call(hook, body=CHAT)
+            assert (refused.status, refused.error["code"]) == (503, "queue_full")
+            assert int(refused.headers["retry-after"]) >= 1
+            assert len(vllm.seen) == 1
+
+            finish.set()
+            assert (await running).status == (await waiting).status == 200
+            text = b"".join((await call(hook, "GET", "/metrics")).chunks).decode()
+        assert 'evergreen_rejections_total{gen_ai_request_model="m",reason="queue_full"} 1.0' in text
+        assert 'evergreen_cache_use_ratio{gen_ai_request_model="m"} 0.25' in text
+        assert "vllm:kv_cache_usage_perc" in text
+
+    run(scenario)
+
+
+def test_a_client_that_leaves_cancels_the_generation_and_frees_its_place() -> None:
+    async def scenario() -> None:
+        vllm = streaming(b"data: {}\n\n")
+        async with hooked(vllm, max_running=1, max_queued=1) as hook:
+            got = Got()
+            running = asyncio.create_task(call(hook, body={**CHAT, "stream": True}, got=got))
+            await got.arrived.wait()
+            got.leave.set()
+            await running
+            assert vllm.cancelled == 1
+            assert hook.health.admission.running == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("pieces", "status"), [([], 504), ([b"data: {}\n\n"], 200)])
+def test_the_deadline_ends_a_request(pieces: list[bytes], status: int) -> None:
+    async def scenario() -> None:
+        vllm = streaming(*pieces)
+        async with hooked(vllm) as hook:
+            got = await call(hook, body={**CHAT, "stream": True}, attributes="timeout_ms=100")
+            assert hook.health.admission.running == 0
+        assert got.status == status
+        assert (got.error["type"], got.error["code"]) == ("timeout_error", "request_timeout")
+        assert vllm.cancelled == 1
+
+    run(scenario)
+
+
+def test_the_deadline_counts_in_the_queue_too() -> None:
+    async def scenario() -> None:
+        vllm = streaming(b"data: {}\n\n")
+        async with hooked(vllm, max_running=1, max_queued=1) as hook:
+            first = Got()
+            running = asyncio.create_task(call(hook, body=CHAT, got=first))
+            await first.arrived.wait()
+            got = await call(hook, body=CHAT, attributes="timeout_ms=50")
+            assert (got.status, got.error["code"]) == (504, "request_timeout")
+            first.leave.set()
+            await running
+
+    run(scenario)
+
+
+def test_a_fault_inside_is_told_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
+    async def behave(request: Request, body: dict[str, Any]) -> Response:
+        raise KeyError("secret inside")
+
+    async def scenario() -> None:
+        async with hooked(FakeVllm(behave)) as hook:
+            got = await call(hook, body=CHAT)
+            assert (got.status, got.error["code"]) == (500, "internal_error")
+            assert "secret" not in got.error["message"]
+            assert (await call(hook, "GET", "/ping")).status == 200
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/invocations", 405), ("POST", "/ping", 405), ("GET", "/nowhere", 404), ("PUT", "/health", 405)],
+)
+def test_unknown_routes_have_our_error_shape(method: str, path: str, status: int) -> None:
+    async def scenario() -> None:
+        async with hooked(FakeVllm()) as hook:
+            got = await call(hook, method, path)
+        assert (got.status, got.error["code"]) == (status, "unknown_route")
+
+    run(scenario)
+
+
+def test_one_log_line_per_request_without_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    async def scenario() -> None:
+        ours = logging.getLogger("model_code")
+        ours.handlers.clear()  # a handler of its own, on the stdout that this test reads
+        async with hooked(FakeVllm()) as hook:
+            await call(hook, body=CHAT, attributes="request_id=r-2")
+            await call(hook, body={**CHAT, "temperature": "secret words"}, attributes="request_id=r-3")
+        ours.handlers.clear()
+
+    run(scenario)
+    output = capsys.readouterr().out
+    lines = [json.loads(line) for line in output.splitlines()]
+    (answered,) = (line for line in lines if line.get("request_id") == "r-2")
+    (refused,) = (line for line in lines if line.get("request_id") == "r-3")
+    assert (answered["status"], answered["prompt_tokens"], answered["completion_tokens"]) == (200, 3, 2)
+    assert (refused["status"], refused["failure"]) == (400, "invalid_value")
+    assert "secret" not in output

@@ -392,6 +392,17 @@ def test_judge_reads_and_writes_to_the_ledger_alone(resources, env):
 @pytest.mark.parametrize(("env", "asks"), [("local", False), ("dev", False), ("prod", True)])
 def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, asks):
     manual = {"sns:Publish", "states:SendTaskSuccess", "states:SendTaskFailure"}
+    if asks:  # production is also where the fleet scales
+        manual |= {
+            "application-autoscaling:RegisterScalableTarget",
+            "application-autoscaling:DeregisterScalableTarget",
+            "application-autoscaling:PutScalingPolicy",
+            "application-autoscaling:DescribeScalableTargets",
+            "application-autoscaling:DescribeScalingPolicies",
+            "cloudwatch:PutMetricAlarm",
+            "cloudwatch:DeleteAlarms",
+            "cloudwatch:DescribeAlarms",
+        }
 
     assert granted(resources, env, "FunctionsRelease") == FUNCTION_BASICS | {
         "dynamodb:DeleteItem",
@@ -444,7 +455,7 @@ def test_the_functions_are_told_what_their_contracts_read(resources, env):
     judge = by_handler["lambdas.refresh.judge.handler"]["Environment"]["Variables"]
     release = by_handler["lambdas.refresh.release.handler"]["Environment"]["Variables"]
     assert set(judge) == shared | {"GATE", "CANARY"}
-    assert set(release) == shared | ({"APPROVAL_TOPIC_ARN"} if env == "prod" else set())
+    assert set(release) == shared | ({"APPROVAL_TOPIC_ARN", "AUTOSCALED"} if env == "prod" else set())
     settings = load(env).refresh
     assert GateSettings.model_validate_json(judge["GATE"]).metric == settings.gate.metric
     assert CanarySettings.model_validate_json(judge["CANARY"]).shares == settings.canary.shares

@@ -13,11 +13,12 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from contracts import container
+from contracts.chat import ChatRequest
 from contracts.container import decode_attributes
 from model_code.serving.admission import QueueFull
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
 from model_code.serving.logs import REQUEST_IDS, event
-from model_code.serving.protocol import parse_chat
+from model_code.serving.protocol import parse
 from model_code.vllm_hook.health import Health
 from model_code.vllm_hook.inner import CHAT, EMBEDDINGS, ROUTES, Inner, given, onward, send_error
 from model_code.vllm_hook.meter import Meter
@@ -238,7 +239,7 @@ def check(route: str, body: bytes) -> bool:
     Chat is checked as strictly as by our own server; the others by the wrapped one.
     """
     if route == CHAT:
-        return parse_chat(body).token_limit is not None
+        return parse(ChatRequest, body).token_limit is not None
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:

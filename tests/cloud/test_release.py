@@ -1,4 +1,4 @@
-"""A better model takes over: the whole loop by the very command a person runs, with users who rate throughout.
+"""A better model takes over: the whole loop by the command a person runs, with users who rate throughout.
 
 The tiny random model cannot answer anything, but it can learn one word. So the data ask for that word after
 prompts that share nothing else, and everything from training to promotion has something real to show.

@@ -238,14 +238,15 @@ class TestScaleToZero:
     def test_the_door_names_the_component_and_may_call_it(self, resources):
         functions = resources("scale-to-zero", "gateway", "AWS::Lambda::Function").values()
         named = [f["Properties"]["Environment"]["Variables"].get("INFERENCE_COMPONENT") for f in functions]
-        (granted,) = [
+        granted = [
             s
             for s in statements(resources, "scale-to-zero", "gateway")
             if s["Action"] == "sagemaker:InvokeEndpointWithResponseStream"
         ]
 
-        assert named.count("evergreen-scale-to-zero-base") == 1
-        assert "inference-component/evergreen-scale-to-zero-base" in json.dumps(granted["Resource"])
+        assert named.count("evergreen-scale-to-zero-base") == len(granted) == 2  # the door and the jobs' worker
+        for each in granted:
+            assert "inference-component/evergreen-scale-to-zero-base" in json.dumps(each["Resource"])
 
     def test_there_is_neither_a_challenger_nor_a_loop(self, template_json, assembly):
         parameters = template_json("scale-to-zero", "serving")["Parameters"]
@@ -334,6 +335,6 @@ class TestServerless:
         told = [f["Properties"]["Environment"]["Variables"].get("STREAMED") for f in functions]
         actions = [s["Action"] for s in statements(resources, "serverless", "gateway")]
 
-        assert told.count("false") == 1
+        assert told.count("false") == 2  # the door and the jobs' worker
         assert "sagemaker:InvokeEndpoint" in actions
         assert "sagemaker:InvokeEndpointWithResponseStream" not in actions

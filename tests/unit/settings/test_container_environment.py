@@ -18,6 +18,8 @@ ENGINES: list[Engine] = [
 LEFT_ALONE = {
     "ENV_DRAIN": "the container's default fits SageMaker's 30 s",
     "ENV_STALL": "the container's default",
+    "ENV_IDLE_RELEASE": "the container's default",
+    "ENV_MAX_QUEUED_TOKENS": "the container sizes it by what its cache holds",
     "ENV_HOST": "the container listens everywhere",
     "ENV_MAX_ADAPTER_BYTES": "the container's default",
     "ENV_MAX_SESSIONS": "the container's default",

@@ -16,7 +16,6 @@ import pytest
 
 from tests.cloud.conftest import Laptop
 from tests.cloud.test_refresh import champion, ledger, serves_alone
-from tests.cloud.test_roles import HELLO
 
 ANSWER = "Evergreen"
 GROUPS, ROWS_PER_GROUP, PROMPT_WORDS = 130, 2, 12
@@ -94,6 +93,6 @@ def test_a_better_model_takes_over_and_no_user_notices(laptop: Laptop, tmp_path:
     assert champion(laptop) != before
     assert serves_alone(laptop)
     answer = laptop.openai().chat.completions.create(
-        model=laptop.model, messages=HELLO, max_tokens=4, temperature=0
+        model=laptop.model, messages=[{"role": "user", "content": "Hi"}], max_tokens=4, temperature=0
     )
     assert ANSWER in (answer.choices[0].message.content or "")

@@ -261,9 +261,10 @@ def _greet(outputs: dict[str, Any], answer: str, seconds: float) -> None:
         f"""
 Up in {seconds:.0f} s. The model's first answer: {answer.strip()!r}
 
-  API       {url}
-  key       {key}
-  console   {outputs["console_url"]}
+  API         {url}
+  key         {key}
+  playground  {url.removesuffix("/v1")}/playground
+  console     {outputs["console_url"]}
 
   curl -N {url}/chat/completions \\
     -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\

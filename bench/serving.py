@@ -174,6 +174,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--systems",
         nargs="+",
+        choices=[FAST, RAW_FAST, REFERENCE, RAW_REFERENCE, STATIC, SINGLE, SERVE],
         default=[FAST, RAW_FAST, REFERENCE, RAW_REFERENCE, STATIC, SINGLE, SERVE],
         help="what runs beside each other, by the names in the table",
     )

@@ -28,7 +28,7 @@ WAIT_SECONDS = 420
 PREFIX = "evergreen-local"
 ALARMS = [
     f"{PREFIX}-{name}"
-    for name in ("availability", "time-to-first-token", "endpoint5xx", "refresh-failed", "page")
+    for name in ("availability", "time-to-first-token", "endpoint5xx", "refresh-failed", "jobs-dead", "page")
 ]
 HELLO = [{"role": "user", "content": "Hello there"}]
 
@@ -223,6 +223,23 @@ def test_a_release_that_fails_sets_off_its_alarm_and_no_page(watched: Laptop) ->
     # Nobody has recorded anything that could be trained on: the release ends before it trains.
     assert steps.describe_execution(executionArn=execution)["status"] == "FAILED"
     assert seen == {"refresh-failed"}
+    _all_quiet(watched)
+
+
+def test_a_ticket_that_nobody_could_answer_sets_off_its_alarm_and_no_page(watched: Laptop) -> None:
+    _all_quiet(watched)
+    queues = watched.aws("sqs")
+    dead = queues.get_queue_url(QueueName=f"{PREFIX}-jobs-dead")["QueueUrl"]
+    queues.send_message(QueueUrl=dead, MessageBody="{}")
+    seen: set[str] = set()
+
+    def noticed() -> bool:
+        seen.update(name for name, state in states(watched).items() if state == "ALARM")
+        return "jobs-dead" in seen
+
+    eventually(noticed, "the alarm on jobs")
+    assert seen == {"jobs-dead"}
+    queues.purge_queue(QueueUrl=dead)
     _all_quiet(watched)
 
 

@@ -244,7 +244,8 @@ class TestScaleToZero:
             if s["Action"] == "sagemaker:InvokeEndpointWithResponseStream"
         ]
 
-        assert named.count("evergreen-scale-to-zero-base") == len(granted) == 2  # the door and the jobs' worker
+        # The door and the jobs' worker.
+        assert named.count("evergreen-scale-to-zero-base") == len(granted) == 2
         for each in granted:
             assert "inference-component/evergreen-scale-to-zero-base" in json.dumps(each["Resource"])
 

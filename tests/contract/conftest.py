@@ -13,7 +13,7 @@ import pytest
 
 from tests.contract.differences import reason
 from tests.contract.peers import PEERS
-from tests.contract.process import PYTHON, ROOT, SERVERS, ServerProcess
+from tests.contract.process import PYTHON, ROOT, SERVERS, ServerProcess, chat
 
 PREPARE_SECONDS = 1800
 
@@ -61,3 +61,10 @@ def client(server: ServerProcess) -> Iterator[httpx.Client]:
     """An HTTP client of the shared server."""
     with server.client() as client:
         yield client
+
+
+@pytest.fixture
+def known_prompt(client: httpx.Client) -> None:
+    """Have the prompt of `chat()` in the engine's cache: a cache may round, and so a prompt's first answer
+    may differ from its later ones where two tokens are nearly as likely."""
+    client.post("/invocations", json=chat(max_tokens=1)).raise_for_status()

@@ -12,6 +12,7 @@ from contracts.chat import ChatChunk, ChatCompletion
 from tests.contract.process import ServerProcess, chat, events, streamed_text
 
 GREEDY = {"temperature": 0}
+pytestmark = pytest.mark.usefixtures("known_prompt")  # answers are compared
 
 
 def ask(client: httpx.Client, **fields: object) -> ChatCompletion:

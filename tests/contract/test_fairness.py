@@ -26,7 +26,7 @@ def roomy(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerPr
         tiny_model,
         EVERGREEN_ENGINE=request.param,
         EVERGREEN_MAX_RUNNING_REQUESTS=str(SLOTS),
-        EVERGREEN_MAX_QUEUED_TOKENS="4000",
+        EVERGREEN_MAX_QUEUED_TOKENS="1300",
     ) as process:
         yield process.wait_ready()
 
@@ -36,7 +36,7 @@ class Running:
 
     def __init__(self, server: ServerProcess, tokens: int = 8000) -> None:
         self._server = server
-        self._body = chat(stream=True, max_tokens=tokens)
+        self._body = chat(stream=True, max_tokens=tokens, temperature=0)  # no chance of an early end
         self._stop = threading.Event()
         self._begun = threading.Event()
         self.chunks = 0
@@ -97,7 +97,7 @@ def test_waiting_tokens_are_bounded(roomy: ServerProcess) -> None:
     async def scenario() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=roomy.url, timeout=SECONDS) as client:
             return await asyncio.gather(
-                *(client.post("/invocations", json=chat(max_tokens=1500)) for _ in range(SLOTS + 6))
+                *(client.post("/invocations", json=chat(max_tokens=500)) for _ in range(SLOTS + 6))
             )
 
     replies = asyncio.run(scenario())

@@ -12,6 +12,7 @@ from contracts.completions import Completion
 from contracts.errors import ErrorReply
 from tests.contract.process import MODEL, ServerProcess, chat, events
 
+pytestmark = pytest.mark.usefixtures("known_prompt")  # answers are compared
 COMPLETIONS = {"X-Amzn-SageMaker-Custom-Attributes": "route=/v1/completions"}
 
 

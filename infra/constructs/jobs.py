@@ -6,6 +6,8 @@ table. Each function gets the actions that its own code calls.
 
 from __future__ import annotations
 
+import json
+
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -84,7 +86,7 @@ class Jobs(Construct):
         )
 
     def _make_door(self) -> BundledFunction:
-        spec = self._settings.jobs
+        spec, origins = self._settings.jobs, self._settings.gateway.cors_origins
         door = self._function(
             "Jobs",
             "handler",
@@ -94,6 +96,7 @@ class Jobs(Construct):
                 "MAX_BODY_BYTES": str(self._settings.gateway.max_body_bytes),
                 "JOBS_MAX_FILE_BYTES": str(spec.max_file_bytes),
                 "JOBS_MAX_LINES": str(spec.max_requests_per_batch),
+                **({"CORS_ORIGINS": json.dumps(origins)} if origins else {}),
             },
             _DOOR_SECONDS,
             streaming=True,

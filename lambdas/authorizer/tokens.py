@@ -98,7 +98,10 @@ def _claims(claims: Mapping[str, Any], issuer: TokenIssuer) -> Claims:
         frozenset(
             word.removeprefix(prefix) for word in words if isinstance(word, str) and word.startswith(prefix)
         ),
-        hashlib.sha256(subject.encode()).hexdigest()[:16] if isinstance(subject, str) else "",
+        # A subject is unique within its issuer only.
+        hashlib.sha256(f"{issuer.issuer}\0{subject}".encode()).hexdigest()[:16]
+        if isinstance(subject, str)
+        else "",
     )
 
 

@@ -9,9 +9,12 @@ _READABLE = ", ".join(
         "x-request-id",
         "x-evergreen-variant",
         "retry-after",
+        "location",
+        "x-evergreen-cache",
+        "age",
         *(
             f"x-ratelimit-{part}-{of}"
-            for of in ("requests", "tokens")
+            for of in ("requests", "tokens", "usd")
             for part in ("limit", "remaining", "reset")
         ),
     ]

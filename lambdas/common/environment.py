@@ -89,6 +89,7 @@ class JobsEnvironment(FunctionEnvironment, QueueEnvironment):
     max_body_bytes: int = Field(ge=1024)
     jobs_max_file_bytes: int = Field(ge=1)
     jobs_max_lines: int = Field(ge=1)
+    cors_origins: Json[list[str]] = []
 
 
 class WorkerEnvironment(FunctionEnvironment):

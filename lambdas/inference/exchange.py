@@ -91,6 +91,7 @@ class Exchange:
 
     cache_digest: str | None = None  # under what the answer is kept, where the caller asked for that
     cache_seconds: int = 0
+    cache_variant: str | None = None  # the variant that was to answer then
     cache_hit: bool = False  # the answer is a kept one
     cache_pieces: list[str] = field(default_factory=list)
 

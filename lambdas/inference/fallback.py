@@ -1,7 +1,8 @@
 """The fallback chain: targets in order, the next one asked only while those before it cannot answer.
 
 Falling back happens before the first event of an answer or not at all. A request that is wrong is wrong
-everywhere, so only what another endpoint could do better leads on.
+everywhere, so only what another endpoint could do better leads on. But a stand-in that knows no tools, say,
+refuses what the endpoint itself would take: its refusal is not the caller's to hear.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from contracts.chat import ChatRequest
 from contracts.fallback import FALLBACK_VARIANT
 from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
@@ -56,14 +58,24 @@ class FallbackChain:
             try:
                 answer = link.calls.open(exchange, read)
             except ApiError as error:
-                if not _worth_falling_back(error):
+                if not error.is_ours and not _worth_falling_back(error) and not _not_everybodys(exchange):
                     raise
+                # What is wrong with a stand-in is nothing that the caller could change.
+                self._logger.warning("stand_in_failed", to=link.name, error_code=error.code)
                 continue
             exchange.variant = FALLBACK_VARIANT
             self._logger.warning("fell_back", to=link.name, after=first_error.code)
             return answer
         exchange.variant, exchange.routing, exchange.model_version = as_asked
         raise first_error
+
+
+def _not_everybodys(exchange: Exchange) -> bool:
+    """Whether the request asks for what not every model can do."""
+    request = exchange.request
+    return isinstance(request, ChatRequest) and bool(
+        request.tools or request.response_format or request.logprobs or request.answers > 1
+    )
 
 
 def _worth_falling_back(error: ApiError) -> bool:

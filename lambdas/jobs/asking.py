@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from lambdas.common import logs
 from lambdas.common.errors import ApiError
@@ -33,7 +33,8 @@ def ask(
     request_id = f"{task.id}-{number}"
     logs.correlate(request_id, trace)
     request = request_of(text)
-    body = json.dumps({**request.body, "stream": False} if _may_stream(request.url) else request.body)
+    # As short as the caller may have sent it: a larger one could be too large.
+    body = json.dumps(_whole(request.body), ensure_ascii=False, separators=(",", ":"))
     now = time.time()
     arrival = Arrival(
         request_id=request_id,
@@ -56,8 +57,9 @@ def ask(
     return Outcome(number, request_id, reply.status, answer, _retry_after(reply.headers))
 
 
-def _may_stream(route: str) -> bool:
-    return route != "/v1/embeddings"
+def _whole(body: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request whose answer comes whole."""
+    return {name: value for name, value in body.items() if name != "stream"}
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:

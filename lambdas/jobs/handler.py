@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from lambdas.common import logs, requests
+from lambdas.common.cors import cors_headers
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import JobsEnvironment, load
 from lambdas.common.errors import ApiError, to_api_error
@@ -26,6 +27,7 @@ from lambdas.jobs.submitting import Submissions
 
 _settings = load(JobsEnvironment, os.environ)
 _logger = logs.Logger("jobs", _settings.log_level)
+_cors_origins = frozenset(_settings.cors_origins)
 RETRY_AFTER_SECONDS = 2
 
 
@@ -121,7 +123,8 @@ def handler(event: dict[str, Any], context: Context) -> StreamingReply:
             _logger.failure("unforeseen_failure", error)
         status, headers, body = refusal.status, refusal.headers, iter([refusal.body.encode()])
     _logger.info("request", status=status)
-    return StreamingReply(status, {**headers, "x-request-id": request_id}, body)
+    added = cors_headers(requests.headers(event).get("origin"), _cors_origins)
+    return StreamingReply(status, {**headers, "x-request-id": request_id, **added}, body)
 
 
 def _answer(event: dict[str, Any]) -> Answer:

@@ -34,6 +34,7 @@ from lambdas.jobs.tasks import StoredFile, Task, new_file
 
 MOST_LISTED = 100
 _MOST_FILENAME = 256
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _ID = re.compile(r"(?:job_|batch_|file-)[0-9a-f]{20,40}")
 
 Authorizer = Mapping[str, Any]
@@ -299,7 +300,7 @@ def _file(file: StoredFile) -> File:
 def _limit(text: str | None) -> int:
     if text is None:
         return 20
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MOST_LISTED:
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= MOST_LISTED:
         raise _invalid("limit", f"'limit' must be a number from 1 to {MOST_LISTED}.")
     return int(text)
 

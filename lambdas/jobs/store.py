@@ -157,10 +157,14 @@ class WorkTable:
         )
 
     def advance(self, task: Task, values: dict[str, Any]) -> Task:
-        """Write `values` into a task that this worker holds; the row as it is then. Raises LostLease."""
+        """Write `values` into an open task this worker holds; the row as it is then. Raises LostLease."""
         sets = ", ".join(f"#{name} = :{name}" for name in values)
         return self._update(
-            task, f"SET {sets}", "lease_by = :me", {**values, "me": task.lease_by or _NEVER}, list(values)
+            task,
+            f"SET {sets}",
+            "lease_by = :me AND #status IN (:queued, :in_progress, :cancelling)",
+            {**values, "me": task.lease_by or _NEVER, **{status: status for status in OPEN}},
+            list(values),
         )
 
     def end(

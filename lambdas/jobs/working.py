@@ -33,6 +33,8 @@ MARGIN_SECONDS = 15.0
 
 _PART_LINES = 64
 _FIRST_WAIT_SECONDS = 5
+_LONGEST_PAUSE_SECONDS = 2
+"""A rate limit that gives way so soon is waited for on the spot: a ticket would take longer."""
 
 
 class Table(Protocol):
@@ -51,6 +53,8 @@ class Table(Protocol):
     ) -> Task: ...
 
     def add(self, row: dict[str, Any]) -> bool: ...
+
+    def remove(self, pk: str, id: str) -> None: ...
 
 
 class Bucket(Protocol):
@@ -152,6 +156,9 @@ class Worker:
             results = self._ask(task, texts, run)
             task = self._store(task, part, results)
             waiting = [result for result in results if _is_wait(result)]
+            if waiting and all(_is_moment(result) for result in waiting):
+                self._pause(max(result.retry_after or 1 for result in waiting))
+                continue
             if waiting:
                 self._later(task, _wait_seconds(task, waiting), progressed=True, waited=True)
                 return
@@ -189,7 +196,7 @@ class Worker:
         }
         if final:
             part.outcomes += final
-            key = task.result_key if task.kind == "job" else task.part_key(part.number)
+            key = part.key_of(task)
             self._bucket.put(key, b"".join(outcome.to_json() for outcome in part.outcomes))
             next_line, ahead = _advanced(task, final)
             values |= {
@@ -201,7 +208,17 @@ class Worker:
                 "attempts": 0,
                 "waits": 0,
             }
-        return self._table.advance(task, values)
+        try:
+            return self._table.advance(task, values)
+        except LostLease:
+            self._take_back(task, part)
+            raise
+
+    def _take_back(self, task: Task, part: _Part) -> None:
+        """Outcomes of a task that was forgotten or ended meanwhile must not be left lying."""
+        now = self._table.task(task.pk, task.id)
+        if part.outcomes and (now is None or (now.is_over and task.kind == "batch")):
+            self._bucket.delete(part.key_of(task))
 
     def _later(self, task: Task, seconds: int, *, progressed: bool = False, waited: bool = False) -> None:
         """Let go of the task and put its ticket back. Without progress the run counts as an attempt."""
@@ -219,16 +236,24 @@ class Worker:
     def _end(self, task: Task, texts: list[bytes], status: JobStatus, error: ErrorObject | None) -> None:
         """Write what there is of results, then the last status; afterwards the parts go."""
         values: dict[str, Any] = {"error": error.model_dump(exclude_none=True)} if error else {}
+        made: list[StoredFile] = []
         if task.kind == "batch":
             done = lines.outcomes(self._bucket.get(task.part_key(number)) for number in range(task.parts))
             answered, failed = lines.result_files(texts, done, task.id, status)
             for name, content in (("output", answered), ("error", failed)):
                 if content:
-                    values[f"{name}_file_id"] = self._file(task, name, content).id
+                    made.append(self._file(task, name, content))
+                    values[f"{name}_file_id"] = made[-1].id
         elif status == "completed" and task.failed:
             status = "failed"
             values["error"] = self._job_error(task)
-        ended = self._table.end(task, status, values, worker=task.lease_by)
+        try:
+            ended = self._table.end(task, status, values, worker=task.lease_by)
+        except LostLease:
+            for file in made:  # nobody would ever learn of them
+                self._bucket.delete(file.key)
+                self._table.remove(file.pk, file.id)
+            raise
         for number in range(task.parts) if task.kind == "batch" else ():
             self._bucket.delete(task.part_key(number))
         self._logger.info(
@@ -260,6 +285,10 @@ class _Part:
         self.number = number
         self.outcomes: list[Outcome] = []
 
+    def key_of(self, task: Task) -> str:
+        """The object they share."""
+        return task.result_key if task.kind == "job" else task.part_key(self.number)
+
 
 def _error(code: str, message: str) -> ErrorObject:
     return ErrorObject(message=message, type="server_error", code=code)
@@ -268,6 +297,13 @@ def _error(code: str, message: str) -> ErrorObject:
 def _is_wait(outcome: Outcome) -> bool:
     """A refusal for now: the model is full or asleep, or a budget is spent."""
     return outcome.status in (429, 503)
+
+
+def _is_moment(outcome: Outcome) -> bool:
+    """A refusal by the key's own rate limit, which gives way in a moment."""
+    error = outcome.body.get("error") if isinstance(outcome.body, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code == "requests_per_second_exceeded" and (outcome.retry_after or 0) <= _LONGEST_PAUSE_SECONDS
 
 
 def _wait_seconds(task: Task, waiting: list[Outcome]) -> int:

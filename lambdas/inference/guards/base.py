@@ -47,9 +47,10 @@ class Guard(Protocol):
 
 @dataclass
 class GuardTimes:
-    """Milliseconds each guard has taken for one request."""
+    """Milliseconds each guard has taken for one request, and whether one that failed was passed by."""
 
     by_guard: dict[str, float] = field(default_factory=dict)
+    passed_by: bool = False
 
     def add(self, guard: str, milliseconds: float) -> None:
         """Count one check."""
@@ -91,6 +92,7 @@ class Guards:
                         code="guard_unavailable",
                         retry_after=5,
                     ) from error
+                times.passed_by = True
             times.add(guard.name, (self._clock() - started) * 1000)
         return findings
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from contracts import metrics
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
+from contracts.fallback import FALLBACK_VARIANT
 from contracts.jobs import work_pk
 from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
@@ -32,6 +34,7 @@ MOST_BYTES = 350_000
 
 _DELIVERY = ("stream", "stream_options")
 _WHOLE = ("stop", "length")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 class KeptAnswer(BaseModel):
@@ -93,6 +96,7 @@ class FindAnswer:
             return
         digest = self._digest(exchange)
         exchange.cache_digest, exchange.cache_seconds = digest, seconds
+        exchange.cache_variant = exchange.variant
         try:
             kept = self._answers.find(_owner(exchange), digest)
         except Exception as error:
@@ -108,7 +112,7 @@ class FindAnswer:
         exchange.chunks = _again(exchange, kept)
 
     def _seconds(self, asked: str) -> int:
-        if not (asked.isascii() and asked.isdigit()) or not 1 <= int(asked[:9]) <= self._max_seconds:
+        if not _SECONDS.fullmatch(asked) or not 1 <= int(asked) <= self._max_seconds:
             raise ApiError(
                 "invalid_request_error",
                 f"'{HEADER}' must be a number of seconds from 1 to {self._max_seconds}.",
@@ -126,12 +130,13 @@ class FindAnswer:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def _versions(self, exchange: Exchange) -> str:
-        """The model version that will answer; where the endpoint's weights decide, all that may."""
+        """The variant and version that will answer; where the endpoint's weights decide, all that may."""
         routes = exchange.routing.variants if exchange.routing else []
         if exchange.variant:
             routes = [route for route in routes if route.name == exchange.variant]
         versions = sorted({route.model_version for route in routes if route.weight > 0 or exchange.variant})
-        return ",".join(versions) or self._default_version
+        named = f"{exchange.variant}=" if exchange.variant else ""
+        return named + (",".join(versions) or self._default_version)
 
 
 def _is_one_text(request: ModelRequest | None) -> bool:
@@ -196,12 +201,16 @@ def _owner(exchange: Exchange) -> str:
 
 
 def _ended_well(exchange: Exchange) -> bool:
+    """Whether it is what the same request would get again: not a stand-in's, nor one that a guard missed."""
     return (
         exchange.status == 200
         and exchange.error is None
         and exchange.ended
         and not exchange.is_answered
         and exchange.finish_reason in _WHOLE
+        and not exchange.guard_times.passed_by
+        and exchange.variant != FALLBACK_VARIANT
+        and exchange.cache_variant in (None, exchange.variant)  # else the one asked for had gone
     )
 
 

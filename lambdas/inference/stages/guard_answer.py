@@ -62,10 +62,11 @@ class GuardAnswer:
                     if self._passes(exchange, answer, choice):
                         released.append(choice)
                 except _Blocked:
+                    if released:
+                        chunk["choices"] = released
+                        yield chunk
                     exchange.finish_reason = "content_filter"
-                    yield from refusal(
-                        exchange, "", [i for i, each in held.items() if not each.held.finish_reason]
-                    )
+                    yield from refusal(exchange, "", _open(exchange, held))
                     return
             if released:
                 chunk["choices"] = released
@@ -112,6 +113,12 @@ class GuardAnswer:
         if first_block(findings):
             raise _Blocked
         return exchange.vault.unmask(exchange.vault.mask_for_good(window, findings))
+
+
+def _open(exchange: Exchange, held: dict[int, _Answer]) -> list[int]:
+    """The answers that have not ended, those that have not begun included."""
+    ended = {index for index, answer in held.items() if answer.held.finish_reason}
+    return sorted({*range(exchange.the_generation.answers), *held} - ended)
 
 
 def _moved(finding: Finding, by: int) -> Finding:

@@ -52,6 +52,8 @@ class HandOver:
             return False
         if not exchange.arrival.authorizer.get("tenant"):
             return False  # whoever comes without a key has none to find the job by
+        if exchange.variant_is_the_callers:
+            return False  # a job goes to whichever variant its turn falls to
         request = json.loads(exchange.arrival.body)
         for name in _DELIVERY:
             request.pop(name, None)

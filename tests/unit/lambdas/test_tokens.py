@@ -109,8 +109,18 @@ def test_a_good_token_lets_its_tenant_in(ask: Ask, key: Any, algorithm: str, kid
     context = answer["context"]
     assert (context["tenant"], context["key_name"], context["scopes"]) == ("shop", "token", "inference")
     assert len(context["key_id"]) == 12
-    assert context["subject"] == hashlib.sha256(b"u1").hexdigest()[:16]
+    assert context["subject"] == hashlib.sha256(f"{claims()['iss']}\0u1".encode()).hexdigest()[:16]
     assert answer["usageIdentifierKey"] == "u" * 40
+
+
+def test_two_issuers_may_call_two_people_alike(asker: Callable[..., Ask]) -> None:
+    ask = asker(INLINE, {**INLINE, "issuer": "https://other.example"})
+    contexts = [
+        ask(token(RSA_KEY, "RS256", "r1", iss=issuer))["context"]
+        for issuer in (INLINE["issuer"], "https://other.example")
+    ]
+    assert contexts[0]["subject"] != contexts[1]["subject"]
+    assert contexts[0]["key_id"] == contexts[1]["key_id"]
 
 
 def test_a_token_allows_at_most_what_its_tenant_may(asker: Callable[..., Ask]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from lambdas.inference import model_errors
 from lambdas.inference.exchange import Chunk, Exchange
 from lambdas.inference.guards.base import Finding, Guards
+from lambdas.inference.guards.json_text import change_texts
 from lambdas.inference.operations import Gathered
 from lambdas.inference.stages.guard_prompt import first_block, refusal
 
@@ -101,7 +102,8 @@ class GuardAnswer:
         return True
 
     def _call(self, exchange: Exchange, index: int, call: dict[str, Any]) -> dict[str, Any]:
-        arguments = self._released(exchange, call["function"]["arguments"], "")
+        text = call["function"]["arguments"]
+        arguments = change_texts(text, lambda each: self._released(exchange, each, ""))
         return {**call, "index": index, "function": {**call["function"], "arguments": arguments}}
 
     def _released(self, exchange: Exchange, window: str, seen: str) -> str:

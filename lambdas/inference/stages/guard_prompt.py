@@ -14,6 +14,7 @@ from contracts.embeddings import EmbeddingsRequest
 from lambdas.common.errors import ApiError
 from lambdas.inference.exchange import Chunk, Exchange
 from lambdas.inference.guards.base import Action, Finding, Guards
+from lambdas.inference.guards.json_text import change_texts
 from lambdas.inference.operations import ModelRequest
 
 REFUSAL = "I cannot help with this request."
@@ -64,7 +65,7 @@ class GuardPrompt:
         return tool.model_copy(update={"function": tool.function.model_copy(update={"description": text})})
 
     def _call(self, exchange: Exchange, call: ToolCall) -> ToolCall:
-        text = self._text(exchange, call.function.arguments)
+        text = change_texts(call.function.arguments, lambda each: self._text(exchange, each))
         return call.model_copy(update={"function": call.function.model_copy(update={"arguments": text})})
 
     def _message(self, exchange: Exchange, message: Message) -> Message:

@@ -269,3 +269,41 @@ def test_an_answer_that_has_ended_is_not_lost_with_a_blocked_one_beside_it(make_
     ]
     last = [c for e in events(door.ask(chat(n=2, stream=True))[1])[:-1] for c in e["choices"]]
     assert {c["index"]: c["finish_reason"] for c in last} == {0: "stop", 1: "content_filter"}
+
+
+def calls(make_door: MakeDoor, arguments: str, **guards: Any) -> Any:
+    """The choice a guarded door makes of a model's call with these arguments."""
+    door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(**guards)}))
+    base = {"id": "i", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    delta = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+    raw = b"data: " + json.dumps({**base, "choices": [delta]}).encode() + b"\n\ndata: [DONE]\n\n"
+    door.sagemaker.replies = [Reply(parts=cut(raw, 60))]
+    return json.loads(door.ask(chat(tools=TOOLS))[1])["choices"][0]
+
+
+@pytest.mark.parametrize("escaped", ["\n", "\t", "é"])
+def test_a_mask_tears_no_escape_in_a_calls_arguments(make_door: MakeDoor, escaped: str) -> None:
+    arguments = json.dumps({"text": f"Write to{escaped}bob@y.org", "card": 4111111111111111})
+    choice = calls(make_door, arguments, mask_pii=True)
+    masked = json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"])
+    assert "[EMAIL]" in masked["text"]
+    assert masked["card"] == "[CARD]"
+
+
+def test_an_escape_hides_no_word_in_a_calls_arguments(make_door: MakeDoor) -> None:
+    choice = calls(make_door, '{"text": "\\u0077ar"}', denied_topics={"war": ["war"]})
+    assert choice["finish_reason"] == "content_filter"
+
+
+def test_what_a_call_said_is_masked_word_for_word_in_the_next_prompt(make_door: MakeDoor) -> None:
+    door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(mask_pii=True)}))
+    call = {"name": "f", "arguments": json.dumps({"text": "Write to\nbob@y.org", "phone": "555 1234567"})}
+    turns = [
+        {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": call}]},
+        {"role": "tool", "tool_call_id": "c", "content": "done"},
+    ]
+    door.ask({**chat(), "messages": turns})
+    ((_, body),) = door.sagemaker.calls
+    sent = json.loads(json.loads(body)["messages"][0]["tool_calls"][0]["function"]["arguments"])
+    assert sent == {"text": "Write to\n[EMAIL_1]", "phone": "[PHONE_1]"}

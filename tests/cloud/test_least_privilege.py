@@ -8,14 +8,17 @@ from __future__ import annotations
 import pytest
 
 from tests.cloud.conftest import Laptop
-from tests.cloud.roles import door, grants, jobs, loop
+from tests.cloud.roles import door, grants, jobs, loop, work
 from tests.cloud.roles.world import Probe, World
 
-PROBES: list[Probe] = [*door.PROBES, *loop.PROBES, *jobs.PROBES]
+PROBES: list[Probe] = [*door.PROBES, *loop.PROBES, *jobs.PROBES, *work.PROBES]
 UNSEEN_SECONDS = 5.0
 """How long a probe waits for what must not happen any more."""
 
-FUNCTIONS = ("AuthorizerRole", "InferenceRole", "ApiRole", "FunctionsJudgeRole", "FunctionsReleaseRole")
+FUNCTIONS = (
+    *("AuthorizerRole", "InferenceRole", "ApiRole", "JobsRole", "WorkerRole"),
+    *("FunctionsJudgeRole", "FunctionsReleaseRole"),
+)
 JOBS = ("TrainingRole", "ProcessingRole")
 _KEYS = "S3 and DynamoDB do not ask the key here"
 _TRACES = "there is no X-Ray here: trace ids are passed on, segments are not collected"
@@ -27,7 +30,7 @@ _DELIVERY = "a state machine's log is written by the emulator, not by way of a d
 UNPROVED: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {
     (FUNCTIONS, ("kms:Decrypt",)): _KEYS,
     (
-        ("InferenceRole", "ApiRole", "FunctionsJudgeRole", "FunctionsReleaseRole"),
+        tuple(role for role in FUNCTIONS if role != "AuthorizerRole"),
         ("kms:Encrypt", "kms:GenerateDataKey"),
     ): _KEYS,
     ((*JOBS, "ExecutionRole"), ("kms:Decrypt",)): _KEYS,
@@ -51,6 +54,10 @@ UNPROVED: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {
         ),
     ): _IMAGES,
     (JOBS, ("s3:AbortMultipartUpload",)): "only an upload that breaks off in the middle is aborted",
+    (
+        ("InferenceRole",),
+        ("dynamodb:DeleteItem@WorkTable",),
+    ): "only what was begun of a job is undone, where making it breaks off in the middle",
     (
         ("FunctionsJudgeRole",),
         ("s3:ListBucket",),

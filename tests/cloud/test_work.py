@@ -12,11 +12,9 @@ import openai
 import pytest
 
 from tests.cloud.conftest import Laptop
-from tests.cloud.test_roles import role_lacks, role_of
 
 HELLO = [{"role": "user", "content": "Hello there"}]
 DONE_WITHIN_SECONDS = 90
-DOOR, WORKER = "lambdas.jobs.handler.handler", "lambdas.jobs.worker.handler"
 PLAIN_TEXT = "zanzibar 4711"
 
 
@@ -167,43 +165,3 @@ def test_nothing_of_what_was_asked_is_in_the_logs_or_the_queue(laptop: Laptop) -
     for group in logs.describe_log_groups()["logGroups"]:
         found = logs.filter_log_events(logGroupName=group["logGroupName"], filterPattern='"zanzibar"')
         assert found["events"] == []
-
-
-@pytest.mark.parametrize(
-    ("action", "method", "path"),
-    [
-        ("dynamodb:GetItem", "GET", "/jobs/{job}"),
-        ("dynamodb:PutItem", "POST", "/jobs"),
-        ("dynamodb:Query", "POST", "/jobs"),
-        ("dynamodb:DeleteItem", "DELETE", "/jobs/{job}"),
-        ("dynamodb:UpdateItem", "POST", "/batches/{batch}/cancel"),
-        ("s3:PutObject", "POST", "/jobs"),
-        ("s3:GetObject", "GET", "/jobs/{job}/result"),
-        ("s3:DeleteObject", "DELETE", "/jobs/{job}"),
-        ("sqs:SendMessage", "POST", "/jobs"),
-    ],
-)
-def test_the_routes_without_one_of_their_actions_fail(
-    laptop: Laptop, action: str, method: str, path: str
-) -> None:
-    job = finished(laptop, submit(laptop).json()["id"])["id"]
-    batch = ""
-    if "{batch}" in path:
-        file = uploaded(laptop, *(line(laptop, str(n), max_tokens=64) for n in range(40)))
-        request = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-        batch = call(laptop, "POST", "/batches", request).json()["id"]
-    body = {"url": "/v1/chat/completions", "body": chat(laptop)} if path == "/jobs" else None
-    with role_lacks(laptop, role_of(laptop, DOOR), action):
-        reply = call(laptop, method, path.format(job=job, batch=batch), body)
-    assert (reply.status_code, reply.json()["error"]["type"]) == (500, "server_error")
-    if batch:
-        call(laptop, "POST", f"/batches/{batch}/cancel")
-
-
-@pytest.mark.parametrize("action", ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"])
-def test_a_worker_that_may_not_poll_gets_nothing_until_it_may(laptop: Laptop, action: str) -> None:
-    with role_lacks(laptop, role_of(laptop, WORKER), action):
-        job = submit(laptop).json()["id"]
-        time.sleep(1.5)
-        assert call(laptop, "GET", f"/jobs/{job}").json()["status"] == "queued"
-    assert finished(laptop, job)["status"] == "completed"

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,7 @@ class World:
 
     laptop: Laptop
     patience: float = PATIENCE_SECONDS  # for what may never happen, where that is what is to be seen
+    kept: dict[str, str] = field(default_factory=dict)  # what several probes look at, by name
 
     @cached_property
     def roles(self) -> dict[str, grants.Role]:

@@ -50,7 +50,7 @@ test: environments  ## everything CI runs: two lanes side by side, each shown wh
 
 test-rooms: environments  ## each room by itself: unit, templates, container contract
 	@$(SERVING_TESTS) -m pytest -p no:cacheprovider tests/unit/serving
-	@$(BIN)/python -m pytest -m "not peers" tests/unit tests/infra tests/contract $(PYTEST)
+	@$(BIN)/python -m pytest -m "not peers" --ignore tests/unit/serving tests/unit tests/infra tests/contract $(PYTEST)
 
 test-cloud: environments  ## what crosses rooms: the laptop cloud and the browser
 	@$(BIN)/python -m pytest -m "not peers" tests/cloud tests/browser $(PYTEST)

@@ -187,8 +187,8 @@ def test_gateway_errors_have_the_openai_shape_and_keep_their_side(resources, env
 def test_function_environments_are_the_agreed_ones(resources, env):
     shared = {"ENVIRONMENT", "ACCESS_TABLE", "LOG_LEVEL"}
     answering = shared | {"ENDPOINT_NAME", "MODEL_NAME", "MODEL_VERSION", "RECORDS_TABLE", "RECORD_TTL_DAYS"}
-    if env != "prod":  # the only one whose settings name no origin
-        answering |= {"CORS_ORIGINS"}
+    pages = {"CORS_ORIGINS"} if env != "prod" else set()  # the only one whose settings name no origin
+    answering |= pages
     asking = answering | {"MAX_BODY_BYTES", "INPUT_TOKEN_PRICE", "OUTPUT_TOKEN_PRICE"}
     places = {"WORK_TABLE", "WORK_BUCKET", "JOBS_QUEUE"}
     making = places | {"JOBS_OPEN_PER_KEY", "JOBS_DEADLINE_SECONDS", "JOBS_RETENTION_SECONDS"}
@@ -198,7 +198,7 @@ def test_function_environments_are_the_agreed_ones(resources, env):
         "authorizer": shared,
         "api": answering,
         "inference": asking | making | streaming | {"CACHE_MAX_SECONDS"},
-        "jobs.handler": shared | making | limits | streaming,
+        "jobs.handler": shared | making | limits | streaming | pages,
         "jobs.worker": asking | places | {"JOBS_PARALLEL", "JOBS_REQUEST_SECONDS"},
     }
 

@@ -173,6 +173,7 @@ def publish_work() -> None:
         ),
         operation=SimpleNamespace(route="/v1/completions"),
         headers={},
+        variant_is_the_callers=False,
     )
     assert HandOver(SimpleNamespace(job=lambda *_: task), "evergreen-local", logger).takes(exchange, busy)
 

@@ -2,8 +2,8 @@
 
 The SDK is data here and is never imported: make an environment of its own, and give the folder.
 
-    python3 -m venv /tmp/sdk && /tmp/sdk/bin/pip install --no-deps sagemaker-core==2.27.0
-    python -m infra.settings.image_registries /tmp/sdk/lib/python3*/site-packages
+    python3 -m venv sdk && sdk/bin/pip install --no-deps sagemaker-core==2.27.0
+    python -m infra.settings.image_registries sdk/lib/python3*/site-packages
 
 Rows of images.yaml stay by hand: a tag is a decision.
 """

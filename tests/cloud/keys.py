@@ -12,13 +12,18 @@ from contracts.access import KEY_PREFIX, key_pk
 from tests.cloud.conftest import Laptop
 
 
-def make_key(laptop: Laptop, tenant: str, **fields: dict[str, Any]) -> str:
-    """The secret of a new key; `fields` in DynamoDB's own notation. It shares the first key's usage plan."""
+def make_key(laptop: Laptop, tenant: str | None = None, **fields: dict[str, Any]) -> str:
+    """The secret of a new key, of the first key's tenant unless told; `fields` in DynamoDB's own notation.
+
+    It shares the first key's usage plan.
+    """
     tables, table = laptop.aws("dynamodb"), laptop.stack_outputs("data")["AccessTableName"]
     first = {"pk": {"S": key_pk(laptop.outputs["api_key"])}}
     plain = tables.get_item(TableName=table, Key=first)["Item"]
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
-    item = plain | {"pk": {"S": key_pk(secret)}, "tenant": {"S": tenant}, "name": {"S": "test"}} | fields
+    item = plain | {"pk": {"S": key_pk(secret)}, "name": {"S": "test"}} | fields
+    if tenant:
+        item["tenant"] = {"S": tenant}
     tables.put_item(TableName=table, Item=item)
     return secret
 

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from tests.cloud.conftest import Laptop
+from tests.cloud.keys import make_key
 
 HELLO = [{"role": "user", "content": "Hello there"}]
 DONE_WITHIN_SECONDS = 90
@@ -138,24 +139,10 @@ def test_the_same_question_is_answered_again_from_what_was_kept(laptop: Laptop) 
 def test_another_keys_work_looks_like_none(laptop: Laptop) -> None:
     made = submit(laptop).json()["id"]
     other = Laptop(laptop.home, laptop.port, laptop.environment, dict(laptop.outputs))
-    other.outputs["api_key"] = another_key(laptop)
+    other.outputs["api_key"] = make_key(laptop)
     for method, path in (("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("DELETE", "")):
         assert call(other, method, f"/jobs/{made}{path}").status_code == 404
     assert finished(laptop, made)["status"] == "completed"
-
-
-def another_key(laptop: Laptop) -> str:
-    """A second key of the same tenant, made as an operator makes one: written into the access table."""
-    import hashlib
-
-    secret = "eg-" + "k" * 43
-    table = laptop.stack_outputs("data")["AccessTableName"]
-    client = laptop.aws("dynamodb")
-    known = client.scan(TableName=table, FilterExpression="begins_with(pk, :k)",
-                        ExpressionAttributeValues={":k": {"S": "KEY#"}})["Items"]  # fmt: skip
-    pk = "KEY#" + hashlib.sha256(secret.encode()).hexdigest()
-    client.put_item(TableName=table, Item={**known[0], "pk": {"S": pk}, "name": {"S": "other"}})
-    return secret
 
 
 def test_nothing_of_what_was_asked_is_in_the_logs_or_the_queue(laptop: Laptop) -> None:

@@ -14,11 +14,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 REQUEST_SECONDS = 300.0
-_READ_BYTES = 1 << 16
 _TEXT = re.compile(rb'"(?:content|text)":\s*"[^"]')
 _FINISHED = re.compile(rb'"finish_reason":\s*"')
 _USAGE = re.compile(rb'"completion_tokens":\s*(\d+)')
@@ -134,31 +133,47 @@ async def _ask(target: Target, ask: Ask, due: float) -> Answer:
         return Answer(passed, passed, 0, f"{type(error).__name__}: {error}"[:200])
 
 
+class _Stream(asyncio.Protocol):
+    """Notes what came and when; it is read once the stream has ended, when nobody's time is lost."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self.pieces: list[tuple[float, bytes]] = []
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask."""
+        cast(asyncio.WriteTransport, transport).write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Note a piece."""
+        self.pieces.append((time.perf_counter(), data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The server has closed the connection, as it was asked to."""
+        if not self.over.done():
+            self.over.set_result(None) if exc is None else self.over.set_exception(exc)
+
+
 async def _exchange(target: Target, ask: Ask, due: float) -> Answer:
     parts = urlsplit(target.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    request = _request(target, ask, f"{parts.hostname}:{parts.port}")
+    loop = asyncio.get_running_loop()
+    transport, stream = await loop.create_connection(lambda: _Stream(request), parts.hostname, parts.port)
     try:
-        writer.write(_request(target, ask, f"{parts.hostname}:{parts.port}"))
-        await writer.drain()
-        first, pieces, tail = 0.0, 0, b""
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b" 200 " not in head.split(b"\r\n", 1)[0]:
-            told = (await reader.read(_READ_BYTES)).decode(errors="replace")
-            raise ValueError(head.split(b"\r\n", 1)[0].decode(errors="replace") + " " + told)
-        while data := await reader.read(_READ_BYTES):
-            if texts := len(_TEXT.findall(data)):
-                first = first or time.perf_counter() - due
-                pieces += texts
-            tail = (tail + data)[-2048:]
-        last = time.perf_counter() - due
-        told_tokens = _USAGE.findall(tail)
-        if b"[DONE]" not in tail and not _FINISHED.search(
-            tail
-        ):  # some servers end without OpenAI's last event
-            raise ValueError("the stream broke off: " + tail[-120:].decode(errors="replace"))
-        return Answer(first or last, last, int(told_tokens[-1]) if told_tokens else pieces)
+        await stream.over
     finally:
-        writer.close()
+        transport.close()
+    whole = b"".join(data for _, data in stream.pieces)
+    if b" 200 " not in whole.split(b"\r\n", 1)[0]:
+        raise ValueError(whole[:400].decode(errors="replace"))
+    # Some servers end without OpenAI's last event.
+    if b"[DONE]" not in whole and not _FINISHED.search(whole):
+        raise ValueError("the stream broke off: " + whole[-120:].decode(errors="replace"))
+    last = stream.pieces[-1][0] - due
+    first = next((at - due for at, data in stream.pieces if _TEXT.search(data)), last)
+    told = _USAGE.findall(whole)
+    return Answer(first, last, int(told[-1]) if told else len(_TEXT.findall(whole)))
 
 
 def _request(target: Target, ask: Ask, host: str) -> bytes:

@@ -5,7 +5,6 @@ Ours and the servers answer over HTTP with streaming; libraries run in a process
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import httpx
+import uvloop
 
 from bench.serving_load import Answer, Ask, Target, closed_loop, open_loop
 from bench.serving_peers import PAGE_TOKENS, PAGES, STEP_TOKENS
@@ -67,11 +67,11 @@ class HttpSystem:
 
     def turn(self, clients: int, tokens: int) -> Turn:
         """See `System`."""
-        return Turn(*asyncio.run(closed_loop(self.target, clients, tokens)))
+        return Turn(*uvloop.run(closed_loop(self.target, clients, tokens)))
 
     def open_turn(self, asks: Sequence[Ask]) -> Turn:
         """Requests at their own times."""
-        return Turn(*asyncio.run(open_loop(self.target, asks)))
+        return Turn(*uvloop.run(open_loop(self.target, asks)))
 
     def peak_megabytes(self) -> float:
         """See `System`."""

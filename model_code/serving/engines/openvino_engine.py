@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import queue
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,6 +36,7 @@ from model_code.serving.engines.openvino_messages import (
     Refused,
     Release,
     Step,
+    hear,
     start_worker,
 )
 from model_code.serving.engines.openvino_probe import SchemaProbe
@@ -46,7 +48,28 @@ _FAILURES: dict[str, type[_Failure]] = {
     "schema": SchemaRefused,
     "memory": OutOfMemory,
 }
-_Events = asyncio.Queue[TokenEvent | _Failure]
+
+
+class _Events:
+    """What comes for one request. One reader, no bound, no locks: asyncio's queue costs a step more time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._events: deque[TokenEvent | _Failure] = deque()
+        self._more: asyncio.Future[None] | None = None
+
+    def put(self, event: TokenEvent | _Failure) -> None:
+        """Add one at the end."""
+        self._events.append(event)
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+
+    async def get(self) -> TokenEvent | _Failure:
+        """The next one, once it is there."""
+        while not self._events:
+            self._more = self._loop.create_future()
+            await self._more
+        return self._events.popleft()
 
 
 class OpenVinoEngine:
@@ -92,16 +115,15 @@ class OpenVinoEngine:
         self._process.start()
         theirs.close()  # or its end would not show here
         try:
-            first = self._connection.recv()
+            first = hear(self._connection)
         except EOFError:
             first = Failed("the engine's process ended while loading")
-        if isinstance(first, Failed):
-            raise EngineError(first.reason)
+        if not isinstance(first, Ready):
+            raise EngineError(first.reason if isinstance(first, Failed) else "the engine's process is out of step")
         self._ready = first
         self._fault = None
         self._probe = SchemaProbe(folder)
-        for work in (self._send, self._receive):
-            threading.Thread(target=work, name=f"openvino-{work.__name__}", daemon=True).start()
+        threading.Thread(target=self._send, name="openvino-send", daemon=True).start()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """See `base.Engine`."""
@@ -109,8 +131,9 @@ class OpenVinoEngine:
             raise EngineError(reason)
         if request.schema is not None and self._probe is not None:
             await self._probe.check(request.schema)
-        self._loop = asyncio.get_running_loop()
-        number, events = next(self._numbers), _Events()
+        loop = asyncio.get_running_loop()
+        self._listen(loop)
+        number, events = next(self._numbers), _Events(loop)
         self._running[number] = events
         self._outgoing.put(Add(number, request))
         ended = False
@@ -133,40 +156,42 @@ class OpenVinoEngine:
         while (message := self._outgoing.get()) is not None:
             try:
                 connection.send(message)
-            except OSError:  # the worker is gone; `_receive` says so
+            except OSError:  # the worker is gone; `_readable` says so
                 return
 
-    def _receive(self) -> None:
-        """A thread's work: one hop into the event loop for a whole step."""
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the loop itself read the pipe: a thread in between costs each step two more wake-ups."""
+        if loop is not self._loop:
+            self._loop = loop
+            loop.add_reader(self._live().fileno(), self._readable, loop)
+
+    def _readable(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop's work: one message, which the worker has written whole or is just writing."""
         connection = self._live()
-        reason = "the engine's process ended"
         try:
-            while not isinstance(message := connection.recv(), Failed):
-                if isinstance(message, Step):
-                    steps = self._stats.steps + 1
-                    self._stats = EngineStats(message.running, 0, message.cache_use, steps, message.batch)
-                if self._loop is not None:
-                    self._loop.call_soon_threadsafe(self._hand_out, message)
-            reason = f"the engine failed: {message.reason}"
+            message = hear(connection)
         except (EOFError, OSError):
-            pass  # the reason says it
-        self._fault = reason
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._fail_all, reason)
+            message = None
+        if isinstance(message, Step | Refused):
+            self._hand_out(message)
+            return
+        loop.remove_reader(connection.fileno())
+        failed = isinstance(message, Failed)
+        self._fault = f"the engine failed: {message.reason}" if failed else "the engine's process ended"
+        for events in self._running.values():
+            events.put(EngineError(self._fault))
 
     def _hand_out(self, message: Step | Refused) -> None:
         if isinstance(message, Refused):
             if (events := self._running.get(message.number)) is not None:
-                events.put_nowait(_FAILURES[message.kind](message.reason))
+                events.put(_FAILURES[message.kind](message.reason))
             return
+        steps = self._stats.steps + 1
+        self._stats = EngineStats(message.running, 0, message.cache_use, steps, message.batch)
         for number, tokens, reason, values in message.tokens:
             if (events := self._running.get(number)) is not None:
                 logprobs = None if values is None else [Logprob(value, []) for value in values]
-                events.put_nowait(TokenEvent(tokens, reason, logprobs))
-
-    def _fail_all(self, reason: str) -> None:
-        for events in self._running.values():
-            events.put_nowait(EngineError(reason))
+                events.put(TokenEvent(tokens, reason, logprobs))
 
     def _live(self) -> Connection:
         if self._connection is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import marshal
+import pickle
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -64,6 +66,29 @@ class Step:
     running: int
     batch: int
     cache_use: float
+
+
+_STEP, _OTHER = b"s", b"o"
+Report = Ready | Failed | Refused | Step
+
+
+def tell(connection: Connection, report: Report) -> None:
+    """What the worker says. Steps are many and wait for no one: they go as plain values, several times as
+    fast as pickled ones. Raises OSError when the other side is gone."""
+    if isinstance(report, Step):
+        fields = (report.tokens, report.running, report.batch, report.cache_use)
+        connection.send_bytes(_STEP + marshal.dumps(fields))
+    else:
+        connection.send_bytes(_OTHER + pickle.dumps(report))
+
+
+def hear(connection: Connection) -> Report:
+    """Wait for the worker's next word. Raises EOFError or OSError when it is gone."""
+    content = memoryview(connection.recv_bytes())
+    if content[:1] == _STEP:
+        return Step(*marshal.loads(content[1:]))
+    report: Report = pickle.loads(content[1:])  # noqa: S301 - written by our own process
+    return report
 
 
 def start_worker(connection: Connection, folder: Path, limits: EngineLimits) -> None:

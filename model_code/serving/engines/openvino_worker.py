@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import tempfile
@@ -31,6 +32,7 @@ from model_code.serving.engines.openvino_messages import (
     Refused,
     Release,
     Step,
+    tell,
 )
 from model_code.serving.engines.openvino_vocabulary import NAME as VOCABULARY
 from model_code.serving.engines.openvino_vocabulary import write_vocabulary
@@ -54,14 +56,14 @@ def main(connection: Connection, folder: Path, limits: EngineLimits) -> None:
         signal.signal(number, signal.SIG_IGN)  # the server decides when this process ends
     try:
         worker = Worker(connection, folder, limits)
-        connection.send(worker.ready)
+        tell(connection, worker.ready)
         worker.run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except UnsupportedModel as error:
-        connection.send(Failed(str(error)))
+        tell(connection, Failed(str(error)))
     except Exception as error:
-        connection.send(Failed(_words(error)))
+        tell(connection, Failed(_words(error)))
     finally:
         connection.close()
         os._exit(0)  # the pipeline's own threads have nothing left to say
@@ -72,6 +74,8 @@ class Worker:
 
     def __init__(self, connection: Connection, folder: Path, limits: EngineLimits) -> None:
         self._connection = connection
+        self._incoming = select.poll()  # Connection.poll makes a selector each time it is asked
+        self._incoming.register(connection.fileno(), select.POLLIN)
         self._folder = folder
         self._limits = limits
         longest = json.loads((folder / "config.json").read_text())["max_position_embeddings"]
@@ -92,7 +96,7 @@ class Worker:
     def run(self) -> None:
         """Take what has come, compute a step, send it; sleep while there is nothing to do."""
         while True:
-            while not (self._handles or self._cancelled) or self._connection.poll():
+            while not (self._handles or self._cancelled) or self._incoming.poll(0):
                 self._take(self._connection.recv())
             batch = len(self._handles)
             try:
@@ -103,7 +107,7 @@ class Worker:
                 self._start_over(error)
                 continue
             self._cancelled = False
-            self._connection.send(self._collect(batch))
+            tell(self._connection, self._collect(batch))
 
     def _take(self, message: Add | Cancel | Release) -> None:
         if isinstance(message, Add):
@@ -116,7 +120,7 @@ class Worker:
                 RuntimeError,
             ) as error:  # what GenAI raises for a configuration it does not like
                 kind: Kind = "memory" if _is_memory(error) else "schema" if request.schema else "failed"
-                self._connection.send(Refused(message.number, kind, _words(error)))
+                tell(self._connection, Refused(message.number, kind, _words(error)))
             else:
                 self._handles[message.number] = (handle, request.logprobs is not None)
         elif isinstance(message, Release):
@@ -130,7 +134,7 @@ class Worker:
     def _start_over(self, error: Exception) -> None:
         """After memory ran out inside a step nothing is sure of the pipeline: a new one takes its place."""
         for number in self._handles:
-            self._connection.send(Refused(number, "memory", _words(error)))
+            tell(self._connection, Refused(number, "memory", _words(error)))
         self._handles.clear()
         self._cancelled = False
         del self._pipeline
@@ -139,11 +143,11 @@ class Worker:
     def _collect(self, batch: int) -> Step:
         tokens = []
         for number, (handle, with_logprobs) in list(self._handles.items()):
-            fresh, values, reason = _read(handle)
+            fresh, values, reason = _read(handle, with_logprobs)
             if fresh or reason:
-                tokens.append((number, fresh, reason, values if with_logprobs else None))
+                tokens.append((number, fresh, reason, values))
             elif handle.get_status() == genai.GenerationStatus.IGNORED:  # the cache had no room left for it
-                self._connection.send(Refused(number, "memory", "the key-value cache is full"))
+                tell(self._connection, Refused(number, "memory", "the key-value cache is full"))
                 del self._handles[number]
             if reason:
                 del self._handles[number]
@@ -211,14 +215,17 @@ def _prepare(folder: Path, scratch: Path) -> bool:
     return write_vocabulary(folder, scratch, json.loads((folder / "config.json").read_text())["vocab_size"])
 
 
-def _read(handle: genai.GenerationHandle) -> tuple[list[int], list[float], StopReason | None]:
+def _read(
+    handle: genai.GenerationHandle, with_logprobs: bool
+) -> tuple[list[int], list[float] | None, StopReason | None]:
     tokens: list[int] = []
-    values: list[float] = []
+    values: list[float] | None = [] if with_logprobs else None
     reason = _FINISHED.NONE
     while handle.can_read():
         for output in handle.read().values():
             tokens += output.generated_ids
-            values += output.generated_log_probs
+            if values is not None:
+                values += output.generated_log_probs
             reason = output.finish_reason
     if reason == _FINISHED.NONE:
         return tokens, values, None

@@ -41,6 +41,8 @@ CONVERTED = "openvino"
 """Folder inside an artefact that holds the converted model, if preparation left one there."""
 STEP_TOKENS = 512
 """Most tokens in one step: a longer prompt is computed in pieces, between which others decode."""
+GATHER_MILLISECONDS = 1
+"""An idle engine waits so long for one more request before its first step, and again after each."""
 BLOCK_TOKENS = 32  # what the CPU plug-in's paged attention uses
 CACHE_CONTEXTS = 8
 """The cache holds this many requests of full length, or as many more of shorter ones."""
@@ -96,7 +98,9 @@ class Worker:
     def run(self) -> None:
         """Take what has come, compute a step, send it; sleep while there is nothing to do."""
         while True:
-            while not (self._handles or self._cancelled) or self._incoming.poll(0):
+            # Requests seldom come alone: those that come at the same moment shall share their first step.
+            patience = 0 if self._handles else GATHER_MILLISECONDS
+            while not (self._handles or self._cancelled) or self._incoming.poll(patience):
                 self._take(self._connection.recv())
             batch = len(self._handles)
             try:

@@ -6,36 +6,29 @@ import asyncio
 import json
 import logging
 import time
-import uuid
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from contracts import container
 from contracts.chat import ChatRequest
-from contracts.container import decode_attributes
 from model_code.serving.admission import QueueFull
+from model_code.serving.caller import STATUS_CLIENT_GONE, ClientGone, disconnected, read_body
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
+from model_code.serving.incoming import Incoming
 from model_code.serving.logs import REQUEST_IDS, event
 from model_code.serving.protocol import parse
 from model_code.vllm_hook.health import Health
 from model_code.vllm_hook.inner import CHAT, EMBEDDINGS, ROUTES, Inner, given, onward, send_error
 from model_code.vllm_hook.meter import Meter
-from model_code.vllm_hook.settings import MAX_BODY_BYTES, HookSettings
+from model_code.vllm_hook.settings import HookSettings
 from model_code.vllm_hook.translation import ERROR_EVENT, event_error, translated
 
-_LONGEST_ID = 128
-_STATUS_CLIENT_GONE = 499  # nginx's number for it; only logs and metrics see it
 _NOT_SERVED = (404, 405)
 _UNWIND_SECONDS = 5.0
 _USAGE = b'"usage":{'
 
 logger = logging.getLogger(__name__)
-
-
-class ClientGone(Exception):
-    """The client closed its connection."""
 
 
 class Exchange:
@@ -46,10 +39,11 @@ class Exchange:
     ) -> None:
         self._settings, self._health, self._inner, self._meter = settings, health, inner, meter
         self._scope = scope
-        attributes = decode_attributes(Headers(scope=scope).get(container.HEADER_CUSTOM_ATTRIBUTES))
-        self._ids = _request_ids(attributes)
-        self._route = attributes.get(container.ATTRIBUTE_ROUTE, CHAT)
-        self._patience = _patience(attributes, settings.request_timeout)
+        incoming = Incoming.read(Headers(scope=scope))
+        self._ids = incoming.ids
+        self._route = incoming.route or CHAT
+        bound = settings.request_timeout
+        self._patience = bound if incoming.patience is None else min(bound, incoming.patience)
         self._began = time.perf_counter()
 
     async def run(self, receive: Receive, send: Send) -> None:
@@ -60,7 +54,7 @@ class Exchange:
         reply = PassedOn(send, self._ids["request_id"], self._health)
         failure: str | None = None
         try:
-            body = await _read_body(receive)
+            body = await read_body(receive)
             await self._guard(body, receive, reply)
         except ClientGone:
             self._meter.count_cancellation()
@@ -77,7 +71,7 @@ class Exchange:
     async def _guard(self, body: bytes, receive: Receive, reply: PassedOn) -> None:
         """Work until the reply's end, the client's leaving, the deadline or the end of the drain."""
         work = asyncio.create_task(self._work(body, reply))
-        gone = asyncio.create_task(_disconnected(receive))
+        gone = asyncio.create_task(disconnected(receive))
         cut = asyncio.create_task(self._health.cut_off.wait())
         tasks: set[asyncio.Task[Any]] = {work, gone, cut}
         try:
@@ -140,7 +134,7 @@ class Exchange:
             raise translated(status, content)
 
     def _report(self, reply: PassedOn, failure: str | None) -> None:
-        status = reply.status or (_STATUS_CLIENT_GONE if failure == "client_gone" else 500)
+        status = reply.status or (STATUS_CLIENT_GONE if failure == "client_gone" else 500)
         usage = reply.usage
         self._meter.observe(
             status=status,
@@ -262,38 +256,3 @@ def _usage(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return usage if isinstance(usage, dict) else {}
-
-
-def _patience(attributes: dict[str, str], bound: float) -> float:
-    """Seconds a request may take: the server's bound, or less when the caller asks for less."""
-    given_ms = attributes.get(container.ATTRIBUTE_TIMEOUT_MS, "")
-    return min(bound, int(given_ms) / 1000) if given_ms.isdecimal() else bound
-
-
-def _request_ids(attributes: dict[str, str]) -> dict[str, str]:
-    """The ids that travel in the custom attributes; a request id is made up when there is none of use."""
-    known = attributes.get(container.ATTRIBUTE_REQUEST_ID, "")
-    usable = 0 < len(known) <= _LONGEST_ID and known.isascii() and known.isprintable()
-    ids = {"request_id": known if usable else uuid.uuid4().hex}
-    if parent := attributes.get(container.ATTRIBUTE_TRACEPARENT):
-        ids["traceparent"] = parent
-    return ids
-
-
-async def _read_body(receive: Receive) -> bytes:
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            text = f"The body is larger than {MAX_BODY_BYTES} bytes."
-            raise invalid(text, code="request_too_large", status=413)
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

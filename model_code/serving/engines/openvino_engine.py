@@ -14,9 +14,11 @@ import threading
 from collections.abc import AsyncGenerator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_code.serving.engines.base import (
     Abilities,
+    AdapterRefused,
     EngineError,
     EngineLimits,
     EngineStats,
@@ -26,7 +28,6 @@ from model_code.serving.engines.base import (
     SchemaRefused,
     TokenEvent,
 )
-from model_code.serving.engines.lora import Adapter, AdapterRefused
 from model_code.serving.engines.openvino_messages import (
     Add,
     Cancel,
@@ -38,6 +39,9 @@ from model_code.serving.engines.openvino_messages import (
     start_worker,
 )
 from model_code.serving.engines.openvino_probe import SchemaProbe
+
+if TYPE_CHECKING:
+    from model_code.serving.engines.lora import Adapter
 
 _CLOSE_SECONDS = 5.0
 _Failure = EngineError | SchemaRefused

@@ -11,7 +11,10 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from contracts import container
 from contracts.chat import ChatRequest
+from contracts.completions import CompletionRequest
+from contracts.embeddings import EmbeddingsRequest
 from model_code.serving.admission import QueueFull
 from model_code.serving.caller import STATUS_CLIENT_GONE, ClientGone, disconnected, read_body
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
@@ -96,8 +99,8 @@ class Exchange:
 
     async def _work(self, body: bytes, reply: PassedOn) -> None:
         if self._route not in ROUTES:
-            known = ", ".join(ROUTES)
-            raise invalid(f"The route '{self._route}' is not served; one of {known}.", code="unknown_route")
+            text = f"The route '{self._route}' is not served; one of {', '.join(ROUTES)}."
+            raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
         limited = check(self._route, body)
         if reason := self._health.unready_reason():
             raise overloaded(f"The model cannot serve now: {reason}.", code="not_ready")
@@ -130,8 +133,8 @@ class Exchange:
             status, content = refusal
             if status in _NOT_SERVED and b"does not exist" not in content:
                 text = f"This model does not serve {self._route}."
-                raise invalid(text, code="unsupported_operation", status=404)
-            raise translated(status, content)
+                raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unsupported_operation")
+            raise translated(status, content, "messages" if self._route == CHAT else "prompt")
 
     def _report(self, reply: PassedOn, failure: str | None) -> None:
         status = reply.status or (STATUS_CLIENT_GONE if failure == "client_gone" else 500)
@@ -228,20 +231,15 @@ class PassedOn:
 
 
 def check(route: str, body: bytes) -> bool:
-    """Whether a body names a token limit. Raises ServingError for one that is no request of this route.
-
-    Chat is checked as strictly as by our own server; the others by the wrapped one.
-    """
-    if route == CHAT:
-        return parse(ChatRequest, body).token_limit is not None
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        code = "invalid_utf8" if isinstance(error, UnicodeDecodeError) else "invalid_json"
-        raise invalid("The body is not valid JSON.", code=code) from None
-    if not isinstance(content, dict):
-        raise invalid("The body must be a JSON object.", code="invalid_value")
-    return route == EMBEDDINGS or content.get("max_tokens") is not None
+    """Whether an answer's length is the caller's choice, or there is none to choose. As strict as our own
+    server: raises ServingError for what is no request of this route."""
+    if route == EMBEDDINGS:
+        parse(EmbeddingsRequest, body)
+        return True
+    request: ChatRequest | CompletionRequest = parse(
+        ChatRequest if route == CHAT else CompletionRequest, body
+    )
+    return request.token_limit is not None
 
 
 def _with_limit(body: bytes, tokens: int) -> bytes:

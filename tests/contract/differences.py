@@ -24,11 +24,43 @@ _OURS = (
     "test_sessions_are_off_unless_asked_for",
 )
 
+_VLLM = {
+    "vLLM reads calls with a parser that is named at its start, and infra names none": [
+        "test_a_required_call_comes_however_weak_the_model",
+        "test_a_named_function_is_the_one_called",
+        "test_a_conversation_with_calls_goes_on",
+    ],
+    "between the parts of an answer vLLM allows blanks without end, and a weak model makes use of it": [
+        "test_an_answer_keeps_to_its_schema[{'seed': 1,",
+        "test_a_streamed_answer_keeps_to_it_too",
+        "test_free_and_held_answers_share_a_batch",
+    ],
+}
+
 DIFFERENCES: dict[str, dict[str, list[str]]] = {
     VLLM: {
+        **_VLLM,
         "vLLM counts tokens at the end: a cut stream has none": ["test_a_client_that_leaves_frees_its_slot"],
+        "adapters and sessions are the image's own: turned off, they are unknown": [
+            "test_adapters_are_off_unless_asked_for",
+            "test_sessions_are_off_unless_asked_for",
+        ],
     },
-    VLLM_PLAIN: {},
+    VLLM_PLAIN: {
+        **_VLLM,
+        _OUTSIDE: [*_OURS],
+        "a body may be larger than SageMaker's 6 MB": ["test_a_malformed_body_is_refused[larger"],
+        "what is no path of its own is refused in the form of its framework": [
+            "test_unknown_routes_have_the_same_error_shape"
+        ],
+        "a completion does more, and leaves out what it does not know": [
+            "test_what_a_completion_cannot_do_is_refused_by_name[{'echo'",
+            "test_what_a_completion_cannot_do_is_refused_by_name[{'logprobs'",
+            "test_what_a_completion_cannot_do_is_refused_by_name[{'best_of'",
+            "test_what_a_completion_cannot_do_is_refused_by_name[{'messages'",
+            "test_what_a_completion_cannot_do_is_refused_by_name[{'prompt': ['a', 'b']}",
+        ],
+    },
     LLAMA: {
         "fields and values that mean nothing to it are left out or put right in silence": [
             *(

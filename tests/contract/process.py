@@ -184,6 +184,8 @@ class Client(httpx.Client):
         if self._paths and str(url) == "/invocations":  # what the attribute names is a path of its own there
             attributes = (options.get("headers") or {}).get(container.HEADER_CUSTOM_ATTRIBUTES)
             path = container.decode_attributes(attributes).get(container.ATTRIBUTE_ROUTE, path)
+        if self._paths and options.get("content") is not None:  # SageMaker's callers need not say what it is
+            options["headers"] = {"content-type": "application/json", **(options.get("headers") or {})}
         return super().build_request(method, path, **options)
 
 

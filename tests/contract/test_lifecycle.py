@@ -19,7 +19,7 @@ from tests.contract.peers import VLLM
 from tests.contract.process import ENGINES, ServerProcess, chat, events
 
 LONG = chat(stream=True, max_tokens=8000, temperature=0)  # drawn at random, an end might come early
-SHORTER = chat(stream=True, max_tokens=1500)
+SHORTER = chat(stream=True, max_tokens=900)
 WAIT_SECONDS = 60.0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.differences import DIFFERENCES, NOT_OUTLIVED, reason
+from tests.contract.differences import DIFFERENCES, NOT_ASKED, reason
 from tests.contract.peers import LLAMA, PEERS
 from tests.contract.process import CONTEXT_TOKENS, PYTHON, ROOT, SERVERS, Client, ServerProcess, chat
 
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         for server in (value for value in parameters if isinstance(value, str) and value in PEERS):
-            if why := reason(NOT_OUTLIVED, server, item.name):
+            if why := reason(NOT_ASKED, server, item.name):
                 item.add_marker(pytest.mark.skip(reason=why))
             elif why := reason(DIFFERENCES, server, item.name):
                 item.add_marker(pytest.mark.xfail(reason=why, strict=True))

@@ -78,7 +78,7 @@ quantisation:  ## what eight bits cost the model: perplexity and a task's score,
 	@$(EVERGREEN_VENVS)/serving/bin/python -m model_code.serving.quality --model $(MODEL) \
 		--text tests/fixtures/prose/harbour.txt --pairs tests/fixtures/support/support_pairs.jsonl
 
-peers: environments  ## install vLLM and llama.cpp (over a gigabyte) and ask vLLM with our hook the contract
+peers: environments  ## install vLLM and llama.cpp (over a gigabyte) and ask both the contract
 	@$(PYTHON) -m local environments --development --peers
 	@$(BIN)/python -m pytest -m peers tests/contract $(PYTEST)
 

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.adapters import AdapterListing, AdapterRegistration
-from model_code.serving.engines.base import Engine, EngineError
-from model_code.serving.engines.lora import AdapterRefused, adapter_bytes, read_adapter
-from model_code.serving.engines.weights import Weights
+from model_code.serving.engines.base import AdapterRefused, Engine, EngineError
 from model_code.serving.errors import ServingError, invalid
 from model_code.serving.logs import event
 
@@ -99,6 +97,10 @@ class Adapters:
                 param="name",
                 code="adapter_exists",
             )
+        # numpy takes a tenth of a second to import: whoever loads no adapter starts without it.
+        from model_code.serving.engines.lora import adapter_bytes, read_adapter
+        from model_code.serving.engines.weights import Weights
+
         try:
             size = await asyncio.to_thread(adapter_bytes, Path(source))
             self._make_sure_of_room(size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,24 +12,27 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model_code.serving.adapter_routes import adapter_routes
-from model_code.serving.encoder_call import EncoderCall
-from model_code.serving.encoding import EncodingService
 from model_code.serving.errors import invalid
 from model_code.serving.invocations import ChatCall, Invocations
 from model_code.serving.metrics import CONTENT_TYPE
 from model_code.serving.service import Service
 
+if TYPE_CHECKING:
+    from model_code.serving.encoding import EncodingService
+
 
 def create_app(service: Service | EncodingService) -> ASGIApp:
     """The ASGI application of a service."""
-    if isinstance(service, EncodingService):
-        encodes = service
-        invocations = Invocations(service, lambda *request: EncoderCall(encodes, *request))
-        adapters: list[Route] = []
-    else:
+    if isinstance(service, Service):
         generates = service
         invocations = Invocations(service, lambda *request: ChatCall(generates, *request))
         adapters = adapter_routes(service)
+    else:
+        from model_code.serving.encoder_call import EncoderCall
+
+        encodes = service
+        invocations = Invocations(service, lambda *request: EncoderCall(encodes, *request))
+        adapters = []
 
     async def ping(request: Request) -> Response:
         reason = service.unready_reason()

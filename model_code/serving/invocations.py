@@ -12,7 +12,8 @@ from typing import Protocol
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from model_code.serving.errors import ServingError, internal, invalid, overloaded
+from model_code.serving.caller import STATUS_CLIENT_GONE, ClientGone, disconnected, read_body
+from model_code.serving.errors import ServingError, internal, overloaded
 from model_code.serving.incoming import Incoming
 from model_code.serving.logs import REQUEST_IDS, event
 from model_code.serving.metrics import Metrics
@@ -23,16 +24,10 @@ from model_code.serving.refusals import refuse_route
 from model_code.serving.reply import Reply
 from model_code.serving.service import Service
 from model_code.serving.sessions import Sessions
-from model_code.serving.settings import MAX_BODY_BYTES, ServerSettings
+from model_code.serving.settings import ServerSettings
 from model_code.serving.writers import DONE, Gathered, Writer
 
-_STATUS_CLIENT_GONE = 499  # nginx's number for it; only logs and metrics see it
-
 logger = logging.getLogger(__name__)
-
-
-class ClientGone(Exception):
-    """The client closed its connection."""
 
 
 class Served(Protocol):
@@ -73,7 +68,7 @@ class Invocations:
         call = self._new_call(reply, incoming)
         failure: str | None = None
         try:
-            body = await _read_body(receive)
+            body = await read_body(receive)
             session = self._sessions.handle(incoming.session, body)
             if session is not None:
                 reply.say(session.header, session.value)
@@ -98,7 +93,7 @@ class Invocations:
     async def _guard(self, call: Call, body: bytes, receive: Receive, seconds: float) -> None:
         """Run a call until it ends, its client goes, its time is up or the server must stop."""
         work = asyncio.create_task(call.run(body))
-        gone = asyncio.create_task(_disconnected(receive))
+        gone = asyncio.create_task(disconnected(receive))
         cut = asyncio.create_task(self._service.cut_off.wait())
         tasks = {work, gone, cut}
         try:
@@ -180,7 +175,7 @@ class ChatCall:
     def report(self, failure: str | None) -> None:
         """Count the request and write its log line."""
         now = time.perf_counter()
-        status = _STATUS_CLIENT_GONE if failure == "client_gone" else self._reply.status
+        status = STATUS_CLIENT_GONE if failure == "client_gone" else self._reply.status
         tokens = self._completion_tokens
         last = self._answers[0].last if self._answers else None
         metrics = self._service.metrics
@@ -209,22 +204,3 @@ class ChatCall:
 
 def _milliseconds(start: float, end: float | None) -> float | None:
     return None if end is None else round(1000 * (end - start), 1)
-
-
-async def _read_body(receive: Receive) -> bytes:
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            text = f"The body is larger than {MAX_BODY_BYTES} bytes."
-            raise invalid(text, code="request_too_large", status=413)
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -6,18 +6,21 @@ import asyncio
 import logging
 import os
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from pydantic import ValidationError
 
 from model_code.serving import logs
 from model_code.serving.app import create_app
-from model_code.serving.encoding import EncodingService
 from model_code.serving.engines.base import EngineError
 from model_code.serving.kinds import UnservedModel, kind_of
 from model_code.serving.logs import event
 from model_code.serving.service import Service
 from model_code.serving.settings import ServerSettings, read_settings, variable_of
+
+if TYPE_CHECKING:
+    from model_code.serving.encoding import EncodingService
 
 _CLOSE_SECONDS = 2
 _WATCH_SECONDS = 1.0
@@ -94,7 +97,11 @@ def _service(settings: ServerSettings) -> Service | EncodingService:
         kind = kind_of(settings.model_folder)
     except (OSError, ValueError):  # the start's verification says what is wrong with the artefact
         kind = "generation"
-    return Service(settings) if kind == "generation" else EncodingService(settings, kind)
+    if kind == "generation":
+        return Service(settings)
+    from model_code.serving.encoding import EncodingService  # numpy with it, which text does without
+
+    return EncodingService(settings, kind)
 
 
 async def _engine_death(

@@ -11,9 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts import container
 
-MAX_BODY_BYTES = 6 * 1024 * 1024
-"""SageMaker's own limit for a real-time request; what is larger never arrives there."""
-
 _VARIABLES = {
     "engine": container.ENV_ENGINE,
     "model_name": container.ENV_MODEL_NAME,

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-import uuid
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -14,28 +13,25 @@ from starlette.types import Message, Receive, Scope, Send
 
 from contracts import container
 from contracts.chat import ChatRequest
-from contracts.container import decode_attributes
+from contracts.completions import CompletionRequest
+from contracts.embeddings import EmbeddingsRequest
 from model_code.serving.admission import QueueFull
+from model_code.serving.caller import STATUS_CLIENT_GONE, ClientGone, disconnected, read_body
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
+from model_code.serving.incoming import Incoming
 from model_code.serving.logs import REQUEST_IDS, event
 from model_code.serving.protocol import parse
 from model_code.vllm_hook.health import Health
 from model_code.vllm_hook.inner import CHAT, EMBEDDINGS, ROUTES, Inner, given, onward, send_error
 from model_code.vllm_hook.meter import Meter
-from model_code.vllm_hook.settings import MAX_BODY_BYTES, HookSettings
+from model_code.vllm_hook.settings import HookSettings
 from model_code.vllm_hook.translation import ERROR_EVENT, event_error, translated
 
-_LONGEST_ID = 128
-_STATUS_CLIENT_GONE = 499  # nginx's number for it; only logs and metrics see it
 _NOT_SERVED = (404, 405)
 _UNWIND_SECONDS = 5.0
 _USAGE = b'"usage":{'
 
 logger = logging.getLogger(__name__)
-
-
-class ClientGone(Exception):
-    """The client closed its connection."""
 
 
 class Exchange:
@@ -46,10 +42,11 @@ class Exchange:
     ) -> None:
         self._settings, self._health, self._inner, self._meter = settings, health, inner, meter
         self._scope = scope
-        attributes = decode_attributes(Headers(scope=scope).get(container.HEADER_CUSTOM_ATTRIBUTES))
-        self._ids = _request_ids(attributes)
-        self._route = attributes.get(container.ATTRIBUTE_ROUTE, CHAT)
-        self._patience = _patience(attributes, settings.request_timeout)
+        incoming = Incoming.read(Headers(scope=scope))
+        self._ids = incoming.ids
+        self._route = incoming.route or CHAT
+        bound = settings.request_timeout
+        self._patience = bound if incoming.patience is None else min(bound, incoming.patience)
         self._began = time.perf_counter()
 
     async def run(self, receive: Receive, send: Send) -> None:
@@ -60,7 +57,7 @@ class Exchange:
         reply = PassedOn(send, self._ids["request_id"], self._health)
         failure: str | None = None
         try:
-            body = await _read_body(receive)
+            body = await read_body(receive)
             await self._guard(body, receive, reply)
         except ClientGone:
             self._meter.count_cancellation()
@@ -77,7 +74,7 @@ class Exchange:
     async def _guard(self, body: bytes, receive: Receive, reply: PassedOn) -> None:
         """Work until the reply's end, the client's leaving, the deadline or the end of the drain."""
         work = asyncio.create_task(self._work(body, reply))
-        gone = asyncio.create_task(_disconnected(receive))
+        gone = asyncio.create_task(disconnected(receive))
         cut = asyncio.create_task(self._health.cut_off.wait())
         tasks: set[asyncio.Task[Any]] = {work, gone, cut}
         try:
@@ -102,8 +99,8 @@ class Exchange:
 
     async def _work(self, body: bytes, reply: PassedOn) -> None:
         if self._route not in ROUTES:
-            known = ", ".join(ROUTES)
-            raise invalid(f"The route '{self._route}' is not served; one of {known}.", code="unknown_route")
+            text = f"The route '{self._route}' is not served; one of {', '.join(ROUTES)}."
+            raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
         limited = check(self._route, body)
         if reason := self._health.unready_reason():
             raise overloaded(f"The model cannot serve now: {reason}.", code="not_ready")
@@ -136,11 +133,11 @@ class Exchange:
             status, content = refusal
             if status in _NOT_SERVED and b"does not exist" not in content:
                 text = f"This model does not serve {self._route}."
-                raise invalid(text, code="unsupported_operation", status=404)
-            raise translated(status, content)
+                raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unsupported_operation")
+            raise translated(status, content, "messages" if self._route == CHAT else "prompt")
 
     def _report(self, reply: PassedOn, failure: str | None) -> None:
-        status = reply.status or (_STATUS_CLIENT_GONE if failure == "client_gone" else 500)
+        status = reply.status or (STATUS_CLIENT_GONE if failure == "client_gone" else 500)
         usage = reply.usage
         self._meter.observe(
             status=status,
@@ -234,20 +231,15 @@ class PassedOn:
 
 
 def check(route: str, body: bytes) -> bool:
-    """Whether a body names a token limit. Raises ServingError for one that is no request of this route.
-
-    Chat is checked as strictly as by our own server; the others by the wrapped one.
-    """
-    if route == CHAT:
-        return parse(ChatRequest, body).token_limit is not None
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        code = "invalid_utf8" if isinstance(error, UnicodeDecodeError) else "invalid_json"
-        raise invalid("The body is not valid JSON.", code=code) from None
-    if not isinstance(content, dict):
-        raise invalid("The body must be a JSON object.", code="invalid_value")
-    return route == EMBEDDINGS or content.get("max_tokens") is not None
+    """Whether an answer's length is the caller's choice, or there is none to choose. As strict as our own
+    server: raises ServingError for what is no request of this route."""
+    if route == EMBEDDINGS:
+        parse(EmbeddingsRequest, body)
+        return True
+    request: ChatRequest | CompletionRequest = parse(
+        ChatRequest if route == CHAT else CompletionRequest, body
+    )
+    return request.token_limit is not None
 
 
 def _with_limit(body: bytes, tokens: int) -> bytes:
@@ -262,38 +254,3 @@ def _usage(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return usage if isinstance(usage, dict) else {}
-
-
-def _patience(attributes: dict[str, str], bound: float) -> float:
-    """Seconds a request may take: the server's bound, or less when the caller asks for less."""
-    given_ms = attributes.get(container.ATTRIBUTE_TIMEOUT_MS, "")
-    return min(bound, int(given_ms) / 1000) if given_ms.isdecimal() else bound
-
-
-def _request_ids(attributes: dict[str, str]) -> dict[str, str]:
-    """The ids that travel in the custom attributes; a request id is made up when there is none of use."""
-    known = attributes.get(container.ATTRIBUTE_REQUEST_ID, "")
-    usable = 0 < len(known) <= _LONGEST_ID and known.isascii() and known.isprintable()
-    ids = {"request_id": known if usable else uuid.uuid4().hex}
-    if parent := attributes.get(container.ATTRIBUTE_TRACEPARENT):
-        ids["traceparent"] = parent
-    return ids
-
-
-async def _read_body(receive: Receive) -> bytes:
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            text = f"The body is larger than {MAX_BODY_BYTES} bytes."
-            raise invalid(text, code="request_too_large", status=413)
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -18,12 +18,13 @@ from contracts.container import HOOK_FILE
 
 _ROOT = Path(__file__).resolve().parents[2]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows
+_SHARED = ("__init__", "admission", "caller", "errors", "incoming", "logs", "protocol")
 _SOURCES = (
     "contracts/*.py",
     "model_code/__init__.py",
     "model_code/vllm_hook/*.py",
     # What the hook shares with our own server; the engines stay at home.
-    *(f"model_code/serving/{name}.py" for name in ("__init__", "admission", "errors", "logs", "protocol")),
+    *(f"model_code/serving/{name}.py" for name in _SHARED),
 )
 _LAUNCHER = '''\
 """Evergreen's hook for vLLM's server: see model_code/vllm_hook in the zip beside this file."""

@@ -10,9 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts import container
 
-MAX_BODY_BYTES = 6 * 1024 * 1024
-"""SageMaker's own limit for a real-time request; what is larger never arrives there."""
-
 _VARIABLES = {
     "model_name": container.ENV_MODEL_NAME,
     "model_digest": container.ENV_MODEL_DIGEST,

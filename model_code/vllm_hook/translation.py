@@ -18,8 +18,11 @@ ERROR_EVENT = b'data: {"error"'
 logger = logging.getLogger(__name__)
 
 
-def translated(status: int, body: bytes) -> ServingError:
-    """The error to tell a caller instead of the wrapped server's reply with a status of 400 or above."""
+def translated(status: int, body: bytes, prompt: str = "messages") -> ServingError:
+    """The error to tell a caller instead of the wrapped server's reply with a status of 400 or above.
+
+    `prompt` is the field that holds what the model reads.
+    """
     message, param = _read(body)
     if status in (429, 503):
         event(logger, "vLLM refused a request", status=status)
@@ -31,7 +34,7 @@ def translated(status: int, body: bytes) -> ServingError:
     if status == 404:
         return ServingError("not_found_error", message, param="model", code="model_not_found")
     if any(word in message for word in _CONTEXT_WORDS):
-        return invalid(message, param="messages", code="context_length_exceeded")
+        return invalid(message, param=prompt, code="context_length_exceeded")
     kind = _TYPE_OF_STATUS.get(status, "invalid_request_error")
     return ServingError(kind, message, param=param, code="invalid_value", status=status)
 

@@ -8,12 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.contract.differences import reason
-from tests.contract.peers import PEERS
-from tests.contract.process import PYTHON, ROOT, SERVERS, ServerProcess, chat
+from tests.contract.differences import DIFFERENCES, NOT_ASKED, reason
+from tests.contract.peers import LLAMA, PEERS
+from tests.contract.process import CONTEXT_TOKENS, PYTHON, ROOT, SERVERS, Client, ServerProcess, chat
 
 PREPARE_SECONDS = 1800
 
@@ -23,7 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         for server in (value for value in parameters if isinstance(value, str) and value in PEERS):
-            if why := reason(server, item.name):
+            if why := reason(NOT_ASKED, server, item.name):
+                item.add_marker(pytest.mark.skip(reason=why))
+            elif why := reason(DIFFERENCES, server, item.name):
                 item.add_marker(pytest.mark.xfail(reason=why, strict=True))
 
 
@@ -49,22 +50,34 @@ def _prepare(which: str) -> Path:
 
 
 @pytest.fixture(scope="session", params=SERVERS)
-def server(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerProcess]:
+def server(
+    request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
     """A ready server, one per engine."""
-    settings = {"EVERGREEN_ENGINE": request.param, "EVERGREEN_MAX_CONTEXT_TOKENS": "2048"}
-    with ServerProcess(tiny_model, **settings) as process:
+    settings = {"EVERGREEN_ENGINE": request.param, "EVERGREEN_MAX_CONTEXT_TOKENS": str(CONTEXT_TOKENS)}
+    folder = tiny_model
+    if request.param == LLAMA:
+        folder = tmp_path_factory.mktemp("gguf")
+        _write_gguf(tiny_model, folder / "tiny.gguf")
+    with ServerProcess(folder, **settings) as process:
         yield process.wait_ready()
 
 
+def _write_gguf(artefact: Path, target: Path) -> None:
+    vocabulary = next((artefact.parent / "download").glob("*.gguf"))
+    command = [PYTHON, "-m", "tests.contract.make_gguf", artefact, vocabulary, target]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PREPARE_SECONDS)
+
+
 @pytest.fixture
-def client(server: ServerProcess) -> Iterator[httpx.Client]:
+def client(server: ServerProcess) -> Iterator[Client]:
     """An HTTP client of the shared server."""
     with server.client() as client:
         yield client
 
 
 @pytest.fixture
-def known_prompt(client: httpx.Client) -> None:
+def known_prompt(client: Client) -> None:
     """Have the prompt of `chat()` in the engine's cache: a cache may round, and so a prompt's first answer
     may differ from its later ones where two tokens are nearly as likely."""
     client.post("/invocations", json=chat(max_tokens=1)).raise_for_status()

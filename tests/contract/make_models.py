@@ -1,9 +1,8 @@
 """Makes small models and reference answers for the contract suite; runs in the serving environment.
 
-python -m tests.contract.make_models classifier <embedding artefact> <folder>
+python -m tests.contract.make_models classifier <embedding artefact> <folder>  # texts as JSON on stdin
 python -m tests.contract.make_models adapters <base artefact> <folder>
 python -m tests.contract.make_models embed <embedding artefact>      # texts as JSON on stdin
-python -m tests.contract.make_models classify <classifier artefact>  # texts as JSON on stdin
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import sys
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -50,6 +48,8 @@ def adapter(base: Path, folder: Path, seed: int, width: int | None) -> None:
     if width is not None:
         config.hidden_size = width
     torch.manual_seed(seed)
+    from peft import LoraConfig, get_peft_model  # takes seconds, and adapters alone need it
+
     model = get_peft_model(
         AutoModelForCausalLM.from_config(config),
         LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"]),
@@ -90,9 +90,10 @@ def classify(folder: Path, texts: list[str]) -> list[list[float]]:
 
 if __name__ == "__main__":
     what, first, *rest = sys.argv[1:]
-    if what == "classifier":
-        classifier(Path(first), Path(rest[0]))
-    elif what == "adapters":
+    if what == "adapters":
         adapters(Path(first), Path(rest[0]))
+    elif what == "classifier":
+        classifier(Path(first), Path(rest[0]))
+        print(json.dumps(classify(Path(rest[0]), json.load(sys.stdin))))
     else:
-        print(json.dumps({"embed": embed, "classify": classify}[what](Path(first), json.load(sys.stdin))))
+        print(json.dumps(embed(Path(first), json.load(sys.stdin))))

@@ -14,10 +14,8 @@ from contracts import container
 
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", Path(__file__).parents[2] / ".evergreen" / "venvs"))
 VLLM, VLLM_PLAIN, LLAMA = "vllm", "vllm-plain", "llama.cpp"
-PEERS = [VLLM]
+PEERS = [VLLM, VLLM_PLAIN, LLAMA]
 """What the contract suite runs against on demand."""
-MEASURED = [VLLM_PLAIN, LLAMA]
-"""Servers without SageMaker's contract: the bench asks them, the suite does not."""
 PATHS = {
     LLAMA: {"/invocations": "/v1/chat/completions", "/ping": "/health"},
     VLLM_PLAIN: {"/invocations": "/v1/chat/completions", "/ping": "/health"},
@@ -84,11 +82,12 @@ def _hook_folder() -> Path:
 
 
 def _llama(model: Path, port: int, environment: Mapping[str, str]) -> list[str]:
-    """llama.cpp's server over the file that our model was converted from: it reads GGUF alone."""
-    files = sorted((model.parent / "download").glob("*.gguf"))
+    """llama.cpp's server over the folder's GGUF file, or over the one that our model was converted from."""
+    files = sorted(model.glob("*.gguf")) or sorted((model.parent / "download").glob("*.gguf"))
     if not files:
         raise FileNotFoundError(f"no GGUF file in {model.parent / 'download'}: prepare the model there first")
     script = Path(__file__).with_name("llama_server.py")
     slots = environment.get(container.ENV_MAX_RUNNING, "64")
-    name = environment[container.ENV_MODEL_NAME]
-    return [str(VENVS / "llamacpp" / "bin" / "python"), str(script), str(files[0]), str(port), slots, name]
+    context = environment.get(container.ENV_MAX_CONTEXT, "0")
+    words = [str(VENVS / "llamacpp" / "bin" / "python"), str(script), str(files[0]), str(port)]
+    return [*words, slots, context, environment[container.ENV_MODEL_NAME]]

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -17,15 +18,22 @@ from typing import Any
 import httpx
 import pytest
 
+from contracts import container
+from contracts.errors import ErrorObject, ErrorReply
 from tests.contract import peers
+from tests.contract.differences import NUMBERED_ERRORS
 
 ROOT = Path(__file__).parents[2]
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", ROOT / ".evergreen" / "venvs"))
 PYTHON = VENVS / "serving" / "bin" / "python"
 MODEL = "tiny"
+CONTEXT_TOKENS = 1024
+"""What a request to the shared server may hold."""
 ENGINES = ["transformers", "openvino"]
 SERVERS = [*ENGINES, *(pytest.param(name, marks=pytest.mark.peers) for name in peers.PEERS)]
 """Ours by engine, and the opt-in ones."""
+UNENCRYPTED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For `verify`: a client of its own would read the machine's certificates, 20 ms of a core for each."""
 START_SECONDS = 180.0
 PEER_START_SECONDS = 600.0  # vLLM's start takes minutes
 EXIT_SECONDS = 60.0
@@ -37,7 +45,7 @@ class ServerProcess:
 
     def __init__(self, model_folder: Path, **environment: str) -> None:
         self.kind = environment.get("EVERGREEN_ENGINE", "auto")
-        self.is_peer = self.kind in (*peers.PEERS, *peers.MEASURED)
+        self.is_peer = self.kind in peers.PEERS
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.lines: list[dict[str, Any]] = []
@@ -96,6 +104,7 @@ class ServerProcess:
 
     def line(self, **fields: str) -> dict[str, Any]:
         """The last log line with these fields, waited for: it may be on its way."""
+        assert self.kind not in peers.PATHS, "this server logs no lines of ours"
         deadline = time.monotonic() + LOG_SECONDS
         while time.monotonic() < deadline:
             for line in reversed(self.lines):
@@ -104,9 +113,9 @@ class ServerProcess:
             time.sleep(0.05)
         raise AssertionError(f"no log line with {fields}:\n{self.output}")
 
-    def client(self, timeout: float = 120.0) -> httpx.Client:
+    def client(self, timeout: float = 120.0) -> Client:
         """An HTTP client for it."""
-        return _MappedClient(peers.PATHS.get(self.kind, {}), base_url=self.url, timeout=timeout)
+        return Client(self.kind, base_url=self.url, timeout=timeout)
 
     def wait_ready(self) -> ServerProcess:
         """Wait until `/ping` answers 200."""
@@ -123,13 +132,13 @@ class ServerProcess:
         """The status of `/ping`; None when nobody listens."""
         try:
             path = peers.PATHS.get(self.kind, {}).get("/ping", "/ping")
-            return httpx.get(f"{self.url}{path}", timeout=30).status_code
+            return httpx.get(f"{self.url}{path}", timeout=30, verify=UNENCRYPTED).status_code
         except httpx.TransportError:
             return None
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples."""
-        text = httpx.get(f"{self.url}/metrics", timeout=30).text
+        text = httpx.get(f"{self.url}/metrics", timeout=30, verify=UNENCRYPTED).text
         return sum(
             float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name + "{")
         )
@@ -159,16 +168,37 @@ def made(*words: str | Path, texts: list[str] | None = None) -> Any:
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
-class _MappedClient(httpx.Client):
+class Client(httpx.Client):
     """Asks a server that is no SageMaker container where it has what the contract asks for."""
 
-    def __init__(self, paths: dict[str, str], **options: Any) -> None:
-        super().__init__(**options)
-        self._paths = paths
+    def __init__(self, kind: str, **options: Any) -> None:
+        if kind == peers.LLAMA:  # it closes a connection after a hundred requests, without a word
+            options["limits"] = httpx.Limits(max_keepalive_connections=0)
+        super().__init__(verify=UNENCRYPTED, **options)
+        self.kind = kind
+        self._paths = peers.PATHS.get(kind, {})
 
     def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
         """See httpx."""
-        return super().build_request(method, self._paths.get(str(url), url), **options)
+        path = self._paths.get(str(url), url)
+        if self._paths and str(url) == "/invocations":  # what the attribute names is a path of its own there
+            attributes = (options.get("headers") or {}).get(container.HEADER_CUSTOM_ATTRIBUTES)
+            path = container.decode_attributes(attributes).get(container.ATTRIBUTE_ROUTE, path)
+        if self._paths and options.get("content") is not None:  # SageMaker's callers need not say what it is
+            options["headers"] = {"content-type": "application/json", **(options.get("headers") or {})}
+        return super().build_request(method, path, **options)
+
+
+def refused(client: Client, reply: httpx.Response, status: int) -> ErrorObject | None:
+    """The error in a reply with this status; None from a server whose errors have a form of their own."""
+    assert reply.status_code == status, reply.text
+    if client.kind not in NUMBERED_ERRORS:
+        return ErrorReply.model_validate_json(reply.content).error
+    error = reply.json()["error"]
+    assert error["message"]
+    assert error["type"]
+    assert error["code"] == status
+    return None
 
 
 def free_port() -> int:

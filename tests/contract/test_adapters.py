@@ -188,11 +188,6 @@ def test_there_is_a_limit_and_no_name_twice(adaptable: ServerProcess, adapters: 
     refused(register(adaptable, "three", adapters / "two"), 507, "adapter_limit")
 
 
-def test_adapters_are_off_unless_asked_for(client: httpx.Client, adapters: Path) -> None:
-    reply = client.post("/adapters", json={"name": "one", "src": str(adapters / "one")})
-    assert "EVERGREEN_MAX_ADAPTERS" in refused(reply, 400, "adapters_off")
-
-
 def test_a_stream_under_an_adapter_says_what_the_whole_answer_says(
     adaptable: ServerProcess, adapters: Path
 ) -> None:
@@ -203,3 +198,8 @@ def test_a_stream_under_an_adapter_says_what_the_whole_answer_says(
         streamed = events(reply)
     assert streamed_text(streamed) == whole
     assert {chunk["model"] for chunk in streamed} == {"one"}
+
+
+def test_adapters_are_off_unless_asked_for(client: httpx.Client) -> None:
+    reply = client.post("/adapters", json={"name": "one", "src": "/opt/ml/adapters/one"})
+    assert "EVERGREEN_MAX_ADAPTERS" in refused(reply, 400, "adapters_off")

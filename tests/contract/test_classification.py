@@ -17,21 +17,19 @@ TEXTS = ["Where is my parcel?", "I want my money back, and I want it this week."
 
 
 @pytest.fixture(scope="module")
-def folder(embedding_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random classifier."""
-    folder = tmp_path_factory.mktemp("classifier")
-    made("classifier", embedding_model, folder)
-    return folder
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tiny random classifier is."""
+    return tmp_path_factory.mktemp("classifier")
 
 
 @pytest.fixture(scope="module")
-def expected(folder: Path) -> list[list[float]]:
-    """Each text's probabilities, by plain transformers."""
-    return made("classify", folder, texts=TEXTS)
+def expected(embedding_model: Path, folder: Path) -> list[list[float]]:
+    """Makes the classifier: each text's probabilities, by plain transformers."""
+    return made("classifier", embedding_model, folder, texts=TEXTS)
 
 
 @pytest.fixture(scope="module")
-def classifier(folder: Path) -> Iterator[ServerProcess]:
+def classifier(folder: Path, expected: list[list[float]]) -> Iterator[ServerProcess]:
     """A server of it."""
     with ServerProcess(folder) as process:
         yield process.wait_ready()
@@ -98,6 +96,7 @@ def test_wrong_requests_are_refused_by_name(
     assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, code, param)
 
 
+@pytest.mark.usefixtures("expected")
 def test_the_openvino_engine_refuses_a_classifier_at_its_start(folder: Path) -> None:
     with ServerProcess(folder, EVERGREEN_ENGINE="openvino") as server:
         assert server.wait_exit() == 1

@@ -138,8 +138,7 @@ def test_a_chat_model_refuses_embeddings_by_name(client: httpx.Client) -> None:
     assert "/v1/embeddings" in refused(reply, 400, "unsupported_operation", "route")
 
 
-def test_on_sigterm_it_ends_well(embedding_model: Path) -> None:
-    with ServerProcess(embedding_model) as server:
-        server.wait_ready()
-        server.terminate()
-        assert server.wait_exit() == 0
+def test_on_sigterm_it_ends_well(embedder: ServerProcess) -> None:
+    """The last test here: it ends the server that the others asked."""
+    embedder.terminate()
+    assert embedder.wait_exit() == 0

@@ -26,7 +26,7 @@ def roomy(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerPr
         tiny_model,
         EVERGREEN_ENGINE=request.param,
         EVERGREEN_MAX_RUNNING_REQUESTS=str(SLOTS),
-        EVERGREEN_MAX_QUEUED_TOKENS="1300",
+        EVERGREEN_MAX_QUEUED_TOKENS="700",
     ) as process:
         yield process.wait_ready()
 
@@ -97,7 +97,7 @@ def test_waiting_tokens_are_bounded(roomy: ServerProcess) -> None:
     async def scenario() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=roomy.url, timeout=SECONDS) as client:
             return await asyncio.gather(
-                *(client.post("/invocations", json=chat(max_tokens=500)) for _ in range(SLOTS + 6))
+                *(client.post("/invocations", json=chat(max_tokens=250)) for _ in range(SLOTS + 6))
             )
 
     replies = asyncio.run(scenario())

@@ -19,7 +19,7 @@ from tests.contract.peers import VLLM
 from tests.contract.process import ENGINES, ServerProcess, chat, events
 
 LONG = chat(stream=True, max_tokens=8000, temperature=0)  # drawn at random, an end might come early
-SHORTER = chat(stream=True, max_tokens=1500)
+SHORTER = chat(stream=True, max_tokens=900)
 WAIT_SECONDS = 60.0
 
 
@@ -73,6 +73,26 @@ def test_a_missing_file_is_named(tiny_model: Path, tmp_path: Path) -> None:
     with ServerProcess(folder) as server:
         assert server.wait_exit() == 1
         assert "tokenizer.json is missing" in critical_lines(server)[0]
+
+
+def test_a_shard_that_never_came_along_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    """Given an artefact that is what its manifest says, but whose index speaks of one more file."""
+    folder = copy_model(tiny_model, tmp_path)
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    names = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    shards = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(names)}
+    shards.pop("__metadata__", None)
+    index = {"metadata": {"total_size": len(content)}, "weight_map": shards}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    weights.rename(folder / "model-00001-of-00002.safetensors")
+    (folder / MANIFEST_NAME).write_bytes(describe(folder, "incomplete").canonical())
+
+    with ServerProcess(folder) as server:
+        assert server.wait_exit() == 1
+        assert len(critical_lines(server)) == 1
+        assert "model-00002-of-00002.safetensors" in critical_lines(server)[0]
+        assert "Traceback" not in server.output
 
 
 def test_another_digest_than_expected_is_refused(tiny_model: Path) -> None:
@@ -198,14 +218,15 @@ def test_the_deadline_ends_a_request(narrow: ServerProcess, streamed: bool) -> N
 
 
 def test_on_sigterm_running_streams_finish_and_new_work_is_refused(tiny_model: Path) -> None:
-    with ServerProcess(tiny_model) as server:
+    """None that was accepted is lost, whether it is computed or waits for its turn."""
+    with ServerProcess(tiny_model, EVERGREEN_MAX_RUNNING_REQUESTS="5") as server:
         server.wait_ready()
         with concurrent.futures.ThreadPoolExecutor(8) as pool, server.client() as client:
             with client.stream("POST", "/invocations", json=SHORTER) as running:
                 lines = running.iter_lines()
                 first = next(lines)
                 others = [pool.submit(_stream, server, 300) for _ in range(8)]
-                wait_for(server, "evergreen_running_requests", 9)
+                wait_for(server, "evergreen_queued_requests", 4)
                 server.terminate()
                 _wait_until_refusing(server)
 

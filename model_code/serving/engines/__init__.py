@@ -23,10 +23,11 @@ def create(settings: ServerSettings) -> Engine:
     engine = choose(settings.engine, settings.model_folder)
     limits = EngineLimits(settings.max_context, settings.max_running, settings.threads, settings.max_adapters)
     if engine == "openvino":
-        from model_code.serving.engines.merged import MergedAdapters
         from model_code.serving.engines.openvino_engine import OpenVinoEngine
 
         if settings.max_adapters:
+            from model_code.serving.engines.merged import MergedAdapters
+
             return MergedAdapters(lambda: OpenVinoEngine(limits))
         return OpenVinoEngine(limits)
     from model_code.serving.engines.transformers_engine import TransformersEngine

@@ -25,6 +25,10 @@ class SchemaRefused(Exception):
     """The engine cannot hold an answer to this schema; the message is fit for the caller."""
 
 
+class AdapterRefused(Exception):
+    """An adapter that this model cannot take; the message says what is wrong and fits a caller."""
+
+
 class OutOfMemory(EngineError):
     """There was no memory left for a request; others may go on."""
 
@@ -143,7 +147,7 @@ class Engine(Protocol):
 
     def load_adapter(self, adapter: Adapter) -> None:
         """Make an adapter usable while requests run; off the event loop, one at a time. Raises EngineError,
-        lora.AdapterRefused."""
+        AdapterRefused."""
 
     def unload_adapter(self, key: str) -> None:
         """Let go of an adapter that no request uses; off the event loop."""

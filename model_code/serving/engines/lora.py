@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from contracts.artefact import MANIFEST_NAME, ArtefactError, verify
 from contracts.training import TRAINING_CARD_FILE
+from model_code.serving.engines.base import AdapterRefused
 from model_code.serving.engines.weights import as_float32, open_tensors
 
 CONFIG_NAME = "adapter_config.json"
@@ -37,10 +38,6 @@ _PLAIN: dict[str, tuple[Any, ...]] = {  # what these settings may be
 }
 
 Matrix = NDArray[np.float32]
-
-
-class AdapterRefused(Exception):
-    """An adapter that this model cannot take; the message says what is wrong and fits a caller."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 from transformers.generation.logits_process import LogitsProcessorList
 
-from model_code.serving.engines.lora import Adapter, AdapterRefused
+from model_code.serving.engines.base import AdapterRefused
+from model_code.serving.engines.lora import Adapter
 
 Stretch = tuple[str, int, int]
 """An adapter's key and the tokens, from first to last plus one, that it applies to."""

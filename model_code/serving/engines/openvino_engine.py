@@ -15,9 +15,11 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_code.serving.engines.base import (
     Abilities,
+    AdapterRefused,
     EngineError,
     EngineLimits,
     EngineStats,
@@ -27,7 +29,6 @@ from model_code.serving.engines.base import (
     SchemaRefused,
     TokenEvent,
 )
-from model_code.serving.engines.lora import Adapter, AdapterRefused
 from model_code.serving.engines.openvino_messages import (
     Add,
     Cancel,
@@ -40,6 +41,9 @@ from model_code.serving.engines.openvino_messages import (
     start_worker,
 )
 from model_code.serving.engines.openvino_probe import SchemaProbe
+
+if TYPE_CHECKING:
+    from model_code.serving.engines.lora import Adapter
 
 _CLOSE_SECONDS = 5.0
 _Failure = EngineError | SchemaRefused

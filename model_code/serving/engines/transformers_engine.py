@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from contracts.chat import MAX_TOP_LOGPROBS
 from model_code.serving.engines.base import (
     Abilities,
+    AdapterRefused,
     EngineError,
     EngineLimits,
     EngineStats,
@@ -34,7 +35,7 @@ from model_code.serving.engines.base import (
     SchemaRefused,
     TokenEvent,
 )
-from model_code.serving.engines.lora import Adapter, AdapterRefused
+from model_code.serving.engines.lora import Adapter
 from model_code.serving.engines.lora_layers import LoraLayers, RoutingProcessors
 from model_code.serving.engines.precision import fastest_dtype
 from model_code.serving.engines.sampling import KEYWORD, BatchSampler, RequestSampler

@@ -92,7 +92,7 @@ def test_the_route_attribute_chooses_the_operation(attributes: str, path: str) -
 
 @pytest.mark.parametrize(
     ("attributes", "status", "code"),
-    [("route=/v1/embeddings", 404, "unsupported_operation"), ("route=/admin", 400, "unknown_route")],
+    [("route=/v1/embeddings", 400, "unsupported_operation"), ("route=/admin", 404, "unknown_route")],
 )
 def test_a_route_that_is_not_served_is_refused(attributes: str, status: int, code: str) -> None:
     async def scenario() -> None:
@@ -119,6 +119,28 @@ def test_a_bad_body_is_refused_before_it_reaches_vllm(body: Any, status: int, co
         async with hooked(vllm) as hook:
             got = await call(hook, body=body)
         assert (got.status, got.error["code"]) == (status, code)
+        assert vllm.seen == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "param"),
+    [
+        ("/v1/completions", {"model": "m", "prompt": "a", "echo": True}, "echo"),
+        ("/v1/completions", {"model": "m", "prompt": ["a", "b"]}, "prompt"),
+        ("/v1/completions", {"model": "m", "prompt": "a", "messages": []}, "messages"),
+        ("/v1/embeddings", {"model": "m", "input": []}, "input"),
+        ("/v1/embeddings", {"model": "m", "input": "a", "size": 2}, "size"),
+    ],
+    ids=str,
+)
+def test_other_routes_are_as_strict(route: str, body: dict[str, Any], param: str) -> None:
+    async def scenario() -> None:
+        vllm = FakeVllm()
+        async with hooked(vllm) as hook:
+            got = await call(hook, body=body, attributes=f"route={route}")
+        assert (got.status, got.error["param"]) == (400, param)
         assert vllm.seen == []
 
     run(scenario)

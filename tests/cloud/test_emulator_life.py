@@ -137,9 +137,7 @@ def test_an_unsigned_request_is_refused(running: OwnEmulator) -> None:
 
 
 def test_an_unknown_key_is_refused(running: OwnEmulator) -> None:
-    stranger = running.client(
-        "dynamodb", aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x"
-    )
+    stranger = running.client("dynamodb", aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x")
 
     with pytest.raises(ClientError) as refusal:
         stranger.list_tables()

@@ -45,6 +45,7 @@ def eventually(found: Callable[[], Any], what: str) -> Any:
 @pytest.fixture(scope="module")
 def watched(laptop: Laptop) -> Laptop:
     """The laptop cloud with a little of everything behind it: answers, a refusal, an error, feedback."""
+    laptop.aws("sqs").purge_queue(QueueUrl=_dead_tickets(laptop))  # what tests of broken rights left there
     client = laptop.openai()
     answers = [
         client.chat.completions.create(model=laptop.model, messages=HELLO, max_tokens=8) for _ in range(3)
@@ -62,6 +63,11 @@ def watched(laptop: Laptop) -> Laptop:
         eventually(lambda: ask(laptop, laptop.model).status_code >= 500, "an error")
     eventually(lambda: ask(laptop, laptop.model).status_code == 200, "the recovery")
     return laptop
+
+
+def _dead_tickets(laptop: Laptop) -> str:
+    """The address of the queue of jobs' tickets that were given up."""
+    return str(laptop.aws("sqs").get_queue_url(QueueName=f"{PREFIX}-jobs-dead")["QueueUrl"])
 
 
 @contextlib.contextmanager
@@ -224,8 +230,7 @@ def test_faults_that_no_caller_feels_set_off_their_alarms_and_no_page(watched: L
     assert watched.aws("stepfunctions").describe_execution(executionArn=execution)["status"] == "FAILED"
     assert seen == {"refresh-failed"}
 
-    queues = watched.aws("sqs")
-    dead = queues.get_queue_url(QueueName=f"{PREFIX}-jobs-dead")["QueueUrl"]
+    queues, dead = watched.aws("sqs"), _dead_tickets(watched)
     queues.send_message(QueueUrl=dead, MessageBody="{}")
     eventually(lambda: noticed("jobs-dead"), "the alarm on jobs")
     assert seen == {"refresh-failed", "jobs-dead"}

@@ -66,6 +66,7 @@ class OpenVinoEngine:
         self._stats = EngineStats(running=0, waiting=0, cache_use=0.0)
         self._fault: str | None = "the model is not loaded"
         self._probe: SchemaProbe | None = None
+        self._threads: list[threading.Thread] = []
 
     @property
     def context_tokens(self) -> int:
@@ -101,7 +102,9 @@ class OpenVinoEngine:
         self._fault = None
         self._probe = SchemaProbe(folder)
         for work in (self._send, self._receive):
-            threading.Thread(target=work, name=f"openvino-{work.__name__}", daemon=True).start()
+            thread = threading.Thread(target=work, name=f"openvino-{work.__name__}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """See `base.Engine`."""
@@ -202,3 +205,5 @@ class OpenVinoEngine:
         if self._process is not None:
             self._process.kill()  # it holds nothing that needs an orderly end
             self._process.join(_CLOSE_SECONDS)
+        for thread in self._threads:  # one that outlives the event loop can bring the whole exit down
+            thread.join(_CLOSE_SECONDS)

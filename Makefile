@@ -2,13 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test test-rooms test-cloud check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up down clean chat environments test test-rooms test-serving test-emulator test-cloud check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
 ENV ?=
 export EVERGREEN_PORT ?= $(PORT)
-export PYTHONDONTWRITEBYTECODE = 1
 VENVS := $(abspath .evergreen/venvs)
 export EVERGREEN_VENVS ?= $(VENVS)
 BIN = $(EVERGREEN_VENVS)/dev/bin
@@ -45,15 +44,21 @@ check: environments  ## format, lint, types, import rules, synth with policy
 	@$(BIN)/lint-imports --no-cache
 	@for env in $(ENVIRONMENTS); do $(MAKE) --no-print-directory synth ENV=$$env; done
 
-test: environments  ## everything CI runs: two lanes side by side, each shown when it is done
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target test-rooms test-cloud
+test: environments  ## everything CI runs: three lanes at a time, of which two mostly wait; each shown when it is done
+	@$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target \
+		test-rooms test-cloud test-emulator test-serving
 
 test-rooms: environments  ## each room by itself: unit, templates, container contract
-	@$(SERVING_TESTS) -m pytest -p no:cacheprovider tests/unit/serving
 	@$(BIN)/python -m pytest -m "not peers" --ignore tests/unit/serving tests/unit tests/infra tests/contract $(PYTEST)
 
+test-serving: environments  ## the container's code by itself, where torch and OpenVINO are
+	@$(SERVING_TESTS) -m pytest -p no:cacheprovider tests/unit/serving
+
+test-emulator: environments  ## the emulator by itself: alarms, scaling, jobs, functions, endpoints
+	@$(BIN)/python -m pytest -m "not laptop and not peers" tests/cloud $(PYTEST)
+
 test-cloud: environments  ## what crosses rooms: the laptop cloud and the browser
-	@$(BIN)/python -m pytest -m "not peers" tests/cloud tests/browser $(PYTEST)
+	@$(BIN)/python -m pytest -m "laptop and not peers" tests/cloud tests/browser $(PYTEST)
 
 bench-smoke: environments  ## time to first token beside the bare handler; cold and warm starts
 	@$(BIN)/python bench/smoke.py

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from local import chat, environments
+from local import chat, emulator, environments
 from local.home import REPOSITORY, Home
 from local.progress import Steps, Stop, fail
 
@@ -76,6 +76,7 @@ def main(words: list[str] | None = None) -> int:
                 environments.prepare(home, steps, development=given.development, peers=given.peers)
                 return 0
             if given.command == "up":
+                emulator.running(home)  # before minutes of work for a port that another program has
                 print(f"Evergreen on this machine, in {home.root}", flush=True)
                 steps = Steps(home.logs)
                 environments.prepare(home, steps)

@@ -20,7 +20,14 @@ from local.progress import Step, Stop
 
 START_SECONDS = 60
 STOP_SECONDS = 60
-CODE = ("local/cloud", "local/sagemaker", "local/console", "contracts", "requirements/cloud.txt")
+CODE = (
+    "local/autoscaling",
+    "local/cloud",
+    "local/console",
+    "local/sagemaker",
+    "contracts",
+    "requirements/cloud.txt",
+)
 
 
 def digest_of(paths: tuple[str, ...]) -> str:
@@ -46,22 +53,30 @@ def health(home: Home) -> dict[str, Any] | None:
         return None
 
 
+def running(home: Home) -> bool:
+    """Whether this home's emulator runs. Raises Stop when something else has its port."""
+    found = health(home)
+    if found is None:
+        _require_free_port(home)
+        return False
+    if Path(str(found.get("home"))) != home.root:
+        raise Stop(
+            f"port {home.port} serves the laptop cloud of {found.get('home')}: stop that one with "
+            "`make down` there, or choose another port with EVERGREEN_PORT."
+        )
+    return True
+
+
 def start(home: Home, step: Step) -> None:
     """Leaves an emulator of this home and of this code running and healthy; a running one is kept."""
     code = digest_of(CODE)
     mark = home.cloud / "code.sha256"
-    running = health(home)
-    if running is not None:
-        if Path(str(running.get("home"))) != home.root:
-            raise Stop(
-                f"port {home.port} serves the laptop cloud of {running.get('home')}: stop that one with "
-                "`make down` there, or choose another port with EVERGREEN_PORT."
-            )
+    if running(home):
         if mark.exists() and mark.read_text() == code:
             step.note = "already running"
             return
         stop(home)
-    _require_free_port(home)
+        _require_free_port(home)
     home.cloud.mkdir(parents=True, exist_ok=True)
     log = home.cloud / "cloud.log"
     with log.open("ab") as out:
@@ -99,10 +114,10 @@ def start(home: Home, step: Step) -> None:
 
 def stop(home: Home) -> bool:
     """Ends the emulator and the processes it started; says whether there was one."""
-    running = health(home)
-    if running is None or Path(str(running.get("home"))) != home.root:
+    found = health(home)
+    if found is None or Path(str(found.get("home"))) != home.root:
         return False
-    pid = int(running["pid"])
+    pid = int(found["pid"])
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""The one laptop cloud of a test session, shared by all tests that need one."""
+"""The one laptop cloud of a test session, shared by all tests that need one; a mark tells which do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.cloud.conftest import Laptop
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the session's laptop cloud: what does not can run beside it, in another session."""
+    for item in items:
+        if "laptop" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.laptop)
 
 
 @pytest.fixture(scope="session")

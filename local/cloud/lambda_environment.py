@@ -103,7 +103,6 @@ def variables(
         "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin:{folders.layers}/bin",
         "LD_LIBRARY_PATH": f"{folders.task}:{folders.task}/lib:{folders.layers}/lib",
         "PYTHONPATH": f"{folders.task}:{layer_python}",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": tempfile.gettempdir(),
         **_own_variables(function),
         "_HANDLER": configuration["Handler"],

@@ -28,7 +28,7 @@ CONNECT_TIMEOUT = 2.0  # AWS allows 250 ms; a busy laptop's own event loop may t
 FAILED_PINGS_ALLOWED = 15  # in a row; then the process is replaced
 START_ATTEMPTS = 2
 RESTART_DELAYS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-RESTART_SLOW_SECONDS = 60.0  # when the quick restarts are used up
+RESTART_SLOW_SECONDS = 20.0  # when the quick restarts are used up
 STABLE_SECONDS = 60.0  # in service for so long, an instance gets its quick restarts back
 
 

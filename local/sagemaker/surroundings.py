@@ -23,7 +23,6 @@ def surroundings(
         "PATH": os.pathsep.join((str(Path(program.command[0]).parent), _SYSTEM_PATH)),
         "HOME": str(home),
         "TMPDIR": str(home),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "AWS_REGION": identity.region,
         "AWS_DEFAULT_REGION": identity.region,

@@ -26,6 +26,7 @@ class Laptop:
     port: int
     environment: dict[str, str]
     outputs: dict[str, Any] = field(default_factory=dict)
+    _model: str = field(default="", repr=False)
 
     def command(self, *words: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """`python3 -m local …` for this laptop cloud."""
@@ -51,7 +52,9 @@ class Laptop:
 
     @property
     def model(self) -> str:
-        return str(self.openai().models.list().data[0].id)
+        """The name that requests ask for; no release changes it, so it is looked up once."""
+        self._model = self._model or str(self.openai().models.list().data[0].id)
+        return self._model
 
     def openai(self) -> openai.OpenAI:
         """The official client, given the address and the key and nothing else."""

@@ -45,6 +45,7 @@ def eventually(found: Callable[[], Any], what: str) -> Any:
 @pytest.fixture(scope="module")
 def watched(laptop: Laptop) -> Laptop:
     """The laptop cloud with a little of everything behind it: answers, a refusal, an error, feedback."""
+    laptop.aws("sqs").purge_queue(QueueUrl=_dead_tickets(laptop))  # what tests of broken rights left there
     client = laptop.openai()
     answers = [
         client.chat.completions.create(model=laptop.model, messages=HELLO, max_tokens=8) for _ in range(3)
@@ -62,6 +63,11 @@ def watched(laptop: Laptop) -> Laptop:
         eventually(lambda: ask(laptop, laptop.model).status_code >= 500, "an error")
     eventually(lambda: ask(laptop, laptop.model).status_code == 200, "the recovery")
     return laptop
+
+
+def _dead_tickets(laptop: Laptop) -> str:
+    """The address of the queue of jobs' tickets that were given up."""
+    return str(laptop.aws("sqs").get_queue_url(QueueName=f"{PREFIX}-jobs-dead")["QueueUrl"])
 
 
 @contextlib.contextmanager
@@ -208,37 +214,26 @@ def _asleep(laptop: Laptop, seconds: float) -> Iterator[None]:
             waking.result(timeout=60)
 
 
-def test_a_release_that_fails_sets_off_its_alarm_and_no_page(watched: Laptop) -> None:
+def test_faults_that_no_caller_feels_set_off_their_alarms_and_no_page(watched: Laptop) -> None:
+    """A release that fails, then a ticket that nobody could answer."""
     _all_quiet(watched)
-    execution = start_release(watched)
-    steps = watched.aws("stepfunctions")
     seen: set[str] = set()
 
-    def noticed() -> bool:
+    def noticed(alarm: str) -> bool:
         now = states(watched)
         seen.update(name for name, state in now.items() if state == "ALARM")
-        return now["refresh-failed"] == "ALARM"
+        return now[alarm] == "ALARM"
 
-    eventually(noticed, "the alarm on releases")
+    execution = start_release(watched)
+    eventually(lambda: noticed("refresh-failed"), "the alarm on releases")
     # Nobody has recorded anything that could be trained on: the release ends before it trains.
-    assert steps.describe_execution(executionArn=execution)["status"] == "FAILED"
+    assert watched.aws("stepfunctions").describe_execution(executionArn=execution)["status"] == "FAILED"
     assert seen == {"refresh-failed"}
-    _all_quiet(watched)
 
-
-def test_a_ticket_that_nobody_could_answer_sets_off_its_alarm_and_no_page(watched: Laptop) -> None:
-    _all_quiet(watched)
-    queues = watched.aws("sqs")
-    dead = queues.get_queue_url(QueueName=f"{PREFIX}-jobs-dead")["QueueUrl"]
+    queues, dead = watched.aws("sqs"), _dead_tickets(watched)
     queues.send_message(QueueUrl=dead, MessageBody="{}")
-    seen: set[str] = set()
-
-    def noticed() -> bool:
-        seen.update(name for name, state in states(watched).items() if state == "ALARM")
-        return "jobs-dead" in seen
-
-    eventually(noticed, "the alarm on jobs")
-    assert seen == {"jobs-dead"}
+    eventually(lambda: noticed("jobs-dead"), "the alarm on jobs")
+    assert seen == {"refresh-failed", "jobs-dead"}
     queues.purge_queue(QueueUrl=dead)
     _all_quiet(watched)
 

@@ -86,8 +86,8 @@ def test_a_better_model_takes_over_and_no_user_notices(laptop: Laptop, tmp_path:
     assert ledger(laptop, f"LOCK#{laptop.outputs['endpoint_name']}") == []
 
     seen = json.loads((laptop.home / "logs" / "traffic.log").read_text())
-    assert seen["sent"] == seen["answered"]
     assert seen["failures"] == {}
+    assert seen["sent"] == seen["answered"]
     assert set(seen["ratings"]) == {"champion", "challenger"}
 
     assert champion(laptop) != before

@@ -247,7 +247,7 @@ def test_what_outlasts_the_drain_ends_with_an_error_event(tiny_model: Path) -> N
             server.terminate()
             last = [line for line in [first, *lines] if line][-1]
         assert json.loads(last.removeprefix("data: "))["error"]["code"] == "draining"
-        assert server.wait_exit() == 0
+        assert server.wait_exit() == 0, server.output
 
 
 def _stream(server: ServerProcess, tokens: int) -> list[dict]:

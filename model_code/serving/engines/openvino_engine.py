@@ -93,6 +93,7 @@ class OpenVinoEngine:
         self._stats = EngineStats(running=0, waiting=0, cache_use=0.0)
         self._fault: str | None = "the model is not loaded"
         self._probe: SchemaProbe | None = None
+        self._sender: threading.Thread | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -127,7 +128,8 @@ class OpenVinoEngine:
         self._ready = first
         self._fault = None
         self._probe = SchemaProbe(folder)
-        threading.Thread(target=self._send, name="openvino-send", daemon=True).start()
+        self._sender = threading.Thread(target=self._send, name="openvino-send", daemon=True)
+        self._sender.start()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """See `base.Engine`."""
@@ -231,3 +233,5 @@ class OpenVinoEngine:
         if self._process is not None:
             self._process.kill()  # it holds nothing that needs an orderly end
             self._process.join(_CLOSE_SECONDS)
+        if self._sender is not None:  # a thread that outlives the server can bring the whole exit down
+            self._sender.join(_CLOSE_SECONDS)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import multiprocessing
-import queue
-import threading
+import os
+import socket
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from model_code.serving.engines.base import (
     Abilities,
@@ -33,12 +33,16 @@ from model_code.serving.engines.openvino_messages import (
     Add,
     Cancel,
     Failed,
+    Order,
     Ready,
     Refused,
     Release,
+    Report,
     Step,
-    hear,
+    contents,
+    framed,
     start_worker,
+    understood,
 )
 from model_code.serving.engines.openvino_probe import SchemaProbe
 
@@ -76,6 +80,34 @@ class _Events:
         return self._events.popleft()
 
 
+class _Line(asyncio.Protocol):
+    """The way to the worker on an event loop, which neither waits for it nor needs a thread for it."""
+
+    def __init__(self, heard: Callable[[Report], None], lost: Callable[[_Line], None]) -> None:
+        self._heard, self._lost = heard, lost
+        self._buffer = bytearray()
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._buffer += data
+        for content in contents(self._buffer):
+            self._heard(understood(content))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._lost(self)
+
+    def tell(self, order: Order) -> None:
+        """Send an order; to a worker that is gone it is lost."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(framed(order))
+
+
 class OpenVinoEngine:
     """Implements `base.Engine`."""
 
@@ -87,13 +119,13 @@ class OpenVinoEngine:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._outgoing: queue.SimpleQueue[Add | Cancel | Release | None] = queue.SimpleQueue()
+        self._line: _Line | None = None
+        self._opening: asyncio.Task[_Line] | None = None
         self._running: dict[int, _Events] = {}  # touched in the event loop's thread only
         self._numbers = itertools.count()
         self._stats = EngineStats(running=0, waiting=0, cache_use=0.0)
         self._fault: str | None = "the model is not loaded"
         self._probe: SchemaProbe | None = None
-        self._sender: threading.Thread | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -120,16 +152,16 @@ class OpenVinoEngine:
         self._process.start()
         theirs.close()  # or its end would not show here
         try:
-            first = hear(self._connection)
+            first = understood(self._connection.recv_bytes())
         except EOFError:
             first = Failed("the engine's process ended while loading")
         if not isinstance(first, Ready):
-            raise EngineError(first.reason if isinstance(first, Failed) else "the engine's process is out of step")
+            raise EngineError(
+                first.reason if isinstance(first, Failed) else "the engine's process is out of step"
+            )
         self._ready = first
         self._fault = None
         self._probe = SchemaProbe(folder)
-        self._sender = threading.Thread(target=self._send, name="openvino-send", daemon=True)
-        self._sender.start()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """See `base.Engine`."""
@@ -137,11 +169,10 @@ class OpenVinoEngine:
             raise EngineError(reason)
         if request.schema is not None and self._probe is not None:
             await self._probe.check(request.schema)
-        loop = asyncio.get_running_loop()
-        self._listen(loop)
-        number, events = next(self._numbers), _Events(loop)
+        line = await self._connected()
+        number, events = next(self._numbers), _Events(asyncio.get_running_loop())
         self._running[number] = events
-        self._outgoing.put(Add(number, request))
+        line.tell(Add(number, request))
         ended = False
         try:
             while not ended:
@@ -154,38 +185,39 @@ class OpenVinoEngine:
         finally:
             self._running.pop(number, None)
             if not ended:
-                self._outgoing.put(Cancel(number))
+                line.tell(Cancel(number))
 
-    def _send(self) -> None:
-        """A thread's work: the pipe may be full while the worker computes; the event loop must not wait."""
-        connection = self._live()
-        while (message := self._outgoing.get()) is not None:
-            try:
-                connection.send(message)
-            except OSError:  # the worker is gone; `_readable` says so
-                return
+    async def _connected(self) -> _Line:
+        """The line to the worker on the running loop."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop or self._opening is None:
+            self._loop, self._line = loop, None
+            self._opening = loop.create_task(self._connect(loop))
+        return self._line or await asyncio.shield(self._opening)
 
-    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the loop itself read the pipe: a thread in between costs each step two more wake-ups."""
-        if loop is not self._loop:
-            self._loop = loop
-            loop.add_reader(self._live().fileno(), self._readable, loop)
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Line:
+        own = socket.socket(
+            fileno=os.dup(self._live().fileno())
+        )  # a loop that ends takes only this one along
+        line = _Line(self._hear, self._lose)
+        await loop.create_unix_connection(lambda: line, sock=own)
+        self._line = line
+        return line
 
-    def _readable(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop's work: one message, which the worker has written whole or is just writing."""
-        connection = self._live()
-        try:
-            message = hear(connection)
-        except (EOFError, OSError):
-            message = None
-        if isinstance(message, Step | Refused):
-            self._hand_out(message)
-            return
-        loop.remove_reader(connection.fileno())
-        failed = isinstance(message, Failed)
-        self._fault = f"the engine failed: {message.reason}" if failed else "the engine's process ended"
+    def _hear(self, report: Report) -> None:
+        if isinstance(report, Step | Refused):
+            self._hand_out(report)
+        elif isinstance(report, Failed):
+            self._break(f"the engine failed: {report.reason}")
+
+    def _lose(self, line: _Line) -> None:
+        if line is self._line and self._fault is None:
+            self._break("the engine's process ended")
+
+    def _break(self, reason: str) -> None:
+        self._fault = reason
         for events in self._running.values():
-            events.put(EngineError(self._fault))
+            events.put(EngineError(reason))
 
     def _hand_out(self, message: Step | Refused) -> None:
         if isinstance(message, Refused):
@@ -221,17 +253,14 @@ class OpenVinoEngine:
 
     async def release(self) -> None:
         """See `base.Engine`."""
-        self._outgoing.put(Release())
+        (await self._connected()).tell(Release())
         if self._probe is not None:
             await asyncio.to_thread(self._probe.close)
 
     def close(self) -> None:
         """See `base.Engine`."""
-        self._outgoing.put(None)
         if self._probe is not None:
             self._probe.close()
         if self._process is not None:
             self._process.kill()  # it holds nothing that needs an orderly end
             self._process.join(_CLOSE_SECONDS)
-        if self._sender is not None:  # a thread that outlives the server can bring the whole exit down
-            self._sender.join(_CLOSE_SECONDS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import marshal
 import pickle
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -69,7 +71,9 @@ class Step:
 
 
 _STEP, _OTHER = b"s", b"o"
+_LENGTH = struct.Struct("!i")  # multiprocessing's own framing
 Report = Ready | Failed | Refused | Step
+Order = Add | Cancel | Release
 
 
 def tell(connection: Connection, report: Report) -> None:
@@ -82,13 +86,29 @@ def tell(connection: Connection, report: Report) -> None:
         connection.send_bytes(_OTHER + pickle.dumps(report))
 
 
-def hear(connection: Connection) -> Report:
-    """Wait for the worker's next word. Raises EOFError or OSError when it is gone."""
-    content = memoryview(connection.recv_bytes())
+def understood(content: bytes) -> Report:
+    """What the worker meant by the content of one of its messages."""
     if content[:1] == _STEP:
-        return Step(*marshal.loads(content[1:]))
+        return Step(*marshal.loads(content[1:]))  # noqa: S302 - written by our own process
     report: Report = pickle.loads(content[1:])  # noqa: S301 - written by our own process
     return report
+
+
+def framed(order: Order) -> bytes:
+    """An order as `Connection.recv` reads it."""
+    content = pickle.dumps(order)
+    return _LENGTH.pack(len(content)) + content
+
+
+def contents(buffer: bytearray) -> Iterator[bytes]:
+    """Take the complete messages off the front of what came; `Connection` has put its length before each."""
+    while len(buffer) >= _LENGTH.size:
+        end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
+        if len(buffer) < end:
+            return
+        content = bytes(buffer[_LENGTH.size : end])
+        del buffer[:end]
+        yield content
 
 
 def start_worker(connection: Connection, folder: Path, limits: EngineLimits) -> None:

@@ -25,7 +25,7 @@ from model_code.serving.engines.base import (  # noqa: E402
     TokenEvent,
 )
 from model_code.serving.engines.openvino_engine import OpenVinoEngine  # noqa: E402
-from model_code.serving.engines.openvino_messages import Add, hear  # noqa: E402
+from model_code.serving.engines.openvino_messages import Add, understood  # noqa: E402
 from tests.unit.serving.test_openvino_graph import save_model  # noqa: E402
 
 GREEDY = Sampling(0.0, 1.0, None)
@@ -139,14 +139,14 @@ def test_memory_that_runs_out_ends_what_ran_and_no_more(folder: Path) -> None:
     thread.start()
     ours.send(Add(1, request(1, 5)))
     assert ours.poll(60)
-    refused = hear(ours)
+    refused = understood(ours.recv_bytes())
     assert (refused.number, refused.kind) == (1, "memory")
 
     ours.send(Add(2, request(2, 5)))  # a new pipeline has taken the place of the old one
     tokens: list[int] = []
     while len(tokens) < 5:
         assert ours.poll(60)
-        tokens += [token for _, fresh, _, _ in hear(ours).tokens for token in fresh]
+        tokens += [token for _, fresh, _, _ in understood(ours.recv_bytes()).tokens for token in fresh]
     ours.close()
     thread.join(60)
     assert not thread.is_alive()

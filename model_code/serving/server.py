@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from types import FrameType
@@ -78,6 +79,7 @@ async def serve(settings: ServerSettings) -> int:
     if failure is not None:
         event(logger, f"cannot serve: {failure}", level=logging.CRITICAL, error=type(failure).__name__)
     else:
+        gc.freeze()  # what is loaded stays: the collector need not walk it, nor push it through the caches
         failure = await _engine_death(service, serving)
     if failure is not None:
         server.should_exit = True

@@ -7,6 +7,7 @@ when its connection does, so it never outlives the server.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -58,6 +59,7 @@ def main(connection: Connection, folder: Path, limits: EngineLimits) -> None:
         signal.signal(number, signal.SIG_IGN)  # the server decides when this process ends
     try:
         worker = Worker(connection, folder, limits)
+        gc.freeze()  # see the server's
         tell(connection, worker.ready)
         worker.run()
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -79,10 +79,8 @@ class Service:
             asyncio.to_thread(self._verify), asyncio.to_thread(engines.create, self.settings)
         )
         verified = time.perf_counter()
-        folder = self.settings.model_folder
-        self._tokenizer, _ = await asyncio.gather(
-            asyncio.to_thread(ChatTokenizer, folder), asyncio.to_thread(engine.load, folder)
-        )
+        self._tokenizer = await asyncio.to_thread(ChatTokenizer, self.settings.model_folder)
+        await asyncio.to_thread(engine.load, self.settings.model_folder)
         loaded = time.perf_counter()
         self._engine = engine
         self._admission = Admission(

@@ -73,7 +73,7 @@ class HandOver:
         line.add({metrics.HANDED_OVER: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
         line.emit(request_id=exchange.arrival.request_id)
         assert isinstance(error, ApiError)
-        exchange.status = 202
+        exchange.status, exchange.handed_over = 202, True
         exchange.headers |= {
             "content-type": "application/json",
             "location": f"/v1/jobs/{task.id}",

@@ -119,3 +119,13 @@ def test_reserved_tokens_are_given_back(door: Door) -> None:
     rows = door.tables.scan(TableName="records")["Items"]
     (usage,) = [row for row in rows if row["pk"]["S"] == "USAGE#shop"]
     assert usage["charged"] == {"N": "0"}
+
+
+def test_what_became_a_job_counts_when_the_job_is_answered(door: Door) -> None:
+    limited = {**KEY, "requests_per_day": "5", "tokens_per_day": "1000"}
+    door.ask(chat(), headers=ASK, **limited)
+    rows = [row for row in door.tables.scan(TableName="records")["Items"] if "USAGE" in row["pk"]["S"]]
+    assert [(row["requests"]["N"], row["charged"]["N"]) for row in rows] == [("0", "0")]
+    door.ask(chat(), **limited)  # a request that only fails was one
+    rows = [row for row in door.tables.scan(TableName="records")["Items"] if "USAGE" in row["pk"]["S"]]
+    assert [(row["requests"]["N"], row["charged"]["N"]) for row in rows] == [("1", "0")]

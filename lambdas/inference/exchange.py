@@ -74,6 +74,7 @@ class Exchange:
 
     request: ModelRequest | None = None
     caller: Caller | None = None
+    authorizer: dict[str, str] = field(default_factory=dict)  # the caller as the authorizer would tell of it
     routing: Routing | None = None
     variant: str | None = None  # asked for by ChooseVariant, then the one that answered
     variant_is_the_callers: bool = False

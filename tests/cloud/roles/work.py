@@ -271,12 +271,20 @@ def answer_is_given_again(world: World) -> bool:
     return second.headers["x-evergreen-cache"] == "hit"
 
 
-def principal_is_known(world: World) -> bool:
+def _principal_is_known(world: World, path: str) -> bool:
     with user(world.laptop) as (arn, credentials):
         admin(world.laptop, "admit-principal", "--arn", arn, "--tenant", marker())
-        reply = signed(world.laptop, credentials, "/usage")
+        reply = signed(world.laptop, credentials, path)
     assert reply.status_code in (200, 503), reply.text
     return reply.status_code == 200
+
+
+def principal_is_known(world: World) -> bool:
+    return _principal_is_known(world, "/usage")
+
+
+def principal_sees_its_files(world: World) -> bool:
+    return _principal_is_known(world, "/files")
 
 
 PROBES = [
@@ -315,4 +323,5 @@ PROBES = [
     ),
     Probe("InferenceRole", ("dynamodb:DeleteItem@WorkTable",), broken_hand_over_is_undone),
     Probe("ApiRole", ("dynamodb:GetItem@AccessTable",), principal_is_known),
+    Probe("JobsRole", ("dynamodb:GetItem@AccessTable",), principal_sees_its_files),
 ]

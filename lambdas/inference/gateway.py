@@ -35,7 +35,7 @@ class SageMakerEndpoint:
         self._component = component
         self._accept = "x-amzn-sagemaker-accept" if streamed else "accept"  # each operation has its own name
         self._path = f"/endpoints/{name}/invocations{'-response-stream' if streamed else ''}"
-        self._opened = SageMakerStream if streamed else SageMakerAnswer
+        self._opened = SageMakerStream if streamed else ModelBytes
         self._client = aws.Client(
             "sagemaker-runtime",
             "runtime.sagemaker",
@@ -45,7 +45,7 @@ class SageMakerEndpoint:
             region=region,
         )
 
-    def invoke(self, body: bytes, attributes: str, variant: str | None) -> SageMakerStream | SageMakerAnswer:
+    def invoke(self, body: bytes, attributes: str, variant: str | None) -> SageMakerStream | ModelBytes:
         """Open a reply. Raises ModelFailure, or VariantVanished when `variant` is not there."""
         headers = {
             "content-type": "application/json",
@@ -67,8 +67,8 @@ class SageMakerEndpoint:
         return self._opened(reply)
 
 
-class SageMakerAnswer:
-    """The model's bytes as they are: what a container streamed, collected by SageMaker."""
+class ModelBytes:
+    """A model's bytes as they come: of an answer that SageMaker has collected, or of another service."""
 
     def __init__(self, reply: aws.Reply) -> None:
         self.variant = reply.header("x-amzn-invoked-production-variant")

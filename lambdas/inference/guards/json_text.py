@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -51,13 +52,18 @@ class Reading:
 
     def changed(self, findings: list[Finding], change: Change) -> str:
         """The text as it was written, but for what `change` makes of its pieces."""
+        coming = deque(sorted(findings, key=lambda found: found.start))
+        open_ones: list[Finding] = []  # those that reach into the piece: never many, however many there are
         written, start = [], 0
         for piece in self._pieces:
             end = start + len(piece.text)
+            open_ones = [found for found in open_ones if found.end > start]
+            while coming and coming[0].start < end:
+                open_ones.append(coming.popleft())
             here = [
                 replace(found, start=max(found.start, start) - start, end=min(found.end, end) - start)
-                for found in findings
-                if found.start < end and found.end > start
+                for found in open_ones
+                if found.end > start
             ]
             written.append(_changed(piece, here, change))
             start = end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from lambdas.inference.exchange import Arrival, Chunk, Exchange
 from lambdas.inference.guards import json_text
 from lambdas.inference.guards.base import Action, Finding, Guards
 from lambdas.inference.guards.pii import PiiRules
+from lambdas.inference.guards.vault import Vault
 from lambdas.inference.operations import CHAT
 from lambdas.inference.stages.guard_answer import GuardAnswer
 
@@ -150,3 +152,13 @@ def test_plain_text_is_left_as_it_is(make_door: Callable[..., Door]) -> None:
     door.sagemaker.replies = [Reply(parts=cut(chat_events('Say "[EMAIL_1]" or \\n'), 45))]
     _, body = door.ask({**chat("ann@x.org"), "response_format": {"type": "text"}, "model": MODEL})
     assert json.loads(body)["choices"][0]["message"]["content"] == 'Say "ann@x.org" or \\n'
+
+
+def test_many_findings_in_many_strings_take_no_longer_each() -> None:
+    text = json.dumps(["a@b.cc"] * 50_000)
+    started = time.process_time()
+    reading = json_text.whole(text)
+    masked = reading.changed(PiiRules().check(reading.text), Vault().mask)
+    assert json.loads(masked) == ["[EMAIL_1]"] * 50_000
+    # Each finding beside each string would take hours.
+    assert time.process_time() - started < 120

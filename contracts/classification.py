@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from contracts.embeddings import EmbeddingsUsage
+from contracts.texts import Several, Text, TextsRequest, as_list
 
 Normalisation = Literal["softmax", "sigmoid", "none"]
-_Text = Annotated[str, Field(min_length=1)]
 
 
 def _shape(value: Any) -> str:
@@ -23,28 +23,18 @@ def _shape(value: Any) -> str:
 
 # Told apart beforehand, so that an error is about what was meant.
 _Texts = Annotated[
-    Annotated[_Text, Tag("text")]
-    | Annotated[list[_Text], Field(min_length=1, max_length=2048), Tag("texts")],
+    Annotated[Text, Tag("text")] | Annotated[Several, Tag("texts")],
     Discriminator(_shape),
 ]
 _TopK = Annotated[int, Field(ge=1, le=100_000)] | None
 
 
-class ClassificationRequest(BaseModel):
+class ClassificationRequest(TextsRequest):
     """Body of a classification. `normalisation` overrides what the model's own configuration asks for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    model: str = Field(min_length=1, max_length=256)
     input: _Texts
     top_k: _TopK = None
     normalisation: Normalisation | None = None
-    user: str | None = Field(default=None, max_length=256)
-
-    @property
-    def texts(self) -> list[str]:
-        """`input` as a list."""
-        return [self.input] if isinstance(self.input, str) else list(self.input)
 
 
 class PipelineParameters(BaseModel):
@@ -67,7 +57,7 @@ class PipelineRequest(BaseModel):
     @property
     def texts(self) -> list[str]:
         """`inputs` as a list."""
-        return [self.inputs] if isinstance(self.inputs, str) else list(self.inputs)
+        return as_list(self.inputs)
 
 
 class LabelScore(BaseModel):

@@ -10,24 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_Text = Annotated[str, Field(min_length=1)]
+from contracts.texts import TextsRequest
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(TextsRequest):
     """Body of `POST /v1/embeddings`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    model: str = Field(min_length=1, max_length=256)
-    input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=2048)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    user: str | None = Field(default=None, max_length=256)
-
-    @property
-    def texts(self) -> list[str]:
-        """`input` as a list."""
-        return [self.input] if isinstance(self.input, str) else list(self.input)
 
 
 class EmbeddingsUsage(BaseModel):

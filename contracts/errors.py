@@ -31,6 +31,17 @@ STATUS_OF_TYPE: dict[ErrorType, int] = {
     "server_error": 500,
 }
 
+OTHER_STATUSES: dict[ErrorType, frozenset[int]] = {
+    "invalid_request_error": frozenset({404, 409, 413}),
+    "server_error": frozenset({502, 503}),
+}
+"""Statuses that a type may have instead. Replies of the API have these and the types' own, and no others."""
+
+
+def statuses_of(type: ErrorType) -> frozenset[int]:
+    """Every status that an error of this type may have."""
+    return OTHER_STATUSES.get(type, frozenset()) | {STATUS_OF_TYPE[type]}
+
 
 class ErrorObject(BaseModel):
     """The inside of an error reply."""

@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 _Phrase = Annotated[str, Field(min_length=3, max_length=200)]
+
+ContentCategory = Literal["VIOLENCE", "HATE", "SEXUAL", "MISCONDUCT", "INSULTS"]
+AttackCategory = Literal["JAILBREAK", "PROMPT_INJECTION", "PROMPT_LEAKAGE"]
+PersonalData = Literal[
+    "ADDRESS",
+    "AGE",
+    "AWS_ACCESS_KEY",
+    "AWS_SECRET_KEY",
+    "CA_HEALTH_NUMBER",
+    "CA_SOCIAL_INSURANCE_NUMBER",
+    "CREDIT_DEBIT_CARD_CVV",
+    "CREDIT_DEBIT_CARD_EXPIRY",
+    "CREDIT_DEBIT_CARD_NUMBER",
+    "DRIVER_ID",
+    "EMAIL",
+    "INTERNATIONAL_BANK_ACCOUNT_NUMBER",
+    "IP_ADDRESS",
+    "LICENSE_PLATE",
+    "MAC_ADDRESS",
+    "NAME",
+    "PASSWORD",
+    "PHONE",
+    "PIN",
+    "SWIFT_CODE",
+    "UK_NATIONAL_HEALTH_SERVICE_NUMBER",
+    "UK_NATIONAL_INSURANCE_NUMBER",
+    "UK_UNIQUE_TAXPAYER_REFERENCE_NUMBER",
+    "URL",
+    "USERNAME",
+    "US_BANK_ACCOUNT_NUMBER",
+    "US_BANK_ROUTING_NUMBER",
+    "US_INDIVIDUAL_TAX_IDENTIFICATION_NUMBER",
+    "US_PASSPORT_NUMBER",
+    "US_SOCIAL_SECURITY_NUMBER",
+    "VEHICLE_IDENTIFICATION_NUMBER",
+]
 
 
 class BedrockSettings(BaseModel):
@@ -16,6 +52,21 @@ class BedrockSettings(BaseModel):
 
     guardrail_id: str = Field(pattern=r"^[a-z0-9]{1,64}$")
     version: str = Field(pattern=r"^(DRAFT|[1-9][0-9]{0,7})$")
+
+
+class BedrockChecks(BaseModel):
+    """Amazon Bedrock's checks that take no guardrail: what they look for, and from which score it counts.
+
+    Content and attacks are refused from `severity` on, personal data is masked from `confidence` on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    content: list[ContentCategory] = []
+    attacks: list[AttackCategory] = []
+    personal_data: list[PersonalData] = []
+    severity: float = Field(default=0.5, gt=0, le=1)
+    confidence: float = Field(default=0.5, gt=0, le=1)
 
 
 class ToxicitySettings(BaseModel):
@@ -37,4 +88,5 @@ class GuardSettings(BaseModel):
     denied_topics: dict[str, list[_Phrase]] = Field(default_factory=dict)
     toxicity: ToxicitySettings | None = None
     bedrock: BedrockSettings | None = None
+    bedrock_checks: BedrockChecks | None = None
     fail_open: bool = False

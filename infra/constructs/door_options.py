@@ -20,7 +20,7 @@ def take_tokens(authorizer: lambda_.Function, settings: Settings) -> None:
 
 
 def guard(function: lambda_.Function, settings: Settings) -> None:
-    """Switch the guards on; only one made in Bedrock takes a permission."""
+    """Switch the guards on; only Bedrock's take a permission."""
     guards = settings.guards.for_the_door()
     if guards is None:
         return
@@ -30,6 +30,9 @@ def guard(function: lambda_.Function, settings: Settings) -> None:
             service="bedrock", resource="guardrail", resource_name=guards.bedrock.guardrail_id
         )
         function.add_to_role_policy(iam.PolicyStatement(actions=["bedrock:ApplyGuardrail"], resources=[arn]))
+    if guards.bedrock_checks is not None:  # the action knows no resource
+        checks = iam.PolicyStatement(actions=["bedrock:InvokeGuardrailChecks"], resources=["*"])
+        function.add_to_role_policy(checks)
 
 
 def fall_back(function: lambda_.Function, settings: Settings) -> None:

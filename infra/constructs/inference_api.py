@@ -194,6 +194,8 @@ class InferenceApi(Construct):
         if self._settings.gateway.iam.enabled:
             for verb, path in STREAMED:
                 self._signed_method(verb, path, stream)
+            for verb, path in OF_JOBS:
+                self._signed_method(verb, path, work)
             for verb, path in BUFFERED:
                 self._signed_method(verb, path, buffered)
         for path, why in _OPEN.items():

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from contracts.guards import GuardSettings
+from contracts.guards import AttackCategory, ContentCategory, GuardSettings, PersonalData
 from infra.settings.base import RuleError, SettingsModel, setting
 
 _MOST_BYTES = 2_500
@@ -29,6 +29,37 @@ class BedrockGuardrail(SettingsModel):
     version: str = setting("A published version, in quotes.", "1", pattern=r"^(DRAFT|[1-9][0-9]{0,7})$")
 
 
+class BedrockChecks(SettingsModel):
+    """Amazon Bedrock's checks that need no guardrail; each list that is left out is not looked for.
+
+    The service offers them in some regions only.
+    """
+
+    content: list[ContentCategory] = setting("What is refused.", ["HATE", "INSULTS"], default=[])
+    attacks: list[AttackCategory] = setting(
+        "Which attacks prompts are refused for.", ["JAILBREAK"], default=[]
+    )
+    personal_data: list[PersonalData] = setting(
+        "What is masked before the model sees it and put back into the answer.",
+        ["NAME", "ADDRESS"],
+        default=[],
+    )
+    severity: float = setting("Score from which a text is refused.", 0.5, ge=0.1, le=1.0, default=0.5)
+    confidence: float = setting("Score from which personal data is masked.", 0.5, ge=0.1, le=1.0, default=0.5)
+
+    @model_validator(mode="after")
+    def _looks_for_something(self) -> Self:
+        if not (self.content or self.attacks or self.personal_data):
+            raise RuleError(
+                "content",
+                what="Nothing is named that these checks are to look for.",
+                why="Amazon Bedrock refuses a call without any.",
+                change="categories, or name `attacks` or `personal_data`",
+                example=["HATE", "INSULTS"],
+            )
+        return self
+
+
 class Guards(SettingsModel):
     """Checks of prompts and answers; each is off unless set."""
 
@@ -47,6 +78,11 @@ class Guards(SettingsModel):
     bedrock: BedrockGuardrail | None = setting(
         "Ask a guardrail made in Amazon Bedrock.",
         {"guardrail_id": "gr1abc2def", "version": "1"},
+        default=None,
+    )
+    bedrock_checks: BedrockChecks | None = setting(
+        "Ask Amazon Bedrock's checks that need no guardrail.",
+        {"content": ["HATE", "INSULTS"], "attacks": ["JAILBREAK"]},
         default=None,
     )
     fail_open: bool = setting(

@@ -95,7 +95,8 @@ class GatewayStack(cdk.Stack):
         data.access.grant_items(authorizer, "GetItem")
         data.records.grant_items(api, "GetItem", "PutItem", "Query")
         if settings.gateway.iam.enabled:
-            data.access.grant_items(api, "GetItem")  # whom a principal calls for
+            for function in (api, jobs.door):
+                data.access.grant_items(function, "GetItem")  # whom a principal calls for
         door_options.take_tokens(authorizer, settings)
         for function in (inference, jobs.worker):  # both run the pipeline
             data.access.grant_items(function, "GetItem")

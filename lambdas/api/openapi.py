@@ -61,11 +61,15 @@ _REFUSALS = {
     "401": "No valid key.",
     "403": "The key lacks a scope.",
     "404": "No such model, request or route.",
+    "413": "The body, or the file in it, is too large.",
     "429": "A budget is spent or too many requests came at once; `retry-after` says when to come back.",
     "500": "The service failed.",
+    "502": "The service failed before it could say why.",
     "503": "The model is full, starting or down; `retry-after` says when to come back.",
     "504": "The model did not answer in time.",
 }
+_OF_BODIES = "413"  # where nothing is sent, nothing is too large
+_KEY_REUSED = "The idempotency key was used for another request."
 
 
 def document() -> dict[str, Any]:
@@ -122,8 +126,10 @@ def _model_operation(
         "required": False,
         "schema": {"type": "integer", "minimum": 1},
     }
-    parameters = [busy] if stream_of is None else [busy, age]
-    operation = _operation(id, request, reply, stream_of=stream_of, parameters=parameters)
+    parameters = [busy, _parameter("idempotency-key", "header"), *([age] if stream_of else [])]
+    operation = _operation(
+        id, request, reply, stream_of=stream_of, parameters=parameters, conflict=_KEY_REUSED
+    )
     operation["responses"]["202"] = {
         "description": "The model is busy and the request has become a job, as asked for.",
         "content": {"application/json": {"schema": _reference(Job)}},
@@ -137,8 +143,8 @@ def _work_paths() -> dict[str, Any]:
     answered = {"description": "What the request itself would have got.", "content": {"application/json": {}}}
     result = _operation("getJobResult", None, Job, parameters=one, conflict="The job is not over yet.")
     result["responses"]["200"] = answered
-    upload = _operation("uploadFile", None, File)
-    upload["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _UPLOAD}}}
+    form = {"multipart/form-data": {"schema": _UPLOAD}}
+    upload = _operation("uploadFile", form, File)
     content = _operation("getFileContent", None, File, parameters=one)
     content["responses"]["200"] = {"description": "JSON Lines.", "content": {"application/jsonl": {}}}
     submit = _operation(
@@ -147,7 +153,7 @@ def _work_paths() -> dict[str, Any]:
         Job,
         status="202",
         parameters=[_parameter("idempotency-key", "header")],
-        conflict="The idempotency key was used for another request.",
+        conflict=_KEY_REUSED,
     )
     delete = _operation("deleteJob", None, Job, parameters=one)
     either = {"anyOf": [_reference(Job), _reference(JobDeleted)]}
@@ -184,7 +190,7 @@ _UPLOAD = {
 
 def _operation(
     id: str,
-    request: type[BaseModel] | None,
+    request: type[BaseModel] | dict[str, Any] | None,
     reply: type[BaseModel],
     *,
     stream_of: type[BaseModel] | None = None,
@@ -195,6 +201,9 @@ def _operation(
     content = {"application/json": {"schema": _reference(reply)}}
     if stream_of is not None:
         content["text/event-stream"] = {"schema": _reference(stream_of)}
+    refusals = {code: text for code, text in _REFUSALS.items() if request or code != _OF_BODIES}
+    if conflict:
+        refusals["409"] = conflict
     operation: dict[str, Any] = {
         "operationId": id,
         "responses": {
@@ -204,15 +213,13 @@ def _operation(
                     "description": meaning,
                     "content": {"application/json": {"schema": _reference(ErrorReply)}},
                 }
-                for refusal, meaning in (_REFUSALS | ({"409": conflict} if conflict else {})).items()
+                for refusal, meaning in refusals.items()
             },
         },
     }
     if request is not None:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": _reference(request)}},
-        }
+        body = request if isinstance(request, dict) else {"application/json": {"schema": _reference(request)}}
+        operation["requestBody"] = {"required": True, "content": body}
     if parameters:
         operation["parameters"] = parameters
     return operation

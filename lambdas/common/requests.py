@@ -6,6 +6,9 @@ import base64
 import binascii
 from typing import Any
 
+SIGNED = "/iam"
+"""Below it lie the routes for callers with AWS credentials."""
+
 
 def request_id(event: dict[str, Any]) -> str:
     """API Gateway's id of the request."""
@@ -35,6 +38,11 @@ def principal(event: dict[str, Any]) -> str:
     return str((event["requestContext"].get("identity") or {}).get("userArn") or "")
 
 
+def base(event: dict[str, Any]) -> str:
+    """What stands before the route in the caller's own addresses: `/iam`, or nothing."""
+    return SIGNED if str(event.get("path", "")).startswith(f"{SIGNED}/") else ""
+
+
 def route(event: dict[str, Any]) -> str:
     """The path below the stage; IAM callers reach the same routes below `/iam`."""
-    return str(event.get("path", "")).removeprefix("/iam")
+    return str(event.get("path", "")).removeprefix(SIGNED)

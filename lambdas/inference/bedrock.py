@@ -8,13 +8,12 @@ Source: Amazon Bedrock user guide, "Invoke a model with the OpenAI Chat Completi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 from contracts import container
 from lambdas.common import aws
 from lambdas.common.errors import ApiError
 from lambdas.inference import model_errors
-from lambdas.inference.gateway import CONNECT_TIMEOUT_SECONDS, SILENCE_TIMEOUT_SECONDS
+from lambdas.inference.gateway import CONNECT_TIMEOUT_SECONDS, SILENCE_TIMEOUT_SECONDS, ModelBytes
 from lambdas.inference.model_errors import ModelFailure
 
 PATH = "/openai/v1/chat/completions"
@@ -34,7 +33,7 @@ class BedrockChat:
             region=region,
         )
 
-    def invoke(self, body: bytes, attributes: str, variant: str | None) -> BedrockStream:
+    def invoke(self, body: bytes, attributes: str, variant: str | None) -> ModelBytes:
         """Open a reply. Raises ModelFailure. `variant` means nothing here."""
         if container.ATTRIBUTE_ROUTE in container.decode_attributes(attributes):
             raise ModelFailure(model_errors.unavailable("The model is not available.", 2))
@@ -49,29 +48,7 @@ class BedrockChat:
             raise ModelFailure(model_errors.timed_out()) from error
         except (aws.NotReached, aws.Broken) as error:
             raise model_errors.connection_failed() from error
-        return BedrockStream(reply)
-
-
-class BedrockStream:
-    """Server-sent events as they come."""
-
-    variant: str | None = None
-
-    def __init__(self, reply: aws.Reply) -> None:
-        self._reply = reply
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Raises ApiError when the stream breaks or falls silent."""
-        try:
-            yield from self._reply
-        except aws.Silent:
-            raise model_errors.timed_out() from None
-        except aws.Broken:
-            raise model_errors.interrupted() from None
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._reply.close()
+        return ModelBytes(reply)
 
 
 def _refusal(reply: aws.Reply) -> ApiError:

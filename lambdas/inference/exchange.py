@@ -37,6 +37,7 @@ class Arrival:
     received_at: float
     deadline_ms: int | None = None
     principal: str = ""  # the ARN of a caller whose signature API Gateway has checked
+    asked_again: Callable[[int], bool] = lambda status: False  # whether the same request follows on a status
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Exchange:
 
     request: ModelRequest | None = None
     caller: Caller | None = None
+    authorizer: dict[str, str] = field(default_factory=dict)  # the caller as the authorizer would tell of it
     routing: Routing | None = None
     variant: str | None = None  # asked for by ChooseVariant, then the one that answered
     variant_is_the_callers: bool = False
@@ -98,6 +100,7 @@ class Exchange:
     answer_texts: list[str] = field(default_factory=list)  # where a transcript is kept
 
     day: str = ""  # the day (UTC) it is booked on
+    handed_over: bool = False  # it is a job now
     reserved_tokens: int | None = None
     reserved_nano_usd: int = 0
     pieces: int = 0  # chunks with text: one token each, or close to it
@@ -169,6 +172,11 @@ class Exchange:
     def blocked_by(self) -> Finding | None:
         """The first finding that refuses the request or its answer."""
         return next((finding for finding in self.findings if finding.action is Action.BLOCK), None)
+
+    @property
+    def comes_again(self) -> bool:
+        """Whether the same request is asked once more later, and counts then."""
+        return self.handed_over or self.arrival.asked_again(self.status)
 
     def note(self, findings: list[Finding]) -> list[Finding]:
         """Keep findings for the record and the metrics; returns them."""

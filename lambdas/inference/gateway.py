@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from contracts.access import routing_pk
-from contracts.guards import BedrockSettings
+from contracts.guards import BedrockChecks, BedrockSettings
 from contracts.records import InferenceRecord
 from contracts.routing import Routing
 from lambdas.common import aws
@@ -35,7 +35,7 @@ class SageMakerEndpoint:
         self._component = component
         self._accept = "x-amzn-sagemaker-accept" if streamed else "accept"  # each operation has its own name
         self._path = f"/endpoints/{name}/invocations{'-response-stream' if streamed else ''}"
-        self._opened = SageMakerStream if streamed else SageMakerAnswer
+        self._opened = SageMakerStream if streamed else ModelBytes
         self._client = aws.Client(
             "sagemaker-runtime",
             "runtime.sagemaker",
@@ -45,7 +45,7 @@ class SageMakerEndpoint:
             region=region,
         )
 
-    def invoke(self, body: bytes, attributes: str, variant: str | None) -> SageMakerStream | SageMakerAnswer:
+    def invoke(self, body: bytes, attributes: str, variant: str | None) -> SageMakerStream | ModelBytes:
         """Open a reply. Raises ModelFailure, or VariantVanished when `variant` is not there."""
         headers = {
             "content-type": "application/json",
@@ -67,8 +67,8 @@ class SageMakerEndpoint:
         return self._opened(reply)
 
 
-class SageMakerAnswer:
-    """The model's bytes as they are: what a container streamed, collected by SageMaker."""
+class ModelBytes:
+    """A model's bytes as they come: of an answer that SageMaker has collected, or of another service."""
 
     def __init__(self, reply: aws.Reply) -> None:
         self.variant = reply.header("x-amzn-invoked-production-variant")
@@ -139,11 +139,39 @@ class GuardrailApi:
     def apply(self, text: str) -> dict[str, Any]:
         """The reply for one text. Raises GuardrailRefused, or what the client raises."""
         body = json.dumps({"source": self._source, "content": [{"text": {"text": text}}]}).encode()
-        reply = self._client.send("POST", self._path, {"content-type": "application/json"}, body)
-        answer = reply.json()
-        if reply.status != 200:
-            raise GuardrailRefused(reply.status)
-        return answer
+        return _asked(self._client, self._path, body)
+
+
+class GuardrailChecksApi:
+    """Amazon Bedrock's InvokeGuardrailChecks for one direction; attacks are looked for in prompts only."""
+
+    def __init__(self, settings: BedrockChecks, *, of_prompts: bool) -> None:
+        self._role = "user" if of_prompts else "assistant"
+        content = [{"category": category} for category in settings.content]
+        attacks = [{"category": category} for category in settings.attacks if of_prompts]
+        entities = [{"type": entity} for entity in settings.personal_data]
+        self.checks: dict[str, Any] = {
+            **({"contentFilter": {"categories": content}} if content else {}),
+            **({"promptAttack": {"categories": attacks}} if attacks else {}),
+            **({"sensitiveInformation": {"entities": entities}} if entities else {}),
+        }
+        self._client = aws.Client(
+            "bedrock-runtime", "bedrock-runtime", "bedrock", connect_timeout=1, read_timeout=5
+        )
+
+    def invoke(self, text: str) -> dict[str, Any]:
+        """The reply for one text. Raises GuardrailRefused, or what the client raises."""
+        message = {"role": self._role, "content": [{"text": text}]}
+        body = json.dumps({"messages": [message], "checks": self.checks}).encode()
+        return _asked(self._client, "/guardrail-checks/invoke", body)
+
+
+def _asked(client: aws.Client, path: str, body: bytes) -> dict[str, Any]:
+    reply = client.send("POST", path, {"content-type": "application/json"}, body)
+    answer = reply.json()
+    if reply.status != 200:
+        raise GuardrailRefused(reply.status)
+    return answer
 
 
 class GuardrailRefused(Exception):

@@ -11,7 +11,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from contracts.errors import STATUS_OF_TYPE, ErrorReply, ErrorType
+from contracts.errors import ErrorReply, ErrorType, statuses_of
 from lambdas.common.errors import ApiError
 
 RETRY_AFTER_BUSY = 2
@@ -87,8 +87,8 @@ def from_container(status: int, body: str) -> ApiError:
         inside.message,
         param=inside.param,
         code=inside.code,
-        # A status of another class than the type's would contradict the body.
-        status=status if status // 100 == STATUS_OF_TYPE[kind] // 100 else 0,
+        # Any other would contradict the body, or the document that we publish.
+        status=status if status in statuses_of(kind) else 0,
         retry_after=RETRY_AFTER_BUSY if busy else None,
     )
 
@@ -119,7 +119,8 @@ def _by_status(status: int) -> ApiError:
     if status in (408, 504):
         return timed_out()
     if 400 <= status < 500:
-        return ApiError("invalid_request_error", "The model refused the request.", status=status)
+        kept = status if status in statuses_of("invalid_request_error") else 0
+        return ApiError("invalid_request_error", "The model refused the request.", status=kept)
     return ApiError("server_error", "The model failed to answer.", code="model_error")
 
 

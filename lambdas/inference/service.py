@@ -21,13 +21,14 @@ from lambdas.inference.fallback import FallbackChain, Link
 from lambdas.inference.gateway import (
     AnswersTable,
     GuardrailApi,
+    GuardrailChecksApi,
     RecordsTable,
     RoutingTable,
     SageMakerEndpoint,
     TranscriptBucket,
 )
 from lambdas.inference.guards.base import Guard, Guards
-from lambdas.inference.guards.bedrock import BedrockGuardrail
+from lambdas.inference.guards.bedrock import BedrockGuardrail, BedrockScores
 from lambdas.inference.guards.phrases import denied_topics, injection_rules
 from lambdas.inference.guards.pii import PiiRules
 from lambdas.inference.guards.toxicity import ToxicityRules
@@ -161,6 +162,10 @@ def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Gua
         guards.append(ToxicityRules(limits.prompt_threshold if of_prompts else limits.answer_threshold))
     if settings.bedrock:
         guards.append(BedrockGuardrail(GuardrailApi(settings.bedrock, of_prompts=of_prompts).apply))
+    if settings.bedrock_checks:
+        api = GuardrailChecksApi(settings.bedrock_checks, of_prompts=of_prompts)
+        if api.checks:
+            guards.append(BedrockScores(settings.bedrock_checks, api.invoke))
     return Guards(guards, logger, fail_open=settings.fail_open)
 
 

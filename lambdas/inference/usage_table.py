@@ -58,7 +58,7 @@ class UsageTable:
         used = charge.input_tokens + charge.output_tokens
         cost = self._prices.cost(charge.input_tokens, charge.output_tokens)
         additions = {
-            "requests": 1 if charge.reserved is None else 0,
+            "requests": int(charge.counts) - (charge.reserved is not None),
             "charged": used - (charge.reserved or 0),
             "input_tokens": charge.input_tokens,
             "output_tokens": charge.output_tokens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from lambdas.common import logs
@@ -24,11 +24,18 @@ class Answering(Protocol):
 
 
 def ask(
-    service: Answering, task: Task, number: int, text: bytes, seconds: float, trace: str | None
+    service: Answering,
+    task: Task,
+    number: int,
+    text: bytes,
+    seconds: float,
+    trace: str | None,
+    again: Callable[[int], bool],
 ) -> Outcome:
     """The outcome of line `number`. Never raises for what is wrong with the line or the model.
 
-    The request's id is the task's with the line's number: asking again replaces its record.
+    The request's id is the task's with the line's number: asking again replaces its record. `again` says
+    after which status that will be done: of all tries the last one counts as the request it is.
     """
     request_id = f"{task.id}-{number}"
     logs.correlate(request_id, trace)
@@ -44,6 +51,7 @@ def ask(
         trace_id=trace,
         received_at=now,
         deadline_ms=int((now + seconds) * 1000),
+        asked_again=again,
     )
     reply = service.answer(request.url, arrival)
     try:

@@ -14,11 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from contracts.jobs import Job
 from lambdas.common import logs, requests
+from lambdas.common.access import AccessTable
 from lambdas.common.cors import cors_headers
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import JobsEnvironment, load
 from lambdas.common.errors import ApiError, to_api_error
+from lambdas.common.principals import admit_principal
 from lambdas.common.streaming_runtime import Context, StreamingReply
 from lambdas.jobs.batches import batch_list, batch_of
 from lambdas.jobs.service import Limits, Work
@@ -28,6 +31,8 @@ from lambdas.jobs.submitting import Submissions
 _settings = load(JobsEnvironment, os.environ)
 _logger = logs.Logger("jobs", _settings.log_level)
 _cors_origins = frozenset(_settings.cors_origins)
+_tables = DynamoDB()
+_access = AccessTable(_settings.access_table, _tables)
 RETRY_AFTER_SECONDS = 2
 
 
@@ -46,7 +51,7 @@ Answer = tuple[int, BaseModel | Iterator[bytes] | tuple[str, dict[str, str]]]
 
 
 def _make() -> Work:
-    table = WorkTable(_settings.work_table, DynamoDB())
+    table = WorkTable(_settings.work_table, _tables)
     bucket, queue = WorkBucket(_settings.work_bucket), WorkQueue(_settings.jobs_queue)
     submissions = Submissions(
         table,
@@ -116,7 +121,7 @@ def handler(event: dict[str, Any], context: Context) -> StreamingReply:
     logs.correlate(request_id, context.trace_id)
     try:
         status, answer = _answer(event)
-        headers, body = _rendered(answer)
+        headers, body = _rendered(answer, requests.base(event))
     except Exception as error:
         refusal = to_api_error(error)
         if refusal is not error and refusal.is_ours:
@@ -134,7 +139,7 @@ def _answer(event: dict[str, Any]) -> Answer:
         if found:
             return answer(
                 _Asked(
-                    caller=event["requestContext"].get("authorizer") or {},
+                    caller=_caller(event),
                     headers=requests.headers(event),
                     query=event.get("queryStringParameters") or {},
                     body=requests.body_bytes(event),
@@ -144,7 +149,16 @@ def _answer(event: dict[str, Any]) -> Answer:
     raise ApiError("not_found_error", "There is no such route.", code="unknown_route")
 
 
-def _rendered(answer: BaseModel | Iterator[bytes] | tuple[str, dict[str, str]]) -> Any:
+def _caller(event: dict[str, Any]) -> dict[str, Any]:
+    """What the authorizer says of the caller, or the access table of one with AWS credentials."""
+    if arn := requests.principal(event):
+        return admit_principal(arn, _access)
+    return event["requestContext"].get("authorizer") or {}
+
+
+def _rendered(answer: BaseModel | Iterator[bytes] | tuple[str, dict[str, str]], base: str) -> Any:
+    if isinstance(answer, Job) and answer.result_url:
+        answer = answer.model_copy(update={"result_url": base + answer.result_url})
     if isinstance(answer, BaseModel):
         headers = {"content-type": "application/json"}
         if getattr(answer, "status", "") in ("queued", "in_progress", "validating", "cancelling"):

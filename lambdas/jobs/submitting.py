@@ -192,8 +192,8 @@ def owner(authorizer: Mapping[str, Any]) -> str:
     return work_pk(str(tenant), key, str(authorizer.get("subject") or ""))
 
 
-def job_of(task: Task) -> Job:
-    """A job's row as its caller sees it."""
+def job_of(task: Task, base: str = "") -> Job:
+    """A job's row as its caller sees it; `base` stands before the caller's routes."""
     finished = task.status == "completed"
     return Job(
         id=task.id,
@@ -204,7 +204,7 @@ def job_of(task: Task) -> Job:
         finished_at=task.finished_at,
         deadline=task.deadline,
         expires_at=task.expires_at,
-        result_url=f"/v1/jobs/{task.id}/result" if finished else None,
+        result_url=f"{base}/v1/jobs/{task.id}/result" if finished else None,
         error=task.error or (ErrorObject(**_EXPIRED) if task.status == "expired" else None),
     )
 

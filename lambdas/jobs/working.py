@@ -7,6 +7,7 @@ a budget refuses for now is asked again later, until the task's deadline. Knows 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from contracts.errors import ErrorObject
-from contracts.jobs import JobStatus, Ticket
+from contracts.jobs import Ticket
 from lambdas.common.logs import Logger
-from lambdas.jobs import lines
+from lambdas.jobs import ending, lines
 from lambdas.jobs.asking import Answering, ask
 from lambdas.jobs.lines import Outcome
 from lambdas.jobs.store import LONGEST_DELAY_SECONDS, LostLease
-from lambdas.jobs.tasks import StoredFile, Task, new_file
+from lambdas.jobs.tasks import StoredFile, Task
 
 MOST_ATTEMPTS = 3
 """Runs in a row that may end without any progress; then the task has failed."""
@@ -37,7 +38,7 @@ _LONGEST_PAUSE_SECONDS = 2
 """A rate limit that gives way so soon is waited for on the spot: a ticket would take longer."""
 
 
-class Table(Protocol):
+class Table(ending.Table, Protocol):
     """See `store.WorkTable`."""
 
     def lease(self, ticket: Ticket, worker: str, seconds: float) -> Task: ...
@@ -47,24 +48,6 @@ class Table(Protocol):
     def file(self, pk: str, id: str) -> StoredFile | None: ...
 
     def advance(self, task: Task, values: dict[str, Any]) -> Task: ...
-
-    def end(
-        self, task: Task, status: JobStatus, values: dict[str, Any], *, worker: str | None = None
-    ) -> Task: ...
-
-    def add(self, row: dict[str, Any]) -> bool: ...
-
-    def remove(self, pk: str, id: str) -> None: ...
-
-
-class Bucket(Protocol):
-    """See `store.WorkBucket`."""
-
-    def put(self, key: str, body: bytes) -> None: ...
-
-    def get(self, key: str) -> bytes: ...
-
-    def delete(self, key: str) -> None: ...
 
 
 class Queue(Protocol):
@@ -88,7 +71,7 @@ class Worker:
     def __init__(
         self,
         table: Table,
-        bucket: Bucket,
+        bucket: ending.Bucket,
         queue: Queue,
         service: Answering,
         logger: Logger,
@@ -101,7 +84,8 @@ class Worker:
     ) -> None:
         self._pause = pause
         self._table, self._bucket, self._queue, self._service = table, bucket, queue, service
-        self._logger, self._ended, self._clock = logger, ended, clock
+        self._logger, self._clock = logger, clock
+        self._ending = ending.Ending(table, bucket, logger, ended)
         self._parallel, self._request_seconds = parallel, request_seconds
 
     def work(self, ticket: Ticket, run: Run) -> None:
@@ -130,23 +114,24 @@ class Worker:
 
     def _go_on(self, task: Task, run: Run) -> None:
         if task.input_file_id and self._table.file(task.pk, task.input_file_id) is None:
-            self._end(task, [], "failed", _error("input_gone", "The file of requests has been deleted."))
+            gone = _error("input_gone", "The file of requests has been deleted.")
+            self._ending.end(task, [], "failed", gone)
             return
         texts = lines.texts(self._bucket.get(task.input_key))
         if task.attempts > MOST_ATTEMPTS:
             message = f"Its worker stopped {MOST_ATTEMPTS} times at request {task.next_line + 1}."
-            self._end(task, texts, "failed", _error("worker_stopped", message))
+            self._ending.end(task, texts, "failed", _error("worker_stopped", message))
             return
         part = _Part(task.parts)
         while True:
             if task.status == "cancelling":
-                self._end(task, texts, "cancelled", None)
+                self._ending.end(task, texts, "cancelled", None)
                 return
             if task.next_line >= len(texts):
-                self._end(task, texts, "completed", None)
+                self._ending.end(task, texts, "completed", None)
                 return
             if self._clock() >= task.deadline:
-                self._end(task, texts, "expired", None)
+                self._ending.end(task, texts, "expired", None)
                 return
             if run.seconds_left() < self._request_seconds + MARGIN_SECONDS:
                 self._later(task, 0, progressed=True)
@@ -155,7 +140,7 @@ class Worker:
                 part = _Part(task.parts)
             results = self._ask(task, texts, run)
             task = self._store(task, part, results)
-            waiting = [result for result in results if _is_wait(result)]
+            waiting = [result for result in results if _is_wait(result.status)]
             if waiting and all(_is_moment(result) for result in waiting):
                 self._pause(max(result.retry_after or 1 for result in waiting))
                 continue
@@ -170,7 +155,9 @@ class Worker:
         seconds = min(self._request_seconds, max(1.0, task.deadline - self._clock()))
 
         def one(number: int) -> Outcome:
-            return ask(self._service, task, number, texts[number], seconds, run.trace)
+            failures = task.tries.get(str(number), 0)
+            again = functools.partial(_comes_again, failures=failures)
+            return ask(self._service, task, number, texts[number], seconds, run.trace, again)
 
         if len(todo) == 1:
             return [one(todo[0])]
@@ -182,14 +169,12 @@ class Worker:
         tries = dict(task.tries)
         final = []
         for result in results:
-            if _is_wait(result):
-                continue
-            if result.status >= 500:
-                tries[str(result.line)] = tries.get(str(result.line), 0) + 1
-                if tries[str(result.line)] < MOST_TRIES:
-                    continue
-            tries.pop(str(result.line), None)
-            final.append(result)
+            failures = tries.get(str(result.line), 0)
+            if not _comes_again(result.status, failures):
+                tries.pop(str(result.line), None)
+                final.append(result)
+            elif not _is_wait(result.status):
+                tries[str(result.line)] = failures + 1
         values: dict[str, Any] = {
             "tries": tries,
             "lease_until": self._clock() + self._request_seconds + 2 * MARGIN_SECONDS,
@@ -231,52 +216,6 @@ class Worker:
         self._queue.send(Ticket(pk=task.pk, id=task.id), max(seconds, 1))
         self._table.advance(task, values)
 
-    # ---- the end ----
-
-    def _end(self, task: Task, texts: list[bytes], status: JobStatus, error: ErrorObject | None) -> None:
-        """Write what there is of results, then the last status; afterwards the parts go."""
-        values: dict[str, Any] = {"error": error.model_dump(exclude_none=True)} if error else {}
-        made: list[StoredFile] = []
-        if task.kind == "batch":
-            done = lines.outcomes(self._bucket.get(task.part_key(number)) for number in range(task.parts))
-            answered, failed = lines.result_files(texts, done, task.id, status)
-            for name, content in (("output", answered), ("error", failed)):
-                if content:
-                    made.append(self._file(task, name, content))
-                    values[f"{name}_file_id"] = made[-1].id
-        elif status == "completed" and task.failed:
-            status = "failed"
-            values["error"] = self._job_error(task)
-        try:
-            ended = self._table.end(task, status, values, worker=task.lease_by)
-        except LostLease:
-            for file in made:  # nobody would ever learn of them
-                self._bucket.delete(file.key)
-                self._table.remove(file.pk, file.id)
-            raise
-        for number in range(task.parts) if task.kind == "batch" else ():
-            self._bucket.delete(task.part_key(number))
-        self._logger.info(
-            "task_ended", task=task.id, status=status, answered=task.completed, refused=task.failed
-        )
-        self._ended(ended)
-
-    def _file(self, task: Task, name: str, content: bytes) -> StoredFile:
-        file = new_file(task.pk, task.tenant, "batch_output", f"{task.id}_{name}.jsonl", task.expires_at)
-        file = file.model_copy(update={"bytes": len(content), "of_batch": task.id})
-        self._bucket.put(file.key, content)
-        self._table.add(file.row())
-        return file
-
-    def _job_error(self, task: Task) -> dict[str, Any]:
-        """What refused a job, as its caller would have got it at once."""
-        (outcome,) = lines.outcomes([self._bucket.get(task.result_key)]).values()
-        found = outcome.body.get("error") if isinstance(outcome.body, dict) else None
-        error = (
-            found if isinstance(found, dict) else {"message": "The request failed.", "type": "server_error"}
-        )
-        return {name: value for name, value in error.items() if value is not None}
-
 
 class _Part:
     """Outcomes that share an object, which is written anew as they become more. Each run has its own."""
@@ -294,9 +233,14 @@ def _error(code: str, message: str) -> ErrorObject:
     return ErrorObject(message=message, type="server_error", code=code)
 
 
-def _is_wait(outcome: Outcome) -> bool:
+def _is_wait(status: int) -> bool:
     """A refusal for now: the model is full or asleep, or a budget is spent."""
-    return outcome.status in (429, 503)
+    return status in (429, 503)
+
+
+def _comes_again(status: int, failures: int) -> bool:
+    """Whether a line is asked once more after such a reply; `failures` of ours have been met before."""
+    return _is_wait(status) or (status >= 500 and failures + 1 < MOST_TRIES)
 
 
 def _is_moment(outcome: Outcome) -> bool:

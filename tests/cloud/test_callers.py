@@ -116,6 +116,25 @@ def test_a_signed_caller_uses_the_same_routes_once_admitted(laptop: Laptop) -> N
         assert (spent.status_code, spent.json()["error"]["code"]) == (429, "requests_per_day_exceeded")
 
 
+def test_a_signed_caller_has_jobs_of_its_own(laptop: Laptop) -> None:
+    body = {"model": laptop.model, "messages": HELLO, "max_tokens": 2}
+    with user(laptop) as (arn, credentials), user(laptop) as (other, others):
+        for each in (arn, other):
+            admin(laptop, "admit-principal", "--arn", each, "--tenant", "signed")
+        made = signed(laptop, credentials, "/jobs", {"url": "/v1/chat/completions", "body": body})
+        assert made.status_code == 202, made.text
+        path, deadline = f"/jobs/{made.json()['id']}", time.monotonic() + 90
+        while (job := signed(laptop, credentials, path).json())["status"] in ("queued", "in_progress"):
+            assert time.monotonic() < deadline, job
+            time.sleep(0.1)
+        assert (job["status"], job["result_url"]) == ("completed", f"/iam/v1{path}/result")
+        answer = signed(laptop, credentials, f"{path}/result")
+        assert answer.json()["choices"][0]["message"]["role"] == "assistant", answer.text
+        assert signed(laptop, others, path).status_code == 404
+        theirs = httpx.get(f"{laptop.api_url}{path}", headers=laptop.headers, timeout=60)
+        assert theirs.status_code == 404
+
+
 def test_a_wrong_or_missing_signature_gets_nowhere(laptop: Laptop) -> None:
     body = {"model": laptop.model, "messages": HELLO}
     with user(laptop) as (arn, credentials):

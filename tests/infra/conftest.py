@@ -9,9 +9,11 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aws_cdk as cdk
+import everything as every_option
 import pytest
 from aws_cdk.assertions import Template
 
@@ -84,3 +86,18 @@ def resources(
         return {name: resource for name, resource in found.items() if resource["Type"] == kind}
 
     return of_type
+
+
+@pytest.fixture(scope="session")
+def everything(context: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """`prod` with every option of the door on: its folder, and its gateway as `template` and `resources`."""
+    folder = tmp_path_factory.mktemp("cdk-everything")
+    app = cdk.App(context=context, outdir=str(folder))
+    compose(app, every_option.settings())
+    app.synth()
+    template = json.loads((folder / "evergreen-prod-gateway.template.json").read_text())
+
+    def of_kind(env: str, stack: str, kind: str) -> dict[str, Any]:
+        return {name: found for name, found in template["Resources"].items() if found["Type"] == kind}
+
+    return SimpleNamespace(folder=folder, template=template, resources=of_kind)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import aws_cdk as cdk
 import pytest
+from everything import ISSUER
 
-from contracts.errors import STATUS_OF_TYPE, ErrorReply
+from contracts.errors import STATUS_OF_TYPE, ErrorReply, statuses_of
 from contracts.guards import GuardSettings, ToxicitySettings
 from contracts.tokens import TokenIssuer
 from infra.compose import compose
 from infra.constructs.web_acl import BODY_RULES
-from infra.settings import Settings, load
+from infra.settings import load
 from infra.settings.model import Records
+from lambdas.api.openapi import document
 
 ENVIRONMENTS = ("local", "dev", "prod")
-# Where settings offer routes to callers with AWS credentials; those of jobs are for keys alone.
+# Where settings offer the routes to callers with AWS credentials.
 SIGNED = ("local",)
 OF_JOBS = {
     "POST /v1/jobs",
@@ -89,7 +90,7 @@ def test_routes_are_the_agreed_ones(resources, env):
         "GET /v1/usage",
         "GET /v1/openapi.json",
     }
-    signed = {route.replace(" ", " /iam", 1) for route in guarded - OF_JOBS if env in SIGNED}
+    signed = {route.replace(" ", " /iam", 1) for route in guarded if env in SIGNED}
     assert set(routes(resources, env)) == {*guarded, *signed, *OPEN}
 
 
@@ -167,6 +168,8 @@ def test_the_usage_plan_carries_quota_and_throttle(template):
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_gateway_errors_have_the_openai_shape_and_keep_their_side(resources, env):
     responses = resources(env, "gateway", "AWS::ApiGateway::GatewayResponse").values()
+    published = document()
+    described = published["paths"]["/v1/chat/completions"]["post"]["responses"]
 
     seen = set()
     for response in (entry["Properties"] for entry in responses):
@@ -178,6 +181,9 @@ def test_gateway_errors_have_the_openai_shape_and_keep_their_side(resources, env
         ours = STATUS_OF_TYPE[error.type] >= 500
         expected = "DEFAULT_5XX" if ours else "DEFAULT_4XX"
         assert (int(status) >= 500) is ours if status else response["ResponseType"] == expected
+        if status and error.code != "media_type":  # a preflight's, and the document has none of these
+            assert int(status) in statuses_of(error.type)
+            assert status in described
         assert response["ResponseParameters"]["gatewayresponse.header.x-request-id"] == "context.requestId"
     assert {"UNAUTHORIZED", "THROTTLED", "QUOTA_EXCEEDED", "DEFAULT_4XX", "DEFAULT_5XX"} <= seen
     assert len(seen) == len(responses)
@@ -442,40 +448,6 @@ def test_everything_that_can_be_tagged_is(resources, env):
 
 # --- what settings switch on -----------------------------------------------------------------------------
 
-ISSUER = {
-    "issuer": "https://login.example.com/",
-    "audiences": ["evergreen"],
-    "jwks_url": "https://login.example.com/keys",
-}
-CERTIFICATE = "arn:aws:acm:us-east-1:111122223333:certificate/0f1e2d3c-0000-0000-0000-000000000000"
-
-
-@pytest.fixture(scope="module")
-def everything(context, tmp_path_factory) -> SimpleNamespace:
-    """The gateway of `prod` with every option of the door on."""
-    shipped = load("prod").model_dump()
-    shipped["gateway"] |= {
-        "jwt": [ISSUER],
-        "iam": {"enabled": True, "accounts": ["444455556666"]},
-        "domain": {"name": "api.example.com", "certificate_arn": CERTIFICATE, "minimum_tls": "1.3"},
-        "max_body_bytes": 32_768,
-    }
-    shipped["guards"] = {"mask_pii": True, "toxicity": {}, "bedrock": {"guardrail_id": "gr1", "version": "2"}}
-    shipped["fallbacks"] = [
-        {"kind": "endpoint", "endpoint_name": "Small", "model_version": "s1", "region": "us-west-2"},
-        {"kind": "bedrock", "model_id": "openai.gpt-oss-20b-1:0"},
-    ]
-    folder = tmp_path_factory.mktemp("cdk-everything")
-    app = cdk.App(context=context, outdir=str(folder))
-    compose(app, Settings.model_validate(shipped))
-    app.synth()
-    template = json.loads((folder / "evergreen-prod-gateway.template.json").read_text())
-
-    def of_kind(env, stack, kind):
-        return {name: found for name, found in template["Resources"].items() if found["Type"] == kind}
-
-    return SimpleNamespace(template=template, resources=of_kind)
-
 
 def added(everything, resources: Callable, name: str) -> dict[str, list[str]]:
     """What a role holds with everything on that it does not hold without."""
@@ -489,6 +461,7 @@ def test_each_option_brings_its_permission_and_no_other(everything, resources):
 
     assert set(granted) == {
         "bedrock:ApplyGuardrail",
+        "bedrock:InvokeGuardrailChecks",
         "bedrock:InvokeModel",
         "bedrock:InvokeModelWithResponseStream",
         "sagemaker:InvokeEndpointWithResponseStream",

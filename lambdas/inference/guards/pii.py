@@ -6,6 +6,7 @@ token starts and repeat within bounds, so that no text makes them slow.
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Callable
 
@@ -75,7 +76,7 @@ class PiiRules:
 
     def check(self, text: str) -> list[Finding]:
         """Findings that do not overlap, in order of place."""
-        taken: list[Finding] = []
+        taken: list[Finding] = []  # in order of place: only its neighbours can overlap a new one
         for label, pattern, length in _RULES:
             for match in pattern.finditer(text):
                 start, found = (
@@ -87,6 +88,9 @@ class PiiRules:
                     )
                 )
                 end = start + length(found)
-                if end > start and all(end <= f.start or start >= f.end for f in taken):
-                    taken.append(Finding(self.name, label, Action.MASK, start, end))
-        return sorted(taken, key=lambda finding: finding.start)
+                at = bisect.bisect(taken, start, key=lambda finding: finding.start)
+                free_before = at == 0 or taken[at - 1].end <= start
+                free_behind = at == len(taken) or end <= taken[at].start
+                if end > start and free_before and free_behind:
+                    taken.insert(at, Finding(self.name, label, Action.MASK, start, end))
+        return taken

@@ -13,7 +13,7 @@ from lambdas.inference.exchange import Caller, Exchange
 
 
 class Authorise:
-    """Fills `exchange.caller`. Without `access` no caller with AWS credentials is let in."""
+    """Fills `exchange.caller` and `.authorizer`. Without `access` nobody with AWS credentials is let in."""
 
     def __init__(self, access: AccessSource | None = None) -> None:
         self._access = access
@@ -32,6 +32,7 @@ class Authorise:
                 f"This key lacks the scope '{SCOPE_INFERENCE}'.",
                 code="insufficient_scope",
             )
+        exchange.authorizer = authorizer
         exchange.caller = Caller(
             authorizer["tenant"],
             authorizer.get("key_name", ""),

@@ -31,6 +31,7 @@ class Charge:
     output_tokens: int
     reserved: int | None
     reserved_nano_usd: int = 0
+    counts: bool = True  # as one of the day's requests
 
 
 class Ledger(Protocol):
@@ -103,6 +104,7 @@ class SettleBudget:
             exchange.completion_tokens if exchange.completion_tokens is not None else exchange.pieces,
             reserved,
             exchange.reserved_nano_usd,
+            counts=not exchange.comes_again,
         )
         self._ledger.settle(caller, exchange.day, charge)
 

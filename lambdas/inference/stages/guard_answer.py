@@ -2,7 +2,7 @@
 
 A stream is held back to the end of a sentence (or a good length of one), so nothing leaves unchecked and the
 caller waits for a sentence at most. A number is never cut, and where a long sentence had to be, its end is
-checked again together with what follows.
+checked again together with what follows. An answer that was to be JSON is read as such and stays JSON.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from contracts.chat import ChatRequest
 from lambdas.inference import model_errors
 from lambdas.inference.exchange import Chunk, Exchange
+from lambdas.inference.guards import json_text
 from lambdas.inference.guards.base import Finding, Guards
-from lambdas.inference.guards.json_text import change_texts
 from lambdas.inference.operations import Gathered
 from lambdas.inference.stages.guard_prompt import first_block, refusal
 
@@ -33,10 +34,14 @@ class _Blocked(Exception):
 
 @dataclass
 class _Answer:
-    """One answer on its way: what is held of it, and the end of the sentence that has gone out last."""
+    """One answer on its way: what is held of it, and the end of the sentence that has gone out last.
+
+    `within`: what has gone out of an answer in JSON ends in the middle of a string.
+    """
 
     held: Gathered
     seen: str = ""
+    within: bool = False
 
 
 class GuardAnswer:
@@ -91,8 +96,10 @@ class GuardAnswer:
             return False
         whole = bool(ends) or end == sentence_end(held.text)
         window, held.text = held.text[:end], held.text[end:]
-        released = self._released(exchange, window, answer.seen)
-        answer.seen = "" if whole else (answer.seen + window)[-OVERLAP:]
+        reading = json_text.part(window, answer.within) if _is_json(exchange) else json_text.plain(window)
+        released = self._released(exchange, reading, answer.seen)
+        answer.seen = "" if whole else (answer.seen + reading.text)[-OVERLAP:]
+        answer.within = reading.within
         if ends and held.calls:
             generation.set_calls(choice, [self._call(exchange, i, c) for i, c in enumerate(held.calls)])
             held.calls = []
@@ -102,19 +109,26 @@ class GuardAnswer:
         return True
 
     def _call(self, exchange: Exchange, index: int, call: dict[str, Any]) -> dict[str, Any]:
-        text = call["function"]["arguments"]
-        arguments = change_texts(text, lambda each: self._released(exchange, each, ""))
+        arguments = self._released(exchange, json_text.whole(call["function"]["arguments"]), "")
         return {**call, "index": index, "function": {**call["function"], "arguments": arguments}}
 
-    def _released(self, exchange: Exchange, window: str, seen: str) -> str:
-        """The window as the caller may see it; `seen` is what it goes on from. Raises _Blocked."""
-        if not window:
+    def _released(self, exchange: Exchange, reading: json_text.Reading, seen: str) -> str:
+        """The text as the caller may see it; `seen` is what it goes on from. Raises _Blocked."""
+        if not reading.text:
             return ""
-        found = self._guards.check(seen + window, exchange.guard_times)
+        found = self._guards.check(seen + reading.text, exchange.guard_times)
         findings = exchange.note([_moved(finding, len(seen)) for finding in found if finding.end > len(seen)])
         if first_block(findings):
             raise _Blocked
-        return exchange.vault.unmask(exchange.vault.mask_for_good(window, findings))
+        vault = exchange.vault
+        return reading.changed(findings, lambda text, here: vault.unmask(vault.mask_for_good(text, here)))
+
+
+def _is_json(exchange: Exchange) -> bool:
+    """Whether the caller asked for JSON."""
+    request = exchange.request
+    form = request.response_format if isinstance(request, ChatRequest) else None
+    return form is not None and form.type != "text"
 
 
 def _open(exchange: Exchange, held: dict[int, _Answer]) -> list[int]:

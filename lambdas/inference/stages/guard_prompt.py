@@ -13,8 +13,8 @@ from contracts.completions import CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
 from lambdas.common.errors import ApiError
 from lambdas.inference.exchange import Chunk, Exchange
+from lambdas.inference.guards import json_text
 from lambdas.inference.guards.base import Action, Finding, Guards
-from lambdas.inference.guards.json_text import change_texts
 from lambdas.inference.operations import ModelRequest
 
 REFUSAL = "I cannot help with this request."
@@ -65,7 +65,7 @@ class GuardPrompt:
         return tool.model_copy(update={"function": tool.function.model_copy(update={"description": text})})
 
     def _call(self, exchange: Exchange, call: ToolCall) -> ToolCall:
-        text = change_texts(call.function.arguments, lambda each: self._text(exchange, each))
+        text = self._masked(exchange, json_text.whole(call.function.arguments))
         return call.model_copy(update={"function": call.function.model_copy(update={"arguments": text})})
 
     def _message(self, exchange: Exchange, message: Message) -> Message:
@@ -84,11 +84,13 @@ class GuardPrompt:
         return message.model_copy(update={"content": parts})
 
     def _text(self, exchange: Exchange, text: str, trusted: bool = False) -> str:
-        findings = self._guards.check(text, exchange.guard_times)
+        return self._masked(exchange, json_text.plain(text), trusted)
+
+    def _masked(self, exchange: Exchange, reading: json_text.Reading, trusted: bool = False) -> str:
+        findings = self._guards.check(reading.text, exchange.guard_times)
         if trusted:
             findings = [finding for finding in findings if finding.action is not Action.BLOCK]
-        exchange.note(findings)
-        return exchange.vault.mask(text, findings)
+        return reading.changed(exchange.note(findings), exchange.vault.mask)
 
 
 def first_block(findings: list[Finding]) -> Finding | None:

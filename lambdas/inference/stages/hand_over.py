@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from contracts import metrics
 from contracts.jobs import Route
+from lambdas.common import requests
 from lambdas.common.errors import ApiError
 from lambdas.common.logs import Logger
 from lambdas.common.metrics import MetricLine
@@ -50,8 +51,8 @@ class HandOver:
         """
         if exchange.arrival.headers.get(HEADER, "").strip().lower() != _JOB or not _is_for_now(error):
             return False
-        if not exchange.arrival.authorizer.get("tenant"):
-            return False  # whoever comes without a key has none to find the job by
+        if exchange.caller is None:
+            return False  # whoever has not been let in has nothing to find the job by
         if exchange.variant_is_the_callers:
             return False  # a job goes to whichever variant its turn falls to
         request = json.loads(exchange.arrival.body)
@@ -59,7 +60,7 @@ class HandOver:
             request.pop(name, None)
         try:
             task = self._jobs.job(
-                exchange.arrival.authorizer,
+                exchange.authorizer,
                 cast(Route, exchange.operation.route),
                 request,
                 exchange.arrival.headers.get("idempotency-key"),
@@ -73,13 +74,14 @@ class HandOver:
         line.add({metrics.HANDED_OVER: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
         line.emit(request_id=exchange.arrival.request_id)
         assert isinstance(error, ApiError)
-        exchange.status = 202
+        base = requests.SIGNED if exchange.arrival.principal else ""
+        exchange.status, exchange.handed_over = 202, True
         exchange.headers |= {
             "content-type": "application/json",
-            "location": f"/v1/jobs/{task.id}",
+            "location": f"{base}/v1/jobs/{task.id}",
             "retry-after": str(error.retry_after or _RETRY_AFTER_SECONDS),
         }
-        exchange.body = iter([job_of(task).model_dump_json().encode()])
+        exchange.body = iter([job_of(task, base).model_dump_json().encode()])
         return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,34 +94,24 @@ def job_is_taken(world: World) -> bool:
     return _allowed(reply)
 
 
-def _settled(asks: Callable[[World, str], httpx.Response]) -> Callable[[World], bool]:
-    """A route over a job that was made and answered while everything was allowed."""
-
-    def works(world: World) -> bool:
-        job = world.kept.get("job") or ""
-        if not job or _call(world, "GET", f"/jobs/{job}").status_code == 404:
-            made = _submit(world)
-            assert made.status_code in (202, 500), made.text
-            if made.status_code == 500:
-                return False
-            job = world.kept["job"] = str(made.json()["id"])
-            world.until(lambda: _over(world, f"/jobs/{job}"), "the job ends")
-        return _allowed(asks(world, job))
-
-    works.__name__ = asks.__name__
-    return works
+def an_ended_job(world: World) -> None:
+    """Made and answered while everything is allowed."""
+    made = _submit(world)
+    assert made.status_code == 202, made.text
+    job = world.kept["job"] = str(made.json()["id"])
+    world.until(lambda: _over(world, f"/jobs/{job}"), "the job ends")
 
 
-def job_is_shown(world: World, job: str) -> httpx.Response:
-    return _call(world, "GET", f"/jobs/{job}")
+def job_is_shown(world: World) -> bool:
+    return _allowed(_call(world, "GET", f"/jobs/{world.kept['job']}"))
 
 
-def result_is_given(world: World, job: str) -> httpx.Response:
-    return _call(world, "GET", f"/jobs/{job}/result")
+def result_is_given(world: World) -> bool:
+    return _allowed(_call(world, "GET", f"/jobs/{world.kept['job']}/result"))
 
 
-def job_is_deleted(world: World, job: str) -> httpx.Response:
-    return _call(world, "DELETE", f"/jobs/{job}")
+def job_is_deleted(world: World) -> bool:
+    return _allowed(_call(world, "DELETE", f"/jobs/{world.kept['job']}"))
 
 
 def batch_is_cancelled(world: World) -> bool:
@@ -248,6 +238,30 @@ def request_becomes_a_job(world: World) -> bool:
     return reply.status_code == 202
 
 
+def broken_hand_over_is_undone(world: World) -> bool:
+    """The queue takes no ticket, so the job's row and its place among the open ones go again."""
+    tables, table = world.laptop.aws("dynamodb"), world.data["WorkTableName"]
+
+    def begun() -> dict[tuple[str, str], Any]:
+        rows = tables.scan(
+            TableName=table,
+            ConsistentRead=True,
+            FilterExpression="begins_with(sk, :job) OR begins_with(sk, :slot)",
+            ExpressionAttributeValues={":job": {"S": "job_"}, ":slot": {"S": "SLOT#"}},
+        )["Items"]
+        named = [(row["sk"]["S"], row.get("task", {}).get("S", "")) for row in rows]
+        return {name: {"pk": row["pk"], "sk": row["sk"]} for name, row in zip(named, rows, strict=True)}
+
+    before = begun()
+    with _full(world), world.lacking("InferenceRole", "sqs:SendMessage"):
+        reply = _call(world, "POST", "/chat/completions", _chat(world), **{"x-evergreen-when-busy": "job"})
+    assert reply.status_code == 503, reply.text
+    left = [key for name, key in begun().items() if name not in before]
+    for key in left:
+        tables.delete_item(TableName=table, Key=key)
+    return not left
+
+
 def answer_is_given_again(world: World) -> bool:
     body = _chat(world, marker())
     first, second = (
@@ -257,12 +271,20 @@ def answer_is_given_again(world: World) -> bool:
     return second.headers["x-evergreen-cache"] == "hit"
 
 
-def principal_is_known(world: World) -> bool:
+def _principal_is_known(world: World, path: str) -> bool:
     with user(world.laptop) as (arn, credentials):
         admin(world.laptop, "admit-principal", "--arn", arn, "--tenant", marker())
-        reply = signed(world.laptop, credentials, "/usage")
+        reply = signed(world.laptop, credentials, path)
     assert reply.status_code in (200, 503), reply.text
     return reply.status_code == 200
+
+
+def principal_is_known(world: World) -> bool:
+    return _principal_is_known(world, "/usage")
+
+
+def principal_sees_its_files(world: World) -> bool:
+    return _principal_is_known(world, "/files")
 
 
 PROBES = [
@@ -272,9 +294,9 @@ PROBES = [
         ("dynamodb:PutItem@WorkTable", "dynamodb:Query@WorkTable", "s3:PutObject", "sqs:SendMessage"),
         job_is_taken,
     ),
-    Probe("JobsRole", ("dynamodb:GetItem@WorkTable",), _settled(job_is_shown)),
-    Probe("JobsRole", ("s3:GetObject",), _settled(result_is_given)),
-    Probe("JobsRole", ("s3:DeleteObject", "dynamodb:DeleteItem@WorkTable"), _settled(job_is_deleted)),
+    Probe("JobsRole", ("dynamodb:GetItem@WorkTable",), job_is_shown, an_ended_job),
+    Probe("JobsRole", ("s3:GetObject",), result_is_given, an_ended_job),
+    Probe("JobsRole", ("s3:DeleteObject", "dynamodb:DeleteItem@WorkTable"), job_is_deleted, an_ended_job),
     Probe("JobsRole", ("dynamodb:UpdateItem@WorkTable",), batch_is_cancelled),
     Probe(
         "WorkerRole",
@@ -299,5 +321,7 @@ PROBES = [
         ("dynamodb:Query@WorkTable", "s3:PutObject", "sqs:SendMessage"),
         request_becomes_a_job,
     ),
+    Probe("InferenceRole", ("dynamodb:DeleteItem@WorkTable",), broken_hand_over_is_undone),
     Probe("ApiRole", ("dynamodb:GetItem@AccessTable",), principal_is_known),
+    Probe("JobsRole", ("dynamodb:GetItem@AccessTable",), principal_sees_its_files),
 ]

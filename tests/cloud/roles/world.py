@@ -20,11 +20,15 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Probe:
-    """Something that works for a role while it has all of `grants`, and for each of them fails without it."""
+    """Something that works for a role while it has all of `grants`, and for each of them fails without it.
+
+    What `given` makes is there before a grant is taken away: without it only `works` can fail.
+    """
 
     role: str
     grants: tuple[str, ...]
     works: Callable[[World], bool]
+    given: Callable[[World], None] | None = None
 
 
 @dataclass(frozen=True)

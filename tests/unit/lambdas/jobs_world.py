@@ -53,18 +53,22 @@ class Jobs:
         *,
         caller: dict[str, str] = KEY,
         headers: dict[str, str] | None = None,
+        arn: str = "",
         **query: str,
     ) -> tuple[int, Any]:
-        """Status and parsed body; a body that is no JSON stays text."""
+        """Status and parsed body; a body that is no JSON stays text. With an ARN: as the signed routes do."""
         text = body if isinstance(body, str) or body is None else json.dumps(body)
         event = {
             "httpMethod": method,
-            "path": path,
+            "path": f"/iam{path}" if arn else path,
             "headers": headers or {},
             "queryStringParameters": query or None,
             "body": text,
             "isBase64Encoded": False,
-            "requestContext": {"requestId": "req-9", "authorizer": caller},
+            "requestContext": {
+                "requestId": "req-9",
+                **({"identity": {"userArn": arn}} if arn else {"authorizer": caller}),
+            },
         }
         reply = self.handler(event, Context("aws-1", "arn", 0, None))
         content = b"".join(reply.body).decode()

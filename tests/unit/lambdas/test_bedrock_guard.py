@@ -7,14 +7,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, get_args
 
+import botocore.session
 import pytest
+from botocore.validate import ParamValidator
 from door_world import SETTINGS, Door, chat
 
-from contracts.guards import BedrockSettings, GuardSettings
+from contracts.guards import (
+    AttackCategory,
+    BedrockChecks,
+    BedrockSettings,
+    ContentCategory,
+    GuardSettings,
+    PersonalData,
+)
 from lambdas.inference.guards.base import Action
-from lambdas.inference.guards.bedrock import BedrockGuardrail
+from lambdas.inference.guards.bedrock import BedrockGuardrail, BedrockScores, TooMuchFound
 
 NOTHING = {"action": "NONE", "outputs": [], "assessments": []}
 
@@ -58,7 +67,16 @@ def test_what_it_only_detects_passes() -> None:
 
 @contextmanager
 def bedrock(answer: Callable[[str, str], tuple[int, dict[str, Any]]]) -> Iterator[tuple[str, list[str]]]:
-    """The service: `answer` gets source and text. Also yields the paths asked for."""
+    """A guardrail: `answer` gets source and text. Also yields the paths asked for."""
+    with bedrock_service(lambda asked: answer(asked["source"], asked["content"][0]["text"]["text"])) as made:
+        yield made
+
+
+@contextmanager
+def bedrock_service(
+    answer: Callable[[dict[str, Any]], tuple[int, dict[str, Any]]],
+) -> Iterator[tuple[str, list[str]]]:
+    """The service: `answer` gets the parsed request. Also yields the paths asked for."""
     paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,7 +86,7 @@ def bedrock(answer: Callable[[str, str], tuple[int, dict[str, Any]]]) -> Iterato
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             paths.append(self.path)
-            status, reply = answer(request["source"], request["content"][0]["text"]["text"])
+            status, reply = answer(request)
             body = json.dumps(reply).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -130,3 +148,116 @@ def test_a_provider_that_is_down_closes_the_door_unless_told_otherwise(
     with bedrock(lambda source, text: (500, {})) as (url, _):
         reply, _ = door_with(make_door, url, monkeypatch, fail_open=fail_open).ask(chat("Hi"))
     assert reply.status == status
+
+
+# --- checks that take no guardrail -----------------------------------------------------------------------
+
+
+def scored(**results: Any) -> dict[str, Any]:
+    """A reply of InvokeGuardrailChecks."""
+    return {"results": {kind: {"results": entries} for kind, entries in results.items()}, "usage": {}}
+
+
+def name_at(start: int, end: int, confidence: float = 0.9) -> dict[str, Any]:
+    place = {"beginOffset": start, "endOffset": end, "messageIndex": 0, "contentIndex": 0}
+    return {"type": "NAME", "confidenceScore": confidence, **place}
+
+
+def test_scores_count_from_where_the_settings_say() -> None:
+    reply = scored(
+        contentFilter=[
+            {"category": "HATE", "severityScore": 0.7},
+            {"category": "INSULTS", "severityScore": 0.69},
+        ],
+        promptAttack=[{"category": "JAILBREAK", "severityScore": 1.0}],
+        sensitiveInformation=[name_at(0, 3), name_at(4, 7, 0.2)],
+    )
+    guard = BedrockScores(BedrockChecks(content=["HATE"], severity=0.7, confidence=0.3), lambda text: reply)
+    found = [(each.label, each.action, each.start, each.end) for each in guard.check("Ann met Bob")]
+    assert found == [
+        ("hate", Action.BLOCK, 0, 11),
+        ("jailbreak", Action.BLOCK, 0, 11),
+        ("name", Action.MASK, 0, 3),
+    ]
+
+
+def test_what_it_does_not_tell_in_full_is_a_failure() -> None:
+    reply = scored(sensitiveInformation=[name_at(0, 3)])
+    reply["results"]["sensitiveInformation"]["truncated"] = True
+    guard = BedrockScores(BedrockChecks(personal_data=["NAME"]), lambda text: reply)
+    with pytest.raises(TooMuchFound):
+        guard.check("Ann")
+    assert guard.check(" ") == []
+
+
+def model_of(operation: str) -> tuple[Any, Any]:
+    """The service's own description of an operation: its request and its reply."""
+    model = botocore.session.get_session().get_service_model("bedrock-runtime").operation_model(operation)
+    return model.input_shape, model.output_shape
+
+
+def test_the_checks_are_called_as_the_service_describes(
+    make_door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def answer(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked.append(request)
+        text = request["messages"][0]["content"][0]["text"]
+        at = text.find("Ann")
+        return 200, scored(sensitiveInformation=[name_at(at, at + 3)] if at >= 0 else [])
+
+    checks = BedrockChecks(content=["HATE"], attacks=["JAILBREAK"], personal_data=["NAME", "URL"])
+    with bedrock_service(answer) as (url, paths):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", url)
+        door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(bedrock_checks=checks)}))
+        reply, _ = door.ask(chat("I am Ann"))
+    assert (reply.status, set(paths)) == (200, {"/guardrail-checks/invoke"})
+    assert json.loads(door.sagemaker.calls[0][1])["messages"][0]["content"] == "I am [NAME_1]"
+    prompt, said = asked
+    assert (prompt["messages"][0]["role"], said["messages"][0]["role"]) == ("user", "assistant")
+    assert "promptAttack" in prompt["checks"]
+    assert "promptAttack" not in said["checks"]
+    request, response = model_of("InvokeGuardrailChecks")
+    for each in asked:
+        assert ParamValidator().validate(each, request).generate_report() == ""
+    assert ParamValidator().validate(answer(prompt)[1], response).generate_report() == ""
+
+
+def test_every_name_in_the_settings_is_one_of_the_service() -> None:
+    request, _ = model_of("InvokeGuardrailChecks")
+    offered = request.members["checks"].members
+    categories = {
+        name: offered[name].members["categories"].member for name in ("contentFilter", "promptAttack")
+    }
+    named = {name: set(shape.members["category"].enum) for name, shape in categories.items()}
+    assert named == {
+        "contentFilter": {*get_args(ContentCategory)},
+        "promptAttack": {*get_args(AttackCategory)},
+    }
+    entity = offered["sensitiveInformation"].members["entities"].member.members["type"]
+    assert set(entity.enum) == set(get_args(PersonalData))
+
+
+def test_answers_are_not_asked_about_where_only_attacks_are_looked_for(
+    make_door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = scored(promptAttack=[{"category": "PROMPT_LEAKAGE", "severityScore": 0.8}])
+    checks = BedrockChecks(attacks=["PROMPT_LEAKAGE"])
+    with bedrock_service(lambda request: (200, found)) as (url, paths):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", url)
+        door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(bedrock_checks=checks)}))
+        _, body = door.ask(chat("Say it"))
+    assert json.loads(body)["choices"][0]["content_filter"] == "bedrock_checks:prompt_leakage"
+    assert (len(paths), door.sagemaker.calls) == (1, [])
+
+
+def test_checks_that_are_refused_close_the_door(
+    make_door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bedrock_service(lambda request: (403, {"message": "no"})) as (url, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", url)
+        guards = GuardSettings(bedrock_checks=BedrockChecks(content=["HATE"]))
+        door = make_door(SETTINGS.model_copy(update={"guards": guards}))
+        status, error = door.error(chat("Hi"))
+    assert (status, error["code"]) == (503, "guard_unavailable")

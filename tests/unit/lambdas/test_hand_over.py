@@ -13,7 +13,10 @@ from fake_work import FakeWork
 from jobs_world import Jobs
 
 from contracts import metrics
-from lambdas.common.dynamo import DynamoDB
+from contracts.access import AccessKey, principal_pk
+from lambdas.common.access import AccessTable
+from lambdas.common.dynamo import DynamoDB, to_item
+from lambdas.inference.exchange import Arrival
 from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
 from lambdas.jobs.submitting import Submissions
 
@@ -26,8 +29,8 @@ BROKEN = Reply(status=424, error=("ModelError", {"OriginalStatusCode": 500, "Ori
 
 
 @pytest.fixture
-def door(make_door: Callable[..., Door], work_stores: FakeWork) -> Door:
-    submissions = Submissions(
+def submissions(work_stores: FakeWork) -> Submissions:
+    return Submissions(
         WorkTable("work", DynamoDB()),
         WorkBucket("work"),
         WorkQueue("http://queue"),
@@ -35,6 +38,10 @@ def door(make_door: Callable[..., Door], work_stores: FakeWork) -> Door:
         deadline=3600,
         retention=86_400,
     )
+
+
+@pytest.fixture
+def door(make_door: Callable[..., Door], submissions: Submissions) -> Door:
     made = make_door(SETTINGS, jobs=submissions)
     made.sagemaker.replies = [FULL]
     return made
@@ -119,3 +126,29 @@ def test_reserved_tokens_are_given_back(door: Door) -> None:
     rows = door.tables.scan(TableName="records")["Items"]
     (usage,) = [row for row in rows if row["pk"]["S"] == "USAGE#shop"]
     assert usage["charged"] == {"N": "0"}
+
+
+def test_what_became_a_job_counts_when_the_job_is_answered(door: Door) -> None:
+    limited = {**KEY, "requests_per_day": "5", "tokens_per_day": "1000"}
+    door.ask(chat(), headers=ASK, **limited)
+    rows = [row for row in door.tables.scan(TableName="records")["Items"] if "USAGE" in row["pk"]["S"]]
+    assert [(row["requests"]["N"], row["charged"]["N"]) for row in rows] == [("0", "0")]
+    door.ask(chat(), **limited)  # a request that only fails was one
+    rows = [row for row in door.tables.scan(TableName="records")["Items"] if "USAGE" in row["pk"]["S"]]
+    assert [(row["requests"]["N"], row["charged"]["N"]) for row in rows] == [("1", "0")]
+
+
+def test_a_principals_job_is_found_below_its_own_routes(
+    make_door: Callable[..., Door], submissions: Submissions, jobs: Jobs, tables: Any
+) -> None:
+    arn = "arn:aws:iam::123456789012:user/ann"
+    row = AccessKey(pk=principal_pk(arn), tenant="shop", name="ann", scopes=["inference"], created_at=1)
+    tables.put_item(TableName="access", Item=to_item(row.model_dump()))
+    signed = make_door(SETTINGS, jobs=submissions, access=AccessTable("access", DynamoDB()))
+    signed.sagemaker.replies = [FULL]
+    arrival = Arrival("req-1", json.dumps(chat()).encode(), {}, ASK, None, 1_700_000_000.0, principal=arn)
+    reply = signed.service.answer("/v1/chat/completions", arrival)
+    job = json.loads(b"".join(reply.body))
+    assert (reply.status, reply.headers["location"]) == (202, f"/iam/v1/jobs/{job['id']}")
+    assert jobs.ask("GET", f"/v1/jobs/{job['id']}", arn=arn)[1]["status"] == "queued"
+    assert jobs.ask("GET", f"/v1/jobs/{job['id']}")[0] == 404

@@ -187,6 +187,43 @@ def test_a_spent_budget_is_waited_for(jobs: Jobs) -> None:
     assert batch_of(jobs, batch["id"])["request_counts"]["completed"] == 1
 
 
+def booked(jobs: Jobs) -> int:
+    """The requests of the key's day."""
+    items = jobs.door.tables.scan(TableName="records")["Items"]
+    return sum(int(item["requests"]["N"]) for item in items if item["sk"]["S"].startswith("DAY#"))
+
+
+@pytest.mark.parametrize("limit", [{"requests_per_day": "2"}, {"tokens_per_day": "100000"}, {}])
+@pytest.mark.parametrize(
+    "replies", [[FULL] * 3 + [answer("late")], [BROKEN, FULL, BROKEN, answer("late")]], ids=["full", "broken"]
+)
+def test_a_job_counts_once_however_often_it_is_asked(
+    jobs: Jobs, replies: list[Reply], limit: dict[str, str]
+) -> None:
+    jobs.door.sagemaker.replies = list(replies)
+    jobs.submit(chat(), caller={**KEY, **limit})
+    jobs.work()
+    assert len(asked(jobs.door)) == 4
+    assert booked(jobs) == 1
+
+
+def test_a_job_that_is_given_up_counts_as_the_request_it_was(jobs: Jobs) -> None:
+    jobs.door.sagemaker.replies = [BROKEN] * 3
+    jobs.submit(chat(), caller={**KEY, "requests_per_day": "2"})
+    jobs.work()
+    assert (len(asked(jobs.door)), booked(jobs)) == (3, 1)
+
+
+def test_every_line_of_a_batch_counts_once(jobs: Jobs) -> None:
+    jobs.door.sagemaker.replies = [answer("one"), FULL, answer("three"), answer("two")]
+    _, batch = jobs.batch(
+        line("a", "1"), line("b", "2"), line("c", "3"), caller={**KEY, "requests_per_day": "3"}
+    )
+    jobs.work()
+    assert batch_of(jobs, batch["id"])["request_counts"]["completed"] == 3
+    assert booked(jobs) == 3
+
+
 def test_a_batch_is_cancelled_between_lines_and_keeps_what_it_has(jobs: Jobs) -> None:
     _, batch = jobs.batch(line("a", "1"), line("b", "2"), line("c", "3"))
     service = jobs.door.service
@@ -270,7 +307,7 @@ def test_long_batches_are_kept_in_several_parts(jobs: Jobs, monkeypatch: pytest.
     text, _ = jobs.stores.messages.pop(0)
     worker = jobs.worker()
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "_end", lambda *_: None)
+        patch.setattr(worker._ending, "end", lambda *_: None)
         worker.work(Ticket.model_validate_json(text), Run("w", None, lambda: next(left)))
     assert len([key for key in jobs.stores.objects if "/part-" in key]) == 3
     change(jobs, batch["id"], lease_until={"N": "0"})

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from door_world import chat
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openapi_changes import VERSION_ONE, breaks
 
+from contracts.errors import STATUS_OF_TYPE, error_body, statuses_of
 from lambdas.api.openapi import document
+from lambdas.inference.model_errors import from_container
 from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "docs/openapi.json"
@@ -58,6 +64,71 @@ def test_the_published_document_is_current() -> None:
     assert json.loads(PUBLISHED.read_text()) == current, (
         "write it anew: python -m lambdas.api.openapi > docs/openapi.json"
     )
+
+
+# --- what may go wrong -----------------------------------------------------------------------------------
+
+LAMBDAS = Path(__file__).resolve().parents[3] / "lambdas"
+SHARED = ("common/*.py",)
+MODEL_ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+WORK_ROUTES = ("/v1/jobs", "/v1/files", "/v1/batches")
+ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "model": (MODEL_ROUTES, ("inference/**/*.py", "jobs/submitting.py")),
+    "work": (WORK_ROUTES, ("jobs/handler.py", "jobs/service.py", "jobs/submitting.py")),
+    "rest": (("/v1/models", "/v1/feedback", "/v1/usage"), ("api/handler.py", "api/service.py")),
+}
+ONE_BY_ONE = {"409": "some calls only", "413": "calls with a body only"}
+
+
+def refusals(pattern: str) -> Iterator[tuple[str, str, str | None]]:
+    """The errors that a module raises: where, and type and status as they are written."""
+    for path in LAMBDAS.glob(pattern):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "ApiError":
+                status = next((word.value for word in node.keywords if word.arg == "status"), None)
+                yield path.name, ast.unparse(node.args[0]), status and ast.unparse(status)
+
+
+def statuses(room: str) -> set[str]:
+    """Every status with which the code of a room refuses; what cannot be read there comes from a model."""
+    found: set[str] = set()
+    for where, kind, status in [each for p in (*ROOMS[room][1], *SHARED) for each in refusals(p)]:
+        if "'" in kind and (status is None or status.isdigit()):
+            name: Any = ast.literal_eval(kind)
+            found.add(status or str(STATUS_OF_TYPE[name]))
+            assert int(status or STATUS_OF_TYPE[name]) in statuses_of(name), f"{where}: {name} with {status}"
+        else:
+            assert where == "model_errors.py", f"{where} has an error whose status nobody can foretell"
+            found |= {str(status) for kind in STATUS_OF_TYPE for status in statuses_of(kind)} - {"502"}
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_status_the_code_can_refuse_with_is_described(room: str) -> None:
+    whole = {
+        f"{verb} {path}": each
+        for path, verbs in document()["paths"].items()
+        if path.startswith(ROOMS[room][0])
+        for verb, each in verbs.items()
+    }
+    expected = statuses(room)
+    assert {"400", "401", "404", "500"} <= expected
+    for name, each in whole.items():
+        assert expected - set(each["responses"]) - set(ONE_BY_ONE) == set(), name
+        assert ("413" in each["responses"]) is ("requestBody" in each), name
+    assert expected <= {status for each in whole.values() for status in each["responses"]}
+
+
+@given(st.integers(0, 999), st.sampled_from([*STATUS_OF_TYPE, "teapot_error", None]))
+def test_a_container_cannot_make_the_door_answer_otherwise(status: int, kind: Any) -> None:
+    body = error_body(kind, "no") if kind else "<html>"
+    told = from_container(status, body)
+    assert told.status in statuses_of(told.type)
+    responses = document_once()["paths"]["/v1/chat/completions"]["post"]["responses"]
+    assert str(told.status) in responses
+
+
+document_once = cache(document)
 
 
 # --- compatibility ---------------------------------------------------------------------------------------

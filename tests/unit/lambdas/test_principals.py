@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from door_world import SETTINGS, Door, chat
+from jobs_world import Jobs, line
 
 from contracts.access import AccessKey, principal_pk
 from lambdas.common import requests
@@ -123,3 +124,53 @@ def test_nobody_else_does(
     invoke: Callable[..., tuple[int, dict[str, Any]]], arn: str | None, status: int
 ) -> None:
     assert invoke(arn)[0] == status
+
+
+# --- jobs ------------------------------------------------------------------------------------------------
+
+OTHER = "arn:aws:iam::123456789012:role/other"
+
+
+def test_a_principal_has_jobs_of_its_own(jobs: Jobs, tables: Any) -> None:
+    """A role's sessions share them; another role of the same tenant finds nothing."""
+    admit(tables)
+    admit(tables, OTHER)
+    status, job = jobs.submit(chat(), arn=SESSION)
+    assert (status, job["status"], job["result_url"]) == (202, "queued", None)
+    jobs.work()
+    _, job = jobs.ask("GET", f"/v1/jobs/{job['id']}", arn=ROLE)
+    assert (job["status"], job["result_url"]) == ("completed", f"/iam/v1/jobs/{job['id']}/result")
+    status, answer = jobs.ask("GET", job["result_url"].removeprefix("/iam"), arn=SESSION)
+    assert (status, answer["choices"][0]["message"]["content"]) == (200, "Hello")
+    assert jobs.ask("GET", f"/v1/jobs/{job['id']}", arn=OTHER)[0] == 404
+    assert jobs.ask("GET", f"/v1/jobs/{job['id']}")[0] == 404
+    assert [
+        item["pk"]["S"] for item in tables.scan(TableName="records")["Items"] if "DAY#" in item["sk"]["S"]
+    ]
+
+
+def test_a_principal_has_files_and_batches_of_its_own(jobs: Jobs, tables: Any) -> None:
+    admit(tables)
+    admit(tables, OTHER)
+    _, batch = jobs.batch(line("a"), arn=ROLE)
+    jobs.work()
+    _, batch = jobs.ask("GET", f"/v1/batches/{batch['id']}", arn=SESSION)
+    assert (batch["status"], batch["request_counts"]["completed"]) == ("completed", 1)
+    assert len(jobs.ask("GET", "/v1/files", arn=ROLE)[1]["data"]) == 2
+    assert jobs.ask("GET", "/v1/files", arn=OTHER)[1]["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (None, "unknown_principal"),
+        ({"revoked": True}, "unknown_principal"),
+        ({"scopes": []}, "insufficient_scope"),
+    ],
+)
+def test_nobody_else_makes_jobs(jobs: Jobs, tables: Any, changes: dict[str, Any] | None, code: str) -> None:
+    if changes is not None:
+        admit(tables, **changes)
+    status, body = jobs.submit(chat(), arn=SESSION)
+    assert (status, body["error"]["code"]) == (403, code)
+    assert jobs.stores.messages == []

@@ -1,0 +1,124 @@
+"""What roles are allowed elsewhere but not on the laptop, where tests/cloud takes each grant away and sees
+something break (test_least_privilege.py). Such a grant stands here with the reason, and with what tests it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = sorted(path.stem for path in Path(__file__).parents[1].glob("fixtures/settings/*.yaml"))
+
+_HASH = re.compile(r"[0-9A-F]{8}$")
+_EXPORTED = re.compile(r":ExportsOutput(?:FnGetAtt|Ref)(\w+?)[0-9A-F]{8}(?:\w*)$")
+_ACCOUNT = re.compile(r"\b\d{12}\b")
+_ARN = re.compile(r"^arn:[^:]*:[^:]*:[^:]*:[^:]*:")
+
+_IMAGES = "images stand for installed environments on the laptop: nothing is pulled"
+_MODELS = "the laptop's model lies in the artefacts bucket, where the same rights are proved"
+_SCALING = (
+    "a fleet of one machine does not scale; unit/lambdas_refresh/test_release_scaling.py makes the calls"
+)
+_APPROVAL = (
+    "releases pass without a person on the laptop; unit/lambdas_refresh/test_registering.py makes the calls"
+)
+_NETWORK = "the laptop has no networks; test_endpoint_kinds.py, TestPools"
+_ASYNC = "the laptop's endpoint answers at once; test_endpoint_kinds.py, TestAsync"
+_BEDROCK = "the laptop has no Bedrock; unit/lambdas/test_bedrock_guard.py and test_bedrock_fallback.py"
+_KEYS = "S3, SNS and the like do not ask the key on the laptop"
+
+UNPROBED: dict[tuple[str, str], str] = {
+    ("*", "ecr:* on repository/*"): _IMAGES,
+    ("*", "s3:GetObject on your-models-*"): _MODELS,
+    ("*", "s3:ListBucket on your-models-*"): _MODELS,
+    ("ExecutionRole", "ec2:*"): _NETWORK,
+    ("NetworkVpcRejectedIAMRole", "logs:*"): _NETWORK,
+    ("ExecutionRole", "kms:* on Inference*Key"): _KEYS,
+    ("ExecutionRole", "kms:* on RecordsKey"): _KEYS,
+    ("ExecutionRole", "s3:PutObject on RecordsBucket/captured/*"): (
+        "the laptop's endpoint copies no traffic; test_endpoint_kinds.py, TestPools"
+    ),
+    ("ExecutionRole", "s3:GetObject on RecordsBucket/<env>/input/?"): _ASYNC,
+    ("ExecutionRole", "s3:PutObject on RecordsBucket/<env>/output/?"): _ASYNC,
+    ("ExecutionRole", "s3:PutObject on RecordsBucket/<env>/failed/?"): _ASYNC,
+    ("ExecutionRole", "sns:Publish on Inference*"): _ASYNC,
+    ("FunctionsReleaseRole", "application-autoscaling:*"): _SCALING,
+    ("FunctionsReleaseRole", "cloudwatch:*Alarm*"): _SCALING,
+    ("FunctionsReleaseRole", "kms:* on ApprovalsKey"): _KEYS,
+    ("FunctionsReleaseRole", "sns:Publish on Approvals"): _APPROVAL,
+    ("FunctionsReleaseRole", "states:SendTask* on stateMachine:*"): _APPROVAL,
+    ("MachineEventsRole", "states:StartExecution on Machine"): (
+        "the laptop's loop has no schedule; test_refresh_stack.py looks at the rule"
+    ),
+    ("*", "bedrock:*"): _BEDROCK,
+    ("*", "sagemaker:InvokeEndpointWithResponseStream on endpoint/small"): (
+        "cloud/test_fallback.py gives the right and sees it missing before"
+    ),
+    ("*", "sagemaker:InvokeEndpointWithResponseStream on inference-component/*"): (
+        "the laptop's endpoint has no components; unit/lambdas/test_door_kinds.py makes the calls"
+    ),
+    ("*", "sagemaker:InvokeEndpoint on endpoint/*"): (
+        "the laptop's endpoint streams; unit/lambdas/test_door_kinds.py makes the calls"
+    ),
+}
+"""Role and grant, as shell patterns, and why tests/cloud cannot take it away."""
+
+
+def _words(value: Any) -> str:
+    """A reference by the name of what it points to, anything else as it reads."""
+    if isinstance(value, str):
+        return value
+    ((function, argument),) = value.items()
+    if function == "Fn::Join":
+        return "".join(_words(part) for part in argument[1])
+    if function == "Fn::ImportValue":
+        found = _EXPORTED.search(argument)
+        assert found, argument
+        return found[1]
+    named = argument if isinstance(argument, str) else argument[0]
+    return "aws" if named == "AWS::Partition" else _HASH.sub("", named)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _grants(folder: Path, env: str) -> Iterator[tuple[str, str]]:
+    """Every role by its name in the templates with every `action on resource` it is allowed."""
+    for path in folder.glob("*.template.json"):
+        resources = json.loads(path.read_text())["Resources"]
+        for name, resource in resources.items():
+            properties = resource.get("Properties", {})
+            if resource["Type"] == "AWS::IAM::Role":
+                role = _HASH.sub("", name)
+                assert not properties.get("Policies"), f"{name}: read its inline policies as well"
+                for managed in properties.get("ManagedPolicyArns", []):
+                    yield role, f"managed on {_words(managed)}"
+            elif resource["Type"] in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+                for role in properties["Roles"]:
+                    for statement in properties["PolicyDocument"]["Statement"]:
+                        for action in _listed(statement["Action"]):
+                            for place in _listed(statement["Resource"]):
+                                where = _ARN.sub("", _words(place))
+                                where = _ACCOUNT.sub("<account>", re.sub(rf"\b{env}\b", "<env>", where))
+                                yield _HASH.sub("", _words(role)), f"{action} on {where}"
+
+
+def test_every_grant_the_laptop_has_not_is_known(assembly, everything):
+    shipped = {env: assembly(env) for env in ("dev", "prod", *EXAMPLES)}
+    found = {grant for env, folder in shipped.items() for grant in _grants(folder, env)}
+    found |= set(_grants(everything.folder, "prod"))
+    elsewhere = found - set(_grants(assembly("local"), "local"))
+
+    def known(grant: tuple[str, str]) -> list[tuple[str, str]]:
+        return [entry for entry in UNPROBED if all(map(fnmatchcase, grant, entry))]
+
+    unknown = sorted(grant for grant in elsewhere if not known(grant))
+    listed = "".join(f"\n{role}: {grant}" for role, grant in unknown)
+    assert not unknown, f"prove these on the laptop, or say in UNPROBED why not and what tests them:{listed}"
+    used = {entry for grant in elsewhere for entry in known(grant)}
+    assert sorted(UNPROBED.keys() - used) == [], "no role is allowed this any more"

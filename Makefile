@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test test-rooms test-serving test-emulator test-cloud check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up down clean chat environments test test-rooms test-contract test-serving test-emulator test-cloud check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -44,12 +44,15 @@ check: environments  ## format, lint, types, import rules, synth with policy
 	@$(BIN)/lint-imports --no-cache
 	@for env in $(ENVIRONMENTS); do $(MAKE) --no-print-directory synth ENV=$$env; done
 
-test: environments  ## everything CI runs: three lanes at a time, of which two mostly wait; each shown when it is done
+test: environments  ## everything CI runs, three lanes at a time (two of the first mostly wait), each shown when done
 	@$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target \
-		test-rooms test-cloud test-emulator test-serving
+		test-contract test-cloud test-emulator test-serving test-rooms
 
-test-rooms: environments  ## each room by itself: unit, templates, container contract
-	@$(BIN)/python -m pytest -m "not peers" --ignore tests/unit/serving tests/unit tests/infra tests/contract $(PYTEST)
+test-rooms: environments  ## each room by itself: unit tests and templates
+	@$(BIN)/python -m pytest -m "not peers" --ignore tests/unit/serving tests/unit tests/infra $(PYTEST)
+
+test-contract: environments  ## model servers as processes: the container contract
+	@$(BIN)/python -m pytest -m "not peers" tests/contract $(PYTEST)
 
 test-serving: environments  ## the container's code by itself, where torch and OpenVINO are
 	@$(SERVING_TESTS) -m pytest -p no:cacheprovider tests/unit/serving

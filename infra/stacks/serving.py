@@ -50,8 +50,7 @@ class ServingStack(cdk.Stack):
             settings=settings,
             role=role,
             volume_key=data.models_key,
-            records=data.records_bucket,
-            records_key=data.records_key,
+            records=(data.records_bucket, data.records_key),
             network=_network(self, settings, data, role),
         )
         self.endpoint, release = _endpoint(self, settings, hosting)

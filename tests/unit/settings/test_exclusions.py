@@ -20,6 +20,8 @@ EXAMPLES = Path(__file__).parents[2] / "fixtures" / "settings"
 GONE = object()
 
 POOLS, ZERO, QUEUE, SERVERLESS = "pools", "scale-to-zero", "async", "serverless"
+TWO = "two-regions"
+FAILOVER = {"region": "us-west-2", "instances": {"type": "ml.g6e.xlarge", "min": 1, "max": 2}}
 NEURON = {"kind": "neuron", "image": "vllm-neuron-0.4.5", "tensor_parallel": 2} | {
     "max_context_tokens": 4096,
     "max_running_requests": 4,
@@ -278,6 +280,35 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"endpoint.scaling": {"metric": "invocations", "target": 120.0}},
     ),
     "endpoint-name": ("prod", {"name": "x" * 54}, {"name": "x" * 53}),
+    "failover-same-region": (
+        TWO,
+        {"failover.region": "us-east-1"},
+        {"failover.region": "us-east-2"},
+    ),
+    "failover-realtime": (ZERO, {"failover": FAILOVER}, {"failover": GONE}),
+    "failover-image": (
+        "dev",
+        {"failover": {"region": "eu-south-2", "instances": {"type": "ml.inf2.xlarge", "min": 1, "max": 1}}},
+        {"failover": {"region": "us-west-2", "instances": {"type": "ml.inf2.xlarge", "min": 1, "max": 1}}},
+    ),
+    "failover-machine": (
+        TWO,
+        {"failover.region": "eu-west-1"},
+        {
+            "failover.region": "eu-west-1",
+            "failover.instances": {"type": "ml.g5.xlarge", "alternatives": ["ml.g6.xlarge"]}
+            | {"min": 1, "max": 1},
+        },
+    ),
+    "failover-network": (
+        POOLS,
+        {"failover": FAILOVER},
+        {
+            "failover": FAILOVER
+            | {"vpc": {"cidr": "10.41.0.0/22", "availability_zones": ["us-west-2a", "us-west-2b"]}}
+        },
+    ),
+    "failover-bucket-name": (TWO, {"name": "x" * 24}, {"name": "x" * 23}),
     "body-size": (
         "prod",
         {"gateway.max_body_bytes": 6_291_457},

@@ -1,7 +1,8 @@
 """Copies of model artefacts in a second region, made by S3 as they are written.
 
 The other region's bucket and key are known by name alone (a name, an alias): a reference across regions would
-tie the stacks' updates to each other. Which prefixes are models is the execution role's word.
+tie the stacks' updates to each other. A replication rule knows prefixes only, and a release's data lies beside
+its model: so the role may read models and nothing else, and what it may not read stays here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from infra.constructs.execution_role import PREFIXES
 from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 
+MODELS = ("models/*", "releases/*/training/*/output/*")
 _MANY = "A model is many objects under one prefix, and its files are known only when a release names it."
 _ALIAS = "The key of the second region is known by its alias, which the condition asks for."
 
@@ -84,18 +86,18 @@ class Replication(Construct):
                 "s3:GetObjectVersionAcl",
                 "s3:GetObjectVersionTagging",
             ],
-            *(f"{bucket.bucket_arn}/{prefix}*" for prefix in PREFIXES),
+            *(f"{bucket.bucket_arn}/{models}" for models in MODELS),
         )
         grant_through(key, self._role, "s3", "kms:Decrypt")
         stack = cdk.Stack.of(self)
         resource = bucket.node.default_child
         assert isinstance(resource, s3.CfnBucket)
         named = f"<{stack.get_logical_id(resource)}.Arn>"
-        self._accept({f"{named}/{prefix}*": _MANY for prefix in PREFIXES})
+        self._accept({f"{named}/{models}": _MANY for models in MODELS})
 
     def _write(self) -> None:
         self._allow(
-            ["s3:ReplicateObject", "s3:ReplicateTags"], *(f"{self._target}/{prefix}*" for prefix in PREFIXES)
+            ["s3:ReplicateObject", "s3:ReplicateTags"], *(f"{self._target}/{models}" for models in MODELS)
         )
         self._role.add_to_policy(
             iam.PolicyStatement(
@@ -110,7 +112,7 @@ class Replication(Construct):
         target = self._target.rpartition(":")[2]
         aws, account = "arn:<AWS::Partition>", self._settings.environment.account
         self._accept(
-            {f"{aws}:s3:::{target}/{prefix}*": _MANY for prefix in PREFIXES}
+            {f"{aws}:s3:::{target}/{models}": _MANY for models in MODELS}
             | {f"{aws}:kms:{self._region}:{account}:key/*": _ALIAS}
         )
 

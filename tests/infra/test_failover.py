@@ -105,6 +105,11 @@ def test_s3_may_write_copies_under_that_key_alone(resources):
         s for s in statements(resources, "data", "Replication") if "s3:ReplicateObject" in s["Action"]
     ]
     assert all(BUCKET in json.dumps(resource) for resource in write["Resource"])
+    (read,) = [
+        s for s in statements(resources, "data", "Replication") if "ForReplication" in str(s["Action"])
+    ]
+    ends = [resource["Fn::Join"][1][-1] for resource in read["Resource"]]
+    assert ends == ["/models/*", "/releases/*/training/*/output/*"]  # a release's data stays where it is
     assert "s3:ReplicateDelete" not in write["Action"]
 
 
@@ -202,6 +207,42 @@ def config(template):
         for name, resource in template["Resources"].items()
         if resource["Type"] == "AWS::SageMaker::EndpointConfig"
     }
+
+
+def test_the_loop_brings_it_each_promoted_champion_and_nothing_else(resources):
+    (machine,) = resources(ENV, "refresh", "AWS::StepFunctions::StateMachine").values()
+    parts = machine["Properties"]["DefinitionString"]["Fn::Join"][1]
+    states = json.loads("".join(part if isinstance(part, str) else "x" for part in parts))["States"]
+
+    assert [each["Next"] for each in states["IsSteady"]["Choices"][:1]] == ["Follow"]
+    assert [name for name, state in states.items() if "Follow" in str(state.get("Choices"))] == [
+        "IsSteady",
+        "IsFollowed",
+    ]
+    assert states["Follow"]["Catch"][0]["Next"] == "NotFollowed"
+    assert states["NotFollowed"]["Next"] == "ReleaseLock"  # the first region keeps its champion
+    assert "CopyPending" in str(states["Follow"]["Retry"])
+
+
+def test_the_loop_may_update_that_stack_and_is_told_its_names(resources):
+    (release,) = [
+        each["Properties"]["Environment"]["Variables"]
+        for name, each in resources(ENV, "refresh", "AWS::Lambda::Function").items()
+        if "Release" in name
+    ]
+
+    assert (release["FAILOVER_STACK"], release["FAILOVER_REGION"]) == (f"evergreen-{ENV}-failover", THERE)
+    assert release["FAILOVER_BUCKET"] == BUCKET
+    updates = [
+        json.dumps(statement["Resource"])
+        for statement in statements(resources, "refresh", "FunctionsRelease")
+        if "cloudformation:UpdateStack" in statement["Action"]
+    ]
+    assert (
+        sum(f":cloudformation:{THERE}:111122223333:stack/evergreen-{ENV}-failover/*" in u for u in updates)
+        == 1
+    )
+    assert len(updates) == 2
 
 
 def test_the_estimate_and_the_cap_count_both_regions(template_json):

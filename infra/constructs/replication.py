@@ -1,8 +1,8 @@
 """Copies of model artefacts in a second region, made by S3 as they are written.
 
 The other region's bucket and key are known by name alone (a name, an alias): a reference across regions would
-tie the stacks' updates to each other. A replication rule knows prefixes only, and a release's data lies beside
-its model: so the role may read models and nothing else, and what it may not read stays here.
+tie the updates of stacks to each other. A replication rule knows prefixes only, and a release's data lies
+beside its model: so the role may read models and nothing else, and what it may not read stays here.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import infra
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-ENVIRONMENTS = ("local", "dev", "prod")
+ENVIRONMENTS = ("local", "dev", "staging", "prod")
 STACKS = ("data", "serving", "gateway", "monitoring", "refresh")
 EXAMPLES = sorted(path.stem for path in (ROOT / "tests" / "fixtures" / "settings").glob("*.yaml"))
 REVIEWED = [(env, stack) for env in ("local", "prod") for stack in STACKS]

@@ -20,6 +20,7 @@ from infra.settings.loader import FOLDER
     [
         ("local", "transformers", "ml.c7i.2xlarge"),
         ("dev", "neuron", "ml.inf2.xlarge"),
+        ("staging", "vllm", "ml.g6.xlarge"),
         ("prod", "vllm", "ml.g6e.xlarge"),
     ],
 )
@@ -27,6 +28,15 @@ def test_the_shipped_environments_load(env, engine, machine):
     endpoint = load(env).endpoint
 
     assert (endpoint.engine.kind, endpoint.instances.type) == (engine, machine)
+
+
+def test_staging_rehearses_productions_way():
+    staging, prod = load("staging"), load("prod")
+
+    assert staging.endpoint.engine.image == prod.endpoint.engine.image
+    assert staging.endpoint.deployment.kind == prod.endpoint.deployment.kind == "canary"
+    assert staging.refresh.gate == prod.refresh.gate
+    assert staging.goals.ttft_ms == prod.goals.ttft_ms
 
 
 def test_settings_cannot_be_changed_after_loading():

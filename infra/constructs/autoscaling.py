@@ -1,4 +1,4 @@
-"""Scalable targets and policies: machines after requests, copies after requests, machines after a backlog.
+"""Scalable targets and policies: machines, copies and what serverless keeps ready follow their load.
 
 Out of zero it takes two policies: target tracking has no metric to track where nothing runs, so a step policy
 answers the alarm that somebody called in vain. Targets depend on what they scale; the service acts under its
@@ -17,7 +17,7 @@ from constructs import Construct
 
 from contracts.metrics import SAGEMAKER_NAMESPACE
 from contracts.routing import CHAMPION
-from infra.settings.scaling import BacklogScaling, Scaling, Schedule
+from infra.settings.scaling import BacklogScaling, ReadyScaling, Scaling, Schedule
 
 _Policy = scaling.CfnScalingPolicy
 _MACHINES = "sagemaker:variant:DesiredInstanceCount"
@@ -31,6 +31,8 @@ _OF_COPIES = {
     "concurrent_requests": "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution",
     "invocations": "SageMakerInferenceComponentInvocationsPerCopy",
 }
+
+_OF_READY = "SageMakerVariantProvisionedConcurrencyUtilization"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class _Target(Construct):
         name: str,
         *,
         target: float,
-        pauses: Scaling | BacklogScaling,
+        pauses: Scaling | BacklogScaling | ReadyScaling,
         predefined: str | None = None,
         custom: scaling.CfnScalingPolicy.CustomizedMetricSpecificationProperty | None = None,
     ) -> None:
@@ -164,6 +166,24 @@ class FleetScaling(_Target):
         )
         name = f"{endpoint_name}-{spec.metric.replace('_', '-')}"
         self.track(name, target=target, pauses=spec, predefined=_OF_MACHINES[spec.metric])
+
+
+class ReadyConcurrencyScaling(_Target):
+    """A serverless variant's provisioned concurrency follows how much of it is in use."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        endpoint_name: str,
+        least: int,
+        spec: ReadyScaling,
+        after: cdk.CfnResource,
+    ) -> None:
+        what, bounds = variant_id(endpoint_name), Bounds(least, spec.max, spec.schedules)
+        super().__init__(scope, id, resource_id=what, dimension=_READY, bounds=bounds, after=after)
+        self.track(f"{endpoint_name}-provisioned", target=spec.target, pauses=spec, predefined=_OF_READY)
 
 
 class CopyScaling(_Target):

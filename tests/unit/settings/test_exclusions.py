@@ -181,7 +181,17 @@ CASES: dict[str, tuple[str, Change, Change]] = {
     "serverless-provisioned": (
         SERVERLESS,
         {"endpoint.provisioned_concurrency": 6},
-        {"endpoint.provisioned_concurrency": 5},
+        {"endpoint.provisioned_concurrency": 5, "endpoint.provisioned_scaling.max": 5},
+    ),
+    "serverless-ready-scaling": (
+        SERVERLESS,
+        {"endpoint.provisioned_concurrency": GONE},
+        {"endpoint.provisioned_concurrency": GONE, "endpoint.provisioned_scaling": GONE},
+    ),
+    "serverless-ready-bounds": (
+        SERVERLESS,
+        {"endpoint.provisioned_scaling.max": 6},
+        {"endpoint.provisioned_scaling.max": 5},
     ),
     "serverless-memory": (SERVERLESS, {"endpoint.memory_mb": 7168}, {"endpoint.memory_mb": 6144}),
     "serverless-concurrency": (
@@ -397,6 +407,18 @@ def test_the_loader_points_at_a_key_of_another_kind(tmp_path):
     line = text[: text.index("  vpc:")].count("\n") + 1
     assert f"small.yaml:{line}: There is no 'vpc' with kind serverless." in str(caught.value)
     assert "example: remove the line" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "schedules"),
+    [(2, 1, []), (1, 3, schedule(0, 2)), (1, 3, schedule(2, 4))],
+)
+def test_provisioned_concurrency_scales_within_its_bounds(least, most, schedules):
+    change = {"endpoint.provisioned_concurrency": least}
+    change["endpoint.provisioned_scaling"] = {"max": most, "schedules": schedules}
+
+    with pytest.raises(ValidationError, match="ProvisionedConcurrency goes from 1 up to MaxConcurrency"):
+        Settings.model_validate(values(SERVERLESS, change))
 
 
 @pytest.mark.parametrize(

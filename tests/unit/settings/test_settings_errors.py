@@ -423,4 +423,4 @@ def test_the_environments_name_is_the_files_own(tmp_path):
 
 def test_an_environment_without_a_file_lists_those_there_are():
     with pytest.raises(SettingsError, match="allowed: dev, local, prod, staging"):
-        load("staging")
+        load("nowhere")

@@ -128,6 +128,7 @@ class RefreshFunctions(Construct):
             ["sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities"],
             self._arn("sagemaker", "endpoint", self._settings.endpoint_name),
         )
+        self._let_read_bootstrap()
         group = self._arn("sagemaker", "model-package-group", self._names.package_group)
         packages = self._arn("sagemaker", "model-package", f"{self._names.package_group}/*")
         _allow(self.release, ["sagemaker:CreateModelPackage"], group, packages)
@@ -159,6 +160,7 @@ class RefreshFunctions(Construct):
         }.items():
             self.release.add_environment(name, value)
         self._let_update(stack, second.region)
+        self._let_read_bootstrap(second.region)
 
     def _let_scale(self) -> None:
         """Hold the champion's target still, and make and remove one for the challenger."""
@@ -212,12 +214,14 @@ class RefreshFunctions(Construct):
         actions = ("DescribeStacks", "DescribeStackEvents", "UpdateStack")
         arn = self._arn("cloudformation", "stack", f"{stack}/*", region=region)
         _allow(self.release, [f"cloudformation:{action}" for action in actions], arn)
-        # CloudFormation reads the template's BootstrapVersion in the name of whoever asks for the update.
-        version = f"cdk-bootstrap/{cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER}/version"
-        _allow(self.release, ["ssm:GetParameters"], self._arn("ssm", "parameter", version, region=region))
         place = f"{region or self._settings.environment.region}:{self._settings.environment.account}"
         why = "A stack's ARN ends in an id that CloudFormation draws."
         self._accept(self.release, {f"arn:<AWS::Partition>:cloudformation:{place}:stack/{stack}/*": why})
+
+    def _let_read_bootstrap(self, region: str | None = None) -> None:
+        """CloudFormation reads the template's BootstrapVersion in the name of whoever asks for the update."""
+        version = f"cdk-bootstrap/{cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER}/version"
+        _allow(self.release, ["ssm:GetParameters"], self._arn("ssm", "parameter", version, region=region))
 
     def _arn(
         self, service: str, resource: str, name: str, *, colon: bool = False, region: str | None = None

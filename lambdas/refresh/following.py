@@ -58,7 +58,7 @@ class Following:
         state = self._stack.describe()
         if state.is_changing:
             return False
-        if state.champion != self._there(champion) or state.rolled_back or not state.is_at_rest:
+        if state.champion != self._there(champion) or not state.is_at_rest:  # a roll-back left the last one
             cause = self._stack.failure() or state.reason or "no reason was given"
             raise TopologyFailed(f"The second region's stack is in {state.status}: {cause}")
         return True

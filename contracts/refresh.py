@@ -169,6 +169,20 @@ class Retire(_Task):
     challenger: ServedModel
 
 
+class Follow(_Task):
+    """Let the second region serve a champion, once its copy is there."""
+
+    task: Literal["follow"]
+    champion: ServedModel
+
+
+class AwaitFollowed(_Task):
+    """Ask whether the second region serves it."""
+
+    task: Literal["await_followed"]
+    champion: ServedModel
+
+
 class Restore(_Task):
     """Go back to the champion alone. Without `champion`, to the one that the lock remembers."""
 
@@ -196,6 +210,8 @@ AnyReleaseTask = (
     | SetShare
     | Promote
     | Retire
+    | Follow
+    | AwaitFollowed
     | Restore
     | ReleaseLock
 )
@@ -227,7 +243,7 @@ class Registered(_Part):
 
 
 class Settled(_Part):
-    """Answer of `await_topology`."""
+    """Answer of `await_topology` and `await_followed`."""
 
     settled: bool
 

@@ -13,6 +13,7 @@ from infra.policy.plugin import EvergreenRules
 from infra.settings import Settings
 from infra.settings.endpoint import AsyncEndpoint
 from infra.stacks.data import DataStack
+from infra.stacks.failover import FailoverDataStack, FailoverStack
 from infra.stacks.gateway import GatewayStack
 from infra.stacks.monitoring import MonitoringStack
 from infra.stacks.refresh import RefreshStack
@@ -32,8 +33,29 @@ def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
         stacks.append(GatewayStack(app, settings, env, data=data, serving=serving))
     if settings.refresh is not None:
         stacks.append(RefreshStack(app, settings, env, data=data, serving=serving, alarms=monitoring.topic))
+    stacks += _second_region(app, settings, data=data, serving=serving)
     cdk.Annotations.of(serving).add_info(estimate(settings).sentence())
     for name, value in settings.environment.tags.items():
         cdk.Tags.of(app).add(name, value)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app), EvergreenRules(settings))
     return stacks
+
+
+def _second_region(
+    app: cdk.App, settings: Settings, *, data: DataStack, serving: ServingStack
+) -> list[cdk.Stack]:
+    """The stacks of the second region; its bucket before the first one's, its endpoint after it.
+
+    An update that fails has then failed in the first region, and the second still serves.
+    """
+    there = settings.standby
+    if there is None or settings.failover is None:
+        return []
+    account = settings.environment.account
+    env = cdk.Environment(account=account, region=there.environment.region)
+    bucket = settings.failover.bucket_name(settings.prefix, account)
+    copies = FailoverDataStack(app, there, env, bucket=bucket)
+    data.add_stack_dependency(copies)
+    standby = FailoverStack(app, there, env, data=copies)
+    standby.add_stack_dependency(serving)
+    return [copies, standby]

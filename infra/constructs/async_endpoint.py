@@ -11,7 +11,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from contracts.routing import CHAMPION
-from infra.constructs.autoscaling import BacklogFleetScaling
+from infra.constructs.autoscaling import BacklogFleetScaling, Bounds
 from infra.constructs.encryption import grant_through
 from infra.constructs.hosting import Hosting, Properties, machines
 from infra.constructs.inference_endpoint import InferenceEndpoint
@@ -35,7 +35,7 @@ class AsyncInference(InferenceEndpoint):
     ) -> None:
         super().__init__(scope, id, hosting=hosting)
         self._hosting, self._spec = hosting, spec
-        account, bucket = hosting.settings.environment.account, hosting.records.bucket_name
+        account, bucket = hosting.settings.environment.account, hosting.records_store[0].bucket_name
         self.done = Topic(self, "Done", purpose="finished requests", account=account, services=(), emails=[])
         self.failed = Topic(
             self, "Failed", purpose="failed requests", account=account, services=(), emails=spec.emails
@@ -59,8 +59,7 @@ class AsyncInference(InferenceEndpoint):
                 self,
                 "Scaling",
                 endpoint_name=self.name,
-                least=spec.instances.min,
-                most=spec.instances.max,
+                bounds=Bounds(spec.instances.min, spec.instances.max, spec.scaling.schedules),
                 spec=spec.scaling,
                 after=self.endpoint,
             )
@@ -77,13 +76,13 @@ class AsyncInference(InferenceEndpoint):
         }
 
     def _queue(self) -> Properties:
-        bucket = self._hosting.records.bucket_name
+        bucket, key = self._hosting.records_store
         return {
             "ClientConfig": {"MaxConcurrentInvocationsPerInstance": self._spec.max_concurrent_requests},
             "OutputConfig": {
-                "S3OutputPath": f"s3://{bucket}/{OUTPUT}",
-                "S3FailurePath": f"s3://{bucket}/{FAILED}",
-                "KmsKeyId": self._hosting.records_key.key_arn,
+                "S3OutputPath": f"s3://{bucket.bucket_name}/{OUTPUT}",
+                "S3FailurePath": f"s3://{bucket.bucket_name}/{FAILED}",
+                "KmsKeyId": key.key_arn,
                 "NotificationConfig": {
                     "SuccessTopic": self.done.topic_arn,
                     "ErrorTopic": self.failed.topic_arn,
@@ -106,7 +105,7 @@ class AsyncInference(InferenceEndpoint):
         return self._hosting.deployment(rollout, alarms)
 
     def _let_containers(self) -> None:
-        role, bucket, key = self._hosting.role, self._hosting.records, self._hosting.records_key
+        role, (bucket, key) = self._hosting.role, self._hosting.records_store
         role.allow_objects(bucket, key, INPUT, _WHY)
         for prefix in (OUTPUT, FAILED):
             role.allow_objects(bucket, key, prefix, _WHY, write=True)

@@ -1,4 +1,4 @@
-"""Scalable targets and policies: machines after requests, copies after requests, machines after a backlog.
+"""Scalable targets and policies: machines, copies and what serverless keeps ready follow their load.
 
 Out of zero it takes two policies: target tracking has no metric to track where nothing runs, so a step policy
 answers the alarm that somebody called in vain. Targets depend on what they scale; the service acts under its
@@ -8,6 +8,7 @@ service-linked role.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import aws_cdk as cdk
 from aws_cdk import aws_applicationautoscaling as scaling
@@ -16,11 +17,12 @@ from constructs import Construct
 
 from contracts.metrics import SAGEMAKER_NAMESPACE
 from contracts.routing import CHAMPION
-from infra.settings.scaling import BacklogScaling, Scaling, Schedule
+from infra.settings.scaling import BacklogScaling, ReadyScaling, Scaling, Schedule
 
 _Policy = scaling.CfnScalingPolicy
 _MACHINES = "sagemaker:variant:DesiredInstanceCount"
 _COPIES = "sagemaker:inference-component:DesiredCopyCount"
+_READY = "sagemaker:variant:DesiredProvisionedConcurrency"
 _OF_MACHINES = {
     "concurrent_requests": "SageMakerVariantConcurrentRequestsPerModelHighResolution",
     "invocations": "SageMakerVariantInvocationsPerInstance",
@@ -29,6 +31,22 @@ _OF_COPIES = {
     "concurrent_requests": "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution",
     "invocations": "SageMakerInferenceComponentInvocationsPerCopy",
 }
+
+_OF_READY = "SageMakerVariantProvisionedConcurrencyUtilization"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Between which numbers a target moves, and when these change."""
+
+    least: int
+    most: int
+    schedules: Sequence[Schedule] = ()
+
+    @property
+    def may_be_none(self) -> bool:
+        """Whether there are times without a single one."""
+        return min([self.least, *(schedule.min for schedule in self.schedules)]) == 0
 
 
 class _Target(Construct):
@@ -41,9 +59,7 @@ class _Target(Construct):
         *,
         resource_id: str,
         dimension: str,
-        least: int,
-        most: int,
-        schedules: Sequence[Schedule],
+        bounds: Bounds,
         after: cdk.CfnResource,
         condition: cdk.CfnCondition | None = None,
     ) -> None:
@@ -55,9 +71,9 @@ class _Target(Construct):
             service_namespace="sagemaker",
             resource_id=resource_id,
             scalable_dimension=dimension,
-            min_capacity=least,
-            max_capacity=most,
-            scheduled_actions=[_action(schedule) for schedule in schedules] or None,
+            min_capacity=bounds.least,
+            max_capacity=bounds.most,
+            scheduled_actions=[_action(schedule) for schedule in bounds.schedules] or None,
         )
         self.target.node.add_dependency(after)
         self.target.cfn_options.condition = condition
@@ -67,7 +83,7 @@ class _Target(Construct):
         name: str,
         *,
         target: float,
-        pauses: Scaling | BacklogScaling,
+        pauses: Scaling | BacklogScaling | ReadyScaling,
         predefined: str | None = None,
         custom: scaling.CfnScalingPolicy.CustomizedMetricSpecificationProperty | None = None,
     ) -> None:
@@ -138,26 +154,36 @@ class FleetScaling(_Target):
         id: str,
         *,
         endpoint_name: str,
-        least: int,
-        most: int,
+        bounds: Bounds,
         target: float,
         spec: Scaling,
         after: cdk.CfnResource,
         condition: cdk.CfnCondition,
     ) -> None:
+        what = variant_id(endpoint_name)
         super().__init__(
-            scope,
-            id,
-            resource_id=variant_id(endpoint_name),
-            dimension=_MACHINES,
-            least=least,
-            most=most,
-            schedules=spec.schedules,
-            after=after,
-            condition=condition,
+            scope, id, resource_id=what, dimension=_MACHINES, bounds=bounds, after=after, condition=condition
         )
         name = f"{endpoint_name}-{spec.metric.replace('_', '-')}"
         self.track(name, target=target, pauses=spec, predefined=_OF_MACHINES[spec.metric])
+
+
+class ReadyConcurrencyScaling(_Target):
+    """A serverless variant's provisioned concurrency follows how much of it is in use."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        endpoint_name: str,
+        least: int,
+        spec: ReadyScaling,
+        after: cdk.CfnResource,
+    ) -> None:
+        what, bounds = variant_id(endpoint_name), Bounds(least, spec.max, spec.schedules)
+        super().__init__(scope, id, resource_id=what, dimension=_READY, bounds=bounds, after=after)
+        self.track(f"{endpoint_name}-provisioned", target=spec.target, pauses=spec, predefined=_OF_READY)
 
 
 class CopyScaling(_Target):
@@ -169,25 +195,16 @@ class CopyScaling(_Target):
         id: str,
         *,
         component_name: str,
-        least: int,
-        most: int,
+        bounds: Bounds,
         target: float,
         spec: Scaling,
         after: cdk.CfnResource,
     ) -> None:
-        super().__init__(
-            scope,
-            id,
-            resource_id=f"inference-component/{component_name}",
-            dimension=_COPIES,
-            least=least,
-            most=most,
-            schedules=spec.schedules,
-            after=after,
-        )
+        what = f"inference-component/{component_name}"
+        super().__init__(scope, id, resource_id=what, dimension=_COPIES, bounds=bounds, after=after)
         name = f"{component_name}-{spec.metric.replace('_', '-')}"
         self.track(name, target=target, pauses=spec, predefined=_OF_COPIES[spec.metric])
-        if least == 0 or any(schedule.min == 0 for schedule in spec.schedules):
+        if bounds.may_be_none:
             self.wake(
                 f"{component_name}-wake",
                 metric="NoCapacityInvocationFailures",
@@ -206,21 +223,12 @@ class BacklogFleetScaling(_Target):
         id: str,
         *,
         endpoint_name: str,
-        least: int,
-        most: int,
+        bounds: Bounds,
         spec: BacklogScaling,
         after: cdk.CfnResource,
     ) -> None:
-        super().__init__(
-            scope,
-            id,
-            resource_id=variant_id(endpoint_name),
-            dimension=_MACHINES,
-            least=least,
-            most=most,
-            schedules=spec.schedules,
-            after=after,
-        )
+        what = variant_id(endpoint_name)
+        super().__init__(scope, id, resource_id=what, dimension=_MACHINES, bounds=bounds, after=after)
         self.track(
             f"{endpoint_name}-backlog",
             target=spec.backlog_per_instance,
@@ -232,7 +240,7 @@ class BacklogFleetScaling(_Target):
                 statistic="Average",
             ),
         )
-        if least == 0 or any(schedule.min == 0 for schedule in spec.schedules):
+        if bounds.may_be_none:
             self.wake(
                 f"{endpoint_name}-wake",
                 metric="HasBacklogWithoutCapacity",

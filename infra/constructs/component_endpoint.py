@@ -12,7 +12,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from contracts.routing import CHAMPION
-from infra.constructs.autoscaling import CopyScaling
+from infra.constructs.autoscaling import Bounds, CopyScaling
 from infra.constructs.hosting import Hosting, machines, rollback
 from infra.constructs.inference_endpoint import InferenceEndpoint
 from infra.constructs.release import Release
@@ -158,8 +158,7 @@ class ComponentInference(InferenceEndpoint):
             self,
             "Scaling",
             component_name=self._names[0],
-            least=spec.copies.min,
-            most=spec.copies.max,
+            bounds=Bounds(spec.copies.min, spec.copies.max, spec.scaling.schedules),
             target=target,
             spec=spec.scaling,
             after=self.base,

@@ -39,6 +39,12 @@ def container_environment(engine: Engine, model_name: str, version: str, digest:
         environment[container.ENV_SESSIONS_ENABLED] = "true"
     if isinstance(engine, TransformersEngine) and engine.max_adapters:
         environment[container.ENV_MAX_ADAPTERS] = str(engine.max_adapters)
+    if isinstance(engine, TransformersEngine):
+        bounds = {
+            container.ENV_MAX_QUEUED_TOKENS: engine.max_queued_tokens,
+            container.ENV_IDLE_RELEASE: engine.idle_release_seconds,
+        }
+        environment |= {name: str(value) for name, value in bounds.items() if value is not None}
     if isinstance(engine, VllmEngine) and engine.max_adapters:
         environment |= {
             "SM_VLLM_ENABLE_LORA": "true",

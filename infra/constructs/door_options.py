@@ -37,11 +37,12 @@ def guard(function: lambda_.Function, settings: Settings) -> None:
 
 def fall_back(function: lambda_.Function, settings: Settings) -> None:
     """Tell the function where else to ask, and let it call those targets and no others."""
-    if not settings.fallbacks:
+    chain = settings.fallback_chain
+    if not chain:
         return
-    targets = [target.model_dump(exclude_none=True) for target in settings.fallbacks]
+    targets = [target.model_dump(exclude_none=True) for target in chain]
     function.add_environment("FALLBACKS", json.dumps(targets))
-    for target in settings.fallbacks:
+    for target in chain:
         function.add_to_role_policy(_call(cdk.Stack.of(function), target))
 
 

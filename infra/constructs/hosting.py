@@ -35,14 +35,23 @@ Properties = dict[str, object]
 
 @dataclass(frozen=True)
 class Hosting:
-    """What an endpoint is given: settings, the containers' role and network, where data may rest."""
+    """What an endpoint is given: settings, the containers' role and network, where data may rest.
+
+    Without `records` it keeps nothing of a request.
+    """
 
     settings: Settings
     role: ExecutionRole
     volume_key: kms.IKey
-    records: s3.IBucket
-    records_key: EncryptionKey
+    records: tuple[s3.IBucket, EncryptionKey] | None = None
     network: ContainerNetwork | None = None
+
+    @property
+    def records_store(self) -> tuple[s3.IBucket, EncryptionKey]:
+        """Bucket and key of what is kept of requests. Raises ValueError where nothing may be kept."""
+        if self.records is None:
+            raise ValueError("an endpoint that keeps requests needs a bucket for them")
+        return self.records
 
     def model(
         self,

@@ -1,6 +1,7 @@
 """Machines that are always there: champion, challenger or shadow beside it, guarded updates, scaling.
 
-Which variants exist follows from the release's phase; their weights and counts belong to the API.
+Which variants exist follows from the release's phase; their weights and counts belong to the API. Where a
+release has no experiments there is the champion alone.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from contracts.routing import CHALLENGER, CHAMPION
-from infra.constructs.autoscaling import FleetScaling
+from infra.constructs.autoscaling import Bounds, FleetScaling
 from infra.constructs.capture import CAPTURED, capture_config, grant_capture
 from infra.constructs.hosting import Hosting, Properties, machines, only_if
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release import Experiments
+from infra.constructs.release import Experiments, Release
 from infra.constructs.rollback_alarms import RollbackAlarms
 from infra.policy.acknowledge import acknowledge
 from infra.settings.endpoint import RealtimeEndpoint
@@ -30,27 +31,36 @@ class RealtimeInference(InferenceEndpoint):
         *,
         hosting: Hosting,
         spec: RealtimeEndpoint,
-        release: Experiments,
+        release: Release,
     ) -> None:
         super().__init__(scope, id, hosting=hosting)
         self._hosting, self._spec = hosting, spec
         champion = hosting.model(self, "Champion", release.champion, isolated=spec.network_isolation)
-        challenger = hosting.model(self, "Challenger", release.challenger, isolated=spec.network_isolation)
-        challenger.cfn_options.condition = release.beside
         self.config = hosting.config(self, volume=spec.instances.has_volume)
         self.endpoint = hosting.endpoint(self, self.config)
         first = self._variant(CHAMPION, champion, 1.0)
+        if isinstance(release, Experiments):
+            self._experiment(release, first)
+        else:
+            self.config.add_property_override("ProductionVariants", [first])
+            self.endpoint.add_property_override("DeploymentConfig", self._deployment())
+        if spec.data_capture:
+            self._capture(spec.data_capture.percent)
+        if spec.scales:
+            self._scale(release)
+
+    def _experiment(self, release: Experiments, first: Properties) -> None:
+        """Challenger and shadow under their conditions; guardrails where no variant comes or goes."""
+        hosting, spec = self._hosting, self._spec
+        challenger = hosting.model(self, "Challenger", release.challenger, isolated=spec.network_isolation)
+        challenger.cfn_options.condition = release.beside
         second = self._variant(CHALLENGER, challenger, spec.challenger_weight)
         mirror = self._variant(CHALLENGER, challenger, spec.shadow_percent / 100)
         self.config.add_property_override("ProductionVariants", [first, only_if(release.ab, second)])
         self.config.add_property_override("ShadowProductionVariants", only_if(release.shadow, [mirror]))
-        if spec.data_capture:
-            self._capture(spec.data_capture.percent)
         deployment = self._deployment()
         guarded = release.guard([first, second, deployment, *hosting.container(release.champion)])
         self.endpoint.add_property_override("DeploymentConfig", only_if(guarded, deployment))
-        if spec.scales:
-            self._scale(release)
 
     def _variant(self, name: str, model: sagemaker.CfnModel, weight: float) -> Properties:
         spec = self._spec
@@ -79,13 +89,14 @@ class RealtimeInference(InferenceEndpoint):
 
     def _capture(self, percent: int) -> None:
         hosting = self._hosting
-        config = capture_config(hosting.records, hosting.records_key, percent)
+        bucket, key = hosting.records_store
+        config = capture_config(bucket, key, percent)
         self.config.add_property_override("DataCaptureConfig", config)
-        grant_capture(hosting.role, hosting.records, hosting.records_key)
+        grant_capture(hosting.role, bucket, key)
         why = f"The settings ask for copies of traffic; they lie encrypted under {CAPTURED} and expire."
         acknowledge(self.config, {"Evergreen::no-endpoint-capture": why})
 
-    def _scale(self, release: Experiments) -> None:
+    def _scale(self, release: Release) -> None:
         """A parameter turns scaling off for the one update that changes the instance type.
 
         The service refuses a new type while the variant is a scalable target.
@@ -98,8 +109,7 @@ class RealtimeInference(InferenceEndpoint):
             self,
             "Scaling",
             endpoint_name=self.name,
-            least=spec.instances.min,
-            most=spec.instances.max,
+            bounds=Bounds(spec.instances.min, spec.instances.max, spec.scaling.schedules),
             target=target,
             spec=spec.scaling,
             after=self.endpoint,

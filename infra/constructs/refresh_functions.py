@@ -23,6 +23,7 @@ from infra.constructs.topic import Topic
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.settings.endpoint import RealtimeEndpoint
+from infra.settings.failover import FAILOVER, Failover
 
 if TYPE_CHECKING:
     from infra.stacks.data import DataStack
@@ -74,6 +75,8 @@ class RefreshFunctions(Construct):
         self.release = self._function("Release", RELEASE_SECONDS, shared | topic | autoscaled)
         self._let_judge()
         self._let_release()
+        if settings.failover:
+            self._let_follow(settings.failover)
         if scaled:
             self._let_scale()
         if approvals:
@@ -119,24 +122,13 @@ class RefreshFunctions(Construct):
             self.release, "DeleteItem", under=f"LOCK#{self._settings.endpoint_name}"
         )
         self._data.access.grant_items(self.release, "PutItem", under=self._routing)
-        stack = self._arn("cloudformation", "stack", f"{self._names.serving_stack}/*")
-        _allow(
-            self.release,
-            [
-                "cloudformation:DescribeStacks",
-                "cloudformation:DescribeStackEvents",
-                "cloudformation:UpdateStack",
-            ],
-            stack,
-        )
+        self._let_update(self._names.serving_stack)
         _allow(
             self.release,
             ["sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities"],
             self._arn("sagemaker", "endpoint", self._settings.endpoint_name),
         )
-        # CloudFormation reads the template's BootstrapVersion in the name of whoever asks for the update.
-        version = f"cdk-bootstrap/{cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER}/version"
-        _allow(self.release, ["ssm:GetParameters"], self._arn("ssm", "parameter", version))
+        self._let_read_bootstrap()
         group = self._arn("sagemaker", "model-package-group", self._names.package_group)
         packages = self._arn("sagemaker", "model-package", f"{self._names.package_group}/*")
         _allow(self.release, ["sagemaker:CreateModelPackage"], group, packages)
@@ -148,9 +140,6 @@ class RefreshFunctions(Construct):
         self._accept(
             self.release,
             {
-                f"{aws}:cloudformation:{place}:stack/{self._names.serving_stack}/*": (
-                    "A stack's ARN ends in an id that CloudFormation draws."
-                ),
                 f"{aws}:sagemaker:{place}:model-package/{self._names.package_group}/*": (
                     "The registry numbers the packages of the group."
                 ),
@@ -159,6 +148,19 @@ class RefreshFunctions(Construct):
                 ),
             },
         )
+
+    def _let_follow(self, second: Failover) -> None:
+        """Update the second region's stack; whether a model has been copied is read in the first one."""
+        settings = self._settings
+        stack = f"{settings.prefix}-{FAILOVER}"
+        for name, value in {
+            "FAILOVER_STACK": stack,
+            "FAILOVER_REGION": second.region,
+            "FAILOVER_BUCKET": second.bucket_name(settings.prefix, settings.environment.account),
+        }.items():
+            self.release.add_environment(name, value)
+        self._let_update(stack, second.region)
+        self._let_read_bootstrap(second.region)
 
     def _let_scale(self) -> None:
         """Hold the champion's target still, and make and remove one for the challenger."""
@@ -207,10 +209,26 @@ class RefreshFunctions(Construct):
     def _routing(self) -> str:
         return routing_pk(self._settings.endpoint_name)
 
-    def _arn(self, service: str, resource: str, name: str, *, colon: bool = False) -> str:
+    def _let_update(self, stack: str, region: str | None = None) -> None:
+        """Update one stack, here or in another region."""
+        actions = ("DescribeStacks", "DescribeStackEvents", "UpdateStack")
+        arn = self._arn("cloudformation", "stack", f"{stack}/*", region=region)
+        _allow(self.release, [f"cloudformation:{action}" for action in actions], arn)
+        place = f"{region or self._settings.environment.region}:{self._settings.environment.account}"
+        why = "A stack's ARN ends in an id that CloudFormation draws."
+        self._accept(self.release, {f"arn:<AWS::Partition>:cloudformation:{place}:stack/{stack}/*": why})
+
+    def _let_read_bootstrap(self, region: str | None = None) -> None:
+        """CloudFormation reads the template's BootstrapVersion in the name of whoever asks for the update."""
+        version = f"cdk-bootstrap/{cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER}/version"
+        _allow(self.release, ["ssm:GetParameters"], self._arn("ssm", "parameter", version, region=region))
+
+    def _arn(
+        self, service: str, resource: str, name: str, *, colon: bool = False, region: str | None = None
+    ) -> str:
         shape = cdk.ArnFormat.COLON_RESOURCE_NAME if colon else cdk.ArnFormat.SLASH_RESOURCE_NAME
         return cdk.Stack.of(self).format_arn(
-            service=service, resource=resource, resource_name=name, arn_format=shape
+            service=service, region=region, resource=resource, resource_name=name, arn_format=shape
         )
 
     def _accept(self, function: BundledFunction, reasons: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from contracts.refresh import release_prefix
 from infra.constructs.refresh_jobs import Jobs
-from infra.constructs.states import BUSY, TRANSIENT, State, catch, choice, invoke, wait
+from infra.constructs.states import BUSY, COPYING, TRANSIENT, State, catch, choice, invoke, wait
 from infra.settings.refresh import Refresh
 
 JUDGE_SECONDS, RELEASE_SECONDS = 120, 300  # the functions' own limits
@@ -26,13 +26,17 @@ _RELEASE_ID = "$$.Execution.Name"
 
 @dataclass(frozen=True)
 class Loop:
-    """What the definition names: ARNs of the functions, the artefacts bucket, the jobs."""
+    """What the definition names: ARNs of the functions, the artefacts bucket, the jobs.
+
+    `followed` says that there is a second region, which is brought each champion.
+    """
 
     judge_arn: str
     release_arn: str
     bucket: str
     jobs: Jobs
     settings: Refresh
+    followed: bool = False
 
 
 def definition(loop: Loop) -> dict[str, Any]:
@@ -122,7 +126,8 @@ def _happy_path(loop: Loop) -> dict[str, State]:
         "Promote": _change(loop, "promote", both, then="AwaitPromoted"),
         **_await(loop, "Promoted", phase="ab", then="Retire"),
         "Retire": _change(loop, "retire", {"challenger.$": "$.challenger"}, then="AwaitSteady"),
-        **_await(loop, "Steady", phase="steady", then="PromotedByCallers"),
+        **_await(loop, "Steady", phase="steady", then="Follow" if loop.followed else "PromotedByCallers"),
+        **(_follow(loop, then="PromotedByCallers") if loop.followed else {}),
         "PromotedByCallers": _end("promoted", "$.verdict.reason", then="ReleaseLock"),
     }
 
@@ -155,6 +160,34 @@ def _stage(loop: Loop, stage: int, share: float, both: Mapping[str, str]) -> dic
             {"Variable": "$.verdict.verdict", "StringEquals": "promote", "Next": onward},
             otherwise="KeptByCallers",
         ),
+    }
+
+
+def _follow(loop: Loop, *, then: str) -> dict[str, State]:
+    """Let the second region serve the new champion. Where that fails the first one keeps it all the same."""
+    champion = {"champion.$": "$.challenger"}
+    start = _change(loop, "follow", champion, then="AwaitFollowed", on_error="NotFollowed")
+    return {
+        "Follow": start | {"Retry": [*start["Retry"], COPYING]},
+        **_until(
+            loop,
+            "Followed",
+            "await_followed",
+            champion,
+            late="The second region did not serve the champion",
+            then=then,
+            on_error="NotFollowed",
+        ),
+        "NotFollowed": {
+            "Type": "Pass",
+            "Result": {
+                "outcome": "failed",
+                "error": "NotFollowed",
+                "reason": "The champion is promoted; the second region still serves the one before it.",
+            },
+            "ResultPath": "$.end",
+            "Next": "ReleaseLock",
+        },
     }
 
 
@@ -240,14 +273,29 @@ def _approve(loop: Loop, *, then: str) -> State:
 
 
 def _await(loop: Loop, name: str, *, phase: str, then: str, on_error: str = "Broken") -> dict[str, State]:
-    """Ask until stack and endpoint rest in `phase`, at most so often; `$.wait.looks` counts."""
+    """Ask until stack and endpoint rest in `phase`."""
+    late = f"No rest in phase {phase}"
+    return _until(loop, name, "await_topology", {"phase": phase}, late=late, then=then, on_error=on_error)
+
+
+def _until(
+    loop: Loop,
+    name: str,
+    task: str,
+    payload: Mapping[str, Any],
+    *,
+    late: str,
+    then: str,
+    on_error: str,
+) -> dict[str, State]:
+    """Ask until it is settled, at most so often; `$.wait.looks` counts."""
     limit = -(-TOPOLOGY_SECONDS // loop.settings.poll_seconds)
-    late = {"Error": "TopologyLate", "Cause": f"No rest in phase {phase} within {TOPOLOGY_SECONDS} s."}
+    too_late = {"Error": "TopologyLate", "Cause": f"{late} within {TOPOLOGY_SECONDS} s."}
     return {
         f"Await{name}": _release(
             loop,
-            "await_topology",
-            {"phase": phase},
+            task,
+            payload,
             answer={"settled.$": "$.Payload.settled"},
             into="$.topology",
             then=f"Is{name}",
@@ -265,7 +313,7 @@ def _await(loop: Loop, name: str, *, phase: str, then: str, on_error: str = "Bro
             "Next": f"WaitFor{name}",
         },
         f"WaitFor{name}": wait(loop.settings.poll_seconds, then=f"Await{name}"),
-        f"Late{name}": {"Type": "Pass", "Result": late, "ResultPath": "$.error", "Next": on_error},
+        f"Late{name}": {"Type": "Pass", "Result": too_late, "ResultPath": "$.error", "Next": on_error},
     }
 
 

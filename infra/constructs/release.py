@@ -72,6 +72,11 @@ class Release(Construct):
         )
         return Artefact(uri.value_as_string, digest.value_as_string, name.value_as_string)
 
+    def switch(self, name: str, description: str) -> cdk.CfnCondition:
+        """A condition of its own that a parameter `name` turns off."""
+        given = self._parameter(name, description, default="on", allowed_values=["on", "off"])
+        return self._condition(f"{name}On", given.value_as_string, "on")
+
     def _parameter(self, name: str, description: str, **options: object) -> cdk.CfnParameter:
         return cdk.CfnParameter(self._stack, name, type="String", description=description, **options)  # type: ignore[arg-type]
 
@@ -127,11 +132,6 @@ class Experiments(Release):
         acknowledge(self._stack, {"CloudFormation-Validate::W8003": why})
         plain = cdk.Fn.condition_and(for_this, for_champion)  # type: ignore[arg-type]
         return cdk.CfnCondition(self._stack, "Guarded", expression=cdk.Fn.condition_not(plain))
-
-    def switch(self, name: str, description: str) -> cdk.CfnCondition:
-        """A condition of its own that a parameter `name` turns off."""
-        given = self._parameter(name, description, default="on", allowed_values=["on", "off"])
-        return self._condition(f"{name}On", given.value_as_string, "on")
 
     def _require_challenger(self, phase: cdk.CfnParameter) -> None:
         """Refuse an update into `shadow` or `ab` without a challenger before anything changes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from constructs import Construct
 
 from contracts.routing import CHAMPION
+from infra.constructs.autoscaling import ReadyConcurrencyScaling
 from infra.constructs.hosting import Hosting
 from infra.constructs.inference_endpoint import InferenceEndpoint
 from infra.constructs.release import Release
@@ -37,6 +38,15 @@ class ServerlessInference(InferenceEndpoint):
         }
         self.config.add_property_override("ProductionVariants", [variant])
         self.endpoint = hosting.endpoint(self, self.config)
+        if spec.provisioned_scaling and spec.provisioned_concurrency:
+            ReadyConcurrencyScaling(
+                self,
+                "Scaling",
+                endpoint_name=self.name,
+                least=spec.provisioned_concurrency,
+                spec=spec.provisioned_scaling,
+                after=self.endpoint,
+            )
 
     @property
     def door_environment(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ TRANSIENT = {
     "BackoffRate": 2,
     "JitterStrategy": "FULL",
 }
+COPYING = {"ErrorEquals": ["CopyPending"], "IntervalSeconds": 120, "MaxAttempts": 60, "BackoffRate": 1}
 BUSY = {
     "ErrorEquals": ["StackBusy", "EndpointBusy"],
     "IntervalSeconds": 10,

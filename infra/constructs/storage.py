@@ -46,7 +46,7 @@ class AccessLogBucket(s3.Bucket):
 class EncryptedBucket(s3.Bucket):
     """Versioned, under our key, TLS only, access-logged; `forget_days` ends an object's life.
 
-    Without `versioned` what is deleted is gone at once.
+    Without `versioned` what is deleted is gone at once. Only what another region must know has a `name`.
     """
 
     def __init__(
@@ -59,10 +59,12 @@ class EncryptedBucket(s3.Bucket):
         removal: cdk.RemovalPolicy,
         forget_days: int | None = None,
         versioned: bool = True,
+        name: str | None = None,
     ) -> None:
         super().__init__(
             scope,
             id,
+            bucket_name=name,
             encryption=s3.BucketEncryption.KMS,
             encryption_key=key,
             bucket_key_enabled=True,

@@ -1,6 +1,7 @@
 """The cost cap: what the endpoint's machines may cost in a month, at full size and in the costliest phase.
 
-An estimate from a dated price table. The second fleet of a running update is not counted: it lives minutes.
+What the second region's machines may cost is added to the first one's. An estimate from a dated price table.
+The second fleet of a running update is not counted: it lives minutes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from contracts.routing import CHAMPION
-from infra.policy.estimate import challenger_most
+from infra.policy.estimate import challenger_most, estimate
 from infra.policy.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
 from infra.policy.rules import Finding, Rule
 from infra.policy.template import Template, instance_types, items, resources
@@ -24,6 +25,7 @@ def cost_cap(settings: Settings) -> Rule:
     environment = settings.environment
     spec = settings.endpoint
     table, prices = price_table(), hourly_prices(settings)
+    elsewhere = estimate(settings.standby).most if settings.standby else 0.0
     most = 0 if isinstance(spec, ServerlessEndpoint) else spec.instances.max
 
     def check(template: Template) -> Iterator[Finding]:
@@ -31,10 +33,12 @@ def cost_cap(settings: Settings) -> Rule:
             production = items(config.get("ProductionVariants"))
             shadows = items(config.get("ShadowProductionVariants"))
             unknown = sorted({name for v in production + shadows for name in instance_types(v)} - set(prices))
-            if unknown:
+            if elsewhere is None and settings.failover:
+                unknown = sorted({*unknown, *settings.failover.instances.types} - set(prices))
+            if unknown or elsewhere is None:
                 yield Finding(logical_id, "ProductionVariants", f"no price is known for {', '.join(unknown)}")
                 continue
-            monthly = max(_monthly(production), _monthly([*production[:1], *shadows]))
+            monthly = elsewhere + max(_monthly(production), _monthly([*production[:1], *shadows]))
             if monthly > environment.monthly_cost_cap_usd:
                 why = (
                     f"{monthly:,.0f} USD a month at full size (prices of {table.checked}) exceed the cap of "

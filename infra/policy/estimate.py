@@ -1,7 +1,7 @@
 """What an environment's endpoint may cost in a month, from its settings: printed at synth.
 
-Of machines that may stand in for each other the dearest is counted. An update runs a second fleet beside the
-first while it lasts; that is said and not counted, since it lives minutes.
+Of machines that may stand in for each other the dearest is counted; the second region's are added. An update
+runs a second fleet beside the first while it lasts; that is said and not counted, since it lives minutes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,21 @@ def challenger_most(least: int, most: int) -> int:
 
 
 def estimate(settings: Settings) -> Estimate:
-    """The estimate for one environment."""
+    """The estimate for one environment, in all its regions."""
+    here = _of_region(settings)
+    if settings.standby is None:
+        return here
+    there = _of_region(settings.standby)
+    return Estimate(
+        f"{here.what}, and {there.what} in {settings.standby.environment.region}",
+        _sum(here.least, there.least),
+        _sum(here.most, there.most),
+        _sum(here.with_challenger, there.most),
+        here.cap,
+    )
+
+
+def _of_region(settings: Settings) -> Estimate:
     spec, cap = settings.endpoint, settings.environment.monthly_cost_cap_usd
     if isinstance(spec, ServerlessEndpoint):
         per_request = (
@@ -70,6 +84,10 @@ def _dearest(settings: Settings, machines: Instances | IdleInstances) -> float |
     prices = hourly_prices(settings)
     known = [prices[name] for name in machines.types if name in prices]
     return max(known) if len(known) == len(machines.types) else None
+
+
+def _sum(here: float | None, there: float | None) -> float | None:
+    return None if here is None or there is None else here + there
 
 
 def _monthly(hourly: float | None, count: int) -> float | None:

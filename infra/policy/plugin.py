@@ -16,14 +16,18 @@ from infra.policy.cost import cost_cap
 from infra.policy.endpoint_rules import ENDPOINT_RULES
 from infra.policy.rules import RULES, Finding, Rule
 from infra.settings import Settings
+from infra.settings.failover import FAILOVER
 
 
 @jsii.implements(cdk.IPolicyValidationPlugin)
 class EvergreenRules:
-    """The rules of rules.py and endpoint_rules.py, and the cost cap of one environment."""
+    """The rules of rules.py and endpoint_rules.py, and the cost cap of one environment in all its regions."""
 
     def __init__(self, settings: Settings) -> None:
         self._rules = (*RULES, *ENDPOINT_RULES, cost_cap(settings))
+        there = settings.standby
+        self._rules_there = (*RULES, *ENDPOINT_RULES, cost_cap(there)) if there else self._rules
+        self._of_second_region = f"{settings.prefix}-{FAILOVER}"
 
     @property
     def name(self) -> str:
@@ -45,9 +49,12 @@ class EvergreenRules:
         violations = [
             self._violation(rule, path, finding)
             for path in context.template_paths
-            for rule, finding in findings(self._rules, Path(path))
+            for rule, finding in findings(self._rules_for(path), Path(path))
         ]
         return cdk.PolicyValidationPluginReport(success=not violations, violations=violations)
+
+    def _rules_for(self, path: str) -> tuple[Rule, ...]:
+        return self._rules_there if Path(path).name.startswith(self._of_second_region) else self._rules
 
     @staticmethod
     def _violation(rule: Rule, path: str, finding: Finding) -> cdk.PolicyViolation:

@@ -18,7 +18,7 @@ from infra.settings.fits import SCHEDULE_ZERO, check_canary, check_machines, che
 from infra.settings.hosted import Hosted, OnMachines
 from infra.settings.machines import IdleInstances, Instances
 from infra.settings.rollout import Deployment
-from infra.settings.scaling import BacklogScaling, Scaling
+from infra.settings.scaling import BacklogScaling, ReadyScaling, Scaling
 from infra.settings.surroundings import DataCapture
 
 _SERVERLESS_TIMEOUT = exclusion(
@@ -38,6 +38,18 @@ _PROVISIONED = exclusion(
     refuses="more provisioned than greatest concurrency",
     why="ProvisionedConcurrency is a part of MaxConcurrency.",
     change="a number up to max_concurrency",
+)
+_READY = exclusion(
+    "serverless-ready-scaling",
+    refuses="`provisioned_scaling` without `provisioned_concurrency`",
+    why="What is scaled is provisioned concurrency, and SageMaker scales none that is not there.",
+    change="a provisioned_concurrency, or no provisioned_scaling",
+)
+_READY_BOUNDS = exclusion(
+    "serverless-ready-bounds",
+    refuses="provisioned concurrency that scales above max_concurrency, below its least, or to none",
+    why="ProvisionedConcurrency goes from 1 up to MaxConcurrency.",
+    change="a max from provisioned_concurrency up to max_concurrency, and schedules within it",
 )
 exclusion(
     "serverless-memory",
@@ -149,6 +161,36 @@ class ServerlessEndpoint(Hosted):
         "Requests that meet no cold start; billed while nobody calls.", 1, ge=1, le=200, default=None
     )
 
+    provisioned_scaling: ReadyScaling | None = setting(
+        "How provisioned concurrency follows the load; left out, it keeps its number.",
+        {"max": 5},
+        default=None,
+    )
+
+    def _check_ready(self) -> None:
+        scaling, least = self.provisioned_scaling, self.provisioned_concurrency
+        if scaling is None:
+            return
+        if least is None:
+            raise _READY.refusal("provisioned_scaling", what="Nothing is provisioned.", example=None)
+        if not least <= scaling.max <= self.max_concurrency:
+            raise _READY_BOUNDS.refusal(
+                "provisioned_scaling",
+                "max",
+                what=f"It cannot scale from {least} to {scaling.max} of {self.max_concurrency}.",
+                change=f"a number from {least} up to {self.max_concurrency}",
+                example=self.max_concurrency,
+            )
+        for schedule in scaling.schedules:
+            if not 1 <= schedule.min <= schedule.max <= scaling.max:
+                raise _READY_BOUNDS.refusal(
+                    "provisioned_scaling",
+                    "schedules",
+                    what=f"The schedule '{schedule.name}' goes from {schedule.min} to {schedule.max}.",
+                    change=f"bounds from 1 up to {scaling.max}",
+                    example=[],
+                )
+
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if self.engine.kind != "transformers":
@@ -171,6 +213,7 @@ class ServerlessEndpoint(Hosted):
                 what=f"{self.provisioned_concurrency} of {self.max_concurrency} cannot be kept ready.",
                 example=self.max_concurrency,
             )
+        self._check_ready()
         return self
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings.base import SettingsModel, setting
+from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
 
@@ -142,6 +142,44 @@ class TransformersEngine(_Engine, _Adaptable):
     """Our own inference handler: any model that transformers loads, on CPU or GPU."""
 
     kind: Literal["transformers"] = setting("Our inference handler on CPU or GPU.", "transformers")
+    max_queued_tokens: int | None = setting(
+        "Prompts and answers of waiting requests together, in tokens, beyond which more get 503; left out, "
+        "from what the cache holds. One request may always wait.",
+        65_536,
+        ge=128,
+        le=100_000_000,
+        default=None,
+    )
+    idle_release_seconds: int | None = setting(
+        "Seconds without a request after which memory that filled with use is given back; 0 for never; left "
+        "out, 600.",
+        600,
+        ge=0,
+        le=86_400,
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> Self:
+        if self.max_queued_tokens is None:
+            return self
+        if not self.max_queued_requests:
+            raise RuleError(
+                "max_queued_tokens",
+                what=f"{self.max_queued_tokens} tokens may wait, but max_queued_requests is 0.",
+                why="Where no request may wait there are no tokens to bound.",
+                change="leave the key out, or max_queued_requests from 1 upwards",
+                example=None,
+            )
+        if self.max_queued_tokens < self.max_context_tokens:
+            raise RuleError(
+                "max_queued_tokens",
+                what=f"{self.max_queued_tokens} is below max_context_tokens {self.max_context_tokens}.",
+                why="A single long request would fill the queue for everyone.",
+                change=f"a number from {self.max_context_tokens} upwards",
+                example=4 * self.max_context_tokens,
+            )
+        return self
 
 
 def _check_driver(name: str, version: str | None) -> None:

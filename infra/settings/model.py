@@ -17,7 +17,8 @@ from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
 from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.endpoint import Endpoint, RealtimeEndpoint
-from infra.settings.fallback import Fallback
+from infra.settings.failover import Failover, check_failover
+from infra.settings.fallback import EndpointFallback, Fallback
 from infra.settings.gateway import Gateway
 from infra.settings.guards import Guards
 from infra.settings.jobs import Cache, Jobs
@@ -174,6 +175,10 @@ class Settings(SettingsModel):
         default=None,
     )
 
+    failover: Failover | None = setting(
+        "A second region that answers while the first cannot.", {"region": "us-west-2"}, default=None
+    )
+
     @property
     def prefix(self) -> str:
         """Start of every name: `evergreen-<env>`."""
@@ -183,6 +188,37 @@ class Settings(SettingsModel):
     def endpoint_name(self) -> str:
         """The endpoint's fixed name, at most 63 characters."""
         return self.prefix
+
+    @property
+    def standby(self) -> Settings | None:
+        """These settings as the second region has them: its place, its endpoint, no loop of its own."""
+        there = self.failover
+        if there is None or not isinstance(self.endpoint, RealtimeEndpoint):
+            return None
+        return self.model_copy(
+            update={
+                "environment": self.environment.model_copy(update={"region": there.region}),
+                "model": self.model.model_copy(update={"source": there.source}),
+                "endpoint": there.endpoint(self.endpoint),
+                "refresh": None,
+                "failover": None,
+            }
+        )
+
+    @property
+    def fallback_chain(self) -> list[Fallback]:
+        """Who is asked in turn where the endpoint cannot answer: the same model elsewhere, then others."""
+        if self.failover is None:
+            return self.fallbacks
+        region = self.failover.region
+        second = EndpointFallback(
+            kind="endpoint",
+            endpoint_name=self.endpoint_name,
+            # Which version it serves is known there, not here: the loop brings it each champion in turn.
+            model_version=f"failover/{region}",
+            region=region,
+        )
+        return [second, *self.fallbacks]
 
     @property
     def laptop(self) -> bool:
@@ -248,6 +284,13 @@ class Settings(SettingsModel):
                 change="the file's fields as docs/endpoints.md has them, or no file",
                 example={"target": 22.0},
             ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _the_second_region_fits(self) -> Self:
+        if self.failover is not None:
+            bucket = self.failover.bucket_name(self.prefix, self.environment.account)
+            check_failover(self.failover, self.environment.region, self.endpoint, self.model.size_gb, bucket)
         return self
 
     @model_validator(mode="after")

@@ -77,6 +77,15 @@ class Scaling(_Cooldowns):
     )
 
 
+class ReadyScaling(_Cooldowns):
+    """Follows how much of a serverless endpoint's provisioned concurrency is in use."""
+
+    max: int = setting(
+        "Greatest provisioned concurrency; the least is `provisioned_concurrency`.", 5, ge=1, le=200
+    )
+    target: float = setting("Share of it in use to hold, 0 to 1.", 0.7, gt=0, le=0.95, default=0.7)
+
+
 class BacklogScaling(_Cooldowns):
     """Follows the queue of an asynchronous endpoint."""
 

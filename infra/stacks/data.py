@@ -8,6 +8,7 @@ from constructs import Construct
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
 from infra.constructs.encryption import EncryptionKey
 from infra.constructs.logs import removal_policy
+from infra.constructs.replication import Replication
 from infra.constructs.storage import AccessLogBucket, EncryptedBucket, Table
 from infra.settings import Settings
 
@@ -35,6 +36,8 @@ class DataStack(cdk.Stack):
         self.artefacts = EncryptedBucket(
             self, "Artefacts", key=self.models_key, access_logs=access_logs, removal=models
         )
+        if settings.failover:
+            Replication(self, "Replication", settings=settings, bucket=self.artefacts, key=self.models_key)
         self.records_bucket = EncryptedBucket(
             self,
             "RecordsBucket",

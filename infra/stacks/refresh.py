@@ -76,6 +76,7 @@ class RefreshStack(cdk.Stack):
             bucket=data.artefacts.bucket_name,
             jobs=jobs,
             settings=self._spec,
+            followed=settings.failover is not None,
         )
         self.machine = sfn.StateMachine(
             self,

@@ -50,9 +50,8 @@ class ServingStack(cdk.Stack):
             settings=settings,
             role=role,
             volume_key=data.models_key,
-            records=data.records_bucket,
-            records_key=data.records_key,
-            network=_network(self, settings, data, role),
+            records=(data.records_bucket, data.records_key),
+            network=container_network(self, settings, data.logs_key, role),
         )
         self.endpoint, release = _endpoint(self, settings, hosting)
         # Other stacks read the champion's version from here: an export could not change while it is in use.
@@ -71,7 +70,7 @@ def _endpoint(stack: ServingStack, settings: Settings, hosting: Hosting) -> tupl
     """The endpoint of the settings' kind, and the parameters that release models onto it."""
     spec, source, version = settings.endpoint, settings.model.source, settings.model.version
     if not isinstance(spec, ServerlessEndpoint) and spec.instances.has_volume:
-        _grant_volume(hosting.volume_key, hosting.role)
+        grant_volume(hosting.volume_key, hosting.role)
     match spec:
         case RealtimeEndpoint():
             experiments = Experiments(stack, source=source, version=version)
@@ -96,18 +95,19 @@ def _endpoint(stack: ServingStack, settings: Settings, hosting: Hosting) -> tupl
             ), release
 
 
-def _network(
-    stack: ServingStack, settings: Settings, data: DataStack, role: ExecutionRole
+def container_network(
+    stack: cdk.Stack, settings: Settings, logs_key: kms.IKey, role: ExecutionRole
 ) -> ContainerNetwork | None:
+    """The containers' own network, where settings ask for one."""
     spec = settings.endpoint
     if isinstance(spec, ServerlessEndpoint) or spec.vpc is None:
         return None
-    network = ContainerNetwork(stack, "Network", settings=settings, spec=spec.vpc, logs_key=data.logs_key)
+    network = ContainerNetwork(stack, "Network", settings=settings, spec=spec.vpc, logs_key=logs_key)
     network.grant_attach(role)
     return network
 
 
-def _grant_volume(key: kms.IKey, role: iam.Role) -> None:
+def grant_volume(key: kms.IKey, role: iam.Role) -> None:
     """SageMaker opens the model volume's key through a grant that it makes in the role's name."""
     role.add_to_principal_policy(
         iam.PolicyStatement(

@@ -29,9 +29,13 @@ class JudgeEnvironment(RefreshEnvironment):
 class ReleaseEnvironment(RefreshEnvironment):
     """Variables of `release`. The topic may be missing where nobody is asked.
 
-    `autoscaled` says that the champion is a scalable target.
+    `autoscaled` says that the champion is a scalable target. The three of `failover` name the second region's
+    stack, place and bucket; without a stack there is no second region.
     """
 
     approval_topic_arn: str = ""
     autoscaled: bool = False
+    failover_stack: str = ""
+    failover_region: str = ""
+    failover_bucket: str = ""
     aws_lambda_function_name: str = "release"

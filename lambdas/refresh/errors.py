@@ -46,5 +46,9 @@ class EndpointBusy(RefreshError):
     """The endpoint is still being updated: worth another try."""
 
 
+class CopyPending(RefreshError):
+    """S3 has not yet copied the model to the second region: worth another try."""
+
+
 class ApprovalUnknown(RefreshError):
     """A decision came without a question, twice, or with the wrong secret."""

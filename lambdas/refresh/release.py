@@ -18,6 +18,7 @@ from lambdas.refresh.aws.scaling import FixedFleet, Scaling
 from lambdas.refresh.aws.stack import ServingStack
 from lambdas.refresh.aws.workflow import Approvers, Workflow
 from lambdas.refresh.environment import ReleaseEnvironment
+from lambdas.refresh.following import Following
 from lambdas.refresh.locking import ReleaseLocks
 from lambdas.refresh.registering import Registering
 from lambdas.refresh.releasing import ReleaseService
@@ -33,6 +34,7 @@ class Release:
         settings = load(ReleaseEnvironment, variables)
         tables, sagemaker, workflow = DynamoDB(), client("sagemaker"), Workflow(client("stepfunctions"))
         topic = settings.approval_topic_arn
+        artefacts = ArtefactFiles(settings.artefacts_bucket, client("s3"))
         self._logger = Logger("release", settings.log_level)
         self._ledger = Ledger(settings.ledger_table, tables)
         self._service = ReleaseService(
@@ -49,7 +51,7 @@ class Release:
                 else FixedFleet(),
             ),
             Registering(
-                ArtefactFiles(settings.artefacts_bucket, client("s3")),
+                artefacts,
                 ModelRegistry(settings.model_package_group, sagemaker),
                 Approvers(topic, client("sns")) if topic else None,
                 workflow,
@@ -57,6 +59,13 @@ class Release:
                 settings.aws_lambda_function_name,
             ),
             self._ledger,
+            following=Following(
+                ServingStack(settings.failover_stack, client("cloudformation", settings.failover_region)),
+                artefacts,
+                settings.failover_bucket,
+            )
+            if settings.failover_stack
+            else None,
         )
 
     def __call__(self, event: dict[str, Any]) -> dict[str, Any]:

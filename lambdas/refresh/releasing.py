@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from contracts import refresh
 from contracts.refresh import Nothing, Registered, Settled, Snapshot, StageStarted
+from lambdas.refresh.errors import BadInput
+from lambdas.refresh.following import Following
 from lambdas.refresh.locking import ReleaseLocks
 from lambdas.refresh.registering import Registering
 from lambdas.refresh.tables import Ledger
@@ -20,7 +22,7 @@ _LONGEST_REASON = 1000
 
 
 class ReleaseService:
-    """Releases of one endpoint."""
+    """Releases of one endpoint. `following` is the second region, where there is one."""
 
     def __init__(
         self,
@@ -31,6 +33,7 @@ class ReleaseService:
         registering: Registering,
         ledger: Ledger,
         clock: Callable[[], float] = time.time,
+        following: Following | None = None,
     ) -> None:
         self._endpoint_name = endpoint_name
         self._serving_stack = serving_stack
@@ -39,6 +42,7 @@ class ReleaseService:
         self._registering = registering
         self._ledger = ledger
         self._clock = clock
+        self._second = following
 
     def answer(self, task: refresh.AnyReleaseTask) -> BaseModel:
         """Do a task. Raises the errors of lambdas.refresh.errors."""
@@ -63,6 +67,10 @@ class ReleaseService:
                 return self._promote(task)
             case refresh.Retire():
                 return self._retire(task)
+            case refresh.Follow():
+                return self._follow(task)
+            case refresh.AwaitFollowed():
+                return self._await_followed(task)
             case refresh.Restore():
                 return self._restore(task)
             case refresh.ReleaseLock():
@@ -155,6 +163,27 @@ class ReleaseService:
         self._topology.retire(task.release_id, task.challenger)
         self._ledger.note(task.release_id, "retire", "started", "The challenger variant goes.")
         return Nothing()
+
+    def _follow(self, task: refresh.Follow) -> Nothing:
+        self._locks.require(task.release_id)
+        self._following.start(task.release_id, task.champion)
+        self._ledger.note(
+            task.release_id, "follow", "started", f"The second region gets {task.champion.version}."
+        )
+        return Nothing()
+
+    def _await_followed(self, task: refresh.AwaitFollowed) -> Settled:
+        settled = self._following.done(task.champion)
+        if settled:
+            reason = f"The second region serves {task.champion.version}."
+            self._ledger.note(task.release_id, "await_followed", "settled", reason)
+        return Settled(settled=settled)
+
+    @property
+    def _following(self) -> Following:
+        if self._second is None:
+            raise BadInput("There is no second region to follow.")
+        return self._second
 
     def _restore(self, task: refresh.Restore) -> Nothing:
         lock = self._locks.mine(task.release_id)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lambdas.common.logs import Logger
-from lambdas.refresh.errors import BadInput, EndpointBusy, RefreshError, StackBusy
+from lambdas.refresh.errors import BadInput, CopyPending, EndpointBusy, RefreshError, StackBusy
 from lambdas.refresh.tables import Ledger
 
 
@@ -41,7 +41,11 @@ def run(
     task = _parsed(event, tasks)
     try:
         reply = answer(task)
-    except (StackBusy, EndpointBusy) as busy:  # asked again soon; a row per try would bury the story
+    except (
+        StackBusy,
+        EndpointBusy,
+        CopyPending,
+    ) as busy:  # asked again soon; a row per try would bury the story
         logger.info("busy", task=task.task, release_id=task.release_id, error=type(busy).__name__)
         raise
     except RefreshError as error:

@@ -11,12 +11,13 @@ from local.sagemaker.store import Record
 
 INSTANCES = "sagemaker:variant:DesiredInstanceCount"
 COPIES = "sagemaker:inference-component:DesiredCopyCount"
+READY = "sagemaker:variant:DesiredProvisionedConcurrency"
 _VARIANT = re.compile(r"^endpoint/(?P<endpoint>[^/]+)/variant/(?P<variant>[^/]+)$")
 _COMPONENT = re.compile(r"^inference-component/(?P<name>[^/]+)$")
 
 
 class SageMakerFleets:
-    """Instance counts of variants, copy counts of inference components."""
+    """Instance counts and provisioned concurrency of variants, copy counts of inference components."""
 
     def __init__(self, sagemaker: SageMaker) -> None:
         self._sagemaker = sagemaker
@@ -30,6 +31,11 @@ class SageMakerFleets:
             return Scalable(0, {"InferenceComponentName": component["InferenceComponentName"]})
         endpoint, variant = self._variant(resource_id, dimension)
         name = variant["VariantName"]
+        if dimension == READY:
+            if "ProvisionedConcurrency" not in variant.get("ServerlessConfig", {}):
+                raise invalid(f"Variant {name} has no provisioned concurrency to scale.")
+            dimensions = {"EndpointName": endpoint["EndpointName"], "VariantName": name}
+            return Scalable(1, dimensions, variant["ServerlessConfig"]["MaxConcurrency"])
         if "ServerlessConfig" in variant:
             raise invalid(f"Variant {name} is serverless: it has no instance count to scale.")
         if not variant.get("ModelName"):
@@ -49,6 +55,8 @@ class SageMakerFleets:
         if dimension == COPIES:
             return int(self._component(resource_id)["CopyCount"])
         endpoint, variant = self._variant(resource_id, dimension)
+        if dimension == READY:
+            return int(variant["ServerlessConfig"]["ProvisionedConcurrency"])
         return int(endpoint["Sizes"][variant["VariantName"]][1])
 
     async def set_capacity(self, resource_id: str, dimension: str, capacity: int) -> None:
@@ -59,15 +67,20 @@ class SageMakerFleets:
             name = component["InferenceComponentName"]
             if component["InferenceComponentStatus"] != "InService":
                 raise Busy(f"The inference component is {component['InferenceComponentStatus']}.")
-            change = {"InferenceComponentName": name, "DesiredRuntimeConfig": {"CopyCount": capacity}}
-            control.call("UpdateInferenceComponentRuntimeConfig", change)
+            copies = {"InferenceComponentName": name, "DesiredRuntimeConfig": {"CopyCount": capacity}}
+            control.call("UpdateInferenceComponentRuntimeConfig", copies)
             await self._sagemaker.components.wait(name)
             _raise_failure(self._component(resource_id))
             return
         endpoint, variant = self._variant(resource_id, dimension)
         if endpoint["EndpointStatus"] != "InService":
             raise Busy(f"The endpoint is {endpoint['EndpointStatus']}.")
-        wanted = {"VariantName": variant["VariantName"], "DesiredInstanceCount": capacity}
+        change: Record = (
+            {"ServerlessUpdateConfig": {"ProvisionedConcurrency": capacity}}
+            if dimension == READY
+            else {"DesiredInstanceCount": capacity}
+        )
+        wanted = {"VariantName": variant["VariantName"], **change}
         name = endpoint["EndpointName"]
         control.call(
             "UpdateEndpointWeightsAndCapacities",
@@ -78,7 +91,7 @@ class SageMakerFleets:
 
     def _variant(self, resource_id: str, dimension: str) -> tuple[Record, Record]:
         match = _VARIANT.match(resource_id)
-        if match is None or dimension != INSTANCES:
+        if match is None or dimension not in (INSTANCES, READY):
             raise _unknown(resource_id, dimension)
         endpoint = self._sagemaker.store.endpoints.get(match["endpoint"])
         for variant in endpoint["Config"]["ProductionVariants"]:

@@ -9,10 +9,11 @@ Alarm = Mapping[str, Any]
 
 
 class Scalable(NamedTuple):
-    """Something that can be scaled: what it may go down to, and the metrics' dimensions of it."""
+    """Something that can be scaled: what it may go down and up to, and the metrics' dimensions of it."""
 
     least: int
     dimensions: Mapping[str, str]
+    most: int | None = None
 
 
 class Busy(Exception):

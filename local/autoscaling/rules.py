@@ -41,6 +41,8 @@ def check_bounds(least: int | None, most: int | None, scalable: Scalable) -> Non
         raise invalid("Minimum capacity and maximum capacity cannot be negative.")
     if least > most:
         raise invalid("Maximum capacity cannot be less than minimum capacity.")
+    if scalable.most is not None and most > scalable.most:
+        raise invalid(f"Maximum capacity must be at most {scalable.most}, the variant's MaxConcurrency.")
     if least < scalable.least:
         raise invalid(
             f"Minimum capacity must be at least {scalable.least} for this scalable target: a real-time "

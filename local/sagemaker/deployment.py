@@ -18,6 +18,7 @@ from local.sagemaker import traffic
 from local.sagemaker.fleet import Fleet, LiveEndpoint, Sizes
 from local.sagemaker.instance import StartFailure
 from local.sagemaker.pool import Workshop
+from local.sagemaker.serverless import ServerlessPool
 from local.sagemaker.store import Record, Store, now
 
 log = logging.getLogger(__name__)
@@ -187,11 +188,14 @@ class Deployments:
 
     async def _resize(self, record: Record, sizes: Sizes) -> None:
         fleet = self.live[_key(record)].blue
+        variants = {each["VariantName"]: each for each in record["Config"]["ProductionVariants"]}
         failure = None
         try:
             for pool in fleet.pools:
                 pool.weight, count = sizes[pool.name]
-                if count != pool.current_count:
+                if isinstance(pool, ServerlessPool):  # asleep or awake, it is there once
+                    pool.config = dict(variants[pool.name]["ServerlessConfig"])
+                elif count != pool.current_count:
                     await pool.scale(count)
             record["Sizes"] = sizes
         except StartFailure as error:

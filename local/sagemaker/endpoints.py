@@ -80,7 +80,7 @@ def update_endpoint(store: Store, deployments: Deployments, request: Record) -> 
 
 
 def update_weights(store: Store, deployments: Deployments, request: Record) -> Record:
-    """UpdateEndpointWeightsAndCapacities: the same fleet with other weights and counts."""
+    """UpdateEndpointWeightsAndCapacities: the same fleet with other weights, counts and concurrency."""
     record = store.endpoints.get(request["EndpointName"])
     rules.check_updatable(record, record["EndpointArn"])
     changes, sizes = request["DesiredWeightsAndCapacities"], dict(record["Sizes"])
@@ -95,6 +95,7 @@ def update_weights(store: Store, deployments: Deployments, request: Record) -> R
     grown.subtract(_instances(record["Config"], record["Sizes"]))
     rules.check_quota({kind: count for kind, count in grown.items() if count > 0}, _used(store))
     _begin_update(record)
+    record["Config"] = _with_concurrency(record["Config"], changes)
     deployments.resize(record, sizes)
     return {"EndpointArn": record["EndpointArn"]}
 
@@ -177,6 +178,24 @@ def _summary(pool: VariantPool | ComponentVariant, status: str | None) -> dict[s
         "CurrentInstanceCount": pool.current_count,
         "DesiredInstanceCount": pool.desired_count,
     }
+
+
+def _with_concurrency(config: Record, changes: list[Record]) -> Record:
+    """The endpoint's own configuration, with the concurrency that serverless variants are given."""
+    wanted = {
+        change["VariantName"]: change["ServerlessUpdateConfig"]
+        for change in changes
+        if "ServerlessUpdateConfig" in change
+    }
+    if not wanted:
+        return config
+    variants = [
+        variant | {"ServerlessConfig": variant["ServerlessConfig"] | wanted.get(variant["VariantName"], {})}
+        if "ServerlessConfig" in variant
+        else variant
+        for variant in config["ProductionVariants"]
+    ]
+    return config | {"ProductionVariants": variants}
 
 
 def _begin_update(record: Record) -> None:

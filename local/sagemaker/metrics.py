@@ -18,6 +18,7 @@ from contracts.metrics import SAGEMAKER_HOST_NAMESPACE, SAGEMAKER_NAMESPACE
 from local.sagemaker.place import Dimensions, Place
 from local.sagemaker.pool import VariantPool
 from local.sagemaker.ports import Cloud
+from local.sagemaker.serverless import ServerlessPool
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,15 @@ def concurrency(meter: Meter, pools: Iterable[VariantPool]) -> None:
     for pool in pools:
         for instance in pool.instances:
             meter.record(pool.place, {"ConcurrentRequestsPerModel": instance.outstanding})
+
+
+def provisioned(meter: Meter, pools: Iterable[VariantPool]) -> None:
+    """Record how much of a serverless variant's provisioned concurrency is in use, 0 to 1."""
+    for pool in pools:
+        ready = pool.config.get("ProvisionedConcurrency") if isinstance(pool, ServerlessPool) else None
+        if ready:
+            share = min(1.0, pool.outstanding / ready)
+            meter.record(pool.place, {"ServerlessProvisionedConcurrencyUtilization": share})
 
 
 def quiet(meter: Meter, pools: Iterable[VariantPool]) -> None:

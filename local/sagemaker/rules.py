@@ -228,9 +228,11 @@ def check_resize(changes: list[Record], config: Record) -> None:
         if names.count(name) > 1:
             raise invalid(f"Variant {name} is given more than once.")
     for change in changes:
-        _refuse_features(change, ("ServerlessUpdateConfig",))
+        variant = known[change["VariantName"]]
         if "DesiredInstanceCount" in change:
-            variants.check_count(known[change["VariantName"]], change["DesiredInstanceCount"], config)
+            variants.check_count(variant, change["DesiredInstanceCount"], config)
+        if "ServerlessUpdateConfig" in change:
+            variants.check_serverless_update(variant, change["ServerlessUpdateConfig"])
 
 
 def check_quota(wanted: dict[str, int], used: dict[str, int]) -> None:

@@ -172,6 +172,7 @@ class SageMaker:
                 name = record["EndpointName"]
                 pools = [*live.pools(), *self.components.pools(name)]
                 metrics.concurrency(self.meter, pools)
+                metrics.provisioned(self.meter, pools)
                 if "AsyncInferenceConfig" in record["Config"]:
                     self.queue.measure(record, pools)
                 every = (

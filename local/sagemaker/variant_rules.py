@@ -107,8 +107,7 @@ def _check_serverless(variant: Record) -> None:
             raise invalid(f"{field} must not be given for the serverless variant {name}.")
     if config["MemorySizeInMB"] not in MEMORY_SIZES:
         raise invalid(f"MemorySizeInMB must be one of {', '.join(map(str, MEMORY_SIZES))}.")
-    if config.get("ProvisionedConcurrency", 0) > config["MaxConcurrency"]:
-        raise invalid("ProvisionedConcurrency must not be more than MaxConcurrency.")
+    _check_concurrency(config)
 
 
 def _check_host(variant: Record) -> None:
@@ -135,6 +134,21 @@ def check_guarded(deployment: Record, old: Record, new: Record) -> None:
             raise invalid("RollingUpdatePolicy is not supported for serverless endpoints.")
     if "RollingUpdatePolicy" in deployment and len(new["ProductionVariants"]) > 1:
         raise invalid("RollingUpdatePolicy is not supported for endpoints with several production variants.")
+
+
+def check_serverless_update(variant: Record, change: Record) -> None:
+    """Another concurrency for a serverless variant; one without provisioned concurrency is given none."""
+    name = variant["VariantName"]
+    if "ServerlessConfig" not in variant:
+        raise invalid(f"Variant {name} is not serverless: it takes no ServerlessUpdateConfig.")
+    if "ProvisionedConcurrency" in change and "ProvisionedConcurrency" not in variant["ServerlessConfig"]:
+        raise invalid(f"Variant {name} has no provisioned concurrency to update.")
+    _check_concurrency(variant["ServerlessConfig"] | change)
+
+
+def _check_concurrency(config: Record) -> None:
+    if config.get("ProvisionedConcurrency", 0) > config["MaxConcurrency"]:
+        raise invalid("ProvisionedConcurrency must not be more than MaxConcurrency.")
 
 
 def check_count(variant: Record, count: int, config: Record) -> None:

@@ -322,6 +322,20 @@ class TestServerless:
         assert "KmsKeyId" not in config
         assert "DeploymentConfig" not in properties("serverless", ENDPOINT)
 
+    def test_what_is_kept_ready_follows_how_much_of_it_is_in_use(self, properties, resources):
+        target, policy = properties("serverless", TARGET), properties("serverless", POLICY)
+
+        assert target["ScalableDimension"] == "sagemaker:variant:DesiredProvisionedConcurrency"
+        assert target["ResourceId"] == "endpoint/evergreen-serverless/variant/champion"
+        assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 3)
+        tracking = policy["TargetTrackingScalingPolicyConfiguration"]
+        assert tracking["PredefinedMetricSpecification"] == {
+            "PredefinedMetricType": "SageMakerVariantProvisionedConcurrencyUtilization"
+        }
+        assert tracking["TargetValue"] == 0.7
+        (resource,) = resources("serverless", "serving", TARGET).values()
+        assert resource["DependsOn"] == list(resources("serverless", "serving", ENDPOINT))
+
     def test_the_artefact_is_one_archive_and_the_container_is_not_isolated(self, properties, template_json):
         model = properties("serverless", "AWS::SageMaker::Model")
 

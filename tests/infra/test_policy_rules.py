@@ -121,5 +121,5 @@ def test_a_type_without_a_price_is_refused_until_the_settings_name_one():
 
 
 def test_the_price_table_knows_the_types_of_the_shipped_settings():
-    for env in ("local", "dev", "prod"):
+    for env in ("local", "dev", "staging", "prod"):
         assert load(env).endpoint.instances.type in price_table().usd_per_hour

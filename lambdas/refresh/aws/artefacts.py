@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from lambdas.refresh.aws.clients import code_of
-from lambdas.refresh.errors import BadInput
+from lambdas.refresh.errors import ArtefactIncomplete, BadInput
 
 _PIECE_BYTES = 1 << 20
 _MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -46,6 +46,18 @@ class ArtefactFiles:
             for page in pages
             for entry in page.get("Contents", [])
         }
+
+    def copied(self, prefix_uri: str) -> bool:
+        """Whether S3 has copied all objects under a prefix. Raises ArtefactIncomplete where it never will."""
+        arrived = True
+        for path in self.sizes(prefix_uri):
+            key = self._key(prefix_uri) + path
+            status = self._s3.head_object(Bucket=self._bucket, Key=key).get("ReplicationStatus")
+            if status in (None, "FAILED"):
+                why = "S3 could not copy it" if status else "it is older than the copying"
+                raise ArtefactIncomplete(f"{key} is not in the second region: {why}.")
+            arrived = arrived and status == "COMPLETED"
+        return arrived
 
     def _get(self, uri: str) -> dict[str, Any]:
         try:

@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
 
 
-def client(service: str) -> Any:
-    """A client by the SDK's name of the service, in the function's own region."""
-    return boto3.client(service, config=_CONFIG)
+def client(service: str, region: str | None = None) -> Any:
+    """A client by the SDK's name of the service, in the function's own region or in another."""
+    return boto3.client(service, region_name=region, config=_CONFIG)
 
 
 def code_of(error: ClientError) -> str:

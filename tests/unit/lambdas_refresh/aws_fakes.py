@@ -47,8 +47,9 @@ class CloudFormation(Service):
 
     name = "cloudformation"
 
-    def __init__(self, parameters: dict[str, str]) -> None:
+    def __init__(self, parameters: dict[str, str], stack: str = "evergreen-test-serving") -> None:
         super().__init__()
+        self.stack = stack
         self.parameters = dict(parameters)
         self.before = dict(parameters)
         self.status = "CREATE_COMPLETE"
@@ -104,7 +105,7 @@ class CloudFormation(Service):
                 "ResourceStatus": "UPDATE_FAILED",
                 "ResourceStatusReason": reason,
             },
-            {"LogicalResourceId": "evergreen-test-serving", "ResourceStatus": "UPDATE_IN_PROGRESS"},
+            {"LogicalResourceId": self.stack, "ResourceStatus": "UPDATE_IN_PROGRESS"},
             {
                 "LogicalResourceId": "Old",
                 "ResourceStatus": "UPDATE_FAILED",
@@ -274,13 +275,20 @@ class Topic(Service):
 
 
 class Bucket(Service):
-    """Objects by key."""
+    """Objects by key; `replication` is what S3 says of an object's copy in another region."""
 
     name = "s3"
 
     def __init__(self) -> None:
         super().__init__()
         self.objects: dict[str, bytes] = {}
+        self.replication: dict[str, str] = {}
+
+    def head_object(self, **parameters: Any) -> dict[str, Any]:
+        self._check("head_object", parameters)
+        key = parameters["Key"]
+        status = {"ReplicationStatus": self.replication[key]} if key in self.replication else {}
+        return {"ContentLength": len(self.objects[key])} | status
 
     def get_object(self, **parameters: Any) -> dict[str, Any]:
         self._check("get_object", parameters)

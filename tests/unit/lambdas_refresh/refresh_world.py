@@ -19,6 +19,7 @@ from lambdas.refresh.aws.registry import ModelRegistry
 from lambdas.refresh.aws.scaling import Scaling
 from lambdas.refresh.aws.stack import ServingStack
 from lambdas.refresh.aws.workflow import Approvers, Workflow
+from lambdas.refresh.following import Following
 from lambdas.refresh.judging import JudgeService
 from lambdas.refresh.locking import ReleaseLocks
 from lambdas.refresh.registering import Registering
@@ -55,6 +56,13 @@ STEADY = {
     "RolloutVersion": "",
     "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version",
 }
+SECOND_STACK, SECOND_BUCKET = "evergreen-test-failover", "copies"
+SECOND = {
+    "ChampionModelUri": f"s3://{SECOND_BUCKET}/models/base/",
+    "ChampionModelDigest": OLD["digest"],
+    "ChampionModelVersion": OLD["version"],
+    "Scaling": "on",
+}
 GATE = GateSettings(metric="token_f1")
 CANARY = CanarySettings(
     shares=[0.1, 0.5],
@@ -87,6 +95,7 @@ class World:
         self.tables = Tables(dynamodb)
         self.clock = Clock(1_800_000_000.0)
         self.stack = CloudFormation(STEADY)
+        self.second = CloudFormation(SECOND, SECOND_STACK)
         self.sagemaker = SageMaker(self.stack)
         self.autoscaling = AutoScaling()
         self.workflow = StepFunctions()
@@ -131,7 +140,14 @@ class World:
             "release",
         )
         locks = ReleaseLocks(LockTable("ledger", ENDPOINT, self.tables), workflow, self.clock)
-        return ReleaseService(ENDPOINT, STACK, locks, topology, registering, self.ledger, self.clock)
+        following = Following(
+            ServingStack(SECOND_STACK, self.second),
+            ArtefactFiles(BUCKET, self.bucket),
+            SECOND_BUCKET,
+        )
+        return ReleaseService(
+            ENDPOINT, STACK, locks, topology, registering, self.ledger, self.clock, following
+        )
 
     def release(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:
         """Invoke `release` as the state machine does, a second later: JSON in, JSON out."""

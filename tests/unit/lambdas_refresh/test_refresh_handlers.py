@@ -14,6 +14,7 @@ from contracts.routing import Routing, VariantRoute
 from lambdas.common.dynamo import to_item
 from lambdas.common.environment import BadEnvironment
 from lambdas.inference.gateway import RoutingTable as FrontDoorsRouting
+from lambdas.refresh.aws import clients
 from lambdas.refresh.errors import BadInput
 from lambdas.refresh.tables import RoutingTable, TrafficTable
 
@@ -57,6 +58,26 @@ def test_given_the_environment_when_a_function_starts_then_it_refuses_what_is_no
 
 def test_given_no_topic_when_release_starts_then_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded(monkeypatch, "lambdas.refresh.release", APPROVAL_TOPIC_ARN=None).handler
+
+
+def test_given_a_second_region_when_release_starts_then_its_client_stands_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = {"FAILOVER_STACK": "evergreen-test-failover", "FAILOVER_REGION": "us-west-2"}
+    asked: list[tuple[str, str | None]] = []
+    real = clients.client
+
+    def noted(service: str, region: str | None = None) -> Any:
+        asked.append((service, region))
+        return real(service, region)
+
+    monkeypatch.setattr(clients, "client", noted)
+    loaded(monkeypatch, "lambdas.refresh.release", **there, FAILOVER_BUCKET="copies")
+    assert [region for service, region in asked if service == "cloudformation"] == [None, "us-west-2"]
+
+    asked.clear()
+    loaded(monkeypatch, "lambdas.refresh.release", FAILOVER_STACK=None)
+    assert [region for service, region in asked if service == "cloudformation"] == [None]
 
 
 @pytest.mark.parametrize(

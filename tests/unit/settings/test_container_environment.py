@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from contracts import container
 from infra.constructs.container_environment import container_environment
 from infra.settings.engine import Engine, NeuronEngine, TransformersEngine, VllmEngine
+from model_code.serving.settings import read_settings
 
 COMMON = {"max_context_tokens": 4096, "max_running_requests": 8, "max_queued_requests": 16}
 ENGINES: list[Engine] = [
     VllmEngine(kind="vllm", image="vllm-cuda-2.4", tensor_parallel=1, max_adapters=3, stateful_sessions=True,
                inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1", **COMMON),
     TransformersEngine(kind="transformers", image="evergreen-serving-local", max_adapters=3,
-                       stateful_sessions=True, **COMMON),
+                       stateful_sessions=True, max_queued_tokens=8192, idle_release_seconds=300, **COMMON),
 ]  # fmt: skip
 LEFT_ALONE = {
     "ENV_DRAIN": "the container's default fits SageMaker's 30 s",
     "ENV_STALL": "the container's default",
-    "ENV_IDLE_RELEASE": "the container's default",
-    "ENV_MAX_QUEUED_TOKENS": "the container sizes it by what its cache holds",
     "ENV_HOST": "the container listens everywhere",
     "ENV_MAX_ADAPTER_BYTES": "the container's default",
     "ENV_MAX_SESSIONS": "the container's default",
@@ -66,3 +66,30 @@ def test_neuron_promises_neither() -> None:
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.kind)
 def test_values_are_strings(engine: Engine) -> None:
     assert all(isinstance(value, str) for value in told(engine).values())
+
+
+def test_what_the_file_leaves_out_is_the_containers_to_decide() -> None:
+    plain = ENGINES[1].model_copy(update={"max_queued_tokens": None, "idle_release_seconds": None})
+
+    assert not {container.ENV_MAX_QUEUED_TOKENS, container.ENV_IDLE_RELEASE} & set(told(plain))
+
+
+def test_never_to_give_memory_back_is_said() -> None:
+    assert told(ENGINES[1].model_copy(update={"idle_release_seconds": 0}))[container.ENV_IDLE_RELEASE] == "0"
+    assert read_settings(told(ENGINES[1])).max_queued_tokens == 8192
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"max_queued_tokens": 4095}, "is below max_context_tokens 4096"),
+        ({"max_queued_tokens": 4096, "max_queued_requests": 0}, "max_queued_requests is 0"),
+        ({"idle_release_seconds": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_a_queue_that_holds_nothing_is_refused(changes: dict[str, int], says: str) -> None:
+    fields = {"kind": "transformers", "image": "evergreen-serving-local", **COMMON}
+    TransformersEngine.model_validate(fields | {"max_queued_tokens": 4096})
+
+    with pytest.raises(ValidationError, match=says):
+        TransformersEngine.model_validate(fields | changes)

@@ -20,6 +20,8 @@ EXAMPLES = Path(__file__).parents[2] / "fixtures" / "settings"
 GONE = object()
 
 POOLS, ZERO, QUEUE, SERVERLESS = "pools", "scale-to-zero", "async", "serverless"
+TWO = "two-regions"
+FAILOVER = {"region": "us-west-2", "instances": {"type": "ml.g6e.xlarge", "min": 1, "max": 2}}
 NEURON = {"kind": "neuron", "image": "vllm-neuron-0.4.5", "tensor_parallel": 2} | {
     "max_context_tokens": 4096,
     "max_running_requests": 4,
@@ -179,7 +181,17 @@ CASES: dict[str, tuple[str, Change, Change]] = {
     "serverless-provisioned": (
         SERVERLESS,
         {"endpoint.provisioned_concurrency": 6},
-        {"endpoint.provisioned_concurrency": 5},
+        {"endpoint.provisioned_concurrency": 5, "endpoint.provisioned_scaling.max": 5},
+    ),
+    "serverless-ready-scaling": (
+        SERVERLESS,
+        {"endpoint.provisioned_concurrency": GONE},
+        {"endpoint.provisioned_concurrency": GONE, "endpoint.provisioned_scaling": GONE},
+    ),
+    "serverless-ready-bounds": (
+        SERVERLESS,
+        {"endpoint.provisioned_scaling.max": 6},
+        {"endpoint.provisioned_scaling.max": 5},
     ),
     "serverless-memory": (SERVERLESS, {"endpoint.memory_mb": 7168}, {"endpoint.memory_mb": 6144}),
     "serverless-concurrency": (
@@ -278,6 +290,35 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"endpoint.scaling": {"metric": "invocations", "target": 120.0}},
     ),
     "endpoint-name": ("prod", {"name": "x" * 54}, {"name": "x" * 53}),
+    "failover-same-region": (
+        TWO,
+        {"failover.region": "us-east-1"},
+        {"failover.region": "us-east-2"},
+    ),
+    "failover-realtime": (ZERO, {"failover": FAILOVER}, {"failover": GONE}),
+    "failover-image": (
+        "dev",
+        {"failover": {"region": "eu-south-2", "instances": {"type": "ml.inf2.xlarge", "min": 1, "max": 1}}},
+        {"failover": {"region": "us-west-2", "instances": {"type": "ml.inf2.xlarge", "min": 1, "max": 1}}},
+    ),
+    "failover-machine": (
+        TWO,
+        {"failover.region": "eu-west-1"},
+        {
+            "failover.region": "eu-west-1",
+            "failover.instances": {"type": "ml.g5.xlarge", "alternatives": ["ml.g6.xlarge"]}
+            | {"min": 1, "max": 1},
+        },
+    ),
+    "failover-network": (
+        POOLS,
+        {"failover": FAILOVER},
+        {
+            "failover": FAILOVER
+            | {"vpc": {"cidr": "10.41.0.0/22", "availability_zones": ["us-west-2a", "us-west-2b"]}}
+        },
+    ),
+    "failover-bucket-name": (TWO, {"name": "x" * 24}, {"name": "x" * 23}),
     "body-size": (
         "prod",
         {"gateway.max_body_bytes": 6_291_457},
@@ -366,6 +407,18 @@ def test_the_loader_points_at_a_key_of_another_kind(tmp_path):
     line = text[: text.index("  vpc:")].count("\n") + 1
     assert f"small.yaml:{line}: There is no 'vpc' with kind serverless." in str(caught.value)
     assert "example: remove the line" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "schedules"),
+    [(2, 1, []), (1, 3, schedule(0, 2)), (1, 3, schedule(2, 4))],
+)
+def test_provisioned_concurrency_scales_within_its_bounds(least, most, schedules):
+    change = {"endpoint.provisioned_concurrency": least}
+    change["endpoint.provisioned_scaling"] = {"max": most, "schedules": schedules}
+
+    with pytest.raises(ValidationError, match="ProvisionedConcurrency goes from 1 up to MaxConcurrency"):
+        Settings.model_validate(values(SERVERLESS, change))
 
 
 @pytest.mark.parametrize(

@@ -422,5 +422,5 @@ def test_the_environments_name_is_the_files_own(tmp_path):
 
 
 def test_an_environment_without_a_file_lists_those_there_are():
-    with pytest.raises(SettingsError, match="allowed: dev, local, prod"):
-        load("staging")
+    with pytest.raises(SettingsError, match="allowed: dev, local, prod, staging"):
+        load("nowhere")

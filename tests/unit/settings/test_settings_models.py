@@ -10,7 +10,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from infra.settings import image_registries, instances, load, reference
+from infra.settings import SettingsError, hosting_regions, image_registries, instances, load, reference
 from infra.settings.images import image_table
 from infra.settings.loader import FOLDER
 
@@ -20,6 +20,7 @@ from infra.settings.loader import FOLDER
     [
         ("local", "transformers", "ml.c7i.2xlarge"),
         ("dev", "neuron", "ml.inf2.xlarge"),
+        ("staging", "vllm", "ml.g6.xlarge"),
         ("prod", "vllm", "ml.g6e.xlarge"),
     ],
 )
@@ -27,6 +28,15 @@ def test_the_shipped_environments_load(env, engine, machine):
     endpoint = load(env).endpoint
 
     assert (endpoint.engine.kind, endpoint.instances.type) == (engine, machine)
+
+
+def test_staging_rehearses_productions_way():
+    staging, prod = load("staging"), load("prod")
+
+    assert staging.endpoint.engine.image == prod.endpoint.engine.image
+    assert staging.endpoint.deployment.kind == prod.endpoint.deployment.kind == "canary"
+    assert staging.refresh.gate == prod.refresh.gate
+    assert staging.goals.ttft_ms == prod.goals.ttft_ms
 
 
 def test_settings_cannot_be_changed_after_loading():
@@ -117,6 +127,31 @@ def test_registries_are_read_from_the_sdks_newest_versions(tmp_path):
 def test_an_sdk_that_is_not_there_is_said(tmp_path, capsys):
     assert image_registries.main([str(tmp_path)]) == 1
     assert "vllm-server.json is missing: install sagemaker-core" in capsys.readouterr().err
+
+
+def test_families_are_read_by_the_regions_of_their_sizes():
+    sizes = {
+        "us-east-1": {"enum": ["ml.g5.xlarge", "ml.g5.2xlarge"]},
+        "us-west-2": {"enum": ["ml.g5.48xlarge"]},
+    }
+
+    found = hosting_regions.families({"description": "…", "all": {"enum": ["ml.p3.xlarge"]}, **sizes})
+
+    assert found == {"g5": ["us-east-1", "us-west-2"]}
+    assert "us-west-2" in hosting_regions.hosting_regions()["g6e"]
+
+
+def test_the_second_regions_machines_run_the_engine_or_the_file_says_so(tmp_path):
+    text = (FOLDER / "prod.yaml").read_text()
+    text += "failover: { region: us-west-2, instances: { type: ml.c7i.xlarge, min: 1, max: 1 } }\n"
+    (tmp_path / "prod.yaml").write_text(text)
+
+    with pytest.raises(SettingsError) as caught:
+        load("prod", tmp_path)
+
+    assert f"prod.yaml:{len(text.splitlines())}: Engine 'vllm' does not run on ml.c7i.xlarge." in str(
+        caught.value
+    )
 
 
 def test_our_own_image_lies_in_the_deploying_account():

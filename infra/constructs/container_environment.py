@@ -64,6 +64,9 @@ def container_environment(engine: Engine, model_name: str, version: str, digest:
             "SM_VLLM_GPU_MEMORY_UTILIZATION": str(engine.gpu_memory_utilization),
             "SM_VLLM_SHUTDOWN_TIMEOUT": str(_DRAIN_SECONDS),  # vLLM's default, 0, aborts running answers
         }
+        if engine.tool_call_parser:
+            environment["SM_VLLM_ENABLE_AUTO_TOOL_CHOICE"] = "true"
+            environment["SM_VLLM_TOOL_CALL_PARSER"] = engine.tool_call_parser
         if engine.quantization:
             environment["SM_VLLM_QUANTIZATION"] = engine.quantization
         if engine.hook:

@@ -109,7 +109,13 @@ class VllmEngine(_Engine, _Adaptable):
         "al2023-ami-sagemaker-inference-gpu-4-1",
         default=None,
     )
-
+    tool_call_parser: str | None = setting(
+        "How the model writes tool calls, by vLLM's name for it (`hermes`, `llama3_json`, `mistral` …). Left "
+        "out, vLLM refuses every request whose `tool_choice` is not `none`.",
+        "hermes",
+        pattern=r"^[a-z][a-z0-9_]{1,40}$",
+        default=None,
+    )
     quantization: Literal["awq", "gptq", "fp8", "bitsandbytes"] | None = setting(
         "How weights are quantised; left out, as the artefact's own config says.", "fp8", default=None
     )

@@ -59,6 +59,13 @@ def test_adapters_and_sessions_are_off_unless_asked_for() -> None:
         assert not [name for name in off if "LORA" in name or "ADAPTERS" in name or "SESSIONS" in name]
 
 
+def test_vllm_is_told_how_the_model_writes_tool_calls() -> None:
+    engine = ENGINES[0].model_copy(update={"tool_call_parser": "hermes"})
+    assert told(engine)["SM_VLLM_TOOL_CALL_PARSER"] == "hermes"
+    assert told(engine)["SM_VLLM_ENABLE_AUTO_TOOL_CHOICE"] == "true"  # without it vLLM refuses `auto`
+    assert not [name for name in told(ENGINES[0]) if "TOOL" in name]
+
+
 def test_neuron_promises_neither() -> None:
     assert not {"max_adapters", "stateful_sessions"} & NeuronEngine.model_fields.keys()
 

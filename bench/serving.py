@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -126,7 +127,8 @@ def open_loops(
     rate = options.open_load * max(rates) / options.tokens
     arrivals: dict[str, list[Ask]] = {"Poisson": poisson(rate, options.open_seconds, options.tokens, seed=1)}
     if options.trace.is_file():
-        arrivals[f"trace {options.trace.stem}"] = trace(options.trace, rate, options.open_seconds)
+        each = statistics.mean(map(len, tokenise(options.model, questions()))) + options.tokens
+        arrivals[f"trace {options.trace.stem}"] = trace(options.trace, rate * each, options.open_seconds)
     objective = report.Objective(options.slo_ttft_ms, options.slo_tpot_ms)
     rows = []
     for name, asks in arrivals.items():
@@ -141,7 +143,7 @@ def open_loops(
                     **report.latencies(turn.answers, objective, turn.seconds),
                 }
             )
-            print(f"  {name}: {system.name} answered {len(asks)} requests at {rate:.2f}/s", flush=True)
+            print(f"  {name}: {system.name} answered {len(asks)} requests", flush=True)
     return rows
 
 

@@ -100,25 +100,29 @@ def poisson(rate: float, seconds: float, tokens: int, seed: int) -> list[Ask]:
     return asks
 
 
-def trace(file: Path, rate: float, seconds: float) -> list[Ask]:
-    """Arrivals and lengths of a recorded trace, its time stretched to a mean of `rate` requests per second.
+def trace(file: Path, tokens_per_second: float, seconds: float) -> list[Ask]:
+    """Arrivals and lengths of a recorded trace, its time stretched to a mean of `tokens_per_second`, prompts
+    included: its requests are many times as long as the fixed ones, so their number would tell nothing.
 
     A line is `{"t": seconds, "prompt_tokens": n, "output_tokens": n}`; lengths are cut to what a small
     machine can hold. Raises ValueError for a trace that is too short.
     """
-    wanted = max(2, round(rate * seconds))
+    budget, rows = tokens_per_second * seconds, []
     with file.open() as lines:
-        rows = [json.loads(line) for line, _ in zip(lines, range(wanted), strict=False)]
-    if len(rows) < wanted or not rows[-1]["t"] > rows[0]["t"]:
-        raise ValueError(f"{file} holds {len(rows)} requests; {wanted} are needed")
-    stretch = seconds / (rows[-1]["t"] - rows[0]["t"])
+        for line in lines:
+            row = json.loads(line)
+            prompt = min(row["prompt_tokens"], _LONGEST_PROMPT)
+            answer = max(1, min(row["output_tokens"], _LONGEST_ANSWER))
+            rows.append((row["t"], prompt, answer))
+            budget -= prompt + answer
+            if budget <= 0:
+                break
+    if budget > 0 or len(rows) < 2 or not rows[-1][0] > rows[0][0]:
+        raise ValueError(f"{file} holds {len(rows)} requests, too few for {seconds:g} s")
+    began, ended = rows[0][0], rows[-1][0]
     return [
-        Ask(
-            (row["t"] - rows[0]["t"]) * stretch,
-            _prompt(min(row["prompt_tokens"], _LONGEST_PROMPT), number),
-            max(1, min(row["output_tokens"], _LONGEST_ANSWER)),
-        )
-        for number, row in enumerate(rows)
+        Ask((t - began) * seconds / (ended - began), _prompt(prompt, number), answer)
+        for number, (t, prompt, answer) in enumerate(rows)
     ]
 
 

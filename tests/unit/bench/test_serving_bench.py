@@ -88,14 +88,14 @@ def test_a_trace_is_stretched_to_the_rate_and_cut_to_the_machine(tmp_path: Path)
     rows = [{"t": 10 + number, "prompt_tokens": 40_000, "output_tokens": 900} for number in range(40)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    asks = trace(file, rate=2, seconds=10)
+    asks = trace(file, tokens_per_second=2 * (512 + 96), seconds=10)
 
     assert len(asks) == 20
     assert (asks[0].due, asks[-1].due) == (0, 10)
     assert asks[0].tokens == 96
     assert len(asks[0].text) < 4000
-    with pytest.raises(ValueError, match="needed"):
-        trace(file, rate=100, seconds=10)
+    with pytest.raises(ValueError, match="too few"):
+        trace(file, tokens_per_second=100 * (512 + 96), seconds=10)
 
 
 STREAM = [

@@ -169,9 +169,14 @@ def publish_work() -> None:
     busy = ApiError("overloaded_error", "full")
     exchange = SimpleNamespace(
         arrival=SimpleNamespace(
-            headers={"x-evergreen-when-busy": "job"}, body=b"{}", authorizer=key, request_id="r"
+            headers={"x-evergreen-when-busy": "job"},
+            body=b"{}",
+            request_id="r",
+            principal="",
         ),
         operation=SimpleNamespace(route="/v1/completions"),
+        caller=key,
+        authorizer=key,
         headers={},
         variant_is_the_callers=False,
     )

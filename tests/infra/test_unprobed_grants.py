@@ -28,6 +28,8 @@ _APPROVAL = (
 )
 _NETWORK = "the laptop has no networks; test_endpoint_kinds.py, TestPools"
 _ASYNC = "the laptop's endpoint answers at once; test_endpoint_kinds.py, TestAsync"
+_FOLLOW = "the laptop has one region; unit/lambdas_refresh/test_following.py makes the calls"
+_COPIES = "the laptop has one region, and S3 itself uses these; test_failover.py looks at each"
 _BEDROCK = "the laptop has no Bedrock; unit/lambdas/test_bedrock_guard.py and test_bedrock_fallback.py"
 _KEYS = "S3, SNS and the like do not ask the key on the laptop"
 
@@ -51,6 +53,8 @@ UNPROBED: dict[tuple[str, str], str] = {
     ("FunctionsReleaseRole", "kms:* on ApprovalsKey"): _KEYS,
     ("FunctionsReleaseRole", "sns:Publish on Approvals"): _APPROVAL,
     ("FunctionsReleaseRole", "states:SendTask* on stateMachine:*"): _APPROVAL,
+    ("FunctionsReleaseRole", "cloudformation:* on stack/*-failover/?"): _FOLLOW,
+    ("ReplicationRole", "*"): _COPIES,
     ("MachineEventsRole", "states:StartExecution on Machine"): (
         "the laptop's loop has no schedule; test_refresh_stack.py looks at the rule"
     ),

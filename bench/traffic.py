@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import random
 import signal
 import statistics
@@ -30,7 +31,7 @@ from evaluation.metrics.qa import token_f1
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT_DATA = REPOSITORY / "tests" / "fixtures" / "support" / "support_pairs.jsonl"
 REQUEST_TIMEOUT_SECONDS = 60.0
-MAX_OUTSTANDING = 64
+MOST_UNDER_WAY = 2048
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,15 @@ class Users:
         self.outcome = Outcome()
         self.stop = asyncio.Event()
         self._load = load
+        # As many as can come while one waits: with fewer, a pause of the server would silence the users.
+        self._most = min(MOST_UNDER_WAY, math.ceil(load.rate * REQUEST_TIMEOUT_SECONDS) + 1)
         self._items = items
         self._random = random.Random(load.seed)  # noqa: S311 - a simulation, not a secret
         self._client = httpx.AsyncClient(
             base_url=api_url,
             headers={"Authorization": f"Bearer {api_key}"},
             timeout=REQUEST_TIMEOUT_SECONDS,
-            limits=httpx.Limits(max_connections=MAX_OUTSTANDING),
+            limits=httpx.Limits(max_connections=self._most),
         )
         self._model = ""
 
@@ -109,7 +112,7 @@ class Users:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self.stop.wait(), pause)
                 self.outcome.sent += 1
-                if len(running) >= MAX_OUTSTANDING:
+                if len(running) >= self._most:
                     self.outcome.failures["not sent: too many under way"] += 1
                 else:
                     task = asyncio.create_task(self._one(started + due, self._choose(), self._user()))

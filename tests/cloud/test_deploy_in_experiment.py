@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,10 @@ from local.environments import node_environment
 from local.home import Home
 from tests.cloud.conftest import REPOSITORY, Laptop
 from tests.cloud.own_emulator import VENVS
+from tests.cloud.waiting import until
 
 STACK = "evergreen-local-serving"
 EXPERIMENT = "deploy-in-experiment"
-SETTLES_WITHIN_SECONDS = 120
 LIVE = {CHAMPION: (3.0, 1), CHALLENGER: (0.75, 2)}
 """Weights and counts that neither the settings nor a stage of the release loop would set."""
 APP = """
@@ -57,15 +56,6 @@ class Tables:
         """One operation by DynamoDB's own name."""
         method = "".join(f"_{c.lower()}" if c.isupper() else c for c in operation).lstrip("_")
         return dict(getattr(self.client, method)(**parameters))
-
-
-def until(found: Callable[[], Any], what: str) -> Any:
-    """What `found` answers as soon as it is true."""
-    deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
-    while not (answer := found()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {SETTLES_WITHIN_SECONDS} s"
-        time.sleep(0.3)
-    return answer
 
 
 class Experiment:

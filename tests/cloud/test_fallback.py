@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -15,17 +13,7 @@ import pytest
 from contracts.fallback import FALLBACK_VARIANT, FallbackTarget
 from tests.cloud.conftest import Laptop
 from tests.cloud.test_callers import chat, option
-
-PATIENCE_SECONDS = 120.0
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """What the condition answers, once it answers something."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.1)
-    return answer
+from tests.cloud.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.cloud.own_emulator import ACCOUNT, REGION, OwnEmulator, allow
+from tests.cloud.waiting import until
 
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/evergreen-training:local"
-PATIENCE_SECONDS = 180.0
 BUCKET = "jobs"
 TRAIN = """
 import json, os, sys
@@ -31,15 +30,6 @@ RULES = [
     f"arn:aws:events:{REGION}:{ACCOUNT}:rule/StepFunctionsGetEventsForSageMaker{kind}JobsRule"
     for kind in ("Training", "Processing")
 ]
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """What the condition answers, once it answers something; fails only after long patience."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.2)
-    return answer
 
 
 @pytest.fixture(scope="module")

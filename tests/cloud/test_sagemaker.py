@@ -25,6 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.cloud.conftest import REPOSITORY, free_port
+from tests.cloud.waiting import until
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ENVIRONMENTS = Path(os.environ.get("EVERGREEN_VENVS", REPOSITORY / ".evergreen" / "venvs"))
@@ -47,15 +48,6 @@ PATIENCE_SECONDS = 120.0
 def allow(actions: list[str], resource: str | list[str]) -> str:
     statement = {"Effect": "Allow", "Action": actions, "Resource": resource}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """What the condition answers, once it answers something; fails only after long patience."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.1)
-    return answer
 
 
 class Emulator:

@@ -120,7 +120,7 @@ class OpenVinoEngine:
         self._connection: Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._line: _Line | None = None
-        self._opening: asyncio.Task[_Line] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._running: dict[int, _Events] = {}  # touched in the event loop's thread only
         self._numbers = itertools.count()
         self._stats = EngineStats(running=0, waiting=0, cache_use=0.0)
@@ -165,11 +165,11 @@ class OpenVinoEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """See `base.Engine`."""
-        if reason := self.fault():
-            raise EngineError(reason)
+        self._check()
         if request.schema is not None and self._probe is not None:
             await self._probe.check(request.schema)
         line = await self._connected()
+        self._check()  # again: a worker that ended meanwhile has told those it knew, and nobody else
         number, events = next(self._numbers), _Events(asyncio.get_running_loop())
         self._running[number] = events
         line.tell(Add(number, request))
@@ -187,22 +187,25 @@ class OpenVinoEngine:
             if not ended:
                 line.tell(Cancel(number))
 
+    def _check(self) -> None:
+        if reason := self.fault():
+            raise EngineError(reason)
+
     async def _connected(self) -> _Line:
         """The line to the worker on the running loop."""
         loop = asyncio.get_running_loop()
-        if loop is not self._loop or self._opening is None:
-            self._loop, self._line = loop, None
-            self._opening = loop.create_task(self._connect(loop))
-        return self._line or await asyncio.shield(self._opening)
-
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Line:
-        own = socket.socket(
-            fileno=os.dup(self._live().fileno())
-        )  # a loop that ends takes only this one along
-        line = _Line(self._hear, self._lose)
-        await loop.create_unix_connection(lambda: line, sock=own)
-        self._line = line
+        if self._line is None or loop is not self._loop:
+            self._loop, self._line = loop, _Line(self._hear, self._lose)
+            self._opening = loop.create_task(self._connect(loop, self._line))
+        line = self._line
+        if self._opening is not None and not self._opening.done():
+            await asyncio.shield(self._opening)
         return line
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop, line: _Line) -> None:
+        """Of the connection a copy, since a loop that ends takes its own along."""
+        own = socket.socket(fileno=os.dup(self._live().fileno()))
+        await loop.create_unix_connection(lambda: line, sock=own)
 
     def _hear(self, report: Report) -> None:
         if isinstance(report, Step | Refused):

@@ -18,6 +18,7 @@ pytest.importorskip("openvino_genai")
 tokenizers = pytest.importorskip("tokenizers")
 
 from model_code.serving.engines.base import (  # noqa: E402
+    EngineError,
     EngineLimits,
     GenerationRequest,
     Sampling,
@@ -26,6 +27,7 @@ from model_code.serving.engines.base import (  # noqa: E402
 )
 from model_code.serving.engines.openvino_engine import OpenVinoEngine  # noqa: E402
 from model_code.serving.engines.openvino_messages import Add, understood  # noqa: E402
+from tests.unit.serving.hook_world import until  # noqa: E402
 from tests.unit.serving.test_openvino_graph import save_model  # noqa: E402
 
 GREEDY = Sampling(0.0, 1.0, None)
@@ -105,6 +107,32 @@ def test_log_probabilities_are_told_where_asked_for(folder: Path) -> None:
             values = [entry.value for event in told for entry in event.logprobs or []]
             assert len(values) == 9
             assert all(value < 0 for value in values)
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_ends_while_a_schema_is_looked_at_fails_the_request(folder: Path) -> None:
+    class Murderous:
+        """In place of the probe: while it looks at a schema, the worker dies and everybody is told."""
+
+        def __init__(self, engine: OpenVinoEngine) -> None:
+            self._engine = engine
+
+        async def check(self, _schema: str) -> None:
+            assert self._engine._process is not None
+            self._engine._process.kill()
+            await until(lambda: self._engine.fault() is not None)
+
+        def close(self) -> None:
+            """Nothing was opened."""
+
+    async def scenario() -> None:
+        async with engine_of(folder) as engine:
+            await all_of(engine, request(1, 2))
+            engine._probe = Murderous(engine)  # type: ignore[assignment]
+            async with asyncio.timeout(60):
+                with pytest.raises(EngineError, match="process ended"):
+                    await all_of(engine, request(2, 2, schema="{}"))
 
     asyncio.run(scenario())
 

@@ -21,7 +21,7 @@ import httpx
 
 from bench.serving_load import Answer, Ask, Target, closed_loop, open_loop
 from bench.serving_peers import PAGE_TOKENS, PAGES, STEP_TOKENS
-from tests.contract.process import MODEL, PYTHON, ServerProcess, free_port
+from tests.support.model_server import MODEL, PYTHON, ServerProcess, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 START_SECONDS = 600.0

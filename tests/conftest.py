@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.cloud.conftest import Laptop
+    from tests.support.laptop import Laptop
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def laptop() -> Iterator[Laptop]:
     """The session's laptop cloud, with the tiny random model; its data is forgotten at the end."""
-    from tests.cloud.conftest import REPOSITORY, Laptop, free_port  # unit tests do without its libraries
+    from tests.support.laptop import REPOSITORY, Laptop, free_port  # unit tests do without its libraries
 
     home, port = REPOSITORY / ".evergreen" / "test", free_port()
     environment = os.environ | {"EVERGREEN_HOME": str(home), "EVERGREEN_PORT": str(port)}

@@ -13,9 +13,9 @@ import transformers
 from contracts.artefact import Manifest
 from contracts.training import DataCard, FileDigest, TrainingCard
 
-from .checkpoint import Progress
-from .hyperparameters import Hyperparameters
-from .schedule import AdapterPlan
+from model_code.training.checkpoint import Progress
+from model_code.training.hyperparameters import Hyperparameters
+from model_code.training.schedule import AdapterPlan
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from contracts.artefact import file_sha256
 from contracts.training import DATA_CARD_FILE, TRAIN_FILE, DataCard, FileDigest, SupportPair
 
-from .hyperparameters import Hyperparameters
-from .job import TrainingError
-from .reading import lines_of
-from .splitting import clusters_of, is_set_aside
+from model_code.training.hyperparameters import Hyperparameters
+from model_code.training.job import TrainingError
+from model_code.training.reading import lines_of
+from model_code.training.splitting import clusters_of, is_set_aside
 
 VALIDATION_SIMILARITY = 0.8
 

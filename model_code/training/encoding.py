@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from contracts.training import SupportPair
 
-from .job import TrainingError
+from model_code.training.job import TrainingError
 
 IGNORED = -100
 """The label that torch's cross entropy leaves out."""

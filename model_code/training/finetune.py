@@ -33,17 +33,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from contracts.artefact import ArtefactError, Manifest, verify
 from contracts.training import TRAINING_CARD_FILE, FileDigest, SupportPair
 
-from . import checkpoint
-from .card import Inputs, Setup, training_card
-from .checkpoint import Progress
-from .dataset import read_train, split_validation
-from .encoding import Example, encode_all
-from .hyperparameters import Hyperparameters
-from .job import EXIT_STOPPED, Job, StoppedError, StopSignal, TrainingError, read_hyperparameters, say
-from .loop import Trainer
-from .lora import attach, merge
-from .pack import pack
-from .precision import working_dtype
+from model_code.training import checkpoint
+from model_code.training.card import Inputs, Setup, training_card
+from model_code.training.checkpoint import Progress
+from model_code.training.dataset import read_train, split_validation
+from model_code.training.encoding import Example, encode_all
+from model_code.training.hyperparameters import Hyperparameters
+from model_code.training.job import EXIT_STOPPED, Job, StoppedError, StopSignal, TrainingError, read_hyperparameters, say
+from model_code.training.loop import Trainer
+from model_code.training.lora import attach, merge
+from model_code.training.pack import pack
+from model_code.training.precision import working_dtype
 
 
 def run_digest(settings: Hyperparameters, base: Manifest, data: FileDigest) -> str:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from contracts.training import metric_line
 
-from .hyperparameters import Hyperparameters
+from model_code.training.hyperparameters import Hyperparameters
 
 FAILURE_CHARACTERS = 1024
 """SageMaker keeps this much of the failure file as the job's FailureReason."""

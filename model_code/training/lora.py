@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
-from .hyperparameters import Hyperparameters
-from .schedule import AdapterPlan, plan_adapters
+from model_code.training.hyperparameters import Hyperparameters
+from model_code.training.schedule import AdapterPlan, plan_adapters
 
 
 def attach(model: PreTrainedModel, settings: Hyperparameters) -> tuple[PeftModel, AdapterPlan]:

@@ -27,7 +27,7 @@ from contracts.artefact import ArtefactError, verify
 from contracts.predictions import Prediction
 from contracts.training import SupportPair
 
-from .precision import working_dtype
+from model_code.training.precision import working_dtype
 
 BATCH_SIZE = 32
 MAX_NEW_TOKENS = 64

@@ -18,7 +18,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from contracts.artefact import file_sha256
 from contracts.training import FileDigest, SupportPair
 
-from .cleaning import (
+from model_code.training.cleaning import (
     fill_placeholders,
     find_personal_data,
     find_placeholder,

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .hyperparameters import Hyperparameters
-from .job import TrainingError
+from model_code.training.hyperparameters import Hyperparameters
+from model_code.training.job import TrainingError
 
 FINAL_RATE_FRACTION = 0.1
 _BLOCK = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")

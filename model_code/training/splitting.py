@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from contracts.training import SupportPair
 
-from .similarity import near_pairs, shingles, words
+from model_code.training.similarity import near_pairs, shingles, words
 
 
 class SplitError(Exception):

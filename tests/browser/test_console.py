@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 if TYPE_CHECKING:
-    from tests.cloud.conftest import Laptop
+    from tests.support.laptop import Laptop
 
 WAIT_MS = 120_000
 WIDE, NARROW = 1280, 420

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.test_console import NARROW, WAIT_MS, WIDE, browser  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
-    from tests.cloud.conftest import Laptop
+    from tests.support.laptop import Laptop
 
 
 @pytest.fixture(params=[WIDE, NARROW])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.own_emulator import OwnEmulator, allow, policy
+from tests.support.emulator import OwnEmulator, allow, policy
 
 WAIT_SECONDS = 180
 ARN = "arn:aws:cloudwatch:us-east-1:123456789012:alarm:"

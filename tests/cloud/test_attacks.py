@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from contracts.errors import ErrorReply
-from tests.cloud.conftest import Laptop
-from tests.cloud.keys import EXPIRED, REVOKED, make_key
+from tests.support.keys import EXPIRED, REVOKED, make_key
+from tests.support.laptop import Laptop
 
 HELLO = [{"role": "user", "content": "Hi"}]
 SECONDS = 60

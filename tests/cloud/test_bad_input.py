@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cloud.conftest import Laptop
+from tests.support.laptop import Laptop
 
 HELLO = [{"role": "user", "content": "Hi"}]
 

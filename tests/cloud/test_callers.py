@@ -28,7 +28,7 @@ from lambdas.inference.exchange import Caller
 from lambdas.inference.prices import Prices
 from lambdas.inference.stages.limits import Exhausted
 from lambdas.inference.usage_table import UsageTable
-from tests.cloud.conftest import REPOSITORY, Laptop
+from tests.support.laptop import REPOSITORY, Laptop
 
 HELLO = [{"role": "user", "content": "Hi"}]
 

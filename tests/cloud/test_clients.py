@@ -16,7 +16,7 @@ import pytest
 
 from local.environments import node_environment
 from local.home import Home
-from tests.cloud.conftest import REPOSITORY, Laptop
+from tests.support.laptop import REPOSITORY, Laptop
 
 FOLDER = Path(__file__).with_name("clients")
 SCENARIO = FOLDER / "scenario.json"

@@ -26,9 +26,9 @@ from lambdas.refresh.tables import RoutingTable
 from lambdas.refresh.topology import Topology
 from local.environments import node_environment
 from local.home import Home
-from tests.cloud.conftest import REPOSITORY, Laptop
-from tests.cloud.own_emulator import VENVS
-from tests.cloud.waiting import until
+from tests.support.emulator import VENVS
+from tests.support.laptop import REPOSITORY, Laptop
+from tests.support.waiting import until
 
 STACK = "evergreen-local-serving"
 EXPERIMENT = "deploy-in-experiment"

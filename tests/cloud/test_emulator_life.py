@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.conftest import REPOSITORY
-from tests.cloud.own_emulator import VENVS, OwnEmulator, allow
+from tests.support.emulator import VENVS, OwnEmulator, allow
+from tests.support.laptop import REPOSITORY
 
 TEMPLATE = {
     "Resources": {

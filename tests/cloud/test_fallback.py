@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from contracts.fallback import FALLBACK_VARIANT, FallbackTarget
-from tests.cloud.conftest import Laptop
 from tests.cloud.test_callers import chat, option
-from tests.cloud.waiting import until
+from tests.support.laptop import Laptop
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

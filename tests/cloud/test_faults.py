@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cloud.conftest import REPOSITORY, Laptop, free_port
+from tests.support.laptop import REPOSITORY, Laptop, free_port
 
 ANSWERS_AGAIN_WITHIN_SECONDS = 30
 HELLO = [{"role": "user", "content": "Hi"}]

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from tests.cloud.conftest import Laptop
+from tests.support.laptop import Laptop
 
 HELLO = [{"role": "user", "content": "Hello there, who are you?"}]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.own_emulator import OwnEmulator, allow, bundle, policy
+from tests.support.emulator import OwnEmulator, allow, bundle, policy
 
 ROW = "rows"
 CODE = """

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.own_emulator import ACCOUNT, REGION, OwnEmulator, allow
-from tests.cloud.waiting import until
+from tests.support.emulator import ACCOUNT, REGION, OwnEmulator, allow
+from tests.support.waiting import until
 
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/evergreen-training:local"
 BUCKET = "jobs"

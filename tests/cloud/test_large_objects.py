@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.own_emulator import OwnEmulator
+from tests.support.emulator import OwnEmulator
 
 SIZE = 20 * 1024 * 1024
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cloud.conftest import Laptop
 from tests.cloud.roles import door, grants, jobs, loop, work
 from tests.cloud.roles.world import Probe, World
+from tests.support.laptop import Laptop
 
 PROBES: list[Probe] = [*door.PROBES, *loop.PROBES, *jobs.PROBES, *work.PROBES]
 UNSEEN_SECONDS = 5.0

@@ -21,8 +21,8 @@ from botocore.exceptions import ClientError
 
 from contracts import metrics
 from local.console import widgets
-from tests.cloud.conftest import Laptop
 from tests.cloud.test_faults import ask, handler_processes
+from tests.support.laptop import Laptop
 
 WAIT_SECONDS = 420
 PREFIX = "evergreen-local"

@@ -17,7 +17,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from lambdas.api.openapi import document
-from tests.cloud.conftest import Laptop
+from tests.support.laptop import Laptop
 
 EXAMPLES = 5
 schema = schemathesis.openapi.from_dict(document())

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cloud.conftest import REPOSITORY, Laptop
+from tests.support.laptop import REPOSITORY, Laptop
 
 PAIRS = REPOSITORY / "tests" / "fixtures" / "support" / "support_pairs.jsonl"
 ENDS_WITHIN_SECONDS = 1500

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cloud.conftest import Laptop
 from tests.cloud.test_refresh import champion, ledger, serves_alone
+from tests.support.laptop import Laptop
 
 ANSWER = "Evergreen"
 GROUPS, ROWS_PER_GROUP, PROMPT_WORDS = 130, 2, 12

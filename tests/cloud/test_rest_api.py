@@ -19,7 +19,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.cloud.conftest import REPOSITORY, Laptop
+from tests.support.laptop import REPOSITORY, Laptop
 
 FIXTURES = REPOSITORY / "tests" / "fixtures" / "rest_api"
 STACK, BUCKET, USAGE_KEY = "rest-data-plane", "rest-data-plane-code", "k" * 32

@@ -24,12 +24,12 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.cloud.conftest import REPOSITORY, free_port
-from tests.cloud.waiting import until
+from tests.support.laptop import REPOSITORY, free_port
+from tests.support.waiting import until
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ENVIRONMENTS = Path(os.environ.get("EVERGREEN_VENVS", REPOSITORY / ".evergreen" / "venvs"))
-CONTAINER = REPOSITORY / "tests" / "unit" / "sagemaker" / "sagemaker_container.py"
+CONTAINER = REPOSITORY / "tests" / "support" / "sagemaker_container.py"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/evergreen-serving:local"
 TRUST = {
     "Version": "2012-10-17",

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from tests.cloud.conftest import REPOSITORY
-from tests.cloud.own_emulator import ACCOUNT, REGION, VENVS
+from tests.support.emulator import ACCOUNT, REGION, VENVS
+from tests.support.laptop import REPOSITORY
 
 HIDDEN = """
 import importlib, sys

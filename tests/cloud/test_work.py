@@ -11,8 +11,8 @@ import httpx
 import openai
 import pytest
 
-from tests.cloud.conftest import Laptop
-from tests.cloud.keys import make_key
+from tests.support.keys import make_key
+from tests.support.laptop import Laptop
 
 HELLO = [{"role": "user", "content": "Hello there"}]
 DONE_WITHIN_SECONDS = 90

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.differences import DIFFERENCES, NOT_ASKED, reason
-from tests.contract.peers import LLAMA, PEERS
-from tests.contract.process import CONTEXT_TOKENS, PYTHON, ROOT, SERVERS, Client, ServerProcess, chat
+from tests.support.model_server import CONTEXT_TOKENS, PYTHON, ROOT, SERVERS, Client, ServerProcess, chat
+from tests.support.peers import LLAMA, PEERS
 
 PREPARE_SECONDS = 1800
 
@@ -65,7 +65,7 @@ def server(
 
 def _write_gguf(artefact: Path, target: Path) -> None:
     vocabulary = next((artefact.parent / "download").glob("*.gguf"))
-    command = [PYTHON, "-m", "tests.contract.make_gguf", artefact, vocabulary, target]
+    command = [PYTHON, "-m", "tests.support.make_gguf", artefact, vocabulary, target]
     subprocess.run(command, cwd=ROOT, check=True, timeout=PREPARE_SECONDS)
 
 

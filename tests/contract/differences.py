@@ -6,7 +6,7 @@ there, strictly; those that a server would not outlive, or fails by chance, are 
 
 from __future__ import annotations
 
-from tests.contract.peers import LLAMA, VLLM, VLLM_PLAIN
+from tests.support.peers import LLAMA, VLLM, VLLM_PLAIN
 
 NUMBERED_ERRORS = {VLLM_PLAIN, LLAMA}
 """Their errors say the status where OpenAI's say a code, and name no field or by another way of writing it:

@@ -15,7 +15,7 @@ import pytest
 
 from contracts.adapters import AdapterList
 from contracts.errors import ErrorReply
-from tests.contract.process import ENGINES, MODEL, ServerProcess, chat, events, made, streamed_text
+from tests.support.model_server import ENGINES, MODEL, ServerProcess, chat, events, made, streamed_text
 
 HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 GREEDY = {"temperature": 0, "max_tokens": 16}

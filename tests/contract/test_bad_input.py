@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.process import CONTEXT_TOKENS, Client, chat, refused
+from tests.support.model_server import CONTEXT_TOKENS, Client, chat, refused
 
 USER = {"role": "user", "content": "x"}
 MEBIBYTE = 1024 * 1024

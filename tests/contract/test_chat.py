@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from contracts.chat import ChatChunk, ChatCompletion
-from tests.contract.process import CONTEXT_TOKENS, ServerProcess, chat, events, streamed_text
+from tests.support.model_server import CONTEXT_TOKENS, ServerProcess, chat, events, streamed_text
 
 GREEDY = {"temperature": 0}
 pytestmark = pytest.mark.usefixtures("known_prompt")  # answers are compared

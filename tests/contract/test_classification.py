@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from contracts.classification import ClassificationList
-from tests.contract.process import MODEL, ServerProcess, made
+from tests.support.model_server import MODEL, ServerProcess, made
 
 ROUTE = {"X-Amzn-SageMaker-Custom-Attributes": "route=/v1/classify"}
 TEXTS = ["Where is my parcel?", "I want my money back, and I want it this week.", "no"]

@@ -14,7 +14,7 @@ import pytest
 
 from contracts.embeddings import EmbeddingList
 from contracts.errors import ErrorReply
-from tests.contract.process import MODEL, ServerProcess, chat, made
+from tests.support.model_server import MODEL, ServerProcess, chat, made
 
 ROUTE = {"X-Amzn-SageMaker-Custom-Attributes": "request_id=e-1,route=/v1/embeddings"}
 TEXTS = [

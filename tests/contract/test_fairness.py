@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.process import ENGINES, ServerProcess, chat
+from tests.support.model_server import ENGINES, ServerProcess, chat
 
 PROMPT_TOKENS = 6000
 STEP_TOKENS = 512

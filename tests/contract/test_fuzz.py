@@ -7,7 +7,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.process import Client, chat, refused
+from tests.support.model_server import Client, chat, refused
 
 SETTINGS = settings(
     max_examples=150,

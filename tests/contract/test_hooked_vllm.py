@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.peers import VLLM
-from tests.contract.process import ServerProcess, chat
+from tests.support.model_server import ServerProcess, chat
+from tests.support.peers import VLLM
 
 pytestmark = pytest.mark.peers
 LONG = chat(stream=True, max_tokens=8000)

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from contracts.artefact import MANIFEST_NAME, describe
-from tests.contract.peers import VLLM
-from tests.contract.process import ENGINES, ServerProcess, chat, events
+from tests.support.model_server import ENGINES, ServerProcess, chat, events
+from tests.support.peers import VLLM
 
 LONG = chat(stream=True, max_tokens=8000, temperature=0)  # drawn at random, an end might come early
 SHORTER = chat(stream=True, max_tokens=900)

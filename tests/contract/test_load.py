@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.peers import VLLM
-from tests.contract.process import ENGINES, ServerProcess, chat
+from tests.support.model_server import ENGINES, ServerProcess, chat
+from tests.support.peers import VLLM
 
 CLIENTS = 500
 SLOTS = 50

@@ -9,7 +9,7 @@ import pytest
 
 from contracts.chat import ChatCompletion
 from contracts.completions import Completion
-from tests.contract.process import CONTEXT_TOKENS, MODEL, Client, chat, events, refused
+from tests.support.model_server import CONTEXT_TOKENS, MODEL, Client, chat, events, refused
 
 pytestmark = pytest.mark.usefixtures("known_prompt")  # answers are compared
 COMPLETIONS = {"X-Amzn-SageMaker-Custom-Attributes": "route=/v1/completions"}

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.process import ServerProcess, chat
+from tests.support.model_server import ServerProcess, chat
 
 ID = "X-Amzn-SageMaker-Session-Id"
 OPENED = "X-Amzn-SageMaker-New-Session-Id"

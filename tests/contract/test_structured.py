@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from contracts.chat import ChatCompletion, Choice
-from tests.contract.process import ServerProcess, chat, events, streamed_text
+from tests.support.model_server import ServerProcess, chat, events, streamed_text
 from tests.unit.serving.test_json_schema import BAD
 
 ROOM = 400

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import aws_cdk as cdk
-import everything as every_option
 import pytest
 from aws_cdk.assertions import Template
 
 import infra
 from infra.compose import compose
 from infra.settings import load
+from tests.support import environments as every_option
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("local", "dev", "prod")

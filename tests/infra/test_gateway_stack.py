@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import aws_cdk as cdk
 import pytest
-from everything import ISSUER
 
 from contracts.errors import STATUS_OF_TYPE, ErrorReply, statuses_of
 from contracts.guards import GuardSettings, ToxicitySettings
@@ -18,6 +17,7 @@ from infra.constructs.web_acl import BODY_RULES
 from infra.settings import load
 from infra.settings.model import Records
 from lambdas.api.openapi import document
+from tests.support.environments import ISSUER
 
 ENVIRONMENTS = ("local", "dev", "prod")
 # Where settings offer the routes to callers with AWS credentials.

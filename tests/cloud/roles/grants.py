@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.cloud.conftest import Laptop
+from tests.support.laptop import Laptop
 
 _HASH = re.compile(r"[0-9A-F]{8}$")
 _TABLE = re.compile(r":table/evergreen-[a-z]+-data-([A-Za-z]+)[0-9A-F]{8}-")

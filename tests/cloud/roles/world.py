@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from contracts.access import routing_pk
-from tests.cloud.conftest import Laptop
 from tests.cloud.roles import grants
+from tests.support.laptop import Laptop
 
 PATIENCE_SECONDS = 60.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoscaling_world import COMPONENT, COMPONENT_TARGET, RESOURCE, TARGET, World, play
+from tests.support.autoscaling import COMPONENT, COMPONENT_TARGET, RESOURCE, TARGET, World, play
 
 PREDEFINED = {"PredefinedMetricType": "SageMakerVariantConcurrentRequestsPerModelHighResolution"}
 PERIOD = 10

@@ -6,12 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from autoscaling_world import COMPONENT_TARGET, COUNT, RESOURCE, TARGET, World, play
 
 from local.autoscaling.cloudformation import CREATE_ONLY, POLICY, Resources
 from local.autoscaling.cloudformation import TARGET as TARGET_TYPE
 from local.sagemaker.cloudformation import ResourceFailure
 from local.sagemaker.errors import ApiError
+from tests.support.autoscaling import COMPONENT_TARGET, COUNT, RESOURCE, TARGET, World, play
 
 KEY = f"service namespace: sagemaker, resource ID: {RESOURCE}, scalable dimension: {COUNT}"
 PREDEFINED = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}

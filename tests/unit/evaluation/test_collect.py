@@ -6,10 +6,10 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from evaluation_data import write_lines
 
 from evaluation.cli import main
 from evaluation.predictions import read_predictions
+from tests.support.evaluation_data import write_lines
 
 
 class Api(BaseHTTPRequestHandler):

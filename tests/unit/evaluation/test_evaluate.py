@@ -4,11 +4,11 @@ import random
 from datetime import UTC, datetime
 
 import pytest
-from evaluation_data import system
 
 from contracts.report import EvaluationReport
 from evaluation.evaluate import Settings, evaluate
 from evaluation.predictions import InputError, SystemPredictions, dataset_digest
+from tests.support.evaluation_data import system
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 QUICK = Settings(resamples=400)

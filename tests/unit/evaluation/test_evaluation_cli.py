@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from evaluation_data import system, write_lines
 
 from contracts.report import EvaluationReport
 from evaluation.cli import main
+from tests.support.evaluation_data import system, write_lines
 
 FAST = ["--resamples", "200"]
 

@@ -5,7 +5,6 @@ import random
 
 import numpy as np
 import pytest
-from evaluation_data import predictions
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as peer
@@ -17,6 +16,7 @@ from evaluation.metrics.likelihood import PERPLEXITY
 from evaluation.metrics.operation import OPERATION_METRICS
 from evaluation.metrics.qa import EXACT_MATCH, TOKEN_F1, exact_match, token_f1
 from evaluation.metrics.semantic import minilm_encoder, semantic_metric
+from tests.support.evaluation_data import predictions
 
 BY_NAME = {metric.name: metric for metric in ALL}
 TEXTS = st.text(alphabet="ab the,.!", max_size=30)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
-from evaluation_data import system
 
 from contracts.interval import Interval
 from contracts.predictions import Prediction
@@ -15,6 +14,7 @@ from evaluation.predictions import SystemPredictions
 from evaluation.report.page import render
 from evaluation.report.plots import Scale, curve_plot, histogram_plot, ticks
 from evaluation.report.words import bounds, signed, size
+from tests.support.evaluation_data import system
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 QUICK = Settings(resamples=200)

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from evaluation_data import predictions
 from hypothesis import given
 from hypothesis import strategies as st
 from nltk.stem.porter import PorterStemmer
@@ -11,6 +10,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from evaluation.metrics.porter import stem
 from evaluation.metrics.rouge import ROUGE_METRICS, rouge
+from tests.support.evaluation_data import predictions
 
 KINDS = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
 TEXTS = st.lists(

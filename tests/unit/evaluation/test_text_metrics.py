@@ -4,13 +4,13 @@ import random
 
 import numpy as np
 import pytest
-from evaluation_data import damaged, predictions, sentence
 from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from evaluation.metrics.text import BLEU_METRIC, CHRF_METRIC, signatures
+from tests.support.evaluation_data import damaged, predictions, sentence
 
 PEERS = [(BLEU_METRIC, BLEU, "bleu"), (CHRF_METRIC, CHRF, "chrf")]
 

@@ -6,15 +6,8 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fake_dynamodb
-import fake_model_endpoint
-import fake_work
 import pytest
-from door_world import ENDPOINT, SETTINGS, Door
-from fake_model_endpoint import FakeSageMaker, Reply, chat_events, cut
-from fake_work import FakeWork
 from hypothesis import HealthCheck, settings
-from jobs_world import VARIABLES, Jobs
 
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.environment import InferenceEnvironment
@@ -22,6 +15,12 @@ from lambdas.inference.gateway import RecordsTable, RoutingTable
 from lambdas.inference.prices import Prices
 from lambdas.inference.service import Service, endpoints
 from lambdas.inference.usage_table import UsageTable
+from tests.support import fake_dynamodb, fake_model_endpoint
+from tests.support import fake_jobs_aws as fake_work
+from tests.support.fake_jobs_aws import FakeWork
+from tests.support.fake_model_endpoint import FakeSageMaker, Reply, chat_events, cut
+from tests.support.front_door import ENDPOINT, SETTINGS, Door
+from tests.support.jobs_api import VARIABLES, Jobs
 
 # A slow machine is no defect.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from door_world import ENDPOINT, MODEL, emitted
 
 from contracts import metrics
 from contracts.records import InferenceRecord
@@ -18,6 +17,7 @@ from lambdas.inference.gateway import RecordsTable
 from lambdas.inference.prices import Prices
 from lambdas.inference.stages.budget import Charge
 from lambdas.inference.usage_table import UsageTable
+from tests.support.front_door import ENDPOINT, MODEL, emitted
 
 Call = Callable[..., tuple[int, Any, dict[str, Any]]]
 

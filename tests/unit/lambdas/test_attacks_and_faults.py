@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from door_world import AUTHORIZER, SETTINGS, Door, chat, emitted
 
 from contracts import metrics
 from contracts.access import AccessKey, key_pk
@@ -25,6 +24,7 @@ from lambdas.authorizer.service import Authorizer, Refused
 from lambdas.common import dynamo
 from lambdas.common.access import AccessTable
 from lambdas.common.dynamo import DynamoDB, DynamoError
+from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted
 
 # --- keys ------------------------------------------------------------------------------------------------
 

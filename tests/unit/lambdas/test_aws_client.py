@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-import fake_model_endpoint
 import pytest
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -23,6 +22,7 @@ from lambdas.common import aws
 from lambdas.common.dynamo import ConditionFailed, DynamoDB, DynamoError
 from lambdas.common.sigv4 import Credentials, Scope, sign
 from lambdas.inference.eventstream import BadEventStream, messages
+from tests.support import fake_model_endpoint
 
 SCOPE = Scope("eu-central-1", "sagemaker")
 NOW = datetime.datetime(2026, 11, 3, 4, 5, 6, tzinfo=datetime.UTC)

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from door_world import ENDPOINT, SETTINGS, Door, chat, events
-from fake_model_endpoint import Reply, chat_events
 
 from contracts.fallback import BedrockTarget, FallbackTarget
+from tests.support.fake_model_endpoint import Reply, chat_events
+from tests.support.front_door import ENDPOINT, SETTINGS, Door, chat, events
 
 MODEL_ID = "openai.gpt-oss-20b-1:0"
 FULL = Reply(

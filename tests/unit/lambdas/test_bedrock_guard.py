@@ -12,7 +12,6 @@ from typing import Any, get_args
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
-from door_world import SETTINGS, Door, chat
 
 from contracts.guards import (
     AttackCategory,
@@ -24,6 +23,7 @@ from contracts.guards import (
 )
 from lambdas.inference.guards.base import Action
 from lambdas.inference.guards.bedrock import BedrockGuardrail, BedrockScores, TooMuchFound
+from tests.support.front_door import SETTINGS, Door, chat
 
 NOTHING = {"action": "NONE", "outputs": [], "assessments": []}
 

@@ -7,8 +7,6 @@ import threading
 from typing import Any
 
 import pytest
-from door_world import AUTHORIZER, Door, chat, emitted
-from fake_model_endpoint import Reply, chat_events, cut, payload_part
 
 from contracts import metrics
 from lambdas.common.dynamo import DynamoDB, from_item
@@ -16,6 +14,8 @@ from lambdas.inference.exchange import Caller
 from lambdas.inference.prices import Prices
 from lambdas.inference.stages.budget import Charge, Exhausted, Spent
 from lambdas.inference.usage_table import UsageTable
+from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
+from tests.support.front_door import AUTHORIZER, Door, chat, emitted
 
 DAY = "2026-11-22"
 LIMITED = {**AUTHORIZER, "key_id": "abc"}

@@ -7,13 +7,13 @@ import threading
 from typing import Any
 
 import pytest
-from door_world import ENDPOINT, MODEL, Door, chat, emitted, events
-from fake_model_endpoint import Reply, chat_events, cut, payload_part
 
 from contracts import metrics
 from contracts.chat import ChatChunk, ChatCompletion
 from contracts.completions import Completion
 from contracts.embeddings import EmbeddingList
+from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
+from tests.support.front_door import ENDPOINT, MODEL, Door, chat, emitted, events
 
 
 def test_a_streamed_answer(door: Door) -> None:

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from door_world import Door, chat, emitted, events
-from fake_model_endpoint import Reply, chat_events, cut, payload_part, stream_error
 
 from contracts import metrics
+from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part, stream_error
+from tests.support.front_door import Door, chat, emitted, events
 
 
 def container_error(status: int, message: str) -> Reply:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from door_world import MODEL, SETTINGS
-from fake_model_endpoint import chat_events
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +14,8 @@ from contracts.guards import GuardSettings
 from lambdas.common.streaming_runtime import StreamingReply
 from lambdas.inference.exchange import Arrival
 from lambdas.inference.service import Service
+from tests.support.fake_model_endpoint import chat_events
+from tests.support.front_door import MODEL, SETTINGS
 
 ANSWER = chat_events("Hel", "lo")
 GUARDED = SETTINGS.model_copy(

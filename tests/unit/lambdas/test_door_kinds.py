@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from door_world import ENDPOINT, SETTINGS, Door, chat, events
-from fake_model_endpoint import FakeSageMaker, Reply, chat_events
-
 from contracts.fallback import FallbackTarget
 from lambdas.common.environment import InferenceEnvironment, load
 from lambdas.inference.gateway import SageMakerEndpoint
 from lambdas.inference.service import endpoints
+from tests.support.fake_model_endpoint import FakeSageMaker, Reply, chat_events
+from tests.support.front_door import ENDPOINT, SETTINGS, Door, chat, events
 
 COMPONENT = "evergreen-test-base"
 ASLEEP = (

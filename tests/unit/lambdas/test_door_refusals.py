@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from door_world import MODEL, Door, chat, emitted
 
 from contracts import metrics
+from tests.support.front_door import MODEL, Door, chat, emitted
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from door_world import SETTINGS, Door, chat, events
-from fake_model_endpoint import Reply, cut
 
 from contracts.chat import ChatCompletion
 from contracts.guards import GuardSettings
+from tests.support.fake_model_endpoint import Reply, cut
+from tests.support.front_door import SETTINGS, Door, chat, events
 
 TOOL = {
     "type": "function",

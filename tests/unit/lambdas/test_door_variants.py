@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-from door_world import ENDPOINT, Door, chat
-from fake_model_endpoint import Reply
-
 from contracts.routing import Routing, VariantRoute
+from tests.support.fake_model_endpoint import Reply
+from tests.support.front_door import ENDPOINT, Door, chat
 
 AB_TEST = Routing(
     endpoint_name=ENDPOINT,

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 
 import pytest
-from door_world import AUTHORIZER, ENDPOINT, SETTINGS, Door, chat, events
-from fake_model_endpoint import Reply, chat_events, cut, payload_part
 
 from contracts.fallback import FallbackTarget
+from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
+from tests.support.front_door import AUTHORIZER, ENDPOINT, SETTINGS, Door, chat, events
 
 TARGETS = [
     FallbackTarget(endpoint_name="second", model_version="v0"),

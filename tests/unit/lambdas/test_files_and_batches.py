@@ -10,10 +10,10 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs_world import CHAT, KEY, Jobs, line
 
 from contracts.jobs import Batch, File
 from lambdas.jobs.multipart import BadForm, fields
+from tests.support.jobs_api import CHAT, KEY, Jobs, line
 
 OTHER = {**KEY, "key_id": "def"}
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import boto3
 import pytest
-from door_world import SETTINGS, Door, chat
-from jobs_world import KEY, Jobs, line
 
 from lambdas.api.forget_work import Erased, WorkEraser
 from lambdas.common.dynamo import DynamoDB
 from lambdas.inference.gateway import AnswersTable
+from tests.support.front_door import SETTINGS, Door, chat
+from tests.support.jobs_api import KEY, Jobs, line
 
 Erase = Callable[[], tuple[Erased, dict[str, bytes]]]
 

@@ -9,11 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from door_world import MODEL, SETTINGS, Door, chat, events
-from fake_model_endpoint import Reply, chat_events, cut
 from hypothesis import given
 from hypothesis import strategies as st
-from test_bedrock_guard import bedrock, intervened
 
 from contracts.chat import ChatRequest
 from contracts.guards import BedrockSettings, GuardSettings
@@ -25,6 +22,9 @@ from lambdas.inference.guards.pii import PiiRules
 from lambdas.inference.guards.vault import Vault
 from lambdas.inference.operations import CHAT
 from lambdas.inference.stages.guard_answer import GuardAnswer
+from tests.support.fake_model_endpoint import Reply, chat_events, cut
+from tests.support.front_door import MODEL, SETTINGS, Door, chat, events
+from tests.unit.lambdas.test_bedrock_guard import bedrock, intervened
 
 FORM = {"response_format": {"type": "json_object"}}
 OWN = ['Ann "Al" O\\Neil', "12 High Street\nYork", "ann@x.org", "\\", '"']

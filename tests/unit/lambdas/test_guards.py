@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from door_world import AUTHORIZER, SETTINGS, Door, chat, emitted, events
-from fake_model_endpoint import Reply, chat_events, cut, payload_part
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +22,8 @@ from lambdas.inference.guards.pii import PiiRules
 from lambdas.inference.guards.toxicity import ToxicityRules
 from lambdas.inference.guards.vault import Vault
 from lambdas.inference.stages.guard_answer import LONGEST_WINDOW, window_end
+from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
+from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted, events
 
 Guarded = Callable[..., Door]
 

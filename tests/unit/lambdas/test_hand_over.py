@@ -7,10 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from door_world import AUTHORIZER, SETTINGS, Door, chat, emitted
-from fake_model_endpoint import Reply, chat_events, cut
-from fake_work import FakeWork
-from jobs_world import Jobs
 
 from contracts import metrics
 from contracts.access import AccessKey, principal_pk
@@ -19,6 +15,10 @@ from lambdas.common.dynamo import DynamoDB, to_item
 from lambdas.inference.exchange import Arrival
 from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
 from lambdas.jobs.submitting import Submissions
+from tests.support.fake_jobs_aws import FakeWork
+from tests.support.fake_model_endpoint import Reply, chat_events, cut
+from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted
+from tests.support.jobs_api import Jobs
 
 KEY = {**AUTHORIZER, "key_id": "abc"}
 ASK = {"x-evergreen-when-busy": "job"}

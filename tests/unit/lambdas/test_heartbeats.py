@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from door_world import Door, chat, events
-from fake_model_endpoint import Reply, chat_events, payload_part
 
 from lambdas.inference import opening
 from lambdas.inference.sse import COMMENT
 from lambdas.inference.stages import invoke
+from tests.support.fake_model_endpoint import Reply, chat_events, payload_part
+from tests.support.front_door import Door, chat, events
 
 WAIT_SECONDS = 60
 

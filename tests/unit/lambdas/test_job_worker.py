@@ -7,9 +7,6 @@ import time
 from typing import Any
 
 import pytest
-from door_world import Door, chat, emitted
-from fake_model_endpoint import Reply, chat_events, cut
-from jobs_world import KEY, Jobs, line
 
 from contracts import metrics
 from contracts.jobs import Ticket
@@ -17,6 +14,9 @@ from lambdas.jobs import lines as files
 from lambdas.jobs.lines import Outcome
 from lambdas.jobs.store import WorkTable
 from lambdas.jobs.working import Run
+from tests.support.fake_model_endpoint import Reply, chat_events, cut
+from tests.support.front_door import Door, chat, emitted
+from tests.support.jobs_api import KEY, Jobs, line
 
 FULL = Reply(status=424, error=("ModelError", {"OriginalStatusCode": 503, "OriginalMessage": "busy"}))
 BROKEN = Reply(status=424, error=("ModelError", {"OriginalStatusCode": 500, "OriginalMessage": "oops"}))

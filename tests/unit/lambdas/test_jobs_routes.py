@@ -7,11 +7,11 @@ import threading
 from typing import Any
 
 import pytest
-from door_world import chat
-from fake_model_endpoint import Reply, chat_events, cut
-from jobs_world import CHAT, KEY, Jobs
 
 from lambdas.common.dynamo import from_item
+from tests.support.fake_model_endpoint import Reply, chat_events, cut
+from tests.support.front_door import chat
+from tests.support.jobs_api import CHAT, KEY, Jobs
 
 OTHER = {**KEY, "key_id": "def"}
 

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from door_world import AUTHORIZER, ENDPOINT, SETTINGS, Door, chat, emitted, events
-from fake_model_endpoint import Reply, chat_events, cut
 
 from contracts import metrics
 from contracts.guards import GuardSettings
@@ -17,6 +15,8 @@ from contracts.routing import Routing, VariantRoute
 from lambdas.common.dynamo import DynamoDB, from_item
 from lambdas.inference.gateway import AnswersTable
 from lambdas.inference.operations import EMBEDDINGS, TEXT_COMPLETION
+from tests.support.fake_model_endpoint import Reply, chat_events, cut
+from tests.support.front_door import AUTHORIZER, ENDPOINT, SETTINGS, Door, chat, emitted, events
 
 MakeDoor = Callable[..., Door]
 KEPT = SETTINGS.model_copy(update={"cache_max_seconds": 600})

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from door_world import chat
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from openapi_changes import VERSION_ONE, breaks
 
 from contracts.errors import STATUS_OF_TYPE, error_body, statuses_of
 from lambdas.api.openapi import document
 from lambdas.inference.model_errors import from_container
 from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
+from tests.support.front_door import chat
+from tests.support.openapi_changes import VERSION_ONE, breaks
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "docs/openapi.json"
 

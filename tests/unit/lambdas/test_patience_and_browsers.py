@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from door_world import AUTHORIZER, SETTINGS, Door, chat
 
 from contracts.container import decode_attributes
 from lambdas.common.cors import cors_headers
 from lambdas.inference.exchange import Arrival
 from lambdas.inference.operations import CHAT
+from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat
 
 
 def sent_timeout(door: Door, header: str | None, deadline_in: float | None = None) -> int | None:

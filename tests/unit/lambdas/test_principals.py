@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from door_world import SETTINGS, Door, chat
-from jobs_world import Jobs, line
 
 from contracts.access import AccessKey, principal_pk
 from lambdas.common import requests
@@ -16,6 +14,8 @@ from lambdas.common.access import AccessTable
 from lambdas.common.dynamo import DynamoDB, to_item
 from lambdas.common.errors import ApiError
 from lambdas.common.principals import admit_principal
+from tests.support.front_door import SETTINGS, Door, chat
+from tests.support.jobs_api import Jobs, line
 
 ROLE = "arn:aws:iam::123456789012:role/team/web"
 SESSION = "arn:aws:sts::123456789012:assumed-role/web/session-1"

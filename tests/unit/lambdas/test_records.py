@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from door_world import SETTINGS, Door, chat
-
 from contracts.guards import GuardSettings
+from tests.support.front_door import SETTINGS, Door, chat
 
 
 def test_the_record_names_what_guards_found_and_what_the_request_cost(make_door: Callable[..., Door]) -> None:

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from door_world import chat
-from fake_model_endpoint import chat_events
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +20,8 @@ from lambdas.inference.retry_budget import RetryBudget
 from lambdas.inference.stages.choose_variant import CachedRouting, assign
 from lambdas.inference.stages.observe import Observe
 from lambdas.inference.tracing import traceparent
+from tests.support.fake_model_endpoint import chat_events
+from tests.support.front_door import chat
 
 
 def routing(experiment: str = "e1", **weights: float) -> Routing:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fake_runtime_api
 import pytest
-from fake_runtime_api import WAIT_SECONDS, FakeRuntimeApi
 
 from lambdas.common.streaming_runtime import Context, RuntimeClient, StreamingReply, serve_one
+from tests.support import fake_runtime_api
+from tests.support.fake_runtime_api import WAIT_SECONDS, FakeRuntimeApi
 
 ROOT = Path(__file__).resolve().parents[3]
 BOOTSTRAP = ROOT / "lambdas/common/stream_bootstrap"

@@ -12,8 +12,6 @@ from typing import Any
 
 import boto3
 import pytest
-from door_world import AUTHORIZER, MODEL, SETTINGS, Door, chat, emitted
-from fake_model_endpoint import Reply, chat_events, cut
 
 from contracts import metrics
 from contracts.records import InferenceRecord
@@ -21,6 +19,8 @@ from contracts.transcripts import Transcript, transcript_key
 from lambdas.api import forget
 from lambdas.common.dynamo import to_item
 from lambdas.inference.gateway import TranscriptBucket, TranscriptRefused
+from tests.support.fake_model_endpoint import Reply, chat_events, cut
+from tests.support.front_door import AUTHORIZER, MODEL, SETTINGS, Door, chat, emitted
 
 MakeDoor = Callable[..., Door]
 SECRET = "ann@x.org"

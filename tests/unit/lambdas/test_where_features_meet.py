@@ -7,10 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from door_world import ENDPOINT, SETTINGS, Door, chat, events
-from fake_model_endpoint import Reply, chat_events, cut
-from fake_work import FakeWork
-from jobs_world import KEY, Jobs, line
 
 from contracts.fallback import FallbackTarget
 from contracts.guards import GuardSettings
@@ -20,6 +16,10 @@ from lambdas.inference.gateway import AnswersTable
 from lambdas.inference.guards.pii import PiiRules
 from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
 from lambdas.jobs.submitting import Submissions
+from tests.support.fake_jobs_aws import FakeWork
+from tests.support.fake_model_endpoint import Reply, chat_events, cut
+from tests.support.front_door import ENDPOINT, SETTINGS, Door, chat, events
+from tests.support.jobs_api import KEY, Jobs, line
 
 MakeDoor = Callable[..., Door]
 FULL = Reply(status=424, error=("ModelError", {"OriginalStatusCode": 503, "OriginalMessage": "busy"}))

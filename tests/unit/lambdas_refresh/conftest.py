@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from moto import mock_aws
-from refresh_world import World
+
+from tests.support.release_loop import World
 
 
 @pytest.fixture

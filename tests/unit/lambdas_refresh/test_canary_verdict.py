@@ -6,10 +6,10 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from refresh_world import CANARY, NEW, OLD, World
 
 from lambdas.refresh.canary import Call, Rating, Traffic, judge_stage
 from lambdas.refresh.errors import ExperimentMissing
+from tests.support.release_loop import CANARY, NEW, OLD, World
 
 START = 1000.0
 SOON = START + 60

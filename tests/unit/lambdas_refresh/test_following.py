@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from refresh_world import BUCKET, NEW, SECOND, SECOND_BUCKET, World
 
 from lambdas.refresh.errors import ArtefactIncomplete, CopyPending, LockLost, TopologyFailed
+from tests.support.release_loop import BUCKET, NEW, SECOND, SECOND_BUCKET, World
 
 KEY = NEW["uri"].removeprefix(f"s3://{BUCKET}/")
 COPY = {

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from refresh_world import BUCKET, NEW, OLD, RELEASE, World
 
 from contracts.predictions import Prediction
 from evaluation.evaluate import Settings, evaluate
 from evaluation.predictions import SystemPredictions
 from lambdas.refresh.errors import ReportUnusable
+from tests.support.release_loop import BUCKET, NEW, OLD, RELEASE, World
 
 FOLDER = f"releases/{RELEASE}/"
 REPORT = f"s3://{BUCKET}/{FOLDER}report/report.json"

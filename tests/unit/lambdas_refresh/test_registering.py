@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 import pytest
-from refresh_world import BUCKET, NEW, OLD, RELEASE, World
 
 from lambdas.refresh.errors import ApprovalUnknown, ArtefactIncomplete, BadInput
 from lambdas.refresh.registering import version_name
+from tests.support.release_loop import BUCKET, NEW, OLD, RELEASE, World
 
 PREFIX = f"releases/{RELEASE}/training/job/output/model/"
 REPORT = f"s3://{BUCKET}/releases/{RELEASE}/report/report.json"

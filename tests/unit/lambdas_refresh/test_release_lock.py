@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from refresh_world import ENDPOINT, NEW, OLD, RELEASE, STACK, World
 
 from lambdas.common.dynamo import to_item
 from lambdas.refresh.errors import BadInput, Locked, LockLost, StackBusy
+from tests.support.release_loop import ENDPOINT, NEW, OLD, RELEASE, STACK, World
 
 
 def test_given_a_free_endpoint_when_a_release_starts_then_it_learns_what_serves(world: World) -> None:

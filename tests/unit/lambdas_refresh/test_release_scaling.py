@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from refresh_world import ENDPOINT, NEW, OLD, World
 
 from lambdas.refresh.aws.scaling import Bounds, FixedFleet, Scaling
 from lambdas.refresh.errors import TopologyFailed
+from tests.support.release_loop import ENDPOINT, NEW, OLD, World
 
 CHAMPION, CHALLENGER = (f"endpoint/{ENDPOINT}/variant/{name}" for name in ("champion", "challenger"))
 HELD = {

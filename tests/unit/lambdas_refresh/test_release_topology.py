@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from refresh_world import NEW, OLD, STEADY, World
 
 from lambdas.refresh.errors import EndpointBusy, StackBusy, TopologyFailed
+from tests.support.release_loop import NEW, OLD, STEADY, World
 
 SHAPE = "0123456789ab"
 PROMOTED = {"ChampionModelUri": NEW["uri"], "ChampionModelDigest": NEW["digest"]} | {

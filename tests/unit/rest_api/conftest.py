@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from rest_api_world import World
+
+from tests.support.rest_api import World
 
 
 @pytest.fixture

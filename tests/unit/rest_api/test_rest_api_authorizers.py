@@ -7,9 +7,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rest_api_world import header, uri
 
 from local.cloud.rest_api.policies import PolicyError, decide
+from tests.support.rest_api import header, uri
 
 ARN = "arn:aws:execute-api:us-east-1:123456789012:api1/live/"
 

@@ -7,11 +7,11 @@ import base64
 import json
 
 import pytest
-from rest_api_world import MAX_EVENT_BYTES, header
 
 from local.cloud.lambda_results import StreamError, StreamResult
 from local.cloud.rest_api.lambda_proxy import STREAM_CONTENT_TYPE
 from local.cloud.rest_api.messages import Request
+from tests.support.rest_api import MAX_EVENT_BYTES, header
 
 
 def test_the_event_is_the_rest_proxy_event(world):

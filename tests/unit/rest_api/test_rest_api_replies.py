@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from rest_api_world import header
 
 from local.cloud.rest_api.gateway_responses import STATUS
 from local.cloud.rest_api.messages import Request
 from local.cloud.rest_api.observation import access_log_line, log_group_of, metric_data
 from local.cloud.rest_api.templates import TemplateError, render
+from tests.support.rest_api import header
 
 SCHEMA = {
     "type": "object",

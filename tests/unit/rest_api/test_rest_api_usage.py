@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from rest_api_world import header, uri
 
 from local.cloud.rest_api.usage import UsageMeter
+from tests.support.rest_api import header, uri
 
 KEY = {"id": "k1", "name": "tenant", "value": "v" * 24, "enabled": True}
 COVERED = [{"apiId": "api1", "stage": "live"}]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
-from sagemaker_world import Bench, RecordedCloud, build, eventually, variant
+
+from tests.support.sagemaker import Bench, RecordedCloud, build, eventually, variant
 
 OUTPUT = {
     "S3OutputPath": "s3://out/results",

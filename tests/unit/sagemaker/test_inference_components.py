@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sagemaker_world import (
+
+from local.sagemaker.errors import ApiError
+from local.sagemaker.faults import Fault
+from tests.support.sagemaker import (
     IMAGE,
     ROLE,
     Bench,
@@ -22,9 +25,6 @@ from sagemaker_world import (
     running,
     scenario,
 )
-
-from local.sagemaker.errors import ApiError
-from local.sagemaker.faults import Fault
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 MANAGED = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2}

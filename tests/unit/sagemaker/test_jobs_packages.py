@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sagemaker_world import Bench, RecordedCloud, build
 
 from local.sagemaker.errors import ApiError
+from tests.support.sagemaker import Bench, RecordedCloud, build
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package"
 SPECIFICATION = {

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sagemaker_jobs_world import (
+
+from local.sagemaker.errors import ApiError
+from local.sagemaker.jobs.folder import JobFolder
+from tests.support.sagemaker import eventually
+from tests.support.sagemaker_jobs import (
     IMAGE,
     JobBench,
     channel,
@@ -16,10 +20,6 @@ from sagemaker_jobs_world import (
     running_jobs,
     training_request,
 )
-from sagemaker_world import eventually
-
-from local.sagemaker.errors import ApiError
-from local.sagemaker.jobs.folder import JobFolder
 
 UPPER = (
     "set -e; for f in /opt/ml/processing/input/docs/*; do "

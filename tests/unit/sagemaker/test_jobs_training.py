@@ -9,7 +9,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from sagemaker_jobs_world import (
+
+from local.sagemaker.errors import ApiError
+from tests.support.sagemaker import eventually
+from tests.support.sagemaker_jobs import (
     DictionaryS3,
     JobBench,
     channel,
@@ -17,9 +20,6 @@ from sagemaker_jobs_world import (
     running_jobs,
     training_request,
 )
-from sagemaker_world import eventually
-
-from local.sagemaker.errors import ApiError
 
 REPORT = """
 import json, os, sys

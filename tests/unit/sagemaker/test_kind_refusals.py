@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sagemaker_world import ROLE, Bench, RecordedCloud, build, component, host, serverless, variant
 
 from local.sagemaker import component_rules
 from local.sagemaker.errors import ApiError
+from tests.support.sagemaker import ROLE, Bench, RecordedCloud, build, component, host, serverless, variant
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 ASYNC = {"OutputConfig": {"S3OutputPath": "s3://b/p"}}

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from sagemaker_world import Bench, eventually, scenario, variant
 
 from local.sagemaker import faults
 from local.sagemaker.faults import NO_CAPACITY, Fault
+from tests.support.sagemaker import Bench, eventually, scenario, variant
 
 
 def post(bench: Bench, **fault: Any) -> tuple[int, dict[str, Any]]:

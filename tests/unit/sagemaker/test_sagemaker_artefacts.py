@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from sagemaker_world import ROLE
 
 from local.sagemaker import artefacts
 from local.sagemaker.artefacts import ArtefactCache, ArtefactFailure, Source, source_of
 from local.sagemaker.ports import RoleCredentials
+from tests.support.sagemaker import ROLE
 
 CREDENTIALS = RoleCredentials("AKID", "secret", "token")
 PREFIX = Source("bucket", "models/m/", gzip=False)

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from sagemaker_world import IMAGE, ROLE, Bench, component, host, scenario, variant
 
 from local.sagemaker.cloudformation import COMPONENT, CONFIG, ENDPOINT, MODEL, ResourceFailure, Resources
+from tests.support.sagemaker import IMAGE, ROLE, Bench, component, host, scenario, variant
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 

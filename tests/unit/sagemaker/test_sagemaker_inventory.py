@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import httpx
-from sagemaker_world import Bench, scenario, variant
 
 from local.sagemaker.inventory import instances
+from tests.support.sagemaker import Bench, scenario, variant
 
 
 @scenario

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from sagemaker_world import Bench, collect, eventually, scenario, variant
 
 from local.sagemaker import container_call, invoke
+from tests.support.sagemaker import Bench, collect, eventually, scenario, variant
 
 
 async def serve(bench: Bench, *variants: dict, **more: object) -> None:

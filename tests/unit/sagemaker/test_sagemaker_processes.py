@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
-from sagemaker_world import (
+
+from local.sagemaker import leash, metrics, pool
+from tests.support.sagemaker import (
     HERE,
     IMAGE,
     PATIENCE_SECONDS,
@@ -26,8 +28,6 @@ from sagemaker_world import (
     scenario,
     variant,
 )
-
-from local.sagemaker import leash, metrics, pool
 
 
 def alive(pid: int) -> bool:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from sagemaker_world import IMAGE, ROLE, Bench, RecordedCloud, build, variant
 
 from local.sagemaker.errors import ApiError
+from tests.support.sagemaker import IMAGE, ROLE, Bench, RecordedCloud, build, variant
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sagemaker_world import IMAGE, ROLE, Bench, RecordedCloud, build, variant
 
 from local.sagemaker import rules
 from local.sagemaker.errors import ApiError
+from tests.support.sagemaker import IMAGE, ROLE, Bench, RecordedCloud, build, variant
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 CANARY = {

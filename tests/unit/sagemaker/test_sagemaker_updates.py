@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from contextlib import asynccontextmanager
 
-from sagemaker_world import Bench, collect, eventually, scenario, variant
+from tests.support.sagemaker import Bench, collect, eventually, scenario, variant
 
 
 @asynccontextmanager

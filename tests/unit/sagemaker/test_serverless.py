@@ -6,13 +6,13 @@ import asyncio
 import json
 
 import pytest
-from sagemaker_world import Bench, eventually, scenario, serverless, variant
 
 from local.autoscaling.fleets import INSTANCES, READY, SageMakerFleets
 from local.autoscaling.rules import check_bounds
 from local.sagemaker import metrics
 from local.sagemaker import serverless as module
 from local.sagemaker.errors import ApiError
+from tests.support.sagemaker import Bench, eventually, scenario, serverless, variant
 
 
 async def serve(bench: Bench, **config: int) -> module.ServerlessPool:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contracts.artefact import MANIFEST_NAME, describe
-from tests.unit.serving.hook_world import CHAT, FakeVllm, Got, call, hooked, until
+from tests.support.vllm_hook import CHAT, FakeVllm, Got, call, hooked, until
 
 
 def silent() -> FakeVllm:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from contracts.errors import ErrorReply
-from tests.unit.serving.hook_world import ANSWER, CHAT, FakeVllm, Got, call, hooked, until
+from tests.support.vllm_hook import ANSWER, CHAT, FakeVllm, Got, call, hooked, until
 
 Scenario = Callable[[], Coroutine[Any, Any, None]]
 

@@ -27,7 +27,7 @@ from model_code.serving.engines.base import (  # noqa: E402
 )
 from model_code.serving.engines.openvino_engine import OpenVinoEngine  # noqa: E402
 from model_code.serving.engines.openvino_messages import Add, understood  # noqa: E402
-from tests.unit.serving.hook_world import until  # noqa: E402
+from tests.support.vllm_hook import until  # noqa: E402
 from tests.unit.serving.test_openvino_graph import save_model  # noqa: E402
 
 GREEDY = Sampling(0.0, 1.0, None)

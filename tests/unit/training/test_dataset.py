@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from training_data import FIXTURES, pair, spelled, write_lines
 
 from contracts.training import DATA_CARD_FILE
 from model_code.training.dataset import read_train, split_validation
 from model_code.training.hyperparameters import Hyperparameters
 from model_code.training.job import TrainingError
 from model_code.training.prepare import PrepareSettings, prepare
+from tests.support.training_data import FIXTURES, pair, spelled, write_lines
 
 GOOD = pair(1, "how?").model_dump()
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_data import FIXTURES, REPOSITORY
 
 from contracts.artefact import ArtefactError, file_sha256, verify
 from contracts.training import TrainingCard
 from model_code.training.job import EXIT_STOPPED
 from model_code.training.prepare import PrepareSettings, prepare
+from tests.support.training_data import FIXTURES, REPOSITORY
 
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", REPOSITORY / ".evergreen" / "venvs"))
 PYTHON = VENVS / "serving" / "bin" / "python"
@@ -64,7 +64,7 @@ class JobFolder:
         return python("-m", "model_code.training.finetune", *arguments, **self.environment)
 
     def run_interrupted(self, by: str, step: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-        module = "tests.unit.training.interrupted"
+        module = "tests.support.interrupted_training"
         return python("-m", module, by, str(step), *arguments, **self.environment)
 
     @property
@@ -93,7 +93,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bases")
     for name, options in (("intact", []), ("damaged", ["--damaged"])):
-        made = python("-m", "tests.unit.training.tiny_base", str(folder / name), *options)
+        made = python("-m", "tests.support.tiny_base", str(folder / name), *options)
         assert made.returncode == 0, made.stderr
     return folder
 
@@ -108,7 +108,7 @@ def unbroken(
 
 @pytest.fixture(scope="module")
 def probed(bases: Path) -> dict[str, Any]:
-    run = python("-m", "tests.unit.training.probe", str(bases / "intact"))
+    run = python("-m", "tests.support.training_probe", str(bases / "intact"))
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
 

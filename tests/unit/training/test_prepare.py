@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from training_data import FIXTURES, spelled, write_lines
 
 from contracts.artefact import file_sha256
 from contracts.training import DataCard, SupportPair
 from model_code.training.prepare import PrepareSettings, main, prepare
 from model_code.training.reading import DataError, Treatment, read_pairs
 from model_code.training.splitting import check_split
+from tests.support.training_data import FIXTURES, spelled, write_lines
 
 GOOD = {"prompt": "Where is my lamp?", "answer": "Look at the Parcels page."}
 SUPPORT_PAIRS = FIXTURES / "support_pairs.jsonl"

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_data import FIXTURES
 
 from model_code.training.dataset import read_train
 from model_code.training.prepare import PrepareSettings, prepare
+from tests.support.training_data import FIXTURES
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from training_data import pair
 
 from model_code.training.splitting import (
     SplitError,
@@ -16,6 +15,7 @@ from model_code.training.splitting import (
     without_contamination,
     without_repeats,
 )
+from tests.support.training_data import pair
 
 WORDS = ["return", "refund", "parcel", "lamp", "rug", "chair", "cancel", "invoice", "card", "window", "leaf"]
 

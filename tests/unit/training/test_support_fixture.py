@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from training_data import FIXTURES
+from tests.support.training_data import FIXTURES
 
 
 def test_the_stored_pairs_are_what_the_generator_writes() -> None:

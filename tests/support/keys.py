@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from contracts.access import KEY_PREFIX, key_pk
-from tests.cloud.conftest import Laptop
+from tests.support.laptop import Laptop
 
 
 def make_key(laptop: Laptop, tenant: str | None = None, **fields: dict[str, Any]) -> str:

@@ -20,8 +20,8 @@ import pytest
 
 from contracts import container
 from contracts.errors import ErrorObject, ErrorReply
-from tests.contract import peers
 from tests.contract.differences import NUMBERED_ERRORS
+from tests.support import peers
 
 ROOT = Path(__file__).parents[2]
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", ROOT / ".evergreen" / "venvs"))
@@ -155,9 +155,9 @@ class ServerProcess:
 
 
 def made(*words: str | Path, texts: list[str] | None = None) -> Any:
-    """What `tests.contract.make_models` makes of these words, in the serving environment."""
+    """What `tests.support.make_models` makes of these words, in the serving environment."""
     done = subprocess.run(
-        [PYTHON, "-m", "tests.contract.make_models", *words],
+        [PYTHON, "-m", "tests.support.make_models", *words],
         cwd=ROOT,
         input=json.dumps(texts),
         capture_output=True,

@@ -1,8 +1,8 @@
 """Makes small models and reference answers for the contract suite; runs in the serving environment.
 
-python -m tests.contract.make_models classifier <embedding artefact> <folder>  # texts as JSON on stdin
-python -m tests.contract.make_models adapters <base artefact> <folder>
-python -m tests.contract.make_models embed <embedding artefact>      # texts as JSON on stdin
+python -m tests.support.make_models classifier <embedding artefact> <folder>  # texts as JSON on stdin
+python -m tests.support.make_models adapters <base artefact> <folder>
+python -m tests.support.make_models embed <embedding artefact>      # texts as JSON on stdin
 """
 
 from __future__ import annotations

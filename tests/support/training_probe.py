@@ -1,6 +1,6 @@
 """Measures what only torch can tell and prints it as JSON. Run by the serving environment.
 
-python -m tests.unit.training.probe BASE_FOLDER
+python -m tests.support.training_probe BASE_FOLDER
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes an artefact as the GGUF file that llama.cpp reads, so that every server is asked about one model.
 
-python -m tests.contract.make_gguf <artefact> <GGUF file with the same vocabulary> <file to write>
+python -m tests.support.make_gguf <artefact> <GGUF file with the same vocabulary> <file to write>
 
 Runs in the serving environment. The tokenizer is the given file's, the weights are the artefact's in float32.
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts.training import SupportPair
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 FIXTURES = REPOSITORY / "tests" / "fixtures" / "support"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from tests.cloud.conftest import REPOSITORY, free_port
+from tests.support.laptop import REPOSITORY, free_port
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"

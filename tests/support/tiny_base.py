@@ -1,6 +1,6 @@
 """Writes a random two-layer chat model as an artefact. Run by the serving environment, which has torch.
 
-    python -m tests.unit.training.tiny_base FOLDER [--damaged]
+    python -m tests.support.tiny_base FOLDER [--damaged]
 
 Bytes are its vocabulary, so it needs no file from anywhere. `--damaged` puts a NaN into a weight before
 the manifest is made: intact by its digests, useless by its numbers.

@@ -1,6 +1,6 @@
 """Runs the fine-tuning job and sends it a signal after a given step. Run by the serving environment.
 
-    python -m tests.unit.training.interrupted SIGTERM 7 --epochs 4 ...
+    python -m tests.support.interrupted_training SIGTERM 7 --epochs 4 ...
 
 A signal sent from outside would hit a step that depends on the machine's speed.
 """

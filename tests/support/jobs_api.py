@@ -7,9 +7,6 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from door_world import AUTHORIZER, Door
-from fake_work import FakeWork
-
 from contracts.jobs import Ticket
 from lambdas.common.dynamo import DynamoDB
 from lambdas.common.logs import Logger
@@ -17,6 +14,8 @@ from lambdas.common.streaming_runtime import Context
 from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
 from lambdas.jobs.tasks import Task
 from lambdas.jobs.working import Run, Worker
+from tests.support.fake_jobs_aws import FakeWork
+from tests.support.front_door import AUTHORIZER, Door
 
 VARIABLES = {
     "ENVIRONMENT": "test",

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import boto3
-from aws_fakes import AutoScaling, Bucket, CloudFormation, SageMaker, StepFunctions, Tables, Topic
 
 from contracts.artefact import MANIFEST_NAME, ArtefactFile, Manifest
 from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, Gate, GateSettings
@@ -35,6 +34,15 @@ from lambdas.refresh.tables import (
 )
 from lambdas.refresh.tasks import run
 from lambdas.refresh.topology import Topology
+from tests.support.fake_release_aws import (
+    AutoScaling,
+    Bucket,
+    CloudFormation,
+    SageMaker,
+    StepFunctions,
+    Tables,
+    Topic,
+)
 
 ENDPOINT, STACK, BUCKET = "evergreen-test", "evergreen-test-serving", "artefacts"
 RELEASE = "release-1"

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fake_model_endpoint import FakeSageMaker
-
 from contracts.access import routing_pk
 from contracts.routing import Routing
 from lambdas.common.dynamo import from_item, to_item
@@ -16,6 +14,7 @@ from lambdas.common.environment import InferenceEnvironment
 from lambdas.common.streaming_runtime import StreamingReply
 from lambdas.inference.exchange import Arrival
 from lambdas.inference.operations import CHAT
+from tests.support.fake_model_endpoint import FakeSageMaker
 
 MODEL = "smollm2"
 ENDPOINT = "evergreen-test"

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
-from sagemaker_world import HERE, IDENTITY, PATIENCE_SECONDS, ROLE, Bench, RecordedCloud
 
 from local.sagemaker.images import ImageTable, Program
 from local.sagemaker.process import Ledger
 from local.sagemaker.service import SageMaker, Settings
+from tests.support.sagemaker import HERE, IDENTITY, PATIENCE_SECONDS, ROLE, Bench, RecordedCloud
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/python:1"
 

@@ -14,9 +14,9 @@ from local.autoscaling import alarms, rules, schedules
 from local.autoscaling.listing import about, page
 from local.autoscaling.ports import Alarms, Fleets
 from local.autoscaling.store import Store, Target, described, key_of, not_found, now
-from local.sagemaker.api import JsonReply
+from local.sagemaker.control_plane.api import JsonReply
 from local.sagemaker.errors import ApiError, invalid
-from local.sagemaker.shapes import check, service_model
+from local.sagemaker.request_validation import check, service_model
 from local.sagemaker.store import Record
 
 SERVICE = "application-autoscaling"

@@ -10,7 +10,7 @@ from typing import Any
 from local.autoscaling.api import SERVICE, ControlPlane
 from local.sagemaker.cloudformation import ResourceFailure, own_tag, typed
 from local.sagemaker.errors import ApiError
-from local.sagemaker.shapes import service_model
+from local.sagemaker.request_validation import service_model
 from local.sagemaker.store import Record
 
 TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"

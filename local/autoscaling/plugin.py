@@ -18,15 +18,15 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.autoscaling import api, cloudformation
-from local.autoscaling.fleets import SageMakerFleets
 from local.autoscaling.ports import Alarm
+from local.autoscaling.sagemaker_resources import SageMakerFleets
 from local.autoscaling.scaler import TICK_SECONDS, Scaler
 from local.autoscaling.store import Store
 from local.cloud import seams
 from local.cloud.cloudwatch.plugin import latest_point
 from local.cloud.config import CloudConfig
+from local.sagemaker.request_validation import service_model
 from local.sagemaker.service import SageMaker
-from local.sagemaker.shapes import service_model
 from local.sagemaker.store import Identity
 
 PRINCIPAL = "sagemaker.application-autoscaling.amazonaws.com"

@@ -15,8 +15,8 @@ from typing import Any
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from local.sagemaker.errors import ApiError
+from local.sagemaker.request_validation import service_model
 from local.sagemaker.service import SageMaker
-from local.sagemaker.shapes import service_model
 from local.sagemaker.store import Collection, Record
 
 WAIT_SECONDS = 1800.0

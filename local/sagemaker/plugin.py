@@ -17,13 +17,16 @@ from botocore.config import Config
 
 from local.cloud import seams
 from local.cloud.config import CloudConfig
-from local.sagemaker import api, cloudformation, faults, inventory
+from local.sagemaker import cloudformation
 from local.sagemaker.cloudformation import COMPONENT, ENDPOINT, ResourceKind
-from local.sagemaker.images import default_table
-from local.sagemaker.invoke import operation_of
+from local.sagemaker.control_plane import api
+from local.sagemaker.control_plane import instance_inventory as inventory
+from local.sagemaker.data_plane.runtime_api import operation_of
+from local.sagemaker.instances import fault_injection as faults
+from local.sagemaker.instances.images import default_table
 from local.sagemaker.ports import RoleCredentials
+from local.sagemaker.request_validation import service_model
 from local.sagemaker.service import SageMaker, Settings
-from local.sagemaker.shapes import service_model
 from local.sagemaker.store import Identity
 
 SERVICE = "sagemaker"

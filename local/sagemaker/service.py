@@ -16,19 +16,19 @@ from typing import Any
 
 import httpx
 
-from local.sagemaker import metrics
-from local.sagemaker.api import ControlPlane
-from local.sagemaker.artefacts import ArtefactCache, S3Factory
-from local.sagemaker.async_inference import AsyncInference
-from local.sagemaker.component_host import Components
-from local.sagemaker.deployment import Deployments
-from local.sagemaker.faults import Fault, Faults
-from local.sagemaker.images import ImageTable
-from local.sagemaker.invoke import Runtime
+from local.sagemaker.components.host import Components
+from local.sagemaker.control_plane.api import ControlPlane
+from local.sagemaker.data_plane.async_inference import AsyncInference
+from local.sagemaker.data_plane.runtime_api import Runtime
+from local.sagemaker.instances import metrics
+from local.sagemaker.instances.container_process import Ledger
+from local.sagemaker.instances.endpoint_deployments import Deployments
+from local.sagemaker.instances.fault_injection import Fault, Faults
+from local.sagemaker.instances.images import ImageTable
+from local.sagemaker.instances.model_data import ArtefactCache, S3Factory
+from local.sagemaker.instances.pool import Workshop
 from local.sagemaker.jobs.runner import Jobs, JobSettings
-from local.sagemaker.pool import Workshop
 from local.sagemaker.ports import Cloud
-from local.sagemaker.process import Ledger
 from local.sagemaker.store import Identity, Store
 
 log = logging.getLogger(__name__)

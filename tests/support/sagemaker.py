@@ -13,9 +13,9 @@ from typing import Any
 
 from botocore.eventstream import EventStreamBuffer
 
-from local.sagemaker.images import ImageTable, Program
+from local.sagemaker.instances.container_process import Ledger
+from local.sagemaker.instances.images import ImageTable, Program
 from local.sagemaker.ports import RoleCredentials
-from local.sagemaker.process import Ledger
 from local.sagemaker.service import SageMaker, Settings
 from local.sagemaker.store import Identity
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local.sagemaker.images import ImageTable, Program
-from local.sagemaker.process import Ledger
+from local.sagemaker.instances.container_process import Ledger
+from local.sagemaker.instances.images import ImageTable, Program
 from local.sagemaker.service import SageMaker, Settings
 from tests.support.sagemaker import HERE, IDENTITY, PATIENCE_SECONDS, ROLE, Bench, RecordedCloud
 

@@ -14,19 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.sagemaker.artefacts import S3Factory
-from local.sagemaker.images import ImageNotFound, ImageTable, Program
+from local.sagemaker.instances.container_environment import surroundings
+from local.sagemaker.instances.container_process import ContainerProcess, Ledger
+from local.sagemaker.instances.images import ImageNotFound, ImageTable, Program
+from local.sagemaker.instances.model_data import S3Factory
 from local.sagemaker.jobs.folder import JobFolder
 from local.sagemaker.jobs.kinds import KINDS, TRAINING, JobKind, enter, event_detail
 from local.sagemaker.jobs.layout import Layout
-from local.sagemaker.jobs.measures import NAMESPACE, Measures
 from local.sagemaker.jobs.processing import ProcessingLayout
 from local.sagemaker.jobs.training import HOST, TrainingLayout
+from local.sagemaker.jobs.training_metrics import NAMESPACE, Measures
 from local.sagemaker.jobs.transfer import Transfer, TransferFailure
 from local.sagemaker.ports import Cloud, RoleCredentials
-from local.sagemaker.process import ContainerProcess, Ledger
 from local.sagemaker.store import Identity, Record, Store, now
-from local.sagemaker.surroundings import surroundings
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,13 @@ from typing import Any
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.sagemaker.artefacts import ArtefactFailure, list_objects, relative_path, source_at, unpack
+from local.sagemaker.instances.model_data import (
+    ArtefactFailure,
+    list_objects,
+    relative_path,
+    source_at,
+    unpack,
+)
 
 
 class TransferFailure(Exception):

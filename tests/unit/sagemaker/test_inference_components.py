@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from local.sagemaker.errors import ApiError
-from local.sagemaker.faults import Fault
+from local.sagemaker.instances.fault_injection import Fault
 from tests.support.sagemaker import (
     IMAGE,
     ROLE,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local.sagemaker import component_rules
+from local.sagemaker.components import rules as component_rules
 from local.sagemaker.errors import ApiError
 from tests.support.sagemaker import ROLE, Bench, RecordedCloud, build, component, host, serverless, variant
 

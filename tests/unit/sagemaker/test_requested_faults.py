@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from local.sagemaker import faults
-from local.sagemaker.faults import NO_CAPACITY, Fault
+from local.sagemaker.instances import fault_injection as faults
+from local.sagemaker.instances.fault_injection import NO_CAPACITY, Fault
 from tests.support.sagemaker import Bench, eventually, scenario, variant
 
 

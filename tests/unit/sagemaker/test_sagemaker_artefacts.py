@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local.sagemaker import artefacts
-from local.sagemaker.artefacts import ArtefactCache, ArtefactFailure, Source, source_of
+from local.sagemaker.instances import model_data as artefacts
+from local.sagemaker.instances.model_data import ArtefactCache, ArtefactFailure, Source, source_of
 from local.sagemaker.ports import RoleCredentials
 from tests.support.sagemaker import ROLE
 

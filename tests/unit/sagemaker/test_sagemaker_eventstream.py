@@ -9,7 +9,7 @@ from botocore.eventstream import ChecksumMismatch, EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.sagemaker import eventstream
+from local.sagemaker.data_plane import event_stream as eventstream
 
 
 def decode(data: bytes) -> list:

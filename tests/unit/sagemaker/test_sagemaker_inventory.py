@@ -6,7 +6,7 @@ import json
 
 import httpx
 
-from local.sagemaker.inventory import instances
+from local.sagemaker.control_plane.instance_inventory import instances
 from tests.support.sagemaker import Bench, scenario, variant
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from local.sagemaker import container_call, invoke
+from local.sagemaker.data_plane import container_call
+from local.sagemaker.data_plane import runtime_api as invoke
 from tests.support.sagemaker import Bench, collect, eventually, scenario, variant
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from local.sagemaker import leash, metrics, pool
+from local.sagemaker.instances import metrics, pool
+from local.sagemaker.instances import parent_death_signal as leash
 from tests.support.sagemaker import (
     HERE,
     IMAGE,

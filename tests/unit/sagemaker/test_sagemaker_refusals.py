@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local.sagemaker import rules
+from local.sagemaker.control_plane import endpoint_rules as rules
 from local.sagemaker.errors import ApiError
 from tests.support.sagemaker import IMAGE, ROLE, Bench, RecordedCloud, build, variant
 

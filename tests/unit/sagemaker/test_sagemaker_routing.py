@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.sagemaker import routing
-from local.sagemaker.traffic import Step, steps_of
+from local.sagemaker.instances import routing
+from local.sagemaker.instances.traffic_shifting import Step, steps_of
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from local.sagemaker.errors import ApiError
-from local.sagemaker.shapes import check
+from local.sagemaker.request_validation import check
 
 VARIANT = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
 

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from local.autoscaling.fleets import INSTANCES, READY, SageMakerFleets
 from local.autoscaling.rules import check_bounds
-from local.sagemaker import metrics
-from local.sagemaker import serverless as module
+from local.autoscaling.sagemaker_resources import INSTANCES, READY, SageMakerFleets
 from local.sagemaker.errors import ApiError
+from local.sagemaker.instances import metrics
+from local.sagemaker.instances import serverless as module
 from tests.support.sagemaker import Bench, eventually, scenario, serverless, variant
 
 

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
-from local.sagemaker.images import Program
+from local.sagemaker.instances.images import Program
 
 log = logging.getLogger(__name__)
 
 STOP_GRACE_SECONDS = 30.0
-_LEASH = Path(__file__).with_name("leash.py")
+_LEASH = Path(__file__).with_name("parent_death_signal.py")
 _LINE_LIMIT = 64 * 1024
 _TAIL_LINES = 20
 _TAIL_CHARACTERS = 800

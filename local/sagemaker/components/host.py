@@ -13,15 +13,16 @@ from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
-from local.sagemaker import adapters, traffic
-from local.sagemaker.artefacts import ArtefactFailure
-from local.sagemaker.deployment import MAX_REASON, Deployments, Tenants
+from local.sagemaker.components import adapters
+from local.sagemaker.components.instance_types import Size, instances_needed, size_of
 from local.sagemaker.errors import ApiError
-from local.sagemaker.fleet import ComponentVariant
-from local.sagemaker.instance import Instance, StartFailure
-from local.sagemaker.instance_types import Size, instances_needed, size_of
-from local.sagemaker.metrics import Meter
-from local.sagemaker.pool import VariantPool, Workshop
+from local.sagemaker.instances import traffic_shifting as traffic
+from local.sagemaker.instances.endpoint_deployments import MAX_REASON, Deployments, Tenants
+from local.sagemaker.instances.fleet import ComponentVariant
+from local.sagemaker.instances.instance import Instance, StartFailure
+from local.sagemaker.instances.metrics import Meter
+from local.sagemaker.instances.model_data import ArtefactFailure
+from local.sagemaker.instances.pool import VariantPool, Workshop
 from local.sagemaker.store import Record, Store, now
 
 log = logging.getLogger(__name__)

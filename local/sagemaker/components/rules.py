@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from local.sagemaker.components.instance_types import size_of
 from local.sagemaker.errors import invalid, limit_exceeded, unsupported
-from local.sagemaker.instance_types import size_of
-from local.sagemaker.pool import instance_types_of
+from local.sagemaker.instances.pool import instance_types_of
 from local.sagemaker.store import Record, Store
 
 MAX_COPIES = 16

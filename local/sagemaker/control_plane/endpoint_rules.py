@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from local.sagemaker import variant_rules as variants
+from local.sagemaker.control_plane import variant_rules as variants
 from local.sagemaker.errors import invalid, limit_exceeded, unsupported
 from local.sagemaker.store import Record, Store
 

@@ -6,15 +6,18 @@ import json
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from local.sagemaker import components, endpoints, models, packages, tags
-from local.sagemaker.component_host import Components
-from local.sagemaker.deployment import Deployments
+from local.sagemaker import tags
+from local.sagemaker.components import operations as components
+from local.sagemaker.components.host import Components
+from local.sagemaker.control_plane import endpoints, models
+from local.sagemaker.control_plane import model_packages as packages
 from local.sagemaker.errors import ApiError
+from local.sagemaker.instances.endpoint_deployments import Deployments
 from local.sagemaker.jobs import operations as jobs_api
 from local.sagemaker.jobs.kinds import PROCESSING, TRAINING
 from local.sagemaker.jobs.runner import Jobs
 from local.sagemaker.ports import Cloud
-from local.sagemaker.shapes import check, service_model
+from local.sagemaker.request_validation import check, service_model
 from local.sagemaker.store import Record, Store
 
 TARGET_PREFIX = "SageMaker."

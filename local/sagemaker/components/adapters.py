@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import httpx
 
-from local.sagemaker.artefacts import Source
-from local.sagemaker.artefacts import source_of as data_of
-from local.sagemaker.instance import Instance
+from local.sagemaker.instances.instance import Instance
+from local.sagemaker.instances.model_data import Source
+from local.sagemaker.instances.model_data import source_of as data_of
 from local.sagemaker.store import Record
 
 HEADER = "X-Amzn-SageMaker-Adapter-Identifier"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from local.sagemaker.fleet import Sizes
+from local.sagemaker.instances.fleet import Sizes
 from local.sagemaker.ports import Cloud
 from local.sagemaker.store import Record
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from contracts.metrics import SAGEMAKER_HOST_NAMESPACE, SAGEMAKER_NAMESPACE
-from local.sagemaker.place import Dimensions, Place
-from local.sagemaker.pool import VariantPool
+from local.sagemaker.instances.location import Dimensions, Place
+from local.sagemaker.instances.pool import VariantPool
+from local.sagemaker.instances.serverless import ServerlessPool
 from local.sagemaker.ports import Cloud
-from local.sagemaker.serverless import ServerlessPool
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from local.sagemaker.place import Place
+from local.sagemaker.instances.location import Place
 
 PATH = "/_evergreen/faults"
 NO_CAPACITY = (

@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from local.sagemaker.errors import ApiError
-from local.sagemaker.instance import Instance, StartFailure
-from local.sagemaker.pool import VariantPool
+from local.sagemaker.instances.instance import Instance, StartFailure
+from local.sagemaker.instances.pool import VariantPool
 
 IDLE_SECONDS = 300.0
 _LOOK_SECONDS = 5.0

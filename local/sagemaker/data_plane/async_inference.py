@@ -18,14 +18,14 @@ from typing import Any
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.sagemaker.artefacts import S3Factory
-from local.sagemaker.async_outcome import Failure, notice_of, read_input, write_object
-from local.sagemaker.container_call import ContainerCall, ContainerRequest, Unreachable
-from local.sagemaker.deployment import Deployments
+from local.sagemaker.data_plane.async_results import Failure, notice_of, read_input, write_object
+from local.sagemaker.data_plane.container_call import ContainerCall, ContainerRequest, Unreachable
 from local.sagemaker.errors import ApiError
-from local.sagemaker.metrics import Meter
-from local.sagemaker.place import Dimensions
-from local.sagemaker.pool import VariantPool
+from local.sagemaker.instances.endpoint_deployments import Deployments
+from local.sagemaker.instances.location import Dimensions
+from local.sagemaker.instances.metrics import Meter
+from local.sagemaker.instances.model_data import S3Factory
+from local.sagemaker.instances.pool import VariantPool
 from local.sagemaker.ports import Cloud
 from local.sagemaker.store import Record, Store, now
 

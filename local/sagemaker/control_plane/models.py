@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from local.sagemaker import rules
+from local.sagemaker.control_plane import endpoint_rules as rules
 from local.sagemaker.errors import invalid
 from local.sagemaker.listing import page
 from local.sagemaker.ports import Cloud

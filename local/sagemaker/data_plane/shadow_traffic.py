@@ -12,11 +12,11 @@ import time
 
 import httpx
 
-from local.sagemaker.container_call import ContainerCall, ContainerRequest, Unreachable
+from local.sagemaker.data_plane.container_call import ContainerCall, ContainerRequest, Unreachable
 from local.sagemaker.errors import ApiError
-from local.sagemaker.fleet import Fleet
-from local.sagemaker.metrics import Meter
-from local.sagemaker.pool import VariantPool
+from local.sagemaker.instances.fleet import Fleet
+from local.sagemaker.instances.metrics import Meter
+from local.sagemaker.instances.pool import VariantPool
 from local.sagemaker.store import Identity
 
 log = logging.getLogger(__name__)

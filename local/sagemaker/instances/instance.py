@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import httpx
 
 from contracts.container import ENV_SAGEMAKER_PORT
-from local.sagemaker.images import Program
-from local.sagemaker.process import ContainerProcess, Ledger
+from local.sagemaker.instances.container_process import ContainerProcess, Ledger
+from local.sagemaker.instances.images import Program
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from local.sagemaker.images import Program
+from local.sagemaker.instances.images import Program
 from local.sagemaker.ports import RoleCredentials
 from local.sagemaker.store import Identity
 

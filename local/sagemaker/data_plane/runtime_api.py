@@ -15,17 +15,17 @@ from typing import Any
 
 import httpx
 
-from local.sagemaker import eventstream
-from local.sagemaker.async_inference import AsyncInference
-from local.sagemaker.component_host import Components
-from local.sagemaker.container_call import ContainerCall, ContainerRequest, Unreachable
-from local.sagemaker.deployment import Deployments
+from local.sagemaker.components.host import Components
+from local.sagemaker.data_plane import event_stream as eventstream
+from local.sagemaker.data_plane.async_inference import AsyncInference
+from local.sagemaker.data_plane.container_call import ContainerCall, ContainerRequest, Unreachable
+from local.sagemaker.data_plane.response_stream import ReplyStream
+from local.sagemaker.data_plane.shadow_traffic import Mirror
 from local.sagemaker.errors import ApiError, unavailable
-from local.sagemaker.metrics import Meter
-from local.sagemaker.mirror import Mirror
-from local.sagemaker.pool import VariantPool
-from local.sagemaker.reply_stream import ReplyStream
-from local.sagemaker.shapes import check, service_model
+from local.sagemaker.instances.endpoint_deployments import Deployments
+from local.sagemaker.instances.metrics import Meter
+from local.sagemaker.instances.pool import VariantPool
+from local.sagemaker.request_validation import check, service_model
 from local.sagemaker.store import Record, Store
 
 MAX_BODY_BYTES = 6 * 1024 * 1024

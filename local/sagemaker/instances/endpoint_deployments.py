@@ -14,11 +14,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from local.sagemaker import traffic
-from local.sagemaker.fleet import Fleet, LiveEndpoint, Sizes
-from local.sagemaker.instance import StartFailure
-from local.sagemaker.pool import Workshop
-from local.sagemaker.serverless import ServerlessPool
+from local.sagemaker.instances import traffic_shifting as traffic
+from local.sagemaker.instances.fleet import Fleet, LiveEndpoint, Sizes
+from local.sagemaker.instances.instance import StartFailure
+from local.sagemaker.instances.pool import Workshop
+from local.sagemaker.instances.serverless import ServerlessPool
 from local.sagemaker.store import Record, Store, now
 
 log = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ copies (`CopyCount`) and, for an adapter, its base (`Base`, otherwise empty).
 
 from __future__ import annotations
 
-from local.sagemaker import component_rules as rules
-from local.sagemaker.component_host import Components
+from local.sagemaker.components import rules
+from local.sagemaker.components.host import Components
+from local.sagemaker.instances.pool import container_of
 from local.sagemaker.listing import page
-from local.sagemaker.pool import container_of
 from local.sagemaker.store import Record, Store, now
 from local.sagemaker.tags import keep_tags
 

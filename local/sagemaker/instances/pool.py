@@ -15,16 +15,16 @@ from pathlib import Path
 import httpx
 
 from contracts.container import ENV_SAGEMAKER_MODEL_DIR
-from local.sagemaker import routing
-from local.sagemaker.artefacts import ArtefactCache, ArtefactFailure, source_of
-from local.sagemaker.faults import Faults
-from local.sagemaker.images import ImageNotFound, ImageTable, Program
-from local.sagemaker.instance import Instance, Launch, StartFailure
-from local.sagemaker.place import Place
+from local.sagemaker.instances import routing
+from local.sagemaker.instances.container_environment import surroundings
+from local.sagemaker.instances.container_process import Ledger
+from local.sagemaker.instances.fault_injection import Faults
+from local.sagemaker.instances.images import ImageNotFound, ImageTable, Program
+from local.sagemaker.instances.instance import Instance, Launch, StartFailure
+from local.sagemaker.instances.location import Place
+from local.sagemaker.instances.model_data import ArtefactCache, ArtefactFailure, source_of
 from local.sagemaker.ports import Cloud
-from local.sagemaker.process import Ledger
 from local.sagemaker.store import Identity, Record
-from local.sagemaker.surroundings import surroundings
 
 DEFAULT_STARTUP_SECONDS = 240.0
 DEFAULT_DOWNLOAD_SECONDS = 1200.0

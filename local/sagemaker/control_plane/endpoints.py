@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from local.sagemaker import rules, traffic
-from local.sagemaker.deployment import Deployments
-from local.sagemaker.fleet import ComponentVariant, Fleet, Sizes
+from local.sagemaker.control_plane import endpoint_rules as rules
+from local.sagemaker.instances import traffic_shifting as traffic
+from local.sagemaker.instances.endpoint_deployments import Deployments
+from local.sagemaker.instances.fleet import ComponentVariant, Fleet, Sizes
+from local.sagemaker.instances.pool import VariantPool, container_of, instance_types_of
+from local.sagemaker.instances.serverless import ServerlessPool
 from local.sagemaker.listing import page
-from local.sagemaker.pool import VariantPool, container_of, instance_types_of
-from local.sagemaker.serverless import ServerlessPool
 from local.sagemaker.store import Record, Store, now
 from local.sagemaker.tags import keep_tags
 

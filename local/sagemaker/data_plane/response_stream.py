@@ -7,8 +7,8 @@ from typing import Self
 
 import httpx
 
-from local.sagemaker import eventstream
-from local.sagemaker.container_call import ContainerCall
+from local.sagemaker.data_plane import event_stream as eventstream
+from local.sagemaker.data_plane.container_call import ContainerCall
 
 log = logging.getLogger(__name__)
 

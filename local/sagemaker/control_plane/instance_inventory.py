@@ -5,8 +5,8 @@ No part of AWS's API: on AWS an instance has no address of its own.
 
 from __future__ import annotations
 
-from local.sagemaker.component_host import Components
-from local.sagemaker.deployment import Deployments
+from local.sagemaker.components.host import Components
+from local.sagemaker.instances.endpoint_deployments import Deployments
 from local.sagemaker.store import Record, Store
 
 PATH = "/_evergreen/instances"

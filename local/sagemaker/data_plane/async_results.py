@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from local.sagemaker.artefacts import source_at
+from local.sagemaker.instances.model_data import source_at
 from local.sagemaker.store import Record
 
 MAX_INPUT_BYTES = 64 * 1024**2

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import httpx
 
 from local.sagemaker.errors import ApiError, unavailable
-from local.sagemaker.instance import CONNECT_TIMEOUT, Instance
-from local.sagemaker.metrics import Meter
-from local.sagemaker.pool import VariantPool
+from local.sagemaker.instances.instance import CONNECT_TIMEOUT, Instance
+from local.sagemaker.instances.metrics import Meter
+from local.sagemaker.instances.pool import VariantPool
 from local.sagemaker.store import Identity
 
 WHOLE_SECONDS = 60.0

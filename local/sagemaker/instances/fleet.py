@@ -11,12 +11,12 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from local.sagemaker import routing
 from local.sagemaker.errors import ApiError, unavailable
-from local.sagemaker.instance import Instance, StartFailure
-from local.sagemaker.place import Place
-from local.sagemaker.pool import VariantPool, Workshop, instance_types_of
-from local.sagemaker.serverless import ServerlessPool
+from local.sagemaker.instances import routing
+from local.sagemaker.instances.instance import Instance, StartFailure
+from local.sagemaker.instances.location import Place
+from local.sagemaker.instances.pool import VariantPool, Workshop, instance_types_of
+from local.sagemaker.instances.serverless import ServerlessPool
 from local.sagemaker.store import Record
 
 Sizes = dict[str, tuple[float, int]]

@@ -1,4 +1,4 @@
-"""What Application Auto Scaling needs of the rest of the cloud. The plug-in binds it, tests fake it."""
+"""The services that Application Auto Scaling uses. The plug-in binds them to the emulator, tests to fakes."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any, NamedTuple, Protocol
 Alarm = Mapping[str, Any]
 
 
-class Scalable(NamedTuple):
-    """Something that can be scaled: what it may go down and up to, and the metrics' dimensions of it."""
+class ScalableResource(NamedTuple):
+    """A resource that can be scaled: the bounds of its capacity, and the dimensions of its metrics."""
 
-    least: int
+    min_capacity: int
     dimensions: Mapping[str, str]
-    most: int | None = None
+    max_capacity: int | None = None
 
 
-class Busy(Exception):
-    """What is to be scaled is changing already: a later try may succeed."""
+class ResourceBusyError(Exception):
+    """The resource is changing already; a later try may succeed."""
 
 
-class Fleets(Protocol):
+class ScalableResources(Protocol):
     """The service whose capacity is scaled."""
 
-    def scalable(self, resource_id: str, dimension: str) -> Scalable:
-        """What a resource id names; raises ApiError (ValidationException) when there is no such thing."""
+    def scalable(self, resource_id: str, dimension: str) -> ScalableResource:
+        """The resource of an id; raises AwsApiError (ValidationException) when there is none."""
 
     def capacity(self, resource_id: str, dimension: str) -> int:
-        """The desired capacity now; raises ApiError like `scalable`."""
+        """The desired capacity now; raises AwsApiError like `scalable`."""
 
     async def set_capacity(self, resource_id: str, dimension: str, capacity: int) -> None:
-        """Change it and return when it is so. Raises Busy, or ApiError with the service's reason."""
+        """Change the capacity and return when it is reached. Raises ResourceBusyError or AwsApiError."""
 
 
-class Alarms(Protocol):
+class AlarmService(Protocol):
     """CloudWatch, as far as scaling uses it. `put` and `remove` block: call them on a thread."""
 
     def all(self) -> Sequence[Alarm]:

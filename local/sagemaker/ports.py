@@ -14,7 +14,7 @@ class RoleCredentials(NamedTuple):
     session_token: str
 
 
-class Cloud(Protocol):
+class CloudServices(Protocol):
     """The other services, as far as SageMaker uses them on the account's behalf."""
 
     endpoint_url: str

@@ -14,7 +14,7 @@ from typing import Any
 import botocore.session
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 
-from local.sagemaker.errors import ApiError, invalid
+from local.sagemaker.errors import AwsApiError, invalid
 
 # Java's Unicode classes, which Python's `re` lacks. `\w` covers letters and numbers.
 _JAVA_CLASSES = {
@@ -53,10 +53,10 @@ def service_model(service: str) -> ServiceModel:
     return botocore.session.Session().get_service_model(service)
 
 
-def check(service: str, operation: str, params: Any) -> None:
-    """Raise ApiError unless `params` fits the operation's input, naming every violation found."""
+def validate_request(service: str, operation: str, params: Any) -> None:
+    """Raise AwsApiError unless `params` fits the operation's input, naming every violation found."""
     if not isinstance(params, dict):
-        raise ApiError("SerializationException", "The request's body is not a JSON object.")
+        raise AwsApiError("SerializationException", "The request's body is not a JSON object.")
     shape = service_model(service).operation_model(operation).input_shape
     complaints = list(_violations(params, shape, ""))
     if complaints:
@@ -67,7 +67,9 @@ def check(service: str, operation: str, params: Any) -> None:
 def _violations(value: Any, shape: Shape, path: str) -> Iterator[str]:
     if not _has_type(value, shape):
         kind = type(value).__name__
-        raise ApiError("SerializationException", f"A {kind} at '{path}' cannot be read as {shape.type_name}.")
+        raise AwsApiError(
+            "SerializationException", f"A {kind} at '{path}' cannot be read as {shape.type_name}."
+        )
     yield from _constraint_violations(value, shape, path)
     if isinstance(shape, StructureShape):
         yield from _structure_violations(value, shape, path)

@@ -13,7 +13,7 @@ from typing import Any
 
 from local.sagemaker.errors import invalid
 
-Record = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,38 +35,38 @@ class Collection:
     identity: Identity
     kind: str
     label: str
-    records: dict[str, Record] = field(default_factory=dict)
+    records: dict[str, JsonObject] = field(default_factory=dict)
 
     def arn(self, name: str) -> str:
         """The ARN that a resource of this name has or would have."""
         return self.identity.arn(self.kind, name)
 
-    def find(self, name: str) -> Record | None:
+    def find(self, name: str) -> JsonObject | None:
         """The record of a name, or None."""
         return self.records.get(name.lower())
 
-    def get(self, name: str) -> Record:
+    def get(self, name: str) -> JsonObject:
         """The record of a name; raises the service's not-found error."""
         record = self.find(name)
         if record is None:
             raise invalid(f'Could not find {self.label} "{self.arn(name)}".')
         return record
 
-    def add(self, name: str, record: Record) -> Record:
+    def add(self, name: str, record: JsonObject) -> JsonObject:
         """Keep a new record; raises the service's error for a name already taken."""
         if self.find(name) is not None:
             raise invalid(f'Cannot create already existing {self.label} "{self.arn(name)}".')
         self.records[name.lower()] = record
         return record
 
-    def remove(self, name: str) -> Record:
+    def remove(self, name: str) -> JsonObject:
         """Forget a record; raises the service's not-found error."""
         record = self.get(name)
         del self.records[name.lower()]
         return record
 
 
-class Store:
+class SageMakerStore:
     """Every record, and the tags by ARN."""
 
     def __init__(self, identity: Identity) -> None:
@@ -79,7 +79,7 @@ class Store:
         self.package_groups = Collection(identity, "model-package-group", "model package group")
         self.packages = Collection(identity, "model-package", "model package")
         self.components = Collection(identity, "inference-component", "inference component")
-        self.async_requests: list[Record] = []
+        self.async_requests: list[JsonObject] = []
         self.tags: dict[str, dict[str, str]] = {}
         # Set by whoever scales: the names of an endpoint's variants that are registered as scalable targets.
         self.scaled_variants: Callable[[str], frozenset[str]] = lambda _endpoint: frozenset()

@@ -19,7 +19,7 @@ ADAPTERS: dict[str, str] = {}
 COUNT = itertools.count(1)
 
 
-class Handler(BaseHTTPRequestHandler):
+class FakeContainerHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -97,7 +97,9 @@ def main() -> None:
         print("RuntimeError: the weights are damaged", file=sys.stderr, flush=True)
         sys.exit(3)
     time.sleep(float(os.environ.get("FAKE_START_SECONDS", "0")))
-    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), FakeContainerHandler
+    )
     server.daemon_threads = True
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     server.serve_forever()

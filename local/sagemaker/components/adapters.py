@@ -6,41 +6,40 @@ from urllib.parse import quote
 
 import httpx
 
-from local.sagemaker.instances.instance import Instance
-from local.sagemaker.instances.model_data import Source
-from local.sagemaker.instances.model_data import source_of as data_of
-from local.sagemaker.store import Record
+from local.sagemaker.instances.instance import EndpointInstance
+from local.sagemaker.instances.model_data import S3DataSource, data_source_of
+from local.sagemaker.store import JsonObject
 
 HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 LOAD_SECONDS = 120.0
 _SHOWN = 300
 
 
-class AdapterFailure(Exception):
+class AdapterError(Exception):
     """A container did not do what was asked; the message is its own."""
 
 
-def source_of(specification: Record) -> Source:
+def adapter_source(specification: JsonObject) -> S3DataSource:
     """Where an adapter's files lie: its container's artefact, a tar.gz."""
-    return data_of({"ModelDataUrl": specification["Container"]["ArtifactUrl"]})
+    return data_source_of({"ModelDataUrl": specification["Container"]["ArtifactUrl"]})
 
 
-async def load(client: httpx.AsyncClient, instance: Instance, name: str, folder: str) -> None:
-    """Load an adapter under a name. Raises AdapterFailure."""
+async def load(client: httpx.AsyncClient, instance: EndpointInstance, name: str, folder: str) -> None:
+    """Load an adapter under a name. Raises AdapterError."""
     await _ask(client, "POST", f"{instance.url}/adapters", {"name": name, "src": folder})
 
 
-async def unload(client: httpx.AsyncClient, instance: Instance, name: str) -> None:
-    """Forget an adapter. Raises AdapterFailure."""
+async def unload(client: httpx.AsyncClient, instance: EndpointInstance, name: str) -> None:
+    """Forget an adapter. Raises AdapterError."""
     await _ask(client, "DELETE", f"{instance.url}/adapters/{quote(name)}", None)
 
 
-async def _ask(client: httpx.AsyncClient, method: str, url: str, body: Record | None) -> None:
+async def _ask(client: httpx.AsyncClient, method: str, url: str, body: JsonObject | None) -> None:
     try:
         reply = await client.request(method, url, json=body, timeout=LOAD_SECONDS)
     except httpx.HTTPError as error:
-        raise AdapterFailure(f"The container did not answer about the adapter: {error}") from error
+        raise AdapterError(f"The container did not answer about the adapter: {error}") from error
     if not 200 <= reply.status_code < 300:
-        raise AdapterFailure(
+        raise AdapterError(
             f"The container refused the adapter with status {reply.status_code}: {reply.text[:_SHOWN]}"
         )

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from local.sagemaker.components import adapters
-from local.sagemaker.components.instance_types import Size, instances_needed, size_of
-from local.sagemaker.errors import ApiError
-from local.sagemaker.instances import traffic_shifting as traffic
-from local.sagemaker.instances.endpoint_deployments import MAX_REASON, Deployments, Tenants
+from local.sagemaker.components.instance_types import ComputeResources, compute_resources_of, instances_needed
+from local.sagemaker.errors import AwsApiError
+from local.sagemaker.instances import traffic_shifting
+from local.sagemaker.instances.endpoint_deployments import MAX_REASON, ComponentHost, EndpointDeployments
 from local.sagemaker.instances.fleet import ComponentVariant
-from local.sagemaker.instances.instance import Instance, StartFailure
-from local.sagemaker.instances.metrics import Meter
-from local.sagemaker.instances.model_data import ArtefactFailure
-from local.sagemaker.instances.pool import VariantPool, Workshop
-from local.sagemaker.store import Record, Store, now
+from local.sagemaker.instances.instance import EndpointInstance, InstanceStartError
+from local.sagemaker.instances.metrics import MetricBuffer
+from local.sagemaker.instances.model_data import ModelDataError
+from local.sagemaker.instances.pool import InstanceFactory, VariantPool
+from local.sagemaker.store import JsonObject, SageMakerStore, now
 
 log = logging.getLogger(__name__)
 
@@ -34,27 +34,38 @@ NO_CAPACITY = (
 )
 
 
-class Components(Tenants):
+class InferenceComponents(ComponentHost):
     """The copies of every component, and the task that is changing each of them."""
 
-    def __init__(self, store: Store, workshop: Workshop, deployments: Deployments, meter: Meter) -> None:
-        self._store, self._workshop, self._deployments, self._meter = store, workshop, deployments, meter
+    def __init__(
+        self,
+        store: SageMakerStore,
+        factory: InstanceFactory,
+        deployments: EndpointDeployments,
+        metric_buffer: MetricBuffer,
+    ) -> None:
+        self._store, self._factory, self._deployments, self._metric_buffer = (
+            store,
+            factory,
+            deployments,
+            metric_buffer,
+        )
         self._pools: dict[str, VariantPool] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def create(self, record: Record) -> None:
+    def create(self, record: JsonObject) -> None:
         """Begin to bring a component into service; its record is already `Creating`."""
         self._begin(record, self._create(record))
 
-    def scale(self, record: Record, copies: int) -> None:
+    def scale(self, record: JsonObject, copies: int) -> None:
         """Begin to change the number of copies; the record is already `Updating`."""
         self._begin(record, self._scale(record, copies))
 
-    def update(self, record: Record, changed: Record) -> None:
+    def update(self, record: JsonObject, changed: JsonObject) -> None:
         """Begin to replace the copies by those of a changed record; the record is already `Updating`."""
         self._begin(record, self._update(record, changed))
 
-    def delete(self, record: Record) -> None:
+    def delete(self, record: JsonObject) -> None:
         """Begin to end a component; its record goes when its last copy has gone."""
         self._begin(record, self._delete(record))
 
@@ -83,26 +94,26 @@ class Components(Tenants):
 
     def pools(self, endpoint: str | None = None) -> list[VariantPool]:
         """The pools of copies, of one endpoint or of all."""
-        return [p for p in self._pools.values() if endpoint is None or p.place.endpoint == endpoint]
+        return [p for p in self._pools.values() if endpoint is None or p.location.endpoint == endpoint]
 
-    def folders(self) -> set[Path]:
-        """See `Tenants`."""
+    def model_folders(self) -> set[Path]:
+        """See `ComponentHost`."""
         adapters_of = (record.get("Folder") for record in self._store.components.records.values())
         models = {pool.model_folder for pool in self._pools.values() if pool.model_folder}
         return models | {Path(folder) for folder in adapters_of if folder}
 
-    def refit(self, endpoint: str) -> None:
-        """See `Tenants`."""
+    def instances_replaced(self, endpoint: str) -> None:
+        """See `ComponentHost`."""
         for record in self._store.components.records.values():
             if record["EndpointName"] == endpoint:
                 self._fit_instances(record)
 
-    def copies(self, record: Record) -> int:
+    def copies(self, record: JsonObject) -> int:
         """How many copies a component has now; an adapter has those of its base."""
         pool = self._pools.get(_key(self._base_of(record)))
         return len(pool.instances) if pool else 0
 
-    def route(self, record: Record) -> tuple[VariantPool, dict[str, str]]:
+    def route(self, record: JsonObject) -> tuple[VariantPool, dict[str, str]]:
         """Where a request to a component goes, and the headers that name an adapter; raises the runtime's
         error for a component without a copy."""
         base = self._base_of(record)
@@ -110,61 +121,61 @@ class Components(Tenants):
         if pool is None or not pool.instances:
             for name in {record["InferenceComponentName"], base["InferenceComponentName"]}:
                 dimensions = (("InferenceComponentName", name),)
-                self._meter.record_under(dimensions, {"NoCapacityInvocationFailures": 1})
-            raise ApiError("ValidationError", NO_CAPACITY)
+                self._metric_buffer.record_under(dimensions, {"NoCapacityInvocationFailures": 1})
+            raise AwsApiError("ValidationError", NO_CAPACITY)
         return pool, {} if base is record else {adapters.HEADER: record["InferenceComponentName"]}
 
-    def room_for(self, record: Record, copies: int) -> str | None:
+    def capacity_shortage(self, record: JsonObject, copies: int) -> str | None:
         """Why an endpoint has no room for so many copies of a component; None when it has."""
         variant = self._variant(record)
-        machine = size_of(variant.instance_type)
+        machine = compute_resources_of(variant.instance_type)
         needed = instances_needed(self._sizes(variant, {_key(record): (record, copies)}), machine)
-        if needed is not None and needed <= variant.most:
+        if needed is not None and needed <= variant.max_instances:
             return None
-        have = f"{variant.most} instance(s) of {variant.instance_type}"
+        have = f"{variant.max_instances} instance(s) of {variant.instance_type}"
         return f"There is not enough hardware capacity for {copies} copies: at most {have} can hold them."
 
-    def _begin(self, record: Record, transition: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, record: JsonObject, transition: Coroutine[Any, Any, None]) -> None:
         key = _key(record)
         task = asyncio.create_task(transition, name=f"sagemaker-component-{key}")
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(key, record, done))
 
-    def _ended(self, key: str, record: Record, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: str, record: JsonObject, task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
         if not task.cancelled() and task.exception():
             log.error("inference component %s: transition failed", key, exc_info=task.exception())
             _set(record, "Failed", f"Internal error: {task.exception()}")
 
-    async def _create(self, record: Record) -> None:
+    async def _create(self, record: JsonObject) -> None:
         await self._deployments.wait(record["EndpointName"])
         if record["Base"]:
             await self._load_adapter(record)
             return
         try:
             pool = self._pool(record)
-            _check(self.room_for(record, record["CopyCount"]))
+            _check(self.capacity_shortage(record, record["CopyCount"]))
             await pool.start()
-        except StartFailure as failure:
+        except InstanceStartError as failure:
             _set(record, "Failed", str(failure))
             return
         self._pools[_key(record)] = pool
         self._fit_instances(record)
         _set(record, "InService")
 
-    async def _scale(self, record: Record, copies: int) -> None:
+    async def _scale(self, record: JsonObject, copies: int) -> None:
         pool, failure = self._pools[_key(record)], None
         try:
-            _check(self.room_for(record, copies))
+            _check(self.capacity_shortage(record, copies))
             await pool.scale(copies)
             record["CopyCount"] = copies
-        except StartFailure as error:
+        except InstanceStartError as error:
             failure = str(error)
         self._fit_instances(record)
         _set(record, "InService", failure)
 
-    async def _update(self, record: Record, changed: Record) -> None:
+    async def _update(self, record: JsonObject, changed: JsonObject) -> None:
         """The new copies come up beside the old ones, take over, and are taken back when an alarm rings."""
         old, fresh = self._pools[_key(record)], self._pool(changed)
         deployment, failure = changed.get("LastDeploymentConfig", {}), None
@@ -172,12 +183,12 @@ class Components(Tenants):
         alarms = [alarm["AlarmName"] for alarm in rollback]
         seconds = deployment.get("RollingUpdatePolicy", {}).get("WaitIntervalInSeconds", 0)
         try:
-            _check(self.room_for(changed, changed["CopyCount"]))
+            _check(self.capacity_shortage(changed, changed["CopyCount"]))
             await fresh.start()
             self._pools[_key(record)] = fresh
-            if tripped := await traffic.bake(seconds, alarms, self._workshop.cloud):
-                failure = traffic.tripped_reason(tripped)
-        except StartFailure as error:
+            if tripped := await traffic_shifting.bake(seconds, alarms, self._factory.cloud):
+                failure = traffic_shifting.rollback_reason(tripped)
+        except InstanceStartError as error:
             failure = str(error)
         if failure is None:
             record |= changed
@@ -186,7 +197,7 @@ class Components(Tenants):
         _set(record, "InService", failure)
         await (old if failure is None else fresh).stop(drain=True)
 
-    async def _delete(self, record: Record) -> None:
+    async def _delete(self, record: JsonObject) -> None:
         if record["Base"]:
             await self._unload_adapter(record)
         elif pool := self._pools.pop(_key(record), None):
@@ -196,13 +207,13 @@ class Components(Tenants):
         if not record["Base"]:
             self._fit_instances(record)
 
-    def _pool(self, record: Record) -> VariantPool:
-        async def furnish(instance: Instance) -> None:
+    def _pool(self, record: JsonObject) -> VariantPool:
+        async def initialize_container(instance: EndpointInstance) -> None:
             for adapter in self._adapters_of(record):
                 if folder := adapter.get("Folder"):
-                    with contextlib.suppress(adapters.AdapterFailure):  # the base serves without it
+                    with contextlib.suppress(adapters.AdapterError):  # the base serves without it
                         name = adapter["InferenceComponentName"]
-                        await adapters.load(self._workshop.client, instance, name, folder)
+                        await adapters.load(self._factory.client, instance, name, folder)
 
         hosts = self._variant(record).settings
         kept = ("InstanceType", "InstancePools", "RoutingConfig")
@@ -212,85 +223,87 @@ class Components(Tenants):
             **{name: hosts[name] for name in kept if name in hosts},
         }
         return VariantPool(
-            self._workshop,
+            self._factory,
             record["EndpointName"],
             settings,
             record["Model"],
             weight=1.0,
             count=record["CopyCount"],
             component=record["InferenceComponentName"],
-            furnish=furnish,
+            initialize_container=initialize_container,
         )
 
-    async def _load_adapter(self, record: Record) -> None:
+    async def _load_adapter(self, record: JsonObject) -> None:
         base = self._base_of(record)
         await self.wait(base["InferenceComponentName"])
-        workshop, role = self._workshop, base["Model"]["ExecutionRoleArn"]
+        factory, role = self._factory, base["Model"]["ExecutionRoleArn"]
         try:
-            source = adapters.source_of(record["Specification"])
-            credentials = workshop.cloud.role_credentials(role)
-            folder = await asyncio.to_thread(workshop.artefacts.fetch, source, role, credentials)
+            source = adapters.adapter_source(record["Specification"])
+            credentials = factory.cloud.role_credentials(role)
+            folder = await asyncio.to_thread(factory.model_data.fetch, source, role, credentials)
             pool = self._pools.get(_key(base))
             name = record["InferenceComponentName"]
             for instance in pool.instances if pool else ():
-                await adapters.load(workshop.client, instance, name, str(folder))
-        except (ArtefactFailure, PermissionError, adapters.AdapterFailure) as failure:
+                await adapters.load(factory.client, instance, name, str(folder))
+        except (ModelDataError, PermissionError, adapters.AdapterError) as failure:
             _set(record, "Failed", str(failure))
             return
         record["Folder"] = str(folder)
         _set(record, "InService")
 
-    async def _unload_adapter(self, record: Record) -> None:
+    async def _unload_adapter(self, record: JsonObject) -> None:
         record.pop("Folder", None)
         pool = self._pools.get(_key(self._base_of(record)))
         for instance in pool.instances if pool else ():
-            with contextlib.suppress(adapters.AdapterFailure):  # a copy that never had it, or is gone
-                await adapters.unload(self._workshop.client, instance, record["InferenceComponentName"])
+            with contextlib.suppress(adapters.AdapterError):  # a copy that never had it, or is gone
+                await adapters.unload(self._factory.client, instance, record["InferenceComponentName"])
 
-    def _fit_instances(self, record: Record) -> None:
+    def _fit_instances(self, record: JsonObject) -> None:
         """Under managed scaling there are as many instances as the copies need, within the limits."""
         variant = self._variant_or_none(record)
         endpoint = self._store.endpoints.find(record["EndpointName"])
         if variant is None or endpoint is None or not variant.managed:
             return
         sizes = self._sizes(variant, {})
-        needed = instances_needed(sizes, size_of(variant.instance_type)) or 0
-        variant.desired_count = max(variant.least, needed)
+        needed = instances_needed(sizes, compute_resources_of(variant.instance_type)) or 0
+        variant.desired_count = max(variant.min_instances, needed)
         endpoint["Sizes"][variant.name] = (1.0, variant.desired_count)
 
-    def _sizes(self, variant: ComponentVariant, changed: dict[str, tuple[Record, int]]) -> list[Size]:
+    def _sizes(
+        self, variant: ComponentVariant, changed: dict[str, tuple[JsonObject, int]]
+    ) -> list[ComputeResources]:
         """The needs of every copy on a variant; `changed` replaces some components and their copies."""
         records = {_key(each): (each, int(each["CopyCount"])) for each in self._on(variant)} | changed
         return [_need(each) for each, copies in records.values() for _ in range(copies)]
 
-    def _on(self, variant: ComponentVariant) -> Iterable[Record]:
+    def _on(self, variant: ComponentVariant) -> Iterable[JsonObject]:
         for record in self._store.components.records.values():
             here = record["EndpointName"] == variant.endpoint and record["VariantName"] == variant.name
             if here and not record["Base"] and record["InferenceComponentStatus"] != "Failed":
                 yield record
 
-    def _variant(self, record: Record) -> ComponentVariant:
+    def _variant(self, record: JsonObject) -> ComponentVariant:
         variant = self._variant_or_none(record)
         if variant is None:
-            raise StartFailure(f"The endpoint {record['EndpointName']} is not in service.")
+            raise InstanceStartError(f"The endpoint {record['EndpointName']} is not in service.")
         return variant
 
-    def _variant_or_none(self, record: Record) -> ComponentVariant | None:
+    def _variant_or_none(self, record: JsonObject) -> ComponentVariant | None:
         live = self._deployments.live.get(record["EndpointName"].lower())
         found = live.blue.production.get(record["VariantName"]) if live and live.blue else None
         return found if isinstance(found, ComponentVariant) else None
 
-    def _adapters_of(self, base: Record) -> list[Record]:
+    def _adapters_of(self, base: JsonObject) -> list[JsonObject]:
         name = base["InferenceComponentName"]
         return [each for each in self._store.components.records.values() if each["Base"] == name]
 
-    def _base_of(self, record: Record) -> Record:
+    def _base_of(self, record: JsonObject) -> JsonObject:
         return self._store.components.get(record["Base"]) if record["Base"] else record
 
 
-def _need(record: Record) -> Size:
+def _need(record: JsonObject) -> ComputeResources:
     asked = record["Specification"]["ComputeResourceRequirements"]
-    return Size(
+    return ComputeResources(
         asked.get("NumberOfCpuCoresRequired", 0.25),
         asked["MinMemoryRequiredInMb"],
         asked.get("NumberOfAcceleratorDevicesRequired", 0),
@@ -299,15 +312,15 @@ def _need(record: Record) -> Size:
 
 def _check(failure: str | None) -> None:
     if failure:
-        raise StartFailure(failure)
+        raise InstanceStartError(failure)
 
 
-def _set(record: Record, status: str, reason: str | None = None) -> None:
+def _set(record: JsonObject, status: str, reason: str | None = None) -> None:
     record |= {"InferenceComponentStatus": status, "LastModifiedTime": now()}
     record.pop("FailureReason", None)
     if reason:
         record["FailureReason"] = reason[:MAX_REASON]
 
 
-def _key(record: Record) -> str:
+def _key(record: JsonObject) -> str:
     return str(record["InferenceComponentName"]).lower()

@@ -23,24 +23,24 @@ _ACCELERATORS = {
 }
 
 
-class Size(NamedTuple):
+class ComputeResources(NamedTuple):
     """Processors, memory (MiB) and accelerator devices: of a machine, or needed of one."""
 
     cpus: float
     memory: float
     accelerators: float
 
-    def plus(self, other: Size) -> Size:
+    def plus(self, other: ComputeResources) -> ComputeResources:
         """The sum."""
-        return Size(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return ComputeResources(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
-    def holds(self, other: Size) -> bool:
+    def holds(self, other: ComputeResources) -> bool:
         """Whether the other fits into this one."""
         return all(theirs <= mine for mine, theirs in zip(self, other, strict=True))
 
 
-def size_of(instance_type: str) -> Size:
-    """The size of `ml.<family>.<size>`; raises ApiError for a family whose size is not known here."""
+def compute_resources_of(instance_type: str) -> ComputeResources:
+    """The size of `ml.<family>.<size>`; raises AwsApiError for a family whose size is not known here."""
     _, family, word = instance_type.split(".")
     if family not in _MEMORY_PER_CPU:
         raise invalid(f"The laptop cloud does not know the size of {instance_type}.")
@@ -51,13 +51,13 @@ def size_of(instance_type: str) -> Size:
         accelerators = _ACCELERATORS[family].get(word, 0)
     else:
         accelerators = _GPUS_OF_G.get(word, 1) if family.startswith("g") else 0
-    return Size(cpus, cpus * _MEMORY_PER_CPU[family] * 1024, accelerators)
+    return ComputeResources(cpus, cpus * _MEMORY_PER_CPU[family] * 1024, accelerators)
 
 
-def instances_needed(copies: list[Size], machine: Size) -> int | None:
+def instances_needed(copies: list[ComputeResources], machine: ComputeResources) -> int | None:
     """How many machines hold all copies, largest first into the first that has room; None when one copy fits
     into no machine."""
-    used: list[Size] = []
+    used: list[ComputeResources] = []
     for copy in sorted(copies, key=lambda each: (each.accelerators, each.memory, each.cpus), reverse=True):
         if not machine.holds(copy):
             return None

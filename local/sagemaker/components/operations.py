@@ -7,14 +7,16 @@ copies (`CopyCount`) and, for an adapter, its base (`Base`, otherwise empty).
 from __future__ import annotations
 
 from local.sagemaker.components import rules
-from local.sagemaker.components.host import Components
+from local.sagemaker.components.host import InferenceComponents
 from local.sagemaker.instances.pool import container_of
 from local.sagemaker.listing import page
-from local.sagemaker.store import Record, Store, now
-from local.sagemaker.tags import keep_tags
+from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.tags import store_tags
 
 
-def create_component(store: Store, components: Components, request: Record) -> Record:
+def create_component(
+    store: SageMakerStore, components: InferenceComponents, request: JsonObject
+) -> JsonObject:
     """CreateInferenceComponent: answers while the component is `Creating`."""
     name = request["InferenceComponentName"]
     endpoint = store.endpoints.get(request["EndpointName"])
@@ -22,7 +24,7 @@ def create_component(store: Store, components: Components, request: Record) -> R
     variant = rules.check_component(request, endpoint, store)
     arn, base = store.components.arn(name), specification.get("BaseInferenceComponentName", "")
     copies = request.get("RuntimeConfig", {}).get("CopyCount", 0)
-    record: Record = {
+    record: JsonObject = {
         "InferenceComponentName": name,
         "InferenceComponentArn": arn,
         "EndpointName": endpoint["EndpointName"],
@@ -38,12 +40,14 @@ def create_component(store: Store, components: Components, request: Record) -> R
     }
     rules.check_copies(store, record, copies)
     store.components.add(name, record)
-    keep_tags(store, arn, request)
+    store_tags(store, arn, request)
     components.create(record)
     return {"InferenceComponentArn": arn}
 
 
-def update_component(store: Store, components: Components, request: Record) -> Record:
+def update_component(
+    store: SageMakerStore, components: InferenceComponents, request: JsonObject
+) -> JsonObject:
     """UpdateInferenceComponent: new copies by a new specification."""
     record = store.components.get(request["InferenceComponentName"])
     rules.check_changeable(record)
@@ -75,7 +79,9 @@ _CHANGEABLE = frozenset(
 )
 
 
-def update_runtime_config(store: Store, components: Components, request: Record) -> Record:
+def update_runtime_config(
+    store: SageMakerStore, components: InferenceComponents, request: JsonObject
+) -> JsonObject:
     """UpdateInferenceComponentRuntimeConfig: more or fewer copies of the same."""
     record = store.components.get(request["InferenceComponentName"])
     rules.check_changeable(record)
@@ -87,7 +93,9 @@ def update_runtime_config(store: Store, components: Components, request: Record)
     return {"InferenceComponentArn": record["InferenceComponentArn"]}
 
 
-def delete_component(store: Store, components: Components, request: Record) -> Record:
+def delete_component(
+    store: SageMakerStore, components: InferenceComponents, request: JsonObject
+) -> JsonObject:
     """DeleteInferenceComponent: answers while the component is `Deleting`."""
     record = store.components.get(request["InferenceComponentName"])
     rules.check_deletable(record, store)
@@ -96,7 +104,9 @@ def delete_component(store: Store, components: Components, request: Record) -> R
     return {}
 
 
-def describe_component(store: Store, components: Components, request: Record) -> Record:
+def describe_component(
+    store: SageMakerStore, components: InferenceComponents, request: JsonObject
+) -> JsonObject:
     """DescribeInferenceComponent."""
     record = store.components.get(request["InferenceComponentName"])
     hidden = {"Model", "CopyCount", "Base", "Folder"}
@@ -116,7 +126,7 @@ def describe_component(store: Store, components: Components, request: Record) ->
     return answer
 
 
-def list_components(store: Store, request: Record) -> Record:
+def list_components(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """ListInferenceComponents."""
     fields = (
         "InferenceComponentName", "InferenceComponentArn", "EndpointName", "EndpointArn", "VariantName",
@@ -132,12 +142,12 @@ def list_components(store: Store, request: Record) -> Record:
     return {"InferenceComponents": found} | ({"NextToken": token} if token else {})
 
 
-def _begin(record: Record) -> None:
+def _begin(record: JsonObject) -> None:
     record |= {"InferenceComponentStatus": "Updating", "LastModifiedTime": now()}
     record.pop("FailureReason", None)
 
 
-def _model(store: Store, endpoint: Record, name: str, specification: Record) -> Record:
+def _model(store: SageMakerStore, endpoint: JsonObject, name: str, specification: JsonObject) -> JsonObject:
     """What a copy is made from: a model, or a container that the component itself describes."""
     role = endpoint["Config"]["ExecutionRoleArn"]
     if "ModelName" in specification:

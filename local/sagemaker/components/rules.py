@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from local.sagemaker.components.instance_types import size_of
+from local.sagemaker.components.instance_types import compute_resources_of
 from local.sagemaker.errors import invalid, limit_exceeded, unsupported
 from local.sagemaker.instances.pool import instance_types_of
-from local.sagemaker.store import Record, Store
+from local.sagemaker.store import JsonObject, SageMakerStore
 
 MAX_COPIES = 16
 """Copies over all components; each is a process of this machine."""
@@ -13,7 +13,7 @@ MAX_COPIES = 16
 _UNSUPPORTED = ("InstanceType", "DataCacheConfig", "SchedulingConfig")
 
 
-def check_component(request: Record, endpoint: Record, store: Store) -> str:
+def check_component(request: JsonObject, endpoint: JsonObject, store: SageMakerStore) -> str:
     """A component fits its endpoint and is complete; answers the variant that it goes to."""
     name = request["InferenceComponentName"]
     if store.components.find(name) is not None:
@@ -50,7 +50,7 @@ def check_component(request: Record, endpoint: Record, store: Store) -> str:
     return str(variant)
 
 
-def check_specification(specification: Record, store: Store) -> None:
+def check_specification(specification: JsonObject, store: SageMakerStore) -> None:
     """A component brings a model or a container, and says what it needs."""
     for feature in _UNSUPPORTED:
         if feature in specification:
@@ -68,8 +68,8 @@ def check_specification(specification: Record, store: Store) -> None:
         raise invalid("MaxMemoryRequiredInMb must not be less than MinMemoryRequiredInMb.")
 
 
-def _check_fits(specification: Record, instance_type: str) -> None:
-    machine, needs = size_of(instance_type), specification["ComputeResourceRequirements"]
+def _check_fits(specification: JsonObject, instance_type: str) -> None:
+    machine, needs = compute_resources_of(instance_type), specification["ComputeResourceRequirements"]
     asked = (
         ("NumberOfCpuCoresRequired", needs.get("NumberOfCpuCoresRequired", 0), machine.cpus),
         ("MinMemoryRequiredInMb", needs["MinMemoryRequiredInMb"], machine.memory),
@@ -84,7 +84,9 @@ def _check_fits(specification: Record, instance_type: str) -> None:
             raise invalid(f"{name} {wanted:g} is more than an instance of {instance_type} has ({there:g}).")
 
 
-def _check_adapter(request: Record, specification: Record, endpoint: Record, store: Store) -> str:
+def _check_adapter(
+    request: JsonObject, specification: JsonObject, endpoint: JsonObject, store: SageMakerStore
+) -> str:
     base = store.components.get(specification["BaseInferenceComponentName"])
     if base["EndpointName"] != endpoint["EndpointName"]:
         raise invalid("An adapter inference component must be on the endpoint of its base.")
@@ -105,7 +107,7 @@ def _check_adapter(request: Record, specification: Record, endpoint: Record, sto
     return str(base["VariantName"])
 
 
-def check_changeable(record: Record) -> None:
+def check_changeable(record: JsonObject) -> None:
     """A component is changed only when nothing else is changing it."""
     status = record["InferenceComponentStatus"]
     if status != "InService":
@@ -113,7 +115,7 @@ def check_changeable(record: Record) -> None:
         raise invalid(f'Cannot update inference component "{arn}" in status {status}.')
 
 
-def check_update(record: Record, request: Record) -> None:
+def check_update(record: JsonObject, request: JsonObject) -> None:
     """An update changes something, and what it may."""
     if record["Base"]:
         raise unsupported("updating an adapter inference component: delete it and create it anew")
@@ -125,13 +127,13 @@ def check_update(record: Record, request: Record) -> None:
         raise invalid("An inference component cannot become an adapter.")
 
 
-def check_scalable(record: Record) -> None:
+def check_scalable(record: JsonObject) -> None:
     """Copies belong to bases."""
     if record["Base"]:
         raise invalid("An adapter inference component has the copies of its base: scale that.")
 
 
-def check_copies(store: Store, record: Record, copies: int) -> None:
+def check_copies(store: SageMakerStore, record: JsonObject, copies: int) -> None:
     """As many copies as this machine bears."""
     others = sum(
         other["CopyCount"]
@@ -145,7 +147,7 @@ def check_copies(store: Store, record: Record, copies: int) -> None:
         )
 
 
-def check_deletable(record: Record, store: Store) -> None:
+def check_deletable(record: JsonObject, store: SageMakerStore) -> None:
     """A base goes after its adapters, and nothing goes while it is changing."""
     if record["InferenceComponentStatus"] in ("Creating", "Updating", "Deleting"):
         arn, status = record["InferenceComponentArn"], record["InferenceComponentStatus"]

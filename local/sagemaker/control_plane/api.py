@@ -8,25 +8,24 @@ from typing import NamedTuple
 
 from local.sagemaker import tags
 from local.sagemaker.components import operations as components
-from local.sagemaker.components.host import Components
-from local.sagemaker.control_plane import endpoints, models
-from local.sagemaker.control_plane import model_packages as packages
-from local.sagemaker.errors import ApiError
-from local.sagemaker.instances.endpoint_deployments import Deployments
+from local.sagemaker.components.host import InferenceComponents
+from local.sagemaker.control_plane import endpoints, model_packages, models
+from local.sagemaker.errors import AwsApiError
+from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
 from local.sagemaker.jobs import operations as jobs_api
 from local.sagemaker.jobs.kinds import PROCESSING, TRAINING
-from local.sagemaker.jobs.runner import Jobs
-from local.sagemaker.ports import Cloud
-from local.sagemaker.request_validation import check, service_model
-from local.sagemaker.store import Record, Store
+from local.sagemaker.jobs.runner import JobRunner
+from local.sagemaker.ports import CloudServices
+from local.sagemaker.request_validation import service_model, validate_request
+from local.sagemaker.store import JsonObject, SageMakerStore
 
 TARGET_PREFIX = "SageMaker."
 CONTENT_TYPE = "application/x-amz-json-1.1"
 
-Operation = Callable[[Record], Record]
+_Operation = Callable[[JsonObject], JsonObject]
 
 
-class JsonReply(NamedTuple):
+class JsonResponse(NamedTuple):
     """Status and body of a control-plane reply."""
 
     status: int
@@ -37,10 +36,15 @@ class ControlPlane:
     """SageMaker's own API, as far as the laptop cloud has it."""
 
     def __init__(
-        self, store: Store, deployments: Deployments, live: Components, jobs: Jobs, cloud: Cloud
+        self,
+        store: SageMakerStore,
+        deployments: EndpointDeployments,
+        live: InferenceComponents,
+        jobs: JobRunner,
+        cloud: CloudServices,
     ) -> None:
         self.store = store
-        self.operations: dict[str, Operation] = {
+        self.operations: dict[str, _Operation] = {
             "CreateModel": lambda request: models.create_model(store, cloud, request),
             "DescribeModel": lambda request: models.describe_model(store, request),
             "ListModels": lambda request: models.list_models(store, request),
@@ -74,26 +78,28 @@ class ControlPlane:
             "DeleteTags": lambda request: tags.delete_tags(store, request),
         }
 
-    def call(self, operation: str, request: Record) -> Record:
-        """Check and carry out one operation; raises ApiError."""
+    def call(self, operation: str, request: JsonObject) -> JsonObject:
+        """Check and carry out one operation; raises AwsApiError."""
         if operation not in self.operations:
             known = operation in service_model("sagemaker").operation_names
             reason = "is not part of the laptop cloud" if known else "does not exist"
-            raise ApiError("UnknownOperationException", f"The operation {operation} {reason}.")
-        check("sagemaker", operation, request)
+            raise AwsApiError("UnknownOperationException", f"The operation {operation} {reason}.")
+        validate_request("sagemaker", operation, request)
         return self.operations[operation](request)
 
-    def handle(self, target: str, body: bytes) -> JsonReply:
+    def handle(self, target: str, body: bytes) -> JsonResponse:
         """Answer `X-Amz-Target: SageMaker.<Operation>` with its JSON body."""
         try:
             request = json.loads(body or b"{}")
         except ValueError:
-            return JsonReply(400, ApiError("SerializationException", "The body is not JSON.").json_body())
+            return JsonResponse(
+                400, AwsApiError("SerializationException", "The body is not JSON.").json_body()
+            )
         try:
             answer = self.call(target.removeprefix(TARGET_PREFIX), request)
-        except ApiError as error:
-            return JsonReply(error.status, error.json_body())
-        return JsonReply(200, json.dumps(answer).encode() if answer else b"")
+        except AwsApiError as error:
+            return JsonResponse(error.status, error.json_body())
+        return JsonResponse(200, json.dumps(answer).encode() if answer else b"")
 
     def resources(self, target: str, body: bytes) -> Sequence[str]:
         """The ARNs that a request touches, for the permission check; `*` where it names none."""
@@ -114,12 +120,12 @@ class ControlPlane:
             "ProcessingJobName": self.store.processing_jobs,
         }
         if "ModelPackage" in target:
-            return packages.touched(self.store, request)
+            return model_packages.resource_arns(self.store, request)
         found = [kind.arn(request[key]) for key, kind in named.items() if isinstance(request.get(key), str)]
         return found or ("*",)
 
 
-def _component_operations(store: Store, live: Components) -> dict[str, Operation]:
+def _component_operations(store: SageMakerStore, live: InferenceComponents) -> dict[str, _Operation]:
     return {
         "CreateInferenceComponent": lambda request: components.create_component(store, live, request),
         "UpdateInferenceComponent": lambda request: components.update_component(store, live, request),
@@ -132,18 +138,18 @@ def _component_operations(store: Store, live: Components) -> dict[str, Operation
     }
 
 
-def _package_operations(store: Store, cloud: Cloud) -> dict[str, Operation]:
-    def announce(detail_type: str, detail: Record, arn: str) -> None:
+def _package_operations(store: SageMakerStore, cloud: CloudServices) -> dict[str, _Operation]:
+    def announce(detail_type: str, detail: JsonObject, arn: str) -> None:
         cloud.emit_event(detail_type, detail, [arn])
 
     return {
-        "CreateModelPackageGroup": lambda request: packages.create_group(store, request),
-        "DescribeModelPackageGroup": lambda request: packages.describe_group(store, request),
-        "ListModelPackageGroups": lambda request: packages.list_groups(store, request),
-        "DeleteModelPackageGroup": lambda request: packages.delete_group(store, request),
-        "CreateModelPackage": lambda request: packages.create_package(store, announce, request),
-        "DescribeModelPackage": lambda request: packages.describe_package(store, request),
-        "ListModelPackages": lambda request: packages.list_packages(store, request),
-        "UpdateModelPackage": lambda request: packages.update_package(store, announce, request),
-        "DeleteModelPackage": lambda request: packages.delete_package(store, request),
+        "CreateModelPackageGroup": lambda request: model_packages.create_group(store, request),
+        "DescribeModelPackageGroup": lambda request: model_packages.describe_group(store, request),
+        "ListModelPackageGroups": lambda request: model_packages.list_groups(store, request),
+        "DeleteModelPackageGroup": lambda request: model_packages.delete_group(store, request),
+        "CreateModelPackage": lambda request: model_packages.create_package(store, announce, request),
+        "DescribeModelPackage": lambda request: model_packages.describe_package(store, request),
+        "ListModelPackages": lambda request: model_packages.list_packages(store, request),
+        "UpdateModelPackage": lambda request: model_packages.update_package(store, announce, request),
+        "DeleteModelPackage": lambda request: model_packages.delete_package(store, request),
     }

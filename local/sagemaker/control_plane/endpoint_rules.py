@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from local.sagemaker.control_plane import variant_rules as variants
 from local.sagemaker.errors import invalid, limit_exceeded, unsupported
-from local.sagemaker.store import Record, Store
+from local.sagemaker.store import JsonObject, SageMakerStore
 
 IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 INSTANCE_QUOTA = 16
@@ -28,7 +28,7 @@ _MIN_LINEAR_PERCENT = 10
 _ROLLING_PERCENT = (5, 50)
 
 
-def check_model(request: Record) -> None:
+def check_model(request: JsonObject) -> None:
     """A model has one container with an image, a role, and at most one source of model data."""
     containers = request.get("Containers", [])
     primary = request.get("PrimaryContainer")
@@ -49,7 +49,7 @@ def check_model(request: Record) -> None:
     _check_model_data(container)
 
 
-def _check_model_data(container: Record) -> None:
+def _check_model_data(container: JsonObject) -> None:
     source = container.get("ModelDataSource", {}).get("S3DataSource")
     if source and container.get("ModelDataUrl"):
         raise invalid("You must specify either ModelDataUrl or ModelDataSource, not both.")
@@ -67,7 +67,7 @@ def _check_model_data(container: Record) -> None:
             raise unsupported(feature)
 
 
-def check_config(request: Record, store: Store) -> None:
+def check_config(request: JsonObject, store: SageMakerStore) -> None:
     """An endpoint configuration names existing models, distinct variants and a possible combination."""
     production, shadow = request["ProductionVariants"], request.get("ShadowProductionVariants", [])
     _refuse_features(request, _UNSUPPORTED_CONFIG)
@@ -89,7 +89,7 @@ def check_config(request: Record, store: Store) -> None:
         raise invalid("At least one production variant must have a weight above 0.")
 
 
-def _check_variant(variant: Record, store: Store) -> None:
+def _check_variant(variant: JsonObject, store: SageMakerStore) -> None:
     _refuse_features(variant, _UNSUPPORTED_VARIANT)
     if variant.get("RoutingConfig", {}).get("RoutingStrategy") == "PREFIX_AWARE":
         raise unsupported("RoutingStrategy PREFIX_AWARE")
@@ -98,20 +98,20 @@ def _check_variant(variant: Record, store: Store) -> None:
         variants.check_model(variant, store.models.get(variant["ModelName"]))
 
 
-def check_idle(record: Record, arn: str) -> None:
+def check_idle(record: JsonObject, arn: str) -> None:
     """An endpoint is changed only when nothing else is changing it."""
     if record["EndpointStatus"] in IN_PROGRESS:
         raise invalid(f'Cannot update in-progress endpoint "{arn}".')
 
 
-def check_updatable(record: Record, arn: str) -> None:
+def check_updatable(record: JsonObject, arn: str) -> None:
     """Only an endpoint in service is updated; a failed one can but be deleted."""
     check_idle(record, arn)
     if record["EndpointStatus"] != "InService":
         raise invalid(f'Cannot update endpoint "{arn}" in status {record["EndpointStatus"]}.')
 
 
-def check_deployment_config(deployment: Record | None) -> None:
+def check_deployment_config(deployment: JsonObject | None) -> None:
     """A deployment configuration is consistent in itself."""
     if not deployment:
         return
@@ -135,7 +135,7 @@ def check_deployment_config(deployment: Record | None) -> None:
             raise invalid(f"{needed} must be between {least} and {_MAX_STEP_PERCENT} percent of capacity.")
 
 
-def _check_batch(rolling: Record) -> None:
+def _check_batch(rolling: JsonObject) -> None:
     size = rolling["MaximumBatchSize"]
     low, high = _ROLLING_PERCENT
     if size["Type"] == "CAPACITY_PERCENT" and not low <= size["Value"] <= high:
@@ -144,7 +144,9 @@ def _check_batch(rolling: Record) -> None:
         raise unsupported("RollbackMaximumBatchSize: a rolling update is taken back at once")
 
 
-def check_guardrails(deployment: Record | None, old: Record, new: Record, counts: Iterable[int]) -> None:
+def check_guardrails(
+    deployment: JsonObject | None, old: JsonObject, new: JsonObject, counts: Iterable[int]
+) -> None:
     """A guarded update keeps the variants' names and moves a real fraction of each fleet (`counts`:
     instances of each new variant)."""
     if not deployment:
@@ -174,7 +176,7 @@ def check_guardrails(deployment: Record | None, old: Record, new: Record, counts
             )
 
 
-def check_scaled(old: Record, new: Record, scaled: frozenset[str]) -> None:
+def check_scaled(old: JsonObject, new: JsonObject, scaled: frozenset[str]) -> None:
     """A variant that Application Auto Scaling scales is neither removed nor put on another instance type."""
     before, after = (
         {variant["VariantName"]: variant.get("InstanceType") for variant in config["ProductionVariants"]}
@@ -188,7 +190,7 @@ def check_scaled(old: Record, new: Record, scaled: frozenset[str]) -> None:
         )
 
 
-def check_components_stay(store: Store, record: Record, new: Record) -> None:
+def check_components_stay(store: SageMakerStore, record: JsonObject, new: JsonObject) -> None:
     """A variant that holds inference components goes on holding them."""
     kept = {each["VariantName"] for each in new["ProductionVariants"] if not each.get("ModelName")}
     for component in components_on(store, record):
@@ -199,7 +201,7 @@ def check_components_stay(store: Store, record: Record, new: Record) -> None:
             )
 
 
-def check_no_components(store: Store, record: Record) -> None:
+def check_no_components(store: SageMakerStore, record: JsonObject) -> None:
     """An endpoint goes after its inference components."""
     names = sorted(each["InferenceComponentName"] for each in components_on(store, record))
     if names:
@@ -209,13 +211,13 @@ def check_no_components(store: Store, record: Record) -> None:
         )
 
 
-def components_on(store: Store, record: Record) -> list[Record]:
+def components_on(store: SageMakerStore, record: JsonObject) -> list[JsonObject]:
     """The inference components of an endpoint."""
     name = record["EndpointName"]
     return [each for each in store.components.records.values() if each["EndpointName"] == name]
 
 
-def check_resize(changes: list[Record], config: Record) -> None:
+def check_resize(changes: list[JsonObject], config: JsonObject) -> None:
     """Weights and counts are given once per variant, for variants that exist and can take them."""
     known = {
         variant["VariantName"]: variant
@@ -247,7 +249,7 @@ def check_quota(wanted: dict[str, int], used: dict[str, int]) -> None:
             )
 
 
-def _refuse_features(request: Record, names: Iterable[str]) -> None:
+def _refuse_features(request: JsonObject, names: Iterable[str]) -> None:
     for name in names:
         if request.get(name):
             raise unsupported(name)

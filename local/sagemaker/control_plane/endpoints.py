@@ -1,4 +1,4 @@
-"""Operations on endpoints: they check, write the record and leave the work to `deployment`.
+"""Operations on endpoints: they check, write the record and start the deployment.
 
 An endpoint's record keeps, beside what Describe answers, what it was made from: `Config`, `Models` by
 lower-case name, and `Sizes` (weight and instance count by variant). So deleting a model or configuration
@@ -11,23 +11,25 @@ from collections import Counter
 from typing import Any
 
 from local.sagemaker.control_plane import endpoint_rules as rules
-from local.sagemaker.instances import traffic_shifting as traffic
-from local.sagemaker.instances.endpoint_deployments import Deployments
-from local.sagemaker.instances.fleet import ComponentVariant, Fleet, Sizes
+from local.sagemaker.instances import traffic_shifting
+from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
+from local.sagemaker.instances.fleet import ComponentVariant, Fleet, WeightsAndCapacities
 from local.sagemaker.instances.pool import VariantPool, container_of, instance_types_of
 from local.sagemaker.instances.serverless import ServerlessPool
 from local.sagemaker.listing import page
-from local.sagemaker.store import Record, Store, now
-from local.sagemaker.tags import keep_tags
+from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.tags import store_tags
 
 
-def create_endpoint(store: Store, deployments: Deployments, request: Record) -> Record:
+def create_endpoint(
+    store: SageMakerStore, deployments: EndpointDeployments, request: JsonObject
+) -> JsonObject:
     """CreateEndpoint: answers while the endpoint is `Creating`."""
     name, config = request["EndpointName"], store.configs.get(request["EndpointConfigName"])
     rules.check_deployment_config(request.get("DeploymentConfig"))
     arn = store.endpoints.arn(name)
     sizes = _initial_sizes(config)
-    record: Record = {
+    record: JsonObject = {
         "EndpointName": name,
         "EndpointArn": arn,
         "EndpointConfigName": config["EndpointConfigName"],
@@ -42,12 +44,14 @@ def create_endpoint(store: Store, deployments: Deployments, request: Record) -> 
         record["LastDeploymentConfig"] = request["DeploymentConfig"]
     rules.check_quota(_instances(config, sizes), _used(store))
     store.endpoints.add(name, record)
-    keep_tags(store, arn, request)
+    store_tags(store, arn, request)
     deployments.create(record)
     return {"EndpointArn": arn}
 
 
-def update_endpoint(store: Store, deployments: Deployments, request: Record) -> Record:
+def update_endpoint(
+    store: SageMakerStore, deployments: EndpointDeployments, request: JsonObject
+) -> JsonObject:
     """UpdateEndpoint: blue/green onto another configuration."""
     record = store.endpoints.get(request["EndpointName"])
     config = store.configs.get(request["EndpointConfigName"])
@@ -63,13 +67,13 @@ def update_endpoint(store: Store, deployments: Deployments, request: Record) -> 
     rules.check_guardrails(deployment, record["Config"], config, counts)
     # Both fleets run during the update, so all of the new one counts.
     rules.check_quota(_instances(config, sizes), _used(store))
-    deployment = deployment or traffic.ALL_AT_ONCE
-    plan = traffic.Plan(
+    deployment = deployment or traffic_shifting.ALL_AT_ONCE
+    plan = traffic_shifting.UpdatePlan(
         config=config,
         models=_models(store, config),
         sizes=sizes,
         deployment_config=deployment,
-        steps=traffic.steps_of(deployment, min(counts)),
+        steps=traffic_shifting.traffic_steps(deployment, min(counts)),
         alarms=tuple(
             alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])
         ),
@@ -80,7 +84,9 @@ def update_endpoint(store: Store, deployments: Deployments, request: Record) -> 
     return {"EndpointArn": record["EndpointArn"]}
 
 
-def update_weights(store: Store, deployments: Deployments, request: Record) -> Record:
+def update_weights(
+    store: SageMakerStore, deployments: EndpointDeployments, request: JsonObject
+) -> JsonObject:
     """UpdateEndpointWeightsAndCapacities: the same fleet with other weights, counts and concurrency."""
     record = store.endpoints.get(request["EndpointName"])
     rules.check_updatable(record, record["EndpointArn"])
@@ -101,7 +107,9 @@ def update_weights(store: Store, deployments: Deployments, request: Record) -> R
     return {"EndpointArn": record["EndpointArn"]}
 
 
-def delete_endpoint(store: Store, deployments: Deployments, request: Record) -> Record:
+def delete_endpoint(
+    store: SageMakerStore, deployments: EndpointDeployments, request: JsonObject
+) -> JsonObject:
     """DeleteEndpoint: answers while the endpoint is `Deleting`."""
     record = store.endpoints.get(request["EndpointName"])
     rules.check_idle(record, record["EndpointArn"])
@@ -111,14 +119,16 @@ def delete_endpoint(store: Store, deployments: Deployments, request: Record) -> 
     return {}
 
 
-def list_endpoints(store: Store, request: Record) -> Record:
+def list_endpoints(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """ListEndpoints."""
     fields = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
     found, token = page(store.endpoints.records.values(), request, noun="Endpoint", fields=fields)
     return {"Endpoints": found} | ({"NextToken": token} if token else {})
 
 
-def describe_endpoint(store: Store, deployments: Deployments, request: Record) -> Record:
+def describe_endpoint(
+    store: SageMakerStore, deployments: EndpointDeployments, request: JsonObject
+) -> JsonObject:
     """DescribeEndpoint."""
     record = store.endpoints.get(request["EndpointName"])
     live = deployments.live[record["EndpointName"].lower()]
@@ -150,7 +160,7 @@ def describe_endpoint(store: Store, deployments: Deployments, request: Record) -
     return answer
 
 
-def _summaries(fleet: Fleet, status: str | None = None) -> Record:
+def _summaries(fleet: Fleet, status: str | None = None) -> JsonObject:
     answer = {"ProductionVariants": [_summary(pool, status) for pool in fleet.production.values()]}
     if fleet.shadow:
         answer["ShadowProductionVariants"] = [_summary(pool, status) for pool in fleet.shadow.values()]
@@ -181,7 +191,7 @@ def _summary(pool: VariantPool | ComponentVariant, status: str | None) -> dict[s
     }
 
 
-def _with_concurrency(config: Record, changes: list[Record]) -> Record:
+def _with_concurrency(config: JsonObject, changes: list[JsonObject]) -> JsonObject:
     """The endpoint's own configuration, with the concurrency that serverless variants are given."""
     wanted = {
         change["VariantName"]: change["ServerlessUpdateConfig"]
@@ -199,16 +209,16 @@ def _with_concurrency(config: Record, changes: list[Record]) -> Record:
     return config | {"ProductionVariants": variants}
 
 
-def _begin_update(record: Record) -> None:
+def _begin_update(record: JsonObject) -> None:
     record |= {"EndpointStatus": "Updating", "LastModifiedTime": now()}
     record.pop("FailureReason", None)
 
 
-def _variants(config: Record) -> list[Record]:
+def _variants(config: JsonObject) -> list[JsonObject]:
     return [*config["ProductionVariants"], *config.get("ShadowProductionVariants", [])]
 
 
-def _initial_sizes(config: Record) -> Sizes:
+def _initial_sizes(config: JsonObject) -> WeightsAndCapacities:
     # A serverless variant has no instances: it is there once.
     return {
         variant["VariantName"]: (variant["InitialVariantWeight"], variant.get("InitialInstanceCount", 1))
@@ -216,7 +226,7 @@ def _initial_sizes(config: Record) -> Sizes:
     }
 
 
-def _sizes_after_update(record: Record, config: Record, request: Record) -> Sizes:
+def _sizes_after_update(record: JsonObject, config: JsonObject, request: JsonObject) -> WeightsAndCapacities:
     sizes = _initial_sizes(config)
     if not request.get("RetainAllVariantProperties"):
         return sizes
@@ -231,12 +241,12 @@ def _sizes_after_update(record: Record, config: Record, request: Record) -> Size
     return sizes
 
 
-def _models(store: Store, config: Record) -> dict[str, Record]:
+def _models(store: SageMakerStore, config: JsonObject) -> dict[str, JsonObject]:
     names = {variant["ModelName"] for variant in _variants(config) if variant.get("ModelName")}
     return {name.lower(): store.models.get(name) for name in names}
 
 
-def _instances(config: Record, sizes: Sizes) -> dict[str, int]:
+def _instances(config: JsonObject, sizes: WeightsAndCapacities) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for variant in _variants(config):
         for instance_type in instance_types_of(variant)[:1]:
@@ -244,7 +254,7 @@ def _instances(config: Record, sizes: Sizes) -> dict[str, int]:
     return dict(counts)
 
 
-def _used(store: Store) -> dict[str, int]:
+def _used(store: SageMakerStore) -> dict[str, int]:
     total: Counter[str] = Counter()
     for record in store.endpoints.records.values():
         total.update(_instances(record["Config"], record["Sizes"]))

@@ -5,14 +5,16 @@ No part of AWS's API: on AWS an instance has no address of its own.
 
 from __future__ import annotations
 
-from local.sagemaker.components.host import Components
-from local.sagemaker.instances.endpoint_deployments import Deployments
-from local.sagemaker.store import Record, Store
+from local.sagemaker.components.host import InferenceComponents
+from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
+from local.sagemaker.store import JsonObject, SageMakerStore
 
 PATH = "/_evergreen/instances"
 
 
-def instances(store: Store, deployments: Deployments, components: Components) -> list[Record]:
+def instances(
+    store: SageMakerStore, deployments: EndpointDeployments, components: InferenceComponents
+) -> list[JsonObject]:
     """Every container of every endpoint: `pid` is None while its process is being replaced, `healthy` says
     whether it takes requests."""
     pools = [
@@ -26,9 +28,9 @@ def instances(store: Store, deployments: Deployments, components: Components) ->
     ]
     return [
         {
-            "endpoint": pool.place.endpoint,
+            "endpoint": pool.location.endpoint,
             "variant": pool.name,
-            **({"component": pool.place.component} if pool.place.component else {}),
+            **({"component": pool.location.component} if pool.location.component else {}),
             "instance_id": instance.id,
             "url": instance.url,
             "pid": instance.pid,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from local.sagemaker.errors import ApiError, invalid, unsupported
+from local.sagemaker.errors import AwsApiError, invalid, unsupported
 from local.sagemaker.listing import page
-from local.sagemaker.store import Record, Store, now
-from local.sagemaker.tags import keep_tags
+from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.tags import store_tags
 
 EVENT = "SageMaker Model Package State Change"
 _UNSUPPORTED = (
@@ -42,11 +42,11 @@ _SUMMARY = (
     "ModelLifeCycle",
 )
 
-Announce = Callable[[str, Record, str], None]
+Announce = Callable[[str, JsonObject, str], None]
 """Takes an event's detail type, its detail and the resource's ARN."""
 
 
-def create_group(store: Store, request: Record) -> Record:
+def create_group(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """CreateModelPackageGroup."""
     if "ManagedConfiguration" in request:
         raise unsupported("ManagedConfiguration")
@@ -62,17 +62,17 @@ def create_group(store: Store, request: Record) -> Record:
         "ModelPackageGroupStatus": "Completed",
     }
     store.package_groups.add(name, record)
-    keep_tags(store, arn, request)
+    store_tags(store, arn, request)
     return {"ModelPackageGroupArn": arn}
 
 
-def describe_group(store: Store, request: Record) -> Record:
+def describe_group(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DescribeModelPackageGroup."""
     record = _group(store, request["ModelPackageGroupName"])
     return {key: value for key, value in record.items() if key != "LastVersion"}
 
 
-def list_groups(store: Store, request: Record) -> Record:
+def list_groups(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """ListModelPackageGroups."""
     if "CrossAccountFilterOption" in request and request["CrossAccountFilterOption"] != "SameAccount":
         raise unsupported("groups of other accounts")
@@ -88,11 +88,11 @@ def list_groups(store: Store, request: Record) -> Record:
     return {"ModelPackageGroupSummaryList": found} | ({"NextToken": token} if token else {})
 
 
-def delete_group(store: Store, request: Record) -> Record:
+def delete_group(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DeleteModelPackageGroup: only an empty one."""
     record = _group(store, request["ModelPackageGroupName"])
     if _versions(store, record["ModelPackageGroupName"]):
-        raise ApiError(
+        raise AwsApiError(
             "ConflictException",
             f"Model Package Group {record['ModelPackageGroupArn']} cannot be deleted: it still has model "
             "packages.",
@@ -102,7 +102,7 @@ def delete_group(store: Store, request: Record) -> Record:
     return {}
 
 
-def create_package(store: Store, announce: Announce, request: Record) -> Record:
+def create_package(store: SageMakerStore, announce: Announce, request: JsonObject) -> JsonObject:
     """CreateModelPackage: a version of a group, or a package of its own."""
     for feature in _UNSUPPORTED:
         if request.get(feature):
@@ -112,7 +112,7 @@ def create_package(store: Store, announce: Announce, request: Record) -> Record:
         raise invalid("You must specify either ModelPackageName or ModelPackageGroupName, and not both.")
     if not request.get("InferenceSpecification") and not request.get("SourceUri"):
         raise invalid("You must specify InferenceSpecification or SourceUri.")
-    repeated = _made_by_token(store, request)
+    repeated = _created_with_token(store, request)
     if repeated:
         return {"ModelPackageArn": repeated}
     record = {key: value for key, value in request.items() if key not in _NOT_KEPT}
@@ -136,12 +136,12 @@ def create_package(store: Store, announce: Announce, request: Record) -> Record:
     if "ClientToken" in request:
         record["ClientToken"] = request["ClientToken"]
     store.packages.add(path, record)
-    keep_tags(store, arn, request)
+    store_tags(store, arn, request)
     _announce(announce, record)
     return {"ModelPackageArn": arn}
 
 
-def _next_version(store: Store, group: str, record: Record) -> str:
+def _next_version(store: SageMakerStore, group: str, record: JsonObject) -> str:
     """Number a version: numbers are never given twice, not even after a deletion."""
     name = group.rpartition("/")[2]  # a name or an ARN
     owner = _group(store, name)
@@ -154,7 +154,7 @@ def _next_version(store: Store, group: str, record: Record) -> str:
     return f"{owner['ModelPackageGroupName']}/{owner['LastVersion']}"
 
 
-def _made_by_token(store: Store, request: Record) -> str | None:
+def _created_with_token(store: SageMakerStore, request: JsonObject) -> str | None:
     """The package that an earlier try of the same request made."""
     token = request.get("ClientToken")
     for record in store.packages.records.values():
@@ -163,7 +163,7 @@ def _made_by_token(store: Store, request: Record) -> str | None:
     return None
 
 
-def describe_package(store: Store, request: Record) -> Record:
+def describe_package(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DescribeModelPackage: by ARN, or by name for a package without a group."""
     record = _package(store, request["ModelPackageName"])
     answer = {key: value for key, value in record.items() if key != "ClientToken"}
@@ -172,7 +172,7 @@ def describe_package(store: Store, request: Record) -> Record:
     return answer
 
 
-def list_packages(store: Store, request: Record) -> Record:
+def list_packages(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """ListModelPackages: of a group, or those without one."""
     group, kind = request.get("ModelPackageGroupName"), request.get("ModelPackageType")
     if group:
@@ -193,7 +193,7 @@ def list_packages(store: Store, request: Record) -> Record:
     return {"ModelPackageSummaryList": found} | ({"NextToken": token} if token else {})
 
 
-def update_package(store: Store, announce: Announce, request: Record) -> Record:
+def update_package(store: SageMakerStore, announce: Announce, request: JsonObject) -> JsonObject:
     """UpdateModelPackage: approval, metadata, where the model came from."""
     for feature in ("AdditionalInferenceSpecificationsToAdd", "ModelCard", "ModelPackageRegistrationType"):
         if request.get(feature):
@@ -211,7 +211,7 @@ def update_package(store: Store, announce: Announce, request: Record) -> Record:
     return {"ModelPackageArn": record["ModelPackageArn"]}
 
 
-def delete_package(store: Store, request: Record) -> Record:
+def delete_package(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DeleteModelPackage."""
     record = _package(store, request["ModelPackageName"])
     store.packages.remove(record["ModelPackageName"])
@@ -219,7 +219,7 @@ def delete_package(store: Store, request: Record) -> Record:
     return {}
 
 
-def touched(store: Store, request: Record) -> list[str]:
+def resource_arns(store: SageMakerStore, request: JsonObject) -> list[str]:
     """The ARNs that a request is checked for: its package, and the group that a new version goes into."""
     found = []
     group, package = request.get("ModelPackageGroupName"), request.get("ModelPackageName")
@@ -232,7 +232,7 @@ def touched(store: Store, request: Record) -> list[str]:
     return found or ["*"]
 
 
-def _announce(announce: Announce, record: Record) -> None:
+def _announce(announce: Announce, record: JsonObject) -> None:
     detail = {
         name: int(value * 1000) if name.endswith("Time") else value
         for name, value in record.items()
@@ -241,14 +241,14 @@ def _announce(announce: Announce, record: Record) -> None:
     announce(EVENT, detail, record["ModelPackageArn"])
 
 
-def _group(store: Store, name: str) -> Record:
+def _group(store: SageMakerStore, name: str) -> JsonObject:
     record = store.package_groups.find(name.rpartition("/")[2])
     if record is None:
         raise invalid(f"ModelPackageGroup {store.package_groups.arn(name)} does not exist.")
     return record
 
 
-def _package(store: Store, name_or_arn: str) -> Record:
+def _package(store: SageMakerStore, name_or_arn: str) -> JsonObject:
     prefix = store.packages.arn("")
     path = name_or_arn.removeprefix(prefix) if name_or_arn.startswith("arn:") else name_or_arn
     record = store.packages.find(path)
@@ -257,7 +257,7 @@ def _package(store: Store, name_or_arn: str) -> Record:
     return record
 
 
-def _versions(store: Store, group: str) -> list[Record]:
+def _versions(store: SageMakerStore, group: str) -> list[JsonObject]:
     return [
         record
         for record in store.packages.records.values()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from local.sagemaker.control_plane import endpoint_rules as rules
 from local.sagemaker.errors import invalid
 from local.sagemaker.listing import page
-from local.sagemaker.ports import Cloud
-from local.sagemaker.store import Record, Store, now
-from local.sagemaker.tags import keep_tags
+from local.sagemaker.ports import CloudServices
+from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.tags import store_tags
 
 
-def create_model(store: Store, cloud: Cloud, request: Record) -> Record:
+def create_model(store: SageMakerStore, cloud: CloudServices, request: JsonObject) -> JsonObject:
     """CreateModel."""
     rules.check_model(request)
     try:
@@ -29,30 +29,30 @@ def create_model(store: Store, cloud: Cloud, request: Record) -> Record:
         "CreationTime": now(),
     }
     store.models.add(name, record)
-    keep_tags(store, arn, request)
+    store_tags(store, arn, request)
     return {"ModelArn": arn}
 
 
-def describe_model(store: Store, request: Record) -> Record:
+def describe_model(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DescribeModel."""
     return store.models.get(request["ModelName"])
 
 
-def list_models(store: Store, request: Record) -> Record:
+def list_models(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """ListModels."""
     fields = ("ModelName", "ModelArn", "CreationTime")
     found, token = page(store.models.records.values(), request, noun="Model", fields=fields)
     return _page("Models", found, token)
 
 
-def delete_model(store: Store, request: Record) -> Record:
+def delete_model(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DeleteModel. A model in use may go: endpoints keep what they were made from."""
     record = store.models.remove(request["ModelName"])
     store.tags.pop(record["ModelArn"], None)
     return {}
 
 
-def create_config(store: Store, request: Record) -> Record:
+def create_config(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """CreateEndpointConfig."""
     rules.check_config(request, store)
     name = request["EndpointConfigName"]
@@ -61,32 +61,32 @@ def create_config(store: Store, request: Record) -> Record:
     for variant in (*record["ProductionVariants"], *record.get("ShadowProductionVariants", [])):
         variant.setdefault("InitialVariantWeight", 1.0)
     store.configs.add(name, record)
-    keep_tags(store, arn, request)
+    store_tags(store, arn, request)
     return {"EndpointConfigArn": arn}
 
 
-def describe_config(store: Store, request: Record) -> Record:
+def describe_config(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DescribeEndpointConfig."""
     return store.configs.get(request["EndpointConfigName"])
 
 
-def list_configs(store: Store, request: Record) -> Record:
+def list_configs(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """ListEndpointConfigs."""
     fields = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
     found, token = page(store.configs.records.values(), request, noun="EndpointConfig", fields=fields)
     return _page("EndpointConfigs", found, token)
 
 
-def delete_config(store: Store, request: Record) -> Record:
+def delete_config(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DeleteEndpointConfig. As on AWS a configuration in use may go; the endpoint keeps running."""
     record = store.configs.remove(request["EndpointConfigName"])
     store.tags.pop(record["EndpointConfigArn"], None)
     return {}
 
 
-def _without_tags(request: Record) -> Record:
+def _without_tags(request: JsonObject) -> JsonObject:
     return {name: value for name, value in request.items() if name != "Tags"}
 
 
-def _page(label: str, found: list[Record], token: str | None) -> Record:
+def _page(label: str, found: list[JsonObject], token: str | None) -> JsonObject:
     return {label: found} | ({"NextToken": token} if token else {})

@@ -6,7 +6,7 @@ One function per rule, pure over requests and records. AWS does not publish all 
 from __future__ import annotations
 
 from local.sagemaker.errors import invalid
-from local.sagemaker.store import Record
+from local.sagemaker.store import JsonObject
 
 MEMORY_SIZES = tuple(range(1024, 6144 + 1, 1024))
 _NOT_SERVERLESS = (
@@ -16,7 +16,7 @@ _NOT_SERVERLESS = (
 )  # fmt: skip
 
 
-def check_kinds(request: Record) -> None:
+def check_kinds(request: JsonObject) -> None:
     """The variants of a configuration are of one kind, and the configuration suits it."""
     production, shadow = request["ProductionVariants"], request.get("ShadowProductionVariants", [])
     everyone = [*production, *shadow]
@@ -55,7 +55,7 @@ def check_kinds(request: Record) -> None:
         _check_async(request["AsyncInferenceConfig"], production, shadow)
 
 
-def _check_async(configuration: Record, production: list[Record], shadow: list[Record]) -> None:
+def _check_async(configuration: JsonObject, production: list[JsonObject], shadow: list[JsonObject]) -> None:
     if shadow:
         raise invalid("Shadow variants are not supported for asynchronous endpoints.")
     if len(production) > 1:
@@ -67,7 +67,7 @@ def _check_async(configuration: Record, production: list[Record], shadow: list[R
             raise invalid(f"{name} must begin with s3://.")
 
 
-def check_variant(variant: Record) -> None:
+def check_variant(variant: JsonObject) -> None:
     """A variant has what its kind needs and nothing of another kind."""
     name = variant["VariantName"]
     if "ServerlessConfig" in variant:
@@ -90,7 +90,7 @@ def check_variant(variant: Record) -> None:
         raise invalid(f"Variant {name} has a ModelName: ManagedInstanceScaling is for inference components.")
 
 
-def check_model(variant: Record, model: Record) -> None:
+def check_model(variant: JsonObject, model: JsonObject) -> None:
     """What a variant's kind rules out in its model."""
     if "ServerlessConfig" in variant:
         for name in ("EnableNetworkIsolation", "VpcConfig"):
@@ -100,7 +100,7 @@ def check_model(variant: Record, model: Record) -> None:
                 )
 
 
-def _check_serverless(variant: Record) -> None:
+def _check_serverless(variant: JsonObject) -> None:
     name, config = variant["VariantName"], variant["ServerlessConfig"]
     for field in _NOT_SERVERLESS:
         if field in variant:
@@ -110,7 +110,7 @@ def _check_serverless(variant: Record) -> None:
     _check_concurrency(config)
 
 
-def _check_host(variant: Record) -> None:
+def _check_host(variant: JsonObject) -> None:
     """A variant for inference components."""
     name, scaling = variant["VariantName"], variant.get("ManagedInstanceScaling", {})
     least, most = scaling.get("MinInstanceCount"), scaling.get("MaxInstanceCount")
@@ -124,7 +124,7 @@ def _check_host(variant: Record) -> None:
             raise invalid(f"InitialInstanceCount of variant {name} is more than its MaxInstanceCount.")
 
 
-def check_guarded(deployment: Record, old: Record, new: Record) -> None:
+def check_guarded(deployment: JsonObject, old: JsonObject, new: JsonObject) -> None:
     """Deployment guardrails suit the kind of endpoint."""
     for variant in (*old["ProductionVariants"], *new["ProductionVariants"]):
         if any(".inf1." in each for each in (variant.get("InstanceType", ""),)):
@@ -136,7 +136,7 @@ def check_guarded(deployment: Record, old: Record, new: Record) -> None:
         raise invalid("RollingUpdatePolicy is not supported for endpoints with several production variants.")
 
 
-def check_serverless_update(variant: Record, change: Record) -> None:
+def check_serverless_update(variant: JsonObject, change: JsonObject) -> None:
     """Another concurrency for a serverless variant; one without provisioned concurrency is given none."""
     name = variant["VariantName"]
     if "ServerlessConfig" not in variant:
@@ -146,12 +146,12 @@ def check_serverless_update(variant: Record, change: Record) -> None:
     _check_concurrency(variant["ServerlessConfig"] | change)
 
 
-def _check_concurrency(config: Record) -> None:
+def _check_concurrency(config: JsonObject) -> None:
     if config.get("ProvisionedConcurrency", 0) > config["MaxConcurrency"]:
         raise invalid("ProvisionedConcurrency must not be more than MaxConcurrency.")
 
 
-def check_count(variant: Record, count: int, config: Record) -> None:
+def check_count(variant: JsonObject, count: int, config: JsonObject) -> None:
     """A number of instances that a variant can be given."""
     name = variant["VariantName"]
     if "ServerlessConfig" in variant:

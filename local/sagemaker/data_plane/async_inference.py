@@ -18,16 +18,25 @@ from typing import Any
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.sagemaker.data_plane.async_results import Failure, notice_of, read_input, write_object
-from local.sagemaker.data_plane.container_call import ContainerCall, ContainerRequest, Unreachable
-from local.sagemaker.errors import ApiError
-from local.sagemaker.instances.endpoint_deployments import Deployments
+from local.sagemaker.data_plane.async_results import (
+    AsyncInferenceError,
+    notification_of,
+    read_input,
+    write_object,
+)
+from local.sagemaker.data_plane.container_call import (
+    ContainerCall,
+    ContainerRequest,
+    ContainerUnreachableError,
+)
+from local.sagemaker.errors import AwsApiError
+from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
 from local.sagemaker.instances.location import Dimensions
-from local.sagemaker.instances.metrics import Meter
+from local.sagemaker.instances.metrics import MetricBuffer
 from local.sagemaker.instances.model_data import S3Factory
 from local.sagemaker.instances.pool import VariantPool
-from local.sagemaker.ports import Cloud
-from local.sagemaker.store import Record, Store, now
+from local.sagemaker.ports import CloudServices
+from local.sagemaker.store import JsonObject, SageMakerStore, now
 
 log = logging.getLogger(__name__)
 
@@ -35,30 +44,30 @@ DEFAULT_CONCURRENCY = 4
 DEFAULT_TTL_SECONDS = 21_600
 DEFAULT_TIMEOUT_SECONDS = 900
 MAX_WAITING = 10_000
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 _UNREACHABLE_SECONDS = 1.0
 
 
-class AsyncInference:
+class AsyncInferenceQueue:
     """The queues of all asynchronous endpoints."""
 
     def __init__(
         self,
-        store: Store,
-        deployments: Deployments,
+        store: SageMakerStore,
+        deployments: EndpointDeployments,
         client: httpx.AsyncClient,
-        meter: Meter,
-        cloud: Cloud,
+        metric_buffer: MetricBuffer,
+        cloud: CloudServices,
         s3: S3Factory,
     ) -> None:
-        self._store, self._deployments, self._meter = store, deployments, meter
+        self._store, self._deployments, self._metric_buffer = store, deployments, metric_buffer
         self._client, self._cloud, self._s3 = client, cloud, s3
-        self._working: dict[str, asyncio.Task[None]] = {}
+        self._in_progress: dict[str, asyncio.Task[None]] = {}
         self._by_instance: dict[str, int] = {}
         self._wake = asyncio.Event()
 
-    def submit(self, endpoint: Record, params: Record, body: bytes) -> Record:
-        """Queue a request and answer InferenceId, OutputLocation and FailureLocation; raises ApiError."""
+    def submit(self, endpoint: JsonObject, params: JsonObject, body: bytes) -> JsonObject:
+        """Queue a request and answer InferenceId, OutputLocation and FailureLocation; raises AwsApiError."""
         name = endpoint["EndpointName"]
         if ("InputLocation" in params) == bool(body):
             raise _refused("Exactly one of InputLocation and Body must be given.")
@@ -66,12 +75,12 @@ class AsyncInference:
             raise _refused("InputLocation must be an S3 URI: s3://bucket/key.")
         queue = self._store.async_requests
         if sum(each["EndpointName"] == name for each in queue) >= MAX_WAITING:
-            raise ApiError("ServiceUnavailable", "The queue of the endpoint is full.", 503)
+            raise AwsApiError("ServiceUnavailable", "The queue of the endpoint is full.", 503)
         output = endpoint["Config"]["AsyncInferenceConfig"]["OutputConfig"]
         item_id, stem = params.get("InferenceId", str(uuid.uuid4())), str(uuid.uuid4())
         extension = params.get("S3OutputPathExtension", "").strip("/")
         file = params.get("Filename") or stem
-        item: Record = {
+        item: JsonObject = {
             "Id": stem,
             "InferenceId": item_id,
             "EndpointName": name,
@@ -95,7 +104,7 @@ class AsyncInference:
         """Work until cancelled."""
         while True:
             try:
-                self._begin_what_can_be()
+                self._start_ready_requests()
             except Exception:
                 # One look that fails must not end the queue.
                 log.exception("asynchronous requests could not be begun this time")
@@ -103,18 +112,18 @@ class AsyncInference:
             try:
                 # Nothing to do costs nothing; a queue that waits for capacity is looked at now and then.
                 await asyncio.wait_for(
-                    self._wake.wait(), LOOK_SECONDS if self._store.async_requests else None
+                    self._wake.wait(), POLL_SECONDS if self._store.async_requests else None
                 )
             except TimeoutError:
                 continue
 
     async def stop(self) -> None:
         """Leave what is under way; it stays in the queue."""
-        for task in self._working.values():
+        for task in self._in_progress.values():
             task.cancel()
-        await asyncio.gather(*self._working.values(), return_exceptions=True)
+        await asyncio.gather(*self._in_progress.values(), return_exceptions=True)
 
-    def measure(self, endpoint: Record, pools: Iterable[VariantPool]) -> None:
+    def measure(self, endpoint: JsonObject, pools: Iterable[VariantPool]) -> None:
         """Record the backlog's metrics of one asynchronous endpoint."""
         waiting = [
             each for each in self._store.async_requests if each["EndpointName"] == endpoint["EndpointName"]
@@ -128,11 +137,11 @@ class AsyncInference:
         }
         if instances:
             values["ApproximateBacklogSizePerInstance"] = len(waiting) / instances
-        self._meter.record_under(_endpoint(endpoint["EndpointName"]), values)
+        self._metric_buffer.record_under(_endpoint(endpoint["EndpointName"]), values)
 
-    def _begin_what_can_be(self) -> None:
+    def _start_ready_requests(self) -> None:
         for item in list(self._store.async_requests):
-            if item["Id"] in self._working:
+            if item["Id"] in self._in_progress:
                 continue
             endpoint = self._store.endpoints.find(item["EndpointName"])
             if endpoint is None:
@@ -147,7 +156,7 @@ class AsyncInference:
                     continue
                 try:
                     _, pool = live.route(None)
-                except ApiError:
+                except AwsApiError:
                     continue
                 limit = (
                     endpoint["Config"]["AsyncInferenceConfig"]
@@ -159,11 +168,11 @@ class AsyncInference:
                     continue
             self._by_instance[item["EndpointName"]] = self._by_instance.get(item["EndpointName"], 0) + 1
             task = asyncio.create_task(self._work(item, endpoint, pool), name=f"sagemaker-async-{item['Id']}")
-            self._working[item["Id"]] = task
+            self._in_progress[item["Id"]] = task
             task.add_done_callback(lambda done, item=item: self._ended(item, done))
 
-    def _ended(self, item: Record, task: asyncio.Task[None]) -> None:
-        del self._working[item["Id"]]
+    def _ended(self, item: JsonObject, task: asyncio.Task[None]) -> None:
+        del self._in_progress[item["Id"]]
         self._by_instance[item["EndpointName"]] -= 1
         if not task.cancelled():
             if task.exception():
@@ -171,29 +180,33 @@ class AsyncInference:
             self._store.async_requests.remove(item)
         self._wake.set()
 
-    async def _work(self, item: Record, endpoint: Record, pool: VariantPool | None) -> None:
+    async def _work(self, item: JsonObject, endpoint: JsonObject, pool: VariantPool | None) -> None:
         """One request from input to notification. `pool` is None for a request that has waited too long."""
-        began, place = time.time(), _endpoint(item["EndpointName"])
+        began, dimensions = time.time(), _endpoint(item["EndpointName"])
         role = next(iter(endpoint["Models"].values()))["ExecutionRoleArn"]
         try:
             if pool is None:
-                self._meter.record_under(place, {"ExpiredRequests": 1})
-                raise Failure("The request waited longer than its RequestTTLSeconds.")
-            self._meter.record(pool.place, {"TimeInBacklog": _milliseconds(began - item["Received"])})
+                self._metric_buffer.record_under(dimensions, {"ExpiredRequests": 1})
+                raise AsyncInferenceError("The request waited longer than its RequestTTLSeconds.")
+            self._metric_buffer.record(
+                pool.location, {"TimeInBacklog": _milliseconds(began - item["Received"])}
+            )
             body = await self._with_s3(role, lambda s3: read_input(s3, item))
             answer, content_type = await self._infer(item, pool, body)
             await self._with_s3(
                 role, lambda s3: write_object(s3, item["OutputLocation"], answer, content_type)
             )
-        except Failure as failure:
-            await self._tell(item, endpoint, role, failure=str(failure))
-            self._meter.record_under(place, {"InvocationFailures": 1})
+        except AsyncInferenceError as failure:
+            await self._notify(item, endpoint, role, failure=str(failure))
+            self._metric_buffer.record_under(dimensions, {"InvocationFailures": 1})
             return
-        self._meter.record_under(place, {"InvocationsProcessed": 1})
-        self._meter.record(pool.place, {"TotalProcessingTime": _milliseconds(time.time() - item["Received"])})
-        await self._tell(item, endpoint, role, content_type=content_type)
+        self._metric_buffer.record_under(dimensions, {"InvocationsProcessed": 1})
+        self._metric_buffer.record(
+            pool.location, {"TotalProcessingTime": _milliseconds(time.time() - item["Received"])}
+        )
+        await self._notify(item, endpoint, role, content_type=content_type)
 
-    async def _infer(self, item: Record, pool: VariantPool, body: bytes) -> tuple[bytes, str]:
+    async def _infer(self, item: JsonObject, pool: VariantPool, body: bytes) -> tuple[bytes, str]:
         params = item["Params"]
         seconds = float(params.get("InvocationTimeoutSeconds", DEFAULT_TIMEOUT_SECONDS))
         headers = {"Content-Type": params.get("ContentType", "application/octet-stream")}
@@ -212,7 +225,7 @@ class AsyncInference:
                 continue
             call = ContainerCall(
                 self._client,
-                self._meter,
+                self._metric_buffer,
                 self._store.identity,
                 pool,
                 instance,
@@ -222,26 +235,28 @@ class AsyncInference:
             try:
                 await call.open()
                 answer = await call.read_whole()
-            except Unreachable:
+            except ContainerUnreachableError:
                 continue
-            except ApiError as error:
-                raise Failure(error.message) from error
+            except AwsApiError as error:
+                raise AsyncInferenceError(error.message) from error
             if not 200 <= call.status < 300:
-                raise Failure(call.model_error(call.status, answer.decode(errors="replace")).message)
+                raise AsyncInferenceError(
+                    call.model_error(call.status, answer.decode(errors="replace")).message
+                )
             return answer, call.header("Content-Type") or "application/octet-stream"
-        raise Failure("No instance took the request in time.")
+        raise AsyncInferenceError("No instance took the request in time.")
 
     async def _with_s3(self, role: str, work: Callable[[Any], bytes]) -> bytes:
         try:
             credentials = self._cloud.role_credentials(role)
             return await asyncio.to_thread(lambda: work(self._s3(credentials)))
         except PermissionError as error:
-            raise Failure(str(error)) from error
+            raise AsyncInferenceError(str(error)) from error
         except (ClientError, BotoCoreError) as error:
-            raise Failure(f"S3 could not be used with the role {role}: {error}") from error
+            raise AsyncInferenceError(f"S3 could not be used with the role {role}: {error}") from error
 
-    async def _tell(
-        self, item: Record, endpoint: Record, role: str, *, failure: str = "", content_type: str = ""
+    async def _notify(
+        self, item: JsonObject, endpoint: JsonObject, role: str, *, failure: str = "", content_type: str = ""
     ) -> None:
         """Leave the failure file, and notify the topic of the outcome."""
         if failure and "FailureLocation" in item:
@@ -250,19 +265,19 @@ class AsyncInference:
                 await self._with_s3(
                     role, lambda s3: write_object(s3, item["FailureLocation"], text, "text/plain")
                 )
-            except Failure as error:
+            except AsyncInferenceError as error:
                 log.warning("no failure file was written for %s: %s", item["Id"], error)
         output = endpoint["Config"]["AsyncInferenceConfig"]["OutputConfig"]
         topic = output.get("NotificationConfig", {}).get("ErrorTopic" if failure else "SuccessTopic")
         if not topic:
             return
-        message = json.dumps(notice_of(item, self._store.identity.region, failure, content_type))
+        message = json.dumps(notification_of(item, self._store.identity.region, failure, content_type))
         try:
             credentials = self._cloud.role_credentials(role)
             await asyncio.to_thread(self._cloud.publish, credentials, topic, message)
         except (PermissionError, ClientError, BotoCoreError):
             log.warning("the topic %s was not notified of %s", topic, item["Id"], exc_info=True)
-            self._meter.record_under(_endpoint(item["EndpointName"]), {"NotificationFailure": 1})
+            self._metric_buffer.record_under(_endpoint(item["EndpointName"]), {"NotificationFailure": 1})
 
 
 def _endpoint(name: str) -> Dimensions:
@@ -273,5 +288,5 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000)
 
 
-def _refused(message: str) -> ApiError:
-    return ApiError("ValidationError", message)
+def _refused(message: str) -> AwsApiError:
+    return AwsApiError("ValidationError", message)

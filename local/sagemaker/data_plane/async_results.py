@@ -7,43 +7,45 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from local.sagemaker.instances.model_data import source_at
-from local.sagemaker.store import Record
+from local.sagemaker.instances.model_data import s3_prefix
+from local.sagemaker.store import JsonObject
 
 MAX_INPUT_BYTES = 64 * 1024**2
 """A limit of the laptop's: AWS takes inputs of up to 1 GB."""
 
 
-class Failure(Exception):
+class AsyncInferenceError(Exception):
     """An inference that has failed for good, in words for the failure file and the notification."""
 
 
-def read_input(s3: Any, item: Record) -> bytes:
-    """The body of a request: its own, or the object that it names. Raises Failure, or botocore's errors."""
+def read_input(s3: Any, item: JsonObject) -> bytes:
+    """The request's own body or the object that it names. Raises AsyncInferenceError, botocore's errors."""
     if item["Body"] is not None:
         return base64.b64decode(item["Body"])
-    source = source_at(item["Params"]["InputLocation"])
+    source = s3_prefix(item["Params"]["InputLocation"])
     found = s3.get_object(Bucket=source.bucket, Key=source.key)
     if found["ContentLength"] > MAX_INPUT_BYTES:
-        raise Failure(f"The input is larger than {MAX_INPUT_BYTES} bytes, the laptop cloud's limit.")
+        raise AsyncInferenceError(
+            f"The input is larger than {MAX_INPUT_BYTES} bytes, the laptop cloud's limit."
+        )
     return bytes(found["Body"].read())
 
 
 def write_object(s3: Any, location: str, body: bytes, content_type: str) -> bytes:
     """Put an object at `s3://bucket/key`; answers nothing, in bytes. Raises botocore's errors."""
-    target = source_at(location)
+    target = s3_prefix(location)
     s3.put_object(Bucket=target.bucket, Key=target.key, Body=body, ContentType=content_type)
     return b""
 
 
-def notice_of(item: Record, region: str, failure: str, content_type: str) -> Record:
+def notification_of(item: JsonObject, region: str, failure: str, content_type: str) -> JsonObject:
     """What a topic gets, in the shape of the service's own notifications."""
     params = item["Params"]
     fields = (("accept", "Accept"), ("contentType", "ContentType"), ("customAttributes", "CustomAttributes"))
     asked = {ours: params[theirs] for ours, theirs in fields if theirs in params}
     if "InputLocation" in params:
         asked["inputLocation"] = params["InputLocation"]
-    notice: Record = {
+    notice: JsonObject = {
         "awsRegion": region,
         "eventTime": _iso(time.time()),
         "receivedTime": _iso(item["Received"]),

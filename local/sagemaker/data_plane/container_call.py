@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from local.sagemaker.errors import ApiError, unavailable
-from local.sagemaker.instances.instance import CONNECT_TIMEOUT, Instance
-from local.sagemaker.instances.metrics import Meter
+from local.sagemaker.errors import AwsApiError, unavailable
+from local.sagemaker.instances.instance import CONNECT_TIMEOUT, EndpointInstance
+from local.sagemaker.instances.metrics import MetricBuffer
 from local.sagemaker.instances.pool import VariantPool
 from local.sagemaker.store import Identity
 
@@ -41,7 +41,7 @@ class ContainerRequest:
     seconds: float | None = None  # until it must be over; the service's own limit unless given
 
 
-class Unreachable(Exception):
+class ContainerUnreachableError(Exception):
     """The container took no connection, so the request may be given to another instance."""
 
 
@@ -51,17 +51,17 @@ class ContainerCall:
     def __init__(
         self,
         client: httpx.AsyncClient,
-        meter: Meter,
+        metric_buffer: MetricBuffer,
         identity: Identity,
         pool: VariantPool,
-        instance: Instance,
+        instance: EndpointInstance,
         request: ContainerRequest,
         received: float,
     ) -> None:
         self.request = request
         self._pool = pool
         self._client = client
-        self._meter = meter
+        self._metric_buffer = metric_buffer
         self._identity = identity
         self._instance = instance
         self._received = received
@@ -73,7 +73,7 @@ class ContainerCall:
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
         self._open = True
-        instance.occupy()
+        instance.begin_request()
 
     @property
     def status(self) -> int:
@@ -85,8 +85,12 @@ class ContainerCall:
         return self._response.headers.get(name)
 
     async def open(self) -> None:
-        """Send the request and return when the reply's head is there. Raises Unreachable when it was not
-        taken, ApiError when the container hangs up or takes too long; the call is closed then."""
+        """Send the request and return when the reply's head is there. The call is closed when this raises.
+
+        Raises:
+            ContainerUnreachableError: the container took no connection.
+            AwsApiError: the container closed the connection or took too long.
+        """
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
         outgoing = httpx.Request(
             "POST",
@@ -97,22 +101,22 @@ class ContainerCall:
         )
         try:
             async with asyncio.timeout_at(self._deadline):
-                if delay := self._pool.faults.delay(self._pool.place):
+                if delay := self._pool.faults.delay(self._pool.location):
                     await asyncio.sleep(delay)
-                if status := self._pool.faults.error(self._pool.place):
+                if status := self._pool.faults.error(self._pool.location):
                     self._response = httpx.Response(status, stream=httpx.ByteStream(b"a fault was asked for"))
                 else:
                     self._response = await self._client.send(outgoing, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            self._instance.suspect()
+            self._instance.mark_unreachable()
             self._release()
-            raise Unreachable(str(error)) from error
+            raise ContainerUnreachableError(str(error)) from error
         except TimeoutError as error:
             await self.close(model_error=True)
             raise self._broken(error) from error
         except httpx.HTTPError as error:
             # Nothing of an answer was there yet: like an instance that is gone, not like a model's error.
-            self._instance.suspect()
+            self._instance.mark_unreachable()
             await self.close(model_error=True)
             raise unavailable("The container closed the connection before it answered.") from error
         except asyncio.CancelledError:
@@ -121,7 +125,7 @@ class ContainerCall:
         self._chunks = self._response.aiter_raw()
 
     async def read_whole(self) -> bytes:
-        """The rest of the reply; closes the call. Raises ApiError like `open`."""
+        """The rest of the reply; closes the call. Raises AwsApiError like `open`."""
         pieces, size = [], 0
         limit = MAX_REPLY_BYTES if self.status < 400 else MAX_ERROR_BYTES
         failed = True
@@ -157,16 +161,16 @@ class ContainerCall:
         if self._response is not None:
             await self._response.aclose()
 
-    def model_error(self, status: int, text: str) -> ApiError:
+    def model_error(self, status: int, text: str) -> AwsApiError:
         """The service's ModelError about a reply of the container (status 0: there was none)."""
-        identity, group = self._identity, self._pool.place.log_group
+        identity, group = self._identity, self._pool.location.log_group
         side = "client" if 400 <= status < 500 else "server"
         message = (
             f'Received {side} error ({status}) from primary with message "{text}". See '
             f"https://{identity.region}.console.aws.amazon.com/cloudwatch/home?region={identity.region}"
             f"#logEventViewer:group={group} in account {identity.account} for more information."
         )
-        return ApiError(
+        return AwsApiError(
             "ModelError",
             message,
             424,
@@ -175,13 +179,13 @@ class ContainerCall:
             LogStreamArn=f"arn:aws:logs:{identity.region}:{identity.account}:log-group:{group}",
         )
 
-    def _broken(self, error: Exception) -> ApiError:
+    def _broken(self, error: Exception) -> AwsApiError:
         timed_out = isinstance(error, TimeoutError)
         return self.model_error(0, _TIMED_OUT if timed_out else "The container closed the connection.")
 
     def _release(self) -> None:
         self._open = False
-        self._instance.vacate()
+        self._instance.end_request()
 
     def _publish(self, model_error: bool, broke_midstream: bool) -> None:
         now = time.perf_counter()
@@ -200,7 +204,7 @@ class ContainerCall:
             if self._first_chunk is not None:
                 values["FirstChunkLatency"] = _microseconds(self._first_chunk - self._received)
                 values["FirstChunkModelLatency"] = _microseconds(self._first_chunk - self._sent)
-        self._meter.record(self._pool.place, values)
+        self._metric_buffer.record(self._pool.location, values)
 
 
 def _microseconds(seconds: float) -> float:

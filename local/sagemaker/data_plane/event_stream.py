@@ -2,7 +2,7 @@
 
 A message is: total length, headers' length, CRC-32 of those two, headers, payload, CRC-32 of all before;
 integers big-endian. A header is: name's length (1 byte), name, type 7 (string), value's length (2 bytes),
-value. Source: the Smithy specification "Amazon Event Stream".
+value. S3DataSource: the Smithy specification "Amazon Event Stream".
 """
 
 from __future__ import annotations

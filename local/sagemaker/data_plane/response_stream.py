@@ -7,13 +7,13 @@ from typing import Self
 
 import httpx
 
-from local.sagemaker.data_plane import event_stream as eventstream
+from local.sagemaker.data_plane import event_stream
 from local.sagemaker.data_plane.container_call import ContainerCall
 
 log = logging.getLogger(__name__)
 
 
-class ReplyStream:
+class ResponseStream:
     """Iterates over encoded events. Closing it early closes the container's connection.
 
     A class, not a generator: closing a generator that was never started would not run its clean-up.
@@ -39,7 +39,7 @@ class ReplyStream:
             self._ended = True
             await self._call.close()
             raise StopAsyncIteration
-        return eventstream.payload_parts(chunk)
+        return event_stream.payload_parts(chunk)
 
     async def aclose(self) -> None:
         """The caller left, or has read everything."""
@@ -49,4 +49,4 @@ class ReplyStream:
     async def _end_with(self, text: str, code: str) -> bytes:
         self._ended = True
         await self._call.close(model_error=True, broke_midstream=True)
-        return eventstream.model_stream_error(text, code)
+        return event_stream.model_stream_error(text, code)

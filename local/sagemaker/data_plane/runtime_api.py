@@ -15,18 +15,22 @@ from typing import Any
 
 import httpx
 
-from local.sagemaker.components.host import Components
-from local.sagemaker.data_plane import event_stream as eventstream
-from local.sagemaker.data_plane.async_inference import AsyncInference
-from local.sagemaker.data_plane.container_call import ContainerCall, ContainerRequest, Unreachable
-from local.sagemaker.data_plane.response_stream import ReplyStream
-from local.sagemaker.data_plane.shadow_traffic import Mirror
-from local.sagemaker.errors import ApiError, unavailable
-from local.sagemaker.instances.endpoint_deployments import Deployments
-from local.sagemaker.instances.metrics import Meter
+from local.sagemaker.components.host import InferenceComponents
+from local.sagemaker.data_plane import event_stream
+from local.sagemaker.data_plane.async_inference import AsyncInferenceQueue
+from local.sagemaker.data_plane.container_call import (
+    ContainerCall,
+    ContainerRequest,
+    ContainerUnreachableError,
+)
+from local.sagemaker.data_plane.response_stream import ResponseStream
+from local.sagemaker.data_plane.shadow_traffic import ShadowTraffic
+from local.sagemaker.errors import AwsApiError, unavailable
+from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
+from local.sagemaker.instances.metrics import MetricBuffer
 from local.sagemaker.instances.pool import VariantPool
-from local.sagemaker.request_validation import check, service_model
-from local.sagemaker.store import Record, Store
+from local.sagemaker.request_validation import service_model, validate_request
+from local.sagemaker.store import JsonObject, SageMakerStore
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
 _PATH = re.compile(
@@ -56,7 +60,7 @@ _DEFAULT_TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True)
-class RuntimeReply:
+class RuntimeResponse:
     """What goes back to the caller; the body is whole or an iterator that must be exhausted or closed."""
 
     status: int
@@ -65,10 +69,10 @@ class RuntimeReply:
 
 
 @dataclass(frozen=True)
-class Invocation:
+class CheckedInvocation:
     """A checked request; `received` is on the clock of `time.perf_counter`."""
 
-    endpoint: Record
+    endpoint: JsonObject
     target_variant: str | None
     component: str | None
     request: ContainerRequest
@@ -81,44 +85,46 @@ def operation_of(path: str) -> tuple[str, str] | None:
     return (_OPERATIONS[match["kind"]], match["name"]) if match else None
 
 
-class Runtime:
+class RuntimeApi:
     """Answers runtime requests from what is live."""
 
     def __init__(
         self,
-        store: Store,
-        deployments: Deployments,
-        components: Components,
-        queue: AsyncInference,
+        store: SageMakerStore,
+        deployments: EndpointDeployments,
+        components: InferenceComponents,
+        queue: AsyncInferenceQueue,
         client: httpx.AsyncClient,
-        meter: Meter,
+        metric_buffer: MetricBuffer,
     ) -> None:
         self._store = store
         self._components = components
         self._queue = queue
         self._deployments = deployments
         self._client = client
-        self._meter = meter
-        self.mirror = Mirror(client, meter, store.identity)
+        self._metric_buffer = metric_buffer
+        self.shadow_traffic = ShadowTraffic(client, metric_buffer, store.identity)
 
-    async def handle(self, path: str, headers: Mapping[str, str], body: bytes) -> RuntimeReply:
-        """Answer a POST; `headers` has lower-case names. Never raises ApiError: it becomes the reply."""
+    async def handle(self, path: str, headers: Mapping[str, str], body: bytes) -> RuntimeResponse:
+        """Answer a POST; `headers` has lower-case names. Never raises AwsApiError: it becomes the reply."""
         try:
             parsed = self._parse(path, headers, body)
-            return parsed if isinstance(parsed, RuntimeReply) else await self._invoke(parsed)
-        except ApiError as error:
+            return parsed if isinstance(parsed, RuntimeResponse) else await self._invoke(parsed)
+        except AwsApiError as error:
             headers_out = {"Content-Type": "application/json", "x-amzn-ErrorType": error.code}
-            return RuntimeReply(error.status, headers_out, error.rest_body())
+            return RuntimeResponse(error.status, headers_out, error.rest_body())
 
-    def _parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Invocation | RuntimeReply:
+    def _parse(
+        self, path: str, headers: Mapping[str, str], body: bytes
+    ) -> CheckedInvocation | RuntimeResponse:
         """A checked request, or the whole reply to one that is only queued."""
         received = time.perf_counter()
         found = operation_of(path)
         if found is None:
-            raise ApiError("UnknownOperationException", f"No runtime operation has the path {path}.", 404)
+            raise AwsApiError("UnknownOperationException", f"No runtime operation has the path {path}.", 404)
         operation, name = found
         if len(body) > MAX_BODY_BYTES:
-            raise ApiError("413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.", 413)
+            raise AwsApiError("413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.", 413)
         shape = service_model("sagemaker-runtime").operation_model(operation).input_shape
         params: dict[str, Any] = {
             member: _typed_header(headers[part.serialization["name"].lower()], part.type_name)
@@ -127,20 +133,20 @@ class Runtime:
             and part.serialization["name"].lower() in headers
         }
         try:
-            check("sagemaker-runtime", operation, {**params, "EndpointName": name, "Body": body})
-        except ApiError as error:
-            raise ApiError("ValidationError", error.message) from None
+            validate_request("sagemaker-runtime", operation, {**params, "EndpointName": name, "Body": body})
+        except AwsApiError as error:
+            raise AwsApiError("ValidationError", error.message) from None
         for unsupported in _UNSUPPORTED:
             if unsupported in params:
-                raise ApiError("ValidationError", f"{unsupported} is not allowed for endpoint {name}.")
+                raise AwsApiError("ValidationError", f"{unsupported} is not allowed for endpoint {name}.")
         record = self._store.endpoints.find(name)
         if record is None or record["EndpointStatus"] not in _LIVE_STATUSES:
             account = self._store.identity.account
-            raise ApiError("ValidationError", f"Endpoint {name} of account {account} not found.")
+            raise AwsApiError("ValidationError", f"Endpoint {name} of account {account} not found.")
         if operation == "InvokeEndpointAsync":
             return self._enqueue(record, params, body)
         if "AsyncInferenceConfig" in record["Config"]:
-            raise ApiError(
+            raise AwsApiError(
                 "ValidationError",
                 f"Endpoint {name} is asynchronous: it takes InvokeEndpointAsync and no other call.",
             )
@@ -149,22 +155,22 @@ class Runtime:
         }
         streamed = operation == "InvokeEndpointWithResponseStream"
         request = ContainerRequest(record["EndpointName"], headers_out, body, streamed)
-        return Invocation(
+        return CheckedInvocation(
             record, params.get("TargetVariant"), params.get("InferenceComponentName"), request, received
         )
 
-    def _enqueue(self, endpoint: Record, params: Record, body: bytes) -> RuntimeReply:
+    def _enqueue(self, endpoint: JsonObject, params: JsonObject, body: bytes) -> RuntimeResponse:
         if "AsyncInferenceConfig" not in endpoint["Config"]:
             name = endpoint["EndpointName"]
-            raise ApiError("ValidationError", f"Endpoint {name} does not support asynchronous inference.")
+            raise AwsApiError("ValidationError", f"Endpoint {name} does not support asynchronous inference.")
         answer = self._queue.submit(endpoint, params, body)
         headers = {"Content-Type": "application/json"}
         for member, header in (("OutputLocation", "OutputLocation"), ("FailureLocation", "FailureLocation")):
             if member in answer:
                 headers[f"X-Amzn-SageMaker-{header}"] = answer[member]
-        return RuntimeReply(202, headers, json.dumps({"InferenceId": answer["InferenceId"]}).encode())
+        return RuntimeResponse(202, headers, json.dumps({"InferenceId": answer["InferenceId"]}).encode())
 
-    async def _invoke(self, invocation: Invocation) -> RuntimeReply:
+    async def _invoke(self, invocation: CheckedInvocation) -> RuntimeResponse:
         pool, invocation = self._route(invocation)
         call = await self._open(invocation, pool)
         if not 200 <= call.status < 300:
@@ -177,33 +183,33 @@ class Runtime:
         }
         if invocation.request.streamed:
             headers["X-Amzn-SageMaker-Content-Type"] = content_type
-            headers["Content-Type"] = eventstream.CONTENT_TYPE
-            return RuntimeReply(200, headers, ReplyStream(call))
+            headers["Content-Type"] = event_stream.CONTENT_TYPE
+            return RuntimeResponse(200, headers, ResponseStream(call))
         headers["Content-Type"] = content_type
-        return RuntimeReply(200, headers, await call.read_whole())
+        return RuntimeResponse(200, headers, await call.read_whole())
 
-    def _route(self, invocation: Invocation) -> tuple[VariantPool, Invocation]:
+    def _route(self, invocation: CheckedInvocation) -> tuple[VariantPool, CheckedInvocation]:
         """Where a request goes, and the request as it goes there; a copy goes to the shadow."""
         endpoint = invocation.endpoint
         if invocation.component is None:
             live = self._deployments.live[endpoint["EndpointName"].lower()]
             fleet, pool = live.route(invocation.target_variant)
-            self.mirror.copy(fleet, pool, invocation.request)
+            self.shadow_traffic.copy(fleet, pool, invocation.request)
             return pool, invocation
         record = self._store.components.find(invocation.component)
         if record is None or record["EndpointName"] != endpoint["EndpointName"]:
-            raise ApiError(
+            raise AwsApiError(
                 "ValidationError",
                 f"Inference Component {invocation.component} not found on endpoint "
                 f"{endpoint['EndpointName']}.",
             )
         if invocation.target_variant is not None:
-            raise ApiError("ValidationError", "TargetVariant cannot be used with InferenceComponentName.")
+            raise AwsApiError("ValidationError", "TargetVariant cannot be used with InferenceComponentName.")
         pool, headers = self._components.route(record)
         request = invocation.request
         return pool, replace(invocation, request=replace(request, headers={**request.headers, **headers}))
 
-    async def _open(self, invocation: Invocation, pool: VariantPool) -> ContainerCall:
+    async def _open(self, invocation: CheckedInvocation, pool: VariantPool) -> ContainerCall:
         """The request in a container that took it; an instance that cannot be reached is passed over."""
         for _ in range(1 + len(pool.instances)):
             instance = await pool.acquire()
@@ -211,7 +217,7 @@ class Runtime:
                 break
             call = ContainerCall(
                 self._client,
-                self._meter,
+                self._metric_buffer,
                 self._store.identity,
                 pool,
                 instance,
@@ -220,10 +226,10 @@ class Runtime:
             )
             try:
                 await call.open()
-            except Unreachable:
+            except ContainerUnreachableError:
                 continue
             return call
-        self._meter.record(pool.place, {"Invocations": 1, "Invocation5XXErrors": 1})
+        self._metric_buffer.record(pool.location, {"Invocations": 1, "Invocation5XXErrors": 1})
         raise unavailable("The endpoint has no healthy instance for the request.")
 
 

@@ -12,10 +12,14 @@ import time
 
 import httpx
 
-from local.sagemaker.data_plane.container_call import ContainerCall, ContainerRequest, Unreachable
-from local.sagemaker.errors import ApiError
+from local.sagemaker.data_plane.container_call import (
+    ContainerCall,
+    ContainerRequest,
+    ContainerUnreachableError,
+)
+from local.sagemaker.errors import AwsApiError
 from local.sagemaker.instances.fleet import Fleet
-from local.sagemaker.instances.metrics import Meter
+from local.sagemaker.instances.metrics import MetricBuffer
 from local.sagemaker.instances.pool import VariantPool
 from local.sagemaker.store import Identity
 
@@ -24,12 +28,12 @@ log = logging.getLogger(__name__)
 MAX_COPIES = 64
 
 
-class Mirror:
+class ShadowTraffic:
     """Copies requests to the shadow variants of a fleet."""
 
-    def __init__(self, client: httpx.AsyncClient, meter: Meter, identity: Identity) -> None:
+    def __init__(self, client: httpx.AsyncClient, metric_buffer: MetricBuffer, identity: Identity) -> None:
         self._client = client
-        self._meter = meter
+        self._metric_buffer = metric_buffer
         self._identity = identity
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -50,14 +54,14 @@ class Mirror:
     async def _send(self, pool: VariantPool, request: ContainerRequest) -> None:
         try:
             instance = await pool.acquire()
-        except ApiError as error:
+        except AwsApiError as error:
             log.debug("shadow variant %s: %s", pool.name, error)
             return
         if instance is None:
             return
         call = ContainerCall(
             self._client,
-            self._meter,
+            self._metric_buffer,
             self._identity,
             pool,
             instance,
@@ -67,7 +71,7 @@ class Mirror:
         try:
             await call.open()
             await call.read_whole()
-        except (ApiError, Unreachable) as error:
+        except (AwsApiError, ContainerUnreachableError) as error:
             log.debug("shadow variant %s: %s", pool.name, error)
         finally:
             await call.close()

@@ -13,7 +13,7 @@ from local.sagemaker.store import Identity
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
-def surroundings(
+def container_environment(
     program: Program, home: Path, identity: Identity, endpoint_url: str, credentials: RoleCredentials
 ) -> dict[str, str]:
     """Variables of a process that stands for a container. `home` is an existing folder of its own; the

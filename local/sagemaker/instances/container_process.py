@@ -1,6 +1,6 @@
-"""A container as a process: started on a leash, its lines read, its whole group ended.
+"""A container as a process: started so that it dies with its parent, its lines read, its whole group ended.
 
-Knows nothing of health checks and requests; endpoints' instances are built on it, and so can jobs be.
+Knows nothing of health checks and requests; endpoints' instances and jobs are built on it.
 """
 
 from __future__ import annotations
@@ -14,39 +14,48 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from local.sagemaker.instances.images import Program
 
 log = logging.getLogger(__name__)
 
 STOP_GRACE_SECONDS = 30.0
-_LEASH = Path(__file__).with_name("parent_death_signal.py")
+_PARENT_DEATH_SIGNAL = Path(__file__).with_name("parent_death_signal.py")
 _LINE_LIMIT = 64 * 1024
 _TAIL_LINES = 20
 _TAIL_CHARACTERS = 800
 _PUMP_GRACE_SECONDS = 1.0
 
 
-class Ledger:
-    """Where live processes are noted, so that a killed emulator's orphans can be found; this one forgets."""
+class ProcessTable(Protocol):
+    """Where live processes are recorded, so that those which outlive a killed emulator can be found."""
 
     def record(self, pid: int, purpose: str) -> None:
-        """A process was started."""
+        """Record a process that was started.
+
+        Args:
+            pid: The process id, which is also its group's.
+            purpose: What it runs, in words for a list of processes.
+        """
 
     def forget(self, pid: int) -> None:
-        """A process has ended."""
+        """Remove a process that has ended.
+
+        Args:
+            pid: The process id.
+        """
 
 
 class ContainerProcess:
     """One running process, leader of a group of its own. Make it with `start`."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, on_line: Callable[[str], None], ledger: Ledger
+        self, process: asyncio.subprocess.Process, on_line: Callable[[str], None], processes: ProcessTable
     ) -> None:
         self._process = process
         self._on_line = on_line
-        self._ledger = ledger
+        self._processes = processes
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._pump = asyncio.create_task(self._pump_lines(), name=f"container-log-{process.pid}")
 
@@ -58,12 +67,12 @@ class ContainerProcess:
         *,
         purpose: str,
         on_line: Callable[[str], None],
-        ledger: Ledger,
+        processes: ProcessTable,
     ) -> Self:
         """Start a program with exactly this environment; `on_line` gets each line that it writes."""
-        leash = (sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()))
+        launcher = (sys.executable, "-I", "-S", str(_PARENT_DEATH_SIGNAL), str(os.getpid()))
         process = await asyncio.create_subprocess_exec(
-            *leash,
+            *launcher,
             *program.command,
             cwd=program.folder,
             env=environment,
@@ -73,8 +82,8 @@ class ContainerProcess:
             start_new_session=True,
             limit=_LINE_LIMIT,
         )
-        ledger.record(process.pid, purpose)
-        return cls(process, on_line, ledger)
+        processes.record(process.pid, purpose)
+        return cls(process, on_line, processes)
 
     @property
     def pid(self) -> int:
@@ -102,7 +111,7 @@ class ContainerProcess:
         self._signal(signal.SIGKILL)
         await self._process.wait()
         await self.read_to_end()
-        self._ledger.forget(self.pid)
+        self._processes.forget(self.pid)
 
     def kill(self) -> bool:
         """SIGKILL to the group, without waiting; whether it still ran."""

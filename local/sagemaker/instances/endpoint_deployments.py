@@ -14,12 +14,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from local.sagemaker.instances import traffic_shifting as traffic
-from local.sagemaker.instances.fleet import Fleet, LiveEndpoint, Sizes
-from local.sagemaker.instances.instance import StartFailure
-from local.sagemaker.instances.pool import Workshop
+from local.sagemaker.instances import traffic_shifting
+from local.sagemaker.instances.fleet import Fleet, LiveEndpoint, WeightsAndCapacities
+from local.sagemaker.instances.instance import InstanceStartError
+from local.sagemaker.instances.pool import InstanceFactory
 from local.sagemaker.instances.serverless import ServerlessPool
-from local.sagemaker.store import Record, Store, now
+from local.sagemaker.store import JsonObject, SageMakerStore, now
 
 log = logging.getLogger(__name__)
 
@@ -27,42 +27,42 @@ MAX_REASON = 1024
 STOP_SECONDS = 15.0
 
 
-class Tenants:
+class ComponentHost:
     """What lives on endpoints beside their own containers: nothing, until somebody says otherwise."""
 
-    def folders(self) -> set[Path]:
+    def model_folders(self) -> set[Path]:
         """Fetched models that must stay."""
         return set()
 
-    def refit(self, endpoint: str) -> None:
+    def instances_replaced(self, endpoint: str) -> None:
         """An endpoint has other instances now."""
 
 
-class Deployments:
+class EndpointDeployments:
     """All live endpoints, and the task that is changing each of them."""
 
-    tenants = Tenants()
+    component_host = ComponentHost()
 
-    def __init__(self, store: Store, workshop: Workshop) -> None:
+    def __init__(self, store: SageMakerStore, factory: InstanceFactory) -> None:
         self.live: dict[str, LiveEndpoint] = {}
         self._store = store
-        self._workshop = workshop
+        self._factory = factory
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def create(self, record: Record) -> None:
+    def create(self, record: JsonObject) -> None:
         """Begin to bring a new endpoint into service; its record is already `Creating`."""
         self.live[_key(record)] = LiveEndpoint()
         self._begin(record, self._create(record))
 
-    def update(self, record: Record, plan: traffic.Plan) -> None:
+    def update(self, record: JsonObject, plan: traffic_shifting.UpdatePlan) -> None:
         """Begin to move an endpoint to the configuration of the plan; its record is already `Updating`."""
         self._begin(record, self._update(record, plan))
 
-    def resize(self, record: Record, sizes: Sizes) -> None:
+    def resize(self, record: JsonObject, sizes: WeightsAndCapacities) -> None:
         """Begin to change weights and instance counts; the record is already `Updating`."""
         self._begin(record, self._resize(record, sizes))
 
-    def delete(self, record: Record) -> None:
+    def delete(self, record: JsonObject) -> None:
         """Begin to end an endpoint; the record goes when the last process has gone."""
         self._begin(record, self._delete(record))
 
@@ -95,36 +95,36 @@ class Deployments:
         if tasks or stops:
             await asyncio.wait([*tasks, *stops], timeout=STOP_SECONDS)
 
-    def _begin(self, record: Record, transition: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, record: JsonObject, transition: Coroutine[Any, Any, None]) -> None:
         key = _key(record)
-        self._tell(record)
+        self._emit_state_change(record)
         task = asyncio.create_task(transition, name=f"sagemaker-endpoint-{key}")
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(key, record, done))
 
-    def _ended(self, key: str, record: Record, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: str, record: JsonObject, task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
         if not self._tasks:
-            prune = self._workshop.artefacts.prune
+            prune = self._factory.model_data.prune
             asyncio.get_running_loop().run_in_executor(None, prune, self._folders_in_use())
         if not task.cancelled() and task.exception():
             log.error("endpoint %s: transition failed", key, exc_info=task.exception())
             self._set_status(record, "Failed", f"Internal error: {task.exception()}")
 
-    async def _create(self, record: Record) -> None:
+    async def _create(self, record: JsonObject) -> None:
         live = self.live[_key(record)]
         fleet = self._fleet(record, record["Config"], record["Models"], record["Sizes"])
         live.blue = fleet
         try:
             await fleet.start()
-        except StartFailure as failure:
+        except InstanceStartError as failure:
             live.blue = None
             self._set_status(record, "Failed", str(failure))
             return
         self._set_status(record, "InService")
 
-    async def _update(self, record: Record, plan: traffic.Plan) -> None:
+    async def _update(self, record: JsonObject, plan: traffic_shifting.UpdatePlan) -> None:
         live = self.live[_key(record)]
         blue, green = live.blue, self._fleet(record, plan.config, plan.models, plan.sizes)
         record["Pending"] = {"StartTime": now(), "Config": plan.config, "Sizes": plan.sizes}
@@ -139,7 +139,7 @@ class Deployments:
                 "Sizes": plan.sizes,
                 "LastDeploymentConfig": plan.deployment_config,
             }
-            self.tenants.refit(record["EndpointName"])
+            self.component_host.instances_replaced(record["EndpointName"])
             await asyncio.sleep(plan.termination_wait)
             await blue.stop(drain=True)
         else:
@@ -150,7 +150,9 @@ class Deployments:
         record.pop("Pending")
         self._set_status(record, "InService", failure)
 
-    async def _shift(self, live: LiveEndpoint, blue: Fleet, green: Fleet, plan: traffic.Plan) -> str | None:
+    async def _shift(
+        self, live: LiveEndpoint, blue: Fleet, green: Fleet, plan: traffic_shifting.UpdatePlan
+    ) -> str | None:
         """Start green and move traffic to it step by step; the reason to go back, or None when it has all.
         A rolling update starts and ends instances with each step instead of all at the ends."""
         try:
@@ -162,12 +164,12 @@ class Deployments:
                 if step.instances is not None:
                     await green.pools[0].scale(step.instances)
                 live.green_share = step.share
-                tripped = await traffic.bake(step.bake_seconds, plan.alarms, self._workshop.cloud)
+                tripped = await traffic_shifting.bake(step.bake_seconds, plan.alarms, self._factory.cloud)
                 if tripped:
-                    return traffic.tripped_reason(tripped)
+                    return traffic_shifting.rollback_reason(tripped)
                 if step.instances is not None:
                     await blue.pools[0].scale(round(old * (1 - step.share)))
-        except StartFailure as error:
+        except InstanceStartError as error:
             return str(error)
         except Exception as error:
             # Whatever went wrong, the old fleet still serves: go back to it.
@@ -175,18 +177,18 @@ class Deployments:
             return f"Internal error during the update: {error}"
         return None
 
-    async def _restore(self, blue: Fleet, sizes: Sizes) -> None:
+    async def _restore(self, blue: Fleet, sizes: WeightsAndCapacities) -> None:
         """Give the old fleet back what a rolling update took from it."""
         for pool in blue.pools:
             count = sizes[pool.name][1]
             try:
                 if pool.current_count < count:
                     await pool.scale(count)
-            except StartFailure:
+            except InstanceStartError:
                 # What is left of it serves; the endpoint's failure reason says what went wrong first.
                 log.exception("endpoint variant %s: not all instances came back", pool.name)
 
-    async def _resize(self, record: Record, sizes: Sizes) -> None:
+    async def _resize(self, record: JsonObject, sizes: WeightsAndCapacities) -> None:
         fleet = self.live[_key(record)].blue
         variants = {each["VariantName"]: each for each in record["Config"]["ProductionVariants"]}
         failure = None
@@ -198,38 +200,46 @@ class Deployments:
                 elif count != pool.current_count:
                     await pool.scale(count)
             record["Sizes"] = sizes
-        except StartFailure as error:
+        except InstanceStartError as error:
             failure = str(error)
             for pool in fleet.pools:
                 pool.weight, pool.desired_count = record["Sizes"][pool.name]
         self._set_status(record, "InService", failure)
 
-    async def _delete(self, record: Record) -> None:
+    async def _delete(self, record: JsonObject) -> None:
         live = self.live[_key(record)]
         fleets = list(live.fleets())
         live.blue = live.green = None
         await asyncio.gather(*(fleet.stop(drain=True) for fleet in fleets))
-        await asyncio.to_thread(shutil.rmtree, self._workshop.scratch / _key(record), ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._factory.scratch / _key(record), ignore_errors=True)
         del self.live[_key(record)]
         self._store.endpoints.remove(record["EndpointName"])
         self._store.tags.pop(record["EndpointArn"], None)
 
     def _folders_in_use(self) -> set[Path]:
         pools = [pool for live in self.live.values() for fleet in live.fleets() for pool in fleet.pools]
-        return {pool.model_folder for pool in pools if pool.model_folder} | self.tenants.folders()
+        return {
+            pool.model_folder for pool in pools if pool.model_folder
+        } | self.component_host.model_folders()
 
-    def _fleet(self, record: Record, config: Record, models: dict[str, Record], sizes: Sizes) -> Fleet:
-        return Fleet(self._workshop, record["EndpointName"], config, models, sizes)
+    def _fleet(
+        self,
+        record: JsonObject,
+        config: JsonObject,
+        models: dict[str, JsonObject],
+        sizes: WeightsAndCapacities,
+    ) -> Fleet:
+        return Fleet(self._factory, record["EndpointName"], config, models, sizes)
 
-    def _set_status(self, record: Record, status: str, reason: str | None = None) -> None:
+    def _set_status(self, record: JsonObject, status: str, reason: str | None = None) -> None:
         record["EndpointStatus"] = status
         record["LastModifiedTime"] = now()
         record.pop("FailureReason", None)
         if reason:
             record["FailureReason"] = reason[:MAX_REASON]
-        self._tell(record)
+        self._emit_state_change(record)
 
-    def _tell(self, record: Record) -> None:
+    def _emit_state_change(self, record: JsonObject) -> None:
         """Put the endpoint's state on the event bus, which spells a status `IN_SERVICE`."""
         detail = {
             "EndpointName": record["EndpointName"],
@@ -242,13 +252,11 @@ class Deployments:
         if "FailureReason" in record:
             detail["FailureReason"] = record["FailureReason"]
         try:
-            self._workshop.cloud.emit_event(
-                "SageMaker Endpoint State Change", detail, [record["EndpointArn"]]
-            )
+            self._factory.cloud.emit_event("SageMaker Endpoint State Change", detail, [record["EndpointArn"]])
         except Exception:
             # Whoever listens to the bus must not be able to stop a deployment.
             log.exception("endpoint %s: its state was not put on the event bus", record["EndpointName"])
 
 
-def _key(record: Record) -> str:
+def _key(record: JsonObject) -> str:
     return record["EndpointName"].lower()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from local.sagemaker.instances.location import Place
+from local.sagemaker.instances.location import InstanceLocation
 
 PATH = "/_evergreen/faults"
 NO_CAPACITY = (
@@ -36,7 +36,7 @@ _NUMBERS: dict[str, tuple[type | tuple[type, ...], float, float]] = {
 _MAX_FAULTS = 100
 
 
-class BadFault(ValueError):
+class InvalidFaultError(ValueError):
     """A fault that cannot be made; the message says what to change."""
 
 
@@ -58,13 +58,13 @@ class Fault:
     seen: int = 0
     struck: int = 0
 
-    def fits(self, place: Place) -> bool:
-        """Whether it is aimed at a place. Names are compared as SageMaker does, without regard to case."""
-        aims = ((self.endpoint, place.endpoint), (self.variant, place.variant))
-        aims += ((self.component, place.component or ""), (self.model, place.model))
+    def matches(self, location: InstanceLocation) -> bool:
+        """Whether it is aimed at a location. Names are compared as SageMaker does, without regard to case."""
+        aims = ((self.endpoint, location.endpoint), (self.variant, location.variant))
+        aims += ((self.component, location.component or ""), (self.model, location.model))
         return all(aim is None or aim.lower() == name.lower() for aim, name in aims)
 
-    def strikes(self) -> bool:
+    def triggers(self) -> bool:
         """Count one more chance; whether this is one of the `share` that are hit."""
         if self.spent:
             return False
@@ -79,34 +79,34 @@ class Fault:
         return self.times is not None and self.struck >= self.times
 
 
-class Faults:
+class FaultInjector:
     """The faults that hold now."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
 
-    def delay(self, place: Place) -> float:
+    def delay(self, location: InstanceLocation) -> float:
         """Seconds that a request waits in front of its container."""
-        return sum(fault.seconds for fault in self._aimed("slow", place) if fault.strikes())
+        return sum(fault.seconds for fault in self._targeting("slow", location) if fault.triggers())
 
-    def error(self, place: Place) -> int | None:
+    def error(self, location: InstanceLocation) -> int | None:
         """The HTTP status that a container gives in place of an answer; None for none."""
-        for fault in self._aimed("errors", place):
-            if fault.strikes():
+        for fault in self._targeting("errors", location):
+            if fault.triggers():
                 return fault.status
         return None
 
-    def start_failure(self, place: Place) -> str | None:
+    def start_failure(self, location: InstanceLocation) -> str | None:
         """Why a container may not come into service."""
-        for fault in self._aimed("fail_start", place):
-            if fault.strikes():
+        for fault in self._targeting("fail_start", location):
+            if fault.triggers():
                 return "The container did not pass the ping health check: a fault was asked for."
         return None
 
-    def capacity_failure(self, place: Place, instance_type: str) -> str | None:
+    def capacity_failure(self, location: InstanceLocation, instance_type: str) -> str | None:
         """Why an instance of this type cannot be had."""
-        for fault in self._aimed("no_capacity", place):
-            if fault.instance_type in (None, instance_type) and fault.strikes():
+        for fault in self._targeting("no_capacity", location):
+            if fault.instance_type in (None, instance_type) and fault.triggers():
                 return NO_CAPACITY
         return None
 
@@ -115,10 +115,10 @@ class Faults:
         return [_shown(fault) for fault in self._faults if not fault.spent]
 
     def add(self, fault: Fault) -> dict[str, Any]:
-        """Let a fault hold; raises BadFault when there are too many."""
+        """Let a fault hold; raises InvalidFaultError when there are too many."""
         self._faults = [each for each in self._faults if not each.spent]
         if len(self._faults) >= _MAX_FAULTS:
-            raise BadFault(f"At most {_MAX_FAULTS} faults hold at a time: remove one first.")
+            raise InvalidFaultError(f"At most {_MAX_FAULTS} faults hold at a time: remove one first.")
         self._faults.append(fault)
         return _shown(fault)
 
@@ -128,38 +128,38 @@ class Faults:
         self._faults = [each for each in self._faults if fault_id is not None and each.id != fault_id]
         return fault_id is None or len(self._faults) < before
 
-    def _aimed(self, kind: str, place: Place) -> Iterable[Fault]:
-        return (fault for fault in self._faults if fault.kind == kind and fault.fits(place))
+    def _targeting(self, kind: str, location: InstanceLocation) -> Iterable[Fault]:
+        return (fault for fault in self._faults if fault.kind == kind and fault.matches(location))
 
 
 def parse(body: bytes) -> Fault:
-    """Read the admin call's JSON body; raises BadFault."""
+    """Read the admin call's JSON body; raises InvalidFaultError."""
     try:
         given = json.loads(body)
     except ValueError:
-        raise BadFault("The body must be a JSON object.") from None
+        raise InvalidFaultError("The body must be a JSON object.") from None
     if not isinstance(given, dict) or given.get("kind") not in _FIELDS:
-        raise BadFault(f"`kind` must be one of {', '.join(_FIELDS)}.")
+        raise InvalidFaultError(f"`kind` must be one of {', '.join(_FIELDS)}.")
     kind = given["kind"]
     for name in sorted(given.keys() - _FIELDS[kind] - {"kind"}):
-        raise BadFault(
+        raise InvalidFaultError(
             f"A fault of kind {kind} has no field `{name}`; it has {', '.join(sorted(_FIELDS[kind]))}."
         )
     for name, value in given.items():
         if name not in _NUMBERS:
             if not isinstance(value, str) or not value:
-                raise BadFault(f"`{name}` must be a text.")
+                raise InvalidFaultError(f"`{name}` must be a text.")
             continue
         types, low, high = _NUMBERS[name]
         if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
-            raise BadFault(f"`{name}` must be a number between {low:g} and {high:g}.")
+            raise InvalidFaultError(f"`{name}` must be a number between {low:g} and {high:g}.")
     if not given.keys() & {"endpoint", "component"}:
-        raise BadFault("Aim the fault: name an `endpoint` or a `component`.")
+        raise InvalidFaultError("Aim the fault: name an `endpoint` or a `component`.")
     return Fault(**given)
 
 
 def answer(
-    faults: Faults, method: str, path: str, body: bytes, kill: Callable[[Fault], int]
+    faults: FaultInjector, method: str, path: str, body: bytes, kill: Callable[[Fault], int]
 ) -> tuple[int, dict[str, Any]]:
     """The admin call: GET lists, POST adds (`kill` carries out a kill and answers how many died), DELETE of
     `/_evergreen/faults/<id>` removes one, of `/_evergreen/faults` all."""
@@ -176,7 +176,7 @@ def answer(
         if fault.kind == "kill":
             return 200, {"killed": kill(fault)}
         return 201, faults.add(fault)
-    except BadFault as error:
+    except InvalidFaultError as error:
         return 400, {"error": str(error)}
 
 

@@ -11,15 +11,15 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from local.sagemaker.errors import ApiError, unavailable
+from local.sagemaker.errors import AwsApiError, unavailable
 from local.sagemaker.instances import routing
-from local.sagemaker.instances.instance import Instance, StartFailure
-from local.sagemaker.instances.location import Place
-from local.sagemaker.instances.pool import VariantPool, Workshop, instance_types_of
+from local.sagemaker.instances.instance import EndpointInstance, InstanceStartError
+from local.sagemaker.instances.location import InstanceLocation
+from local.sagemaker.instances.pool import InstanceFactory, VariantPool, instance_types_of
 from local.sagemaker.instances.serverless import ServerlessPool
-from local.sagemaker.store import Record
+from local.sagemaker.store import JsonObject
 
-Sizes = dict[str, tuple[float, int]]
+WeightsAndCapacities = dict[str, tuple[float, int]]
 NO_COMPONENT_NAME = (
     "Inference Component Name header is required for endpoints to which you plan to deploy inference "
     "components. Please include Inference Component Name header or consider using SageMaker models."
@@ -27,22 +27,22 @@ NO_COMPONENT_NAME = (
 
 
 class ComponentVariant:
-    """A variant that has no container of its own but room for inference components' copies.
+    """A variant that hosts inference components: it has no container of its own.
 
-    Its instances are a number: `least` to `most` of them, `desired_count` now. Starting and ending them takes
-    no time; what it takes is the copies'.
+    Its instances are only counted: `min_instances` to `max_instances`, `desired_count` now. Starting and
+    ending them takes no time; starting and ending the copies does.
     """
 
-    def __init__(self, workshop: Workshop, endpoint: str, variant: Record, count: int) -> None:
+    def __init__(self, factory: InstanceFactory, endpoint: str, variant: JsonObject, count: int) -> None:
         self.name: str = variant["VariantName"]
         self.endpoint = endpoint
         self.weight = 1.0
         self.desired_count = count
         self.settings = variant
-        self.instances: list[Instance] = []
+        self.instances: list[EndpointInstance] = []
         self.model_folder: Path | None = None
-        self._place = Place(endpoint, self.name, "")
-        self._faults = workshop.faults
+        self._place = InstanceLocation(endpoint, self.name, "")
+        self._faults = factory.faults
 
     @property
     def current_count(self) -> int:
@@ -56,12 +56,12 @@ class ComponentVariant:
         return "ManagedInstanceScaling" in self.settings and scaling.get("Status", "ENABLED") == "ENABLED"
 
     @property
-    def least(self) -> int:
+    def min_instances(self) -> int:
         """Instances that stay without any copy."""
         return int(self.settings["ManagedInstanceScaling"].get("MinInstanceCount", 1)) if self.managed else 0
 
     @property
-    def most(self) -> int:
+    def max_instances(self) -> int:
         """Instances that there may be."""
         if not self.managed:
             return self.desired_count
@@ -73,14 +73,14 @@ class ComponentVariant:
         return instance_types_of(self.settings)[0]
 
     async def start(self) -> None:
-        """Raises StartFailure when no type has capacity to be had."""
+        """Raises InstanceStartError when no type has capacity to be had."""
         kinds = instance_types_of(self.settings)
         failures = [self._faults.capacity_failure(self._place, kind) for kind in kinds]
         if all(failures):
-            raise StartFailure(str(failures[-1]))
+            raise InstanceStartError(str(failures[-1]))
 
     async def scale(self, count: int) -> None:
-        """Have so many instances; raises StartFailure when there is no capacity to be had."""
+        """Have so many instances; raises InstanceStartError when there is no capacity to be had."""
         if count > self.desired_count:
             await self.start()
         self.desired_count = count
@@ -93,15 +93,20 @@ class Fleet:
     """The variants of one endpoint configuration, production and shadow."""
 
     def __init__(
-        self, workshop: Workshop, endpoint: str, config: Record, models: dict[str, Record], sizes: Sizes
+        self,
+        factory: InstanceFactory,
+        endpoint: str,
+        config: JsonObject,
+        models: dict[str, JsonObject],
+        sizes: WeightsAndCapacities,
     ) -> None:
-        def pool(variant: Record) -> VariantPool | ComponentVariant:
+        def pool(variant: JsonObject) -> VariantPool | ComponentVariant:
             weight, count = sizes[variant["VariantName"]]
             if not variant.get("ModelName"):
-                return ComponentVariant(workshop, endpoint, variant, count)
+                return ComponentVariant(factory, endpoint, variant, count)
             kind = ServerlessPool if "ServerlessConfig" in variant else VariantPool
             model = models[variant["ModelName"].lower()]
-            return kind(workshop, endpoint, variant, model, weight=weight, count=count)
+            return kind(factory, endpoint, variant, model, weight=weight, count=count)
 
         def pools(key: str) -> dict[str, VariantPool | ComponentVariant]:
             return {variant["VariantName"]: pool(variant) for variant in config.get(key, [])}
@@ -116,12 +121,12 @@ class Fleet:
         return [*self.production.values(), *self.shadow.values()]
 
     async def start(self) -> None:
-        """Bring everything into service; raises StartFailure and leaves nothing running."""
+        """Bring everything into service; raises InstanceStartError and leaves nothing running."""
         results = await asyncio.gather(*(pool.start() for pool in self.pools), return_exceptions=True)
         failures = [result for result in results if result is not None]
         if failures:
             await self.stop(drain=False)
-            raise StartFailure(str(failures[0])) from failures[0]
+            raise InstanceStartError(str(failures[0])) from failures[0]
 
     async def stop(self, *, drain: bool) -> None:
         """End everything, after the last request when `drain` is set."""
@@ -145,12 +150,12 @@ class LiveEndpoint:
             weights = {name: pool.weight for name, pool in fleet.production.items()}
             target_variant = routing.choose_variant(weights, random.random())  # noqa: S311
             if target_variant is None:
-                raise ApiError("ValidationError", "No production variant of the endpoint has a weight.")
+                raise AwsApiError("ValidationError", "No production variant of the endpoint has a weight.")
         elif target_variant not in fleet.production:
-            raise ApiError("ValidationError", f"Variant {target_variant} not found for Request")
+            raise AwsApiError("ValidationError", f"Variant {target_variant} not found for Request")
         pool = fleet.production[target_variant]
         if isinstance(pool, ComponentVariant):
-            raise ApiError("ValidationError", NO_COMPONENT_NAME)
+            raise AwsApiError("ValidationError", NO_COMPONENT_NAME)
         return fleet, pool
 
     def pools(self) -> list[VariantPool]:

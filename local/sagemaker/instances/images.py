@@ -11,7 +11,7 @@ from pathlib import Path
 _IMAGE = re.compile(r"^(?:(?P<registry>[^/]+\.[^/]+)/)?(?P<repository>[^:@]+)(?:[:@].+)?$")
 
 
-class ImageNotFound(Exception):
+class ImageNotFoundError(Exception):
     """No program stands for this image."""
 
 
@@ -26,30 +26,30 @@ class Program:
 
 
 @dataclass(frozen=True)
-class ImageTable:
+class ProgramTable:
     """Programs by repository name."""
 
     programs: Mapping[str, Program]
 
     def resolve(self, image: str) -> Program:
-        """The program of an image URI `<registry>/<repository>:<tag>`; raises ImageNotFound."""
+        """The program of an image URI `<registry>/<repository>:<tag>`; raises ImageNotFoundError."""
         match = _IMAGE.match(image)
         program = self.programs.get(match["repository"]) if match else None
         if program is None:
-            raise ImageNotFound(
+            raise ImageNotFoundError(
                 f'CannotPullContainerError: image "{image}" not found. '
                 f"The laptop cloud runs these repositories: {', '.join(sorted(self.programs))}."
             )
         return program
 
 
-def default_table(venvs: Path, repository_root: Path) -> ImageTable:
+def default_programs(venvs: Path, repository_root: Path) -> ProgramTable:
     """The images that Evergreen's own settings name."""
     python = str(venvs / "serving" / "bin" / "python")
     serving = (python, "-m", "model_code.serving")
     # Inside a container the port mapping is the fence; here it is the loopback interface.
     fence = {"EVERGREEN_HOST": "127.0.0.1"}
-    return ImageTable(
+    return ProgramTable(
         {
             "evergreen-serving": Program(serving, repository_root, fence),
             # Training and serving need the same libraries, and the laptop has the disk for them once.

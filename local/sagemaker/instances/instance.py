@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import httpx
 
 from contracts.container import ENV_SAGEMAKER_PORT
-from local.sagemaker.instances.container_process import ContainerProcess, Ledger
+from local.sagemaker.instances.container_process import ContainerProcess, ProcessTable
 from local.sagemaker.instances.images import Program
 
 log = logging.getLogger(__name__)
@@ -32,16 +32,16 @@ RESTART_SLOW_SECONDS = 20.0  # when the quick restarts are used up
 STABLE_SECONDS = 60.0  # in service for so long, an instance gets its quick restarts back
 
 
-class StartFailure(Exception):
+class InstanceStartError(Exception):
     """An instance did not come into service; the message ends with the container's last log lines."""
 
 
-class PortTaken(StartFailure):
+class PortTakenError(InstanceStartError):
     """Another process took the chosen port before the container could: chance, worth another try."""
 
 
 @dataclass(frozen=True)
-class Launch:
+class LaunchSpec:
     """How an instance is started: its program, its environment (whole, nothing is inherited, made anew for
     each start as credentials expire), how long it may take to answer its first `/ping` (seconds), and what
     failure reasons call it."""
@@ -52,23 +52,34 @@ class Launch:
     label: str
 
 
-class Instance:
-    """One process and the task that keeps it alive. `on_line` gets each line that it writes; `furnish` is
-    done to a started container, and again to each that replaces it, before it takes requests."""
+class EndpointInstance:
+    """One process and the task that keeps it alive."""
 
     def __init__(
         self,
         instance_id: str,
-        launch: Launch,
+        launch: LaunchSpec,
         client: httpx.AsyncClient,
         on_line: Callable[[str], None],
-        ledger: Ledger,
-        furnish: Callable[[Instance], Awaitable[None]] | None = None,
+        processes: ProcessTable,
+        initialize_container: Callable[[EndpointInstance], Awaitable[None]] | None = None,
         instance_type: str | None = None,
     ) -> None:
+        """Make an instance that is not started.
+
+        Args:
+            instance_id: The id in log streams and in the inventory, `i-…`.
+            launch: What to run and how long it may take to start.
+            client: Sends the health checks.
+            on_line: Gets each line that the process writes.
+            processes: Records the process while it lives.
+            initialize_container: Awaited with each started container, also with one that replaces another,
+                before it takes requests.
+            instance_type: The instance type that the variant obtained; None for a serverless variant.
+        """
         self.id = instance_id
         self.instance_type = instance_type
-        self._furnish = furnish
+        self._initialize_container = initialize_container
         self.outstanding = 0
         self.port = 0
         self._idle = asyncio.Event()
@@ -78,7 +89,7 @@ class Instance:
         self._launch = launch
         self._client = client
         self._on_line = on_line
-        self._ledger = ledger
+        self._processes = processes
         self._process: ContainerProcess | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -98,14 +109,14 @@ class Instance:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Start the process and return when it is in service; raises StartFailure when it never is."""
+        """Start the process and return when it is in service; raises InstanceStartError when it never is."""
         for attempt in range(1, START_ATTEMPTS + 1):
             try:
                 await self._launch_once()
                 break
-            except (StartFailure, asyncio.CancelledError) as failure:
+            except (InstanceStartError, asyncio.CancelledError) as failure:
                 await self._end_process()
-                if attempt == START_ATTEMPTS or not isinstance(failure, PortTaken):
+                if attempt == START_ATTEMPTS or not isinstance(failure, PortTakenError):
                     raise
         self._watch = asyncio.create_task(self._keep_alive(), name=f"sagemaker-watch-{self.id}")
 
@@ -122,12 +133,12 @@ class Instance:
         """Take no more requests, for good; those in flight go on."""
         self._retired = True
 
-    def occupy(self) -> None:
+    def begin_request(self) -> None:
         """A request begins."""
         self.outstanding += 1
         self._idle.clear()
 
-    def vacate(self) -> None:
+    def end_request(self) -> None:
         """A request has ended."""
         self.outstanding -= 1
         if self.outstanding == 0:
@@ -142,7 +153,7 @@ class Instance:
         """End the process as a crash does, for a rehearsal; it is then replaced. Whether there was one."""
         return self._process is not None and self._process.kill()
 
-    def suspect(self) -> None:
+    def mark_unreachable(self) -> None:
         """A request could not reach the container: no more requests until it answers a ping again."""
         self._healthy = False
 
@@ -153,11 +164,11 @@ class Instance:
             {**self._launch.environment(), ENV_SAGEMAKER_PORT: str(self.port)},
             purpose=f"SageMaker instance {self.id}",
             on_line=self._on_line,
-            ledger=self._ledger,
+            processes=self._processes,
         )
         await self._await_first_ping(self._process)
-        if self._furnish:
-            await self._furnish(self)
+        if self._initialize_container:
+            await self._initialize_container(self)
         self._healthy = True
 
     async def _await_first_ping(self, process: ContainerProcess) -> None:
@@ -167,12 +178,12 @@ class Instance:
                 return
             if await process.ended_within(PING_SECONDS):
                 await process.read_to_end()
-                kind = StartFailure if _port_is_free(self.port) else PortTaken
+                kind = InstanceStartError if _port_is_free(self.port) else PortTakenError
                 raise kind(
                     f"{self._launch.label} stopped with exit status {process.exit_status} before it passed "
                     f"the ping health check. Last log lines: {process.last_lines()}"
                 )
-        raise StartFailure(
+        raise InstanceStartError(
             f"{self._launch.label} did not pass the ping health check. Please check CloudWatch logs for "
             f"this endpoint. Last log lines: {process.last_lines()}"
         )
@@ -182,7 +193,7 @@ class Instance:
         restarts = 0
         while True:
             since = time.monotonic()
-            await self._until_unfit(self._process)
+            await self._wait_until_unhealthy(self._process)
             self._healthy = False
             if time.monotonic() - since > STABLE_SECONDS:
                 restarts = 0
@@ -193,10 +204,10 @@ class Instance:
                 restarts += 1
                 try:
                     await self._launch_once()
-                except (StartFailure, OSError) as failure:
+                except (InstanceStartError, OSError) as failure:
                     log.warning("instance %s: restart %d failed: %s", self.id, restarts, failure)
 
-    async def _until_unfit(self, process: ContainerProcess) -> None:
+    async def _wait_until_unhealthy(self, process: ContainerProcess) -> None:
         failures = 0
         while failures <= FAILED_PINGS_ALLOWED:
             if await process.ended_within(PING_SECONDS):

@@ -14,7 +14,7 @@ _PER_COPY = {
 
 
 @dataclass(frozen=True)
-class Place:
+class InstanceLocation:
     """A variant of an endpoint, or an inference component on it; `model` is what runs there."""
 
     endpoint: str

@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from contracts.metrics import SAGEMAKER_HOST_NAMESPACE, SAGEMAKER_NAMESPACE
-from local.sagemaker.instances.location import Dimensions, Place
+from local.sagemaker.instances.location import Dimensions, InstanceLocation
 from local.sagemaker.instances.pool import VariantPool
 from local.sagemaker.instances.serverless import ServerlessPool
-from local.sagemaker.ports import Cloud
+from local.sagemaker.ports import CloudServices
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,18 @@ _MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
 _Key = tuple[str, Dimensions, str]  # namespace, dimensions, metric
 
 
-class Meter:
+class MetricBuffer:
     """Gathers values; `flush` publishes what has gathered."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: CloudServices) -> None:
         self._cloud = cloud
         self._values: defaultdict[_Key, Counter[float]] = defaultdict(Counter)
 
-    def record(self, place: Place, values: dict[str, float], namespace: str = SAGEMAKER_NAMESPACE) -> None:
-        """Add one value for each named metric of a place. Latencies are in microseconds."""
-        for dimensions, published in place.published(values):
+    def record(
+        self, location: InstanceLocation, values: dict[str, float], namespace: str = SAGEMAKER_NAMESPACE
+    ) -> None:
+        """Add one value for each named metric of a location. Latencies are in microseconds."""
+        for dimensions, published in location.published(values):
             self.record_under(dimensions, published, namespace)
 
     def record_under(
@@ -95,7 +97,7 @@ class Meter:
                 log.exception("metrics were not published")
 
 
-class UtilisationMeter:
+class UtilizationSampler:
     """CPU and memory of a variant's processes. CPU is in percent of one core, so several cores give more
     than 100; memory is in percent of the machine's."""
 
@@ -116,34 +118,36 @@ class UtilisationMeter:
         }
 
 
-def concurrency(meter: Meter, pools: Iterable[VariantPool]) -> None:
+def record_concurrency(metric_buffer: MetricBuffer, pools: Iterable[VariantPool]) -> None:
     """Record ConcurrentRequestsPerModel: requests in flight in each container now, queued ones included."""
     for pool in pools:
         for instance in pool.instances:
-            meter.record(pool.place, {"ConcurrentRequestsPerModel": instance.outstanding})
+            metric_buffer.record(pool.location, {"ConcurrentRequestsPerModel": instance.outstanding})
 
 
-def provisioned(meter: Meter, pools: Iterable[VariantPool]) -> None:
+def record_provisioned_utilization(metric_buffer: MetricBuffer, pools: Iterable[VariantPool]) -> None:
     """Record how much of a serverless variant's provisioned concurrency is in use, 0 to 1."""
     for pool in pools:
         ready = pool.config.get("ProvisionedConcurrency") if isinstance(pool, ServerlessPool) else None
         if ready:
             share = min(1.0, pool.outstanding / ready)
-            meter.record(pool.place, {"ServerlessProvisionedConcurrencyUtilization": share})
+            metric_buffer.record(pool.location, {"ServerlessProvisionedConcurrencyUtilization": share})
 
 
-def quiet(meter: Meter, pools: Iterable[VariantPool]) -> None:
+def record_zero_invocations(metric_buffer: MetricBuffer, pools: Iterable[VariantPool]) -> None:
     """Record a zero beside the invocations, so that a variant without traffic can be scaled in."""
     for pool in pools:
-        meter.record(pool.place, {"InvocationsPerInstance": 0.0})
+        metric_buffer.record(pool.location, {"InvocationsPerInstance": 0.0})
 
 
-def utilisation(meter: Meter, usage: UtilisationMeter, pools: Iterable[VariantPool]) -> None:
+def record_utilization(
+    metric_buffer: MetricBuffer, usage: UtilizationSampler, pools: Iterable[VariantPool]
+) -> None:
     """Record CPUUtilization and MemoryUtilization of each place's processes."""
     for pool in pools:
         groups = [instance.pid for instance in pool.instances if instance.pid]
-        values = usage.measure(f"{pool.place.endpoint}/{pool.place.folder}", groups)
-        meter.record(pool.place, values, SAGEMAKER_HOST_NAMESPACE)
+        values = usage.measure(f"{pool.location.endpoint}/{pool.location.folder}", groups)
+        metric_buffer.record(pool.location, values, SAGEMAKER_HOST_NAMESPACE)
 
 
 def _usage(groups: set[int]) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.sagemaker.ports import RoleCredentials
-from local.sagemaker.store import Record
+from local.sagemaker.store import JsonObject
 
 MAX_OBJECTS = 10_000
 MAX_BYTES = 64 * 1024**3
@@ -35,12 +35,12 @@ _MISSING = {"NoSuchKey", "NoSuchBucket", "404", "NotFound"}
 S3Factory = Callable[[RoleCredentials], Any]
 
 
-class ArtefactFailure(Exception):
+class ModelDataError(Exception):
     """Why a model's data could not be had, in the service's words."""
 
 
 @dataclass(frozen=True)
-class Source:
+class S3DataSource:
     """Where a model's data lies. `gzip`: one tar.gz object, otherwise every object under the prefix."""
 
     bucket: str
@@ -53,7 +53,7 @@ class Source:
         return f"s3://{self.bucket}/{self.key}"
 
 
-def source_of(container: Record) -> Source | None:
+def data_source_of(container: JsonObject) -> S3DataSource | None:
     """The data source of a container definition; None when it brings its model in the image."""
     data = container.get("ModelDataSource", {}).get("S3DataSource")
     if data:
@@ -63,18 +63,18 @@ def source_of(container: Record) -> Source | None:
     return None
 
 
-def source_at(uri: str) -> Source:
+def s3_prefix(uri: str) -> S3DataSource:
     """Everything under a prefix `s3://bucket/prefix`."""
     return _source(uri, False)
 
 
-def _source(uri: str, gzip: bool) -> Source:
+def _source(uri: str, gzip: bool) -> S3DataSource:
     parts = urlsplit(uri)
-    return Source(parts.netloc, parts.path.lstrip("/"), gzip)
+    return S3DataSource(parts.netloc, parts.path.lstrip("/"), gzip)
 
 
 @dataclass(frozen=True)
-class ArtefactCache:
+class ModelDataCache:
     """The folder of fetched models. `s3` makes a client from an execution role's credentials."""
 
     folder: Path
@@ -82,8 +82,8 @@ class ArtefactCache:
     region: str
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def fetch(self, source: Source, role_arn: str, credentials: RoleCredentials) -> Path:
-        """The local folder holding a model's files. Raises ArtefactFailure.
+    def fetch(self, source: S3DataSource, role_arn: str, credentials: RoleCredentials) -> Path:
+        """The local folder holding a model's files. Raises ModelDataError.
 
         The role's right to list and to read is exercised every time, so that a cached copy grants nothing.
         """
@@ -91,16 +91,16 @@ class ArtefactCache:
         try:
             objects = list_objects(client, source)
             if not objects:
-                raise ArtefactFailure(f"Could not find model data at {source.uri}.")
+                raise ModelDataError(f"Could not find model data at {source.uri}.")
             client.head_object(Bucket=source.bucket, Key=objects[0]["Key"])
             target = self.folder / _digest(source, objects)
             if not self._touch(target):
                 self._download(client, source, objects, target)
             return target
         except ClientError as error:
-            raise ArtefactFailure(self._explain(error, source, role_arn)) from error
+            raise ModelDataError(self._explain(error, source, role_arn)) from error
         except (BotoCoreError, OSError, tarfile.TarError) as error:
-            raise ArtefactFailure(f"Failed to download model data from {source.uri}: {error}") from error
+            raise ModelDataError(f"Failed to download model data from {source.uri}: {error}") from error
 
     def prune(self, in_use: set[Path]) -> None:
         """Remove the models that were used longest ago, apart from those in use and a few more."""
@@ -118,7 +118,7 @@ class ArtefactCache:
                 return True
             return False
 
-    def _download(self, client: Any, source: Source, objects: list[Record], target: Path) -> None:
+    def _download(self, client: Any, source: S3DataSource, objects: list[JsonObject], target: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.folder))
         try:
@@ -137,7 +137,7 @@ class ArtefactCache:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _explain(self, error: ClientError, source: Source, role_arn: str) -> str:
+    def _explain(self, error: ClientError, source: S3DataSource, role_arn: str) -> str:
         code = error.response["Error"]["Code"]
         if code in _DENIED:
             return (
@@ -151,21 +151,21 @@ class ArtefactCache:
         return f"Failed to download model data from {source.uri}: {error}"
 
 
-def list_objects(client: Any, source: Source) -> list[Record]:
-    """Key, ETag and Size of each object of a source. Raises ArtefactFailure above the limits."""
+def list_objects(client: Any, source: S3DataSource) -> list[JsonObject]:
+    """Key, ETag and Size of each object of a source. Raises ModelDataError above the limits."""
     if source.gzip:
         head = client.head_object(Bucket=source.bucket, Key=source.key)
         return [{"Key": source.key, "ETag": head["ETag"], "Size": head["ContentLength"]}]
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=source.bucket, Prefix=source.key)
     objects = [item for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
     if len(objects) > MAX_OBJECTS or sum(item["Size"] for item in objects) > MAX_BYTES:
-        raise ArtefactFailure(
+        raise ModelDataError(
             f"Model data at {source.uri} is too large: at most {MAX_OBJECTS} objects and {MAX_BYTES} bytes."
         )
     return objects
 
 
-def _digest(source: Source, objects: list[Record]) -> str:
+def _digest(source: S3DataSource, objects: list[JsonObject]) -> str:
     digest = hashlib.sha256(str(source.gzip).encode())
     for item in sorted(objects, key=lambda item: item["Key"]):
         name = relative_path(item["Key"], "" if source.gzip else source.key)
@@ -177,12 +177,12 @@ def relative_path(key: str, prefix: str) -> str:
     """An object's path below its prefix; a key that would leave the folder is refused."""
     name = key[len(prefix) :].lstrip("/") or PurePosixPath(key).name
     if ".." in PurePosixPath(name).parts:
-        raise ArtefactFailure(f"The object key {key} cannot be a file of a model.")
+        raise ModelDataError(f"The object key {key} cannot be a file of a model.")
     return name
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar.gz, without following it out of the folder, and remove it. Raises ArtefactFailure."""
+    """Unpack a tar.gz, without following it out of the folder, and remove it. Raises ModelDataError."""
     with tarfile.open(archive, "r:gz") as tar:
         members = list(_within_limits(tar))
         tar.extractall(folder, members=members, filter="data")
@@ -194,7 +194,7 @@ def _within_limits(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for count, member in enumerate(tar, start=1):
         total += member.size
         if count > MAX_OBJECTS or total > MAX_BYTES:
-            raise ArtefactFailure(
+            raise ModelDataError(
                 f"The model archive unpacks to more than {MAX_OBJECTS} files or {MAX_BYTES} bytes."
             )
         yield member

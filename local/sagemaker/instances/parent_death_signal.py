@@ -1,4 +1,4 @@
-"""Runs a command that dies with its parent: `python leash.py <parent pid> <command> [arguments]`.
+"""Runs a command that dies with its parent: `parent_death_signal.py <parent pid> <command> [arguments]`.
 
 Asks the kernel to send SIGKILL when the parent is gone, then becomes the command. A file of its own because
 the request must be made in the child between fork and exec, where a threaded parent may run no Python.
@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1
 def main(arguments: list[str]) -> None:
     """Never returns; a command that cannot be started ends with exit status 127, as in a shell."""
     parent, command = int(arguments[0]), arguments[1:]
-    if sys.platform == "linux":  # elsewhere the ledger of processes finds what a killed run left
+    if sys.platform == "linux":  # elsewhere the process table finds what a killed run left
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)  # the parent died before the request was made

@@ -41,6 +41,6 @@ def least_outstanding(candidates: Sequence[Candidate], draw: float) -> Candidate
     return idlest[int(draw * len(idlest))]
 
 
-def any_of(candidates: Sequence[Candidate], draw: float) -> Candidate | None:
+def random_choice(candidates: Sequence[Candidate], draw: float) -> Candidate | None:
     """An instance at random (routing strategy RANDOM)."""
     return candidates[int(draw * len(candidates))] if candidates else None

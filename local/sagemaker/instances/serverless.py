@@ -11,12 +11,12 @@ import contextlib
 import time
 from typing import Any
 
-from local.sagemaker.errors import ApiError
-from local.sagemaker.instances.instance import Instance, StartFailure
+from local.sagemaker.errors import AwsApiError
+from local.sagemaker.instances.instance import EndpointInstance, InstanceStartError
 from local.sagemaker.instances.pool import VariantPool
 
 IDLE_SECONDS = 300.0
-_LOOK_SECONDS = 5.0
+_POLL_SECONDS = 5.0
 
 
 class ServerlessPool(VariantPool):
@@ -49,12 +49,12 @@ class ServerlessPool(VariantPool):
                 await self._watch
         await super().stop(drain=drain)
 
-    async def acquire(self) -> Instance | None:
+    async def acquire(self) -> EndpointInstance | None:
         """The process, started if it sleeps; raises the runtime's errors when too many requests are here, or
         when it does not start."""
         self._used = time.monotonic()
         if self.outstanding + self._waiting >= self.config["MaxConcurrency"]:
-            raise ApiError("ThrottlingException", "Rate exceeded", 400)
+            raise AwsApiError("ThrottlingException", "Rate exceeded", 400)
         self._waiting += 1
         try:
             async with self._starting:
@@ -68,13 +68,13 @@ class ServerlessPool(VariantPool):
         began = time.perf_counter()
         try:
             await self.scale(1)
-        except StartFailure as failure:
-            raise ApiError("ModelError", str(failure), 424) from failure
-        self.workshop.record(self.place, {"ModelSetupTime": round((time.perf_counter() - began) * 1e6)})
+        except InstanceStartError as failure:
+            raise AwsApiError("ModelError", str(failure), 424) from failure
+        self.factory.record(self.location, {"ModelSetupTime": round((time.perf_counter() - began) * 1e6)})
 
     async def _sleep_when_idle(self) -> None:
         while True:
-            await asyncio.sleep(min(_LOOK_SECONDS, IDLE_SECONDS))
+            await asyncio.sleep(min(_POLL_SECONDS, IDLE_SECONDS))
             idle = time.monotonic() - self._used
             busy = self.outstanding or self._waiting or "ProvisionedConcurrency" in self.config
             if self.instances and not busy and idle >= IDLE_SECONDS:

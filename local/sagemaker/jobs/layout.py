@@ -9,8 +9,8 @@ from local.sagemaker.jobs.folder import JobFolder
 from local.sagemaker.jobs.transfer import Transfer
 
 
-class Layout(Protocol):
-    """One job's folder. `fetch`, `keep_up` and `deliver` block; they raise TransferFailure."""
+class JobLayout(Protocol):
+    """One job's folder. `fetch`, `sync_checkpoints` and `deliver` block; they raise TransferError."""
 
     folder: JobFolder
 
@@ -27,7 +27,7 @@ class Layout(Protocol):
     def environment(self) -> dict[str, str]:
         """The kind's own variables."""
 
-    def keep_up(self, transfer: Transfer) -> None:
+    def sync_checkpoints(self, transfer: Transfer) -> None:
         """Called every few seconds while the process runs."""
 
     def deliver(self, transfer: Transfer, *, usable: bool) -> dict[str, object]:

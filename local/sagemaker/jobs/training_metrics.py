@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from local.sagemaker.store import Record, now
+from local.sagemaker.store import JsonObject, now
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 
 
-class Measures:
+class TrainingMetrics:
     """The measurements of one job; `final` keeps the latest of each metric."""
 
-    def __init__(self, job_name: str, definitions: list[Record]) -> None:
+    def __init__(self, job_name: str, definitions: list[JsonObject]) -> None:
         self._job_name = job_name
         self._patterns = [(definition["Name"], re.compile(definition["Regex"])) for definition in definitions]
         self._latest: dict[str, tuple[float, float]] = {}
@@ -41,7 +41,7 @@ class Measures:
         data, self._unpublished = self._unpublished, []
         return data
 
-    def final(self) -> list[Record]:
+    def final(self) -> list[JsonObject]:
         """FinalMetricDataList."""
         return [
             {"MetricName": name, "Value": value, "Timestamp": moment}

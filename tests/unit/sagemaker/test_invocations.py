@@ -6,23 +6,22 @@ import json
 
 import pytest
 
-from local.sagemaker.data_plane import container_call
-from local.sagemaker.data_plane import runtime_api as invoke
-from tests.support.sagemaker import Bench, collect, eventually, scenario, variant
+from local.sagemaker.data_plane import container_call, runtime_api
+from tests.support.sagemaker import SageMakerHarness, collect, eventually, scenario, variant
 
 
-async def serve(bench: Bench, *variants: dict, **more: object) -> None:
+async def serve(harness: SageMakerHarness, *variants: dict, **more: object) -> None:
     """Endpoint `e` with a model per variant, named as the variant's model."""
     for each in (*variants, *more.get("ShadowProductionVariants", [])):
-        bench.model(each["ModelName"])
-    bench.config("c", *variants, **more)
-    assert (await bench.endpoint())["EndpointStatus"] == "InService"
+        harness.model(each["ModelName"])
+    harness.config("c", *variants, **more)
+    assert (await harness.endpoint())["EndpointStatus"] == "InService"
 
 
 @scenario
-async def test_a_whole_reply(bench: Bench) -> None:
-    await serve(bench, variant())
-    reply = await bench.invoke(
+async def test_a_whole_reply(harness: SageMakerHarness) -> None:
+    await serve(harness, variant())
+    reply = await harness.invoke(
         b'{"a": 1}',
         Content_Type="application/json",
         Accept="text/plain",
@@ -51,9 +50,9 @@ async def test_a_whole_reply(bench: Bench) -> None:
 
 
 @scenario
-async def test_a_streamed_reply_arrives_piece_by_piece(bench: Bench) -> None:
-    await serve(bench, variant())
-    reply = await bench.invoke(b'{"chunks": 3, "pause": 0.2}', stream=True)
+async def test_a_streamed_reply_arrives_piece_by_piece(harness: SageMakerHarness) -> None:
+    await serve(harness, variant())
+    reply = await harness.invoke(b'{"chunks": 3, "pause": 0.2}', stream=True)
     assert reply.headers["Content-Type"] == "application/vnd.amazon.eventstream"
     assert reply.headers["X-Amzn-SageMaker-Content-Type"] == "text/event-stream"
     payload, headers = await collect(reply)
@@ -62,57 +61,57 @@ async def test_a_streamed_reply_arrives_piece_by_piece(bench: Bench) -> None:
 
 
 @scenario
-async def test_a_caller_who_leaves_ends_the_containers_work(bench: Bench) -> None:
-    await serve(bench, variant())
-    reply = await bench.invoke(b'{"chunks": 10000, "pause": 0.02}', stream=True)
+async def test_a_caller_who_leaves_ends_the_containers_work(harness: SageMakerHarness) -> None:
+    await serve(harness, variant())
+    reply = await harness.invoke(b'{"chunks": 10000, "pause": 0.02}', stream=True)
     await anext(reply.body)
     await reply.body.aclose()
     await eventually(
-        lambda: any("caller left" in line for _, _, line in bench.cloud.lines), "the container notices"
+        lambda: any("caller left" in line for _, _, line in harness.cloud.lines), "the container notices"
     )
-    (pool,) = bench.sagemaker.deployments.live["e"].blue.pools
+    (pool,) = harness.sagemaker.deployments.live["e"].blue.pools
     assert pool.outstanding == 0
 
 
 @scenario
-async def test_a_stream_that_is_never_read_is_released(bench: Bench) -> None:
-    await serve(bench, variant())
-    reply = await bench.invoke(b'{"chunks": 100, "pause": 0.02}', stream=True)
-    (pool,) = bench.sagemaker.deployments.live["e"].blue.pools
+async def test_a_stream_that_is_never_read_is_released(harness: SageMakerHarness) -> None:
+    await serve(harness, variant())
+    reply = await harness.invoke(b'{"chunks": 100, "pause": 0.02}', stream=True)
+    (pool,) = harness.sagemaker.deployments.live["e"].blue.pools
     assert pool.outstanding == 1
     await reply.body.aclose()
     assert pool.outstanding == 0
 
 
 @scenario
-async def test_a_container_that_breaks_off_midstream(bench: Bench) -> None:
-    await serve(bench, variant())
-    payload, headers = await collect(await bench.invoke(b'{"chunks": 5, "break_at": 1}', stream=True))
+async def test_a_container_that_breaks_off_midstream(harness: SageMakerHarness) -> None:
+    await serve(harness, variant())
+    payload, headers = await collect(await harness.invoke(b'{"chunks": 5, "break_at": 1}', stream=True))
     assert payload == b"chunk 0\nchunk 1\n"
     assert headers[-1][":exception-type"] == "ModelStreamError"
-    bench.sagemaker.meter.flush()
-    assert bench.cloud.total("MidStreamErrors", "champion") == 1
-    assert bench.cloud.total("InvocationModelErrors", "champion") == 1
+    harness.sagemaker.metric_buffer.flush()
+    assert harness.cloud.total("MidStreamErrors", "champion") == 1
+    assert harness.cloud.total("InvocationModelErrors", "champion") == 1
 
 
 @scenario
-async def test_a_container_that_dies_before_it_answers(bench: Bench) -> None:
-    await serve(bench, variant())
-    reply = await bench.invoke(b'{"exit": true}', stream=True)
+async def test_a_container_that_dies_before_it_answers(harness: SageMakerHarness) -> None:
+    await serve(harness, variant())
+    reply = await harness.invoke(b'{"exit": true}', stream=True)
     assert (reply.status, reply.headers["x-amzn-ErrorType"]) == (503, "ServiceUnavailable")
-    bench.sagemaker.meter.flush()
-    assert bench.cloud.total("Invocation5XXErrors", "champion") == 1
-    assert bench.cloud.total("InvocationModelErrors", "champion") == 1
+    harness.sagemaker.metric_buffer.flush()
+    assert harness.cloud.total("Invocation5XXErrors", "champion") == 1
+    assert harness.cloud.total("InvocationModelErrors", "champion") == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("status", "side"), [(400, "client"), (503, "server")])
 def test_a_containers_error_is_a_model_error(tmp_path, stream: bool, status: int, side: str) -> None:
     @scenario
-    async def play(bench: Bench) -> None:
-        await serve(bench, variant())
+    async def run(harness: SageMakerHarness) -> None:
+        await serve(harness, variant())
         order = json.dumps({"status": status, "reply": "no"}).encode()
-        reply = await bench.invoke(order, stream=stream)
+        reply = await harness.invoke(order, stream=stream)
         error = json.loads(reply.body)
         assert reply.status == 424
         assert reply.headers["x-amzn-ErrorType"] == "ModelError"
@@ -121,29 +120,29 @@ def test_a_containers_error_is_a_model_error(tmp_path, stream: bool, status: int
         assert error["LogStreamArn"].endswith("log-group:/aws/sagemaker/Endpoints/e")
         assert f'Received {side} error ({status}) from primary with message "no".' in error["Message"]
 
-    play(tmp_path)
+    run(tmp_path)
 
 
 @scenario
-async def test_an_invocation_that_takes_too_long(bench: Bench) -> None:
-    await serve(bench, variant())
+async def test_an_invocation_that_takes_too_long(harness: SageMakerHarness) -> None:
+    await serve(harness, variant())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(container_call, "WHOLE_SECONDS", 0.3)
         patch.setattr(container_call, "STREAM_SECONDS", 1.5)
-        reply = await bench.invoke(b'{"sleep": 30}')
+        reply = await harness.invoke(b'{"sleep": 30}')
         assert reply.status == 424
         assert b"Your invocation timed out while waiting" in reply.body
-        _, headers = await collect(await bench.invoke(b'{"chunks": 100, "pause": 0.5}', stream=True))
+        _, headers = await collect(await harness.invoke(b'{"chunks": 100, "pause": 0.5}', stream=True))
         assert headers[0][":event-type"] == "PayloadPart"
         assert headers[-1][":exception-type"] == "ModelStreamError"
 
 
 @scenario
-async def test_requests_that_never_reach_a_container(bench: Bench) -> None:
-    await serve(bench, variant())
+async def test_requests_that_never_reach_a_container(harness: SageMakerHarness) -> None:
+    await serve(harness, variant())
 
     async def refused(status: int, code: str, words: str, **request: object) -> None:
-        reply = await bench.invoke(**request)
+        reply = await harness.invoke(**request)
         assert (reply.status, reply.headers["x-amzn-ErrorType"]) == (status, code)
         assert words in json.loads(reply.body)["Message"]
 
@@ -156,27 +155,27 @@ async def test_requests_that_never_reach_a_container(bench: Bench) -> None:
     await refused(400, "ValidationError", "Variant nope", X_Amzn_SageMaker_Target_Variant="nope")
     await refused(400, "ValidationError", "TargetModel", X_Amzn_SageMaker_Target_Model="m.tar.gz")
     await refused(400, "ValidationError", "customAttributes", X_Amzn_SageMaker_Custom_Attributes="a" * 1025)
-    asynchronous = await bench.sagemaker.runtime.handle("/endpoints/e/async-invocations", {}, b"")
+    asynchronous = await harness.sagemaker.runtime.handle("/endpoints/e/async-invocations", {}, b"")
     assert (asynchronous.status, asynchronous.headers["x-amzn-ErrorType"]) == (400, "ValidationError")
-    too_large = b"x" * (invoke.MAX_BODY_BYTES + 1)
+    too_large = b"x" * (runtime_api.MAX_BODY_BYTES + 1)
     await refused(413, "413", "exceeded 6291456 bytes", body=too_large)
-    assert (await bench.invoke(b"x" * invoke.MAX_BODY_BYTES)).status == 200
+    assert (await harness.invoke(b"x" * runtime_api.MAX_BODY_BYTES)).status == 200
 
 
 @scenario
-async def test_weights_and_the_target_variant(bench: Bench) -> None:
+async def test_weights_and_the_target_variant(harness: SageMakerHarness) -> None:
     await serve(
-        bench, variant("a", "ma", InitialVariantWeight=1.0), variant("b", "mb", InitialVariantWeight=0.0)
+        harness, variant("a", "ma", InitialVariantWeight=1.0), variant("b", "mb", InitialVariantWeight=0.0)
     )
 
     async def answered_by(**headers: str) -> str:
-        reply = await bench.invoke(**headers)
+        reply = await harness.invoke(**headers)
         assert json.loads(reply.body)["name"] == "m" + reply.headers["x-Amzn-Invoked-Production-Variant"]
         return reply.headers["x-Amzn-Invoked-Production-Variant"]
 
     assert {await answered_by() for _ in range(20)} == {"a"}
     assert await answered_by(X_Amzn_SageMaker_Target_Variant="b") == "b"
-    bench.call(
+    harness.call(
         "UpdateEndpointWeightsAndCapacities",
         EndpointName="e",
         DesiredWeightsAndCapacities=[
@@ -184,35 +183,35 @@ async def test_weights_and_the_target_variant(bench: Bench) -> None:
             {"VariantName": "b", "DesiredWeight": 3.0},
         ],
     )
-    described = await bench.settled()
+    described = await harness.settled()
     assert [each["CurrentWeight"] for each in described["ProductionVariants"]] == [0.0, 3.0]
     assert {await answered_by() for _ in range(20)} == {"b"}
 
 
 @scenario
-async def test_a_shadow_gets_copies_and_the_caller_never_notices(bench: Bench) -> None:
+async def test_a_shadow_gets_copies_and_the_caller_never_notices(harness: SageMakerHarness) -> None:
     await serve(
-        bench, variant(), ShadowProductionVariants=[variant("shadow", "ms", InitialVariantWeight=1.0)]
+        harness, variant(), ShadowProductionVariants=[variant("shadow", "ms", InitialVariantWeight=1.0)]
     )
     for _ in range(5):
-        reply = await bench.invoke(b"{}")
+        reply = await harness.invoke(b"{}")
         assert json.loads(reply.body)["name"] == "m"
-    await eventually(lambda: not bench.sagemaker.runtime.mirror.busy, "the copies are done")
-    bench.sagemaker.meter.flush()
-    assert bench.cloud.total("Invocations", "shadow") == 5
-    assert bench.cloud.total("Invocations", "champion") == 5
-    refused = await bench.invoke(X_Amzn_SageMaker_Target_Variant="shadow")
+    await eventually(lambda: not harness.sagemaker.runtime.shadow_traffic.busy, "the copies are done")
+    harness.sagemaker.metric_buffer.flush()
+    assert harness.cloud.total("Invocations", "shadow") == 5
+    assert harness.cloud.total("Invocations", "champion") == 5
+    refused = await harness.invoke(X_Amzn_SageMaker_Target_Variant="shadow")
     assert refused.status == 400
 
 
 @scenario
-async def test_metrics_of_good_and_bad_requests(bench: Bench) -> None:
-    await serve(bench, variant())
-    await bench.invoke(b"{}")
-    await bench.invoke(b'{"status": 404, "reply": ""}')
-    await bench.invoke(b'{"status": 500, "reply": ""}')
-    await collect(await bench.invoke(b'{"chunks": 1}', stream=True))
-    bench.sagemaker.meter.flush()
+async def test_metrics_of_good_and_bad_requests(harness: SageMakerHarness) -> None:
+    await serve(harness, variant())
+    await harness.invoke(b"{}")
+    await harness.invoke(b'{"status": 404, "reply": ""}')
+    await harness.invoke(b'{"status": 500, "reply": ""}')
+    await collect(await harness.invoke(b'{"chunks": 1}', stream=True))
+    harness.sagemaker.metric_buffer.flush()
     expected = {
         "Invocations": 4,
         "Invocation4XXErrors": 1,
@@ -221,8 +220,8 @@ async def test_metrics_of_good_and_bad_requests(bench: Bench) -> None:
         "MidStreamErrors": 0,
         "InvocationsPerInstance": 4,
     }
-    assert {name: bench.cloud.total(name, "champion") for name in expected} == expected
-    units = {datum["MetricName"]: datum["Unit"] for _, datum in bench.cloud.metrics}
+    assert {name: harness.cloud.total(name, "champion") for name in expected} == expected
+    units = {datum["MetricName"]: datum["Unit"] for _, datum in harness.cloud.metrics}
     assert units["ModelLatency"] == units["OverheadLatency"] == units["FirstChunkLatency"] == "Microseconds"
-    assert bench.cloud.total("ModelLatency", "champion") > 0
-    assert {namespace for namespace, _ in bench.cloud.metrics} == {"AWS/SageMaker"}
+    assert harness.cloud.total("ModelLatency", "champion") > 0
+    assert {namespace for namespace, _ in harness.cloud.metrics} == {"AWS/SageMaker"}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from local.sagemaker.control_plane import endpoint_rules as rules
-from local.sagemaker.errors import ApiError
-from tests.support.sagemaker import IMAGE, ROLE, Bench, RecordedCloud, build, variant
+from local.sagemaker.errors import AwsApiError
+from tests.support.sagemaker import IMAGE, ROLE, RecordedCloud, SageMakerHarness, build, variant
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 CANARY = {
@@ -27,14 +27,14 @@ CANARY = {
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def harness(tmp_path: Path) -> SageMakerHarness:
     """Model `m`, configuration `c` with one variant, endpoint `e` in service without processes."""
     cloud = RecordedCloud()
-    bench = Bench(build(tmp_path, cloud), cloud)
-    bench.model("m")
-    bench.config("c", variant())
-    config = bench.call("DescribeEndpointConfig", EndpointConfigName="c")
-    bench.sagemaker.store.endpoints.add(
+    harness = SageMakerHarness(build(tmp_path, cloud), cloud)
+    harness.model("m")
+    harness.config("c", variant())
+    config = harness.call("DescribeEndpointConfig", EndpointConfigName="c")
+    harness.sagemaker.store.endpoints.add(
         "e",
         {
             "EndpointName": "e",
@@ -48,12 +48,12 @@ def bench(tmp_path: Path) -> Bench:
             "Sizes": {"champion": (1.0, 1)},
         },
     )
-    return bench
+    return harness
 
 
-def refusal(bench: Bench, operation: str, **request: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
-        bench.call(operation, **request)
+def refusal(harness: SageMakerHarness, operation: str, **request: Any) -> AwsApiError:
+    with pytest.raises(AwsApiError) as caught:
+        harness.call(operation, **request)
     return caught.value
 
 
@@ -117,8 +117,8 @@ def refusal(bench: Bench, operation: str, **request: Any) -> ApiError:
         ),
     ],
 )
-def test_names(bench: Bench, operation: str, request_: dict, message: str) -> None:
-    error = refusal(bench, operation, **request_)
+def test_names(harness: SageMakerHarness, operation: str, request_: dict, message: str) -> None:
+    error = refusal(harness, operation, **request_)
     assert (error.code, error.status, error.message) == ("ValidationException", 400, message)
 
 
@@ -135,20 +135,21 @@ def test_names(bench: Bench, operation: str, request_: dict, message: str) -> No
     ],
 )
 def test_nothing_changes_an_endpoint_in_progress(
-    bench: Bench, status: str, operation: str, request_: dict
+    harness: SageMakerHarness, status: str, operation: str, request_: dict
 ) -> None:
-    bench.sagemaker.store.endpoints.get("e")["EndpointStatus"] = status
-    error = refusal(bench, operation, EndpointName="e", **request_)
+    harness.sagemaker.store.endpoints.get("e")["EndpointStatus"] = status
+    error = refusal(harness, operation, EndpointName="e", **request_)
     assert error.code == "ValidationException"
     assert error.message == f'Cannot update in-progress endpoint "{ARN}:endpoint/e".'
 
 
-def test_a_failed_endpoint_can_only_be_deleted(bench: Bench) -> None:
-    bench.sagemaker.store.endpoints.get("e")["EndpointStatus"] = "Failed"
+def test_a_failed_endpoint_can_only_be_deleted(harness: SageMakerHarness) -> None:
+    harness.sagemaker.store.endpoints.get("e")["EndpointStatus"] = "Failed"
     assert (
-        "status Failed" in refusal(bench, "UpdateEndpoint", EndpointName="e", EndpointConfigName="c").message
+        "status Failed"
+        in refusal(harness, "UpdateEndpoint", EndpointName="e", EndpointConfigName="c").message
     )
-    rules.check_idle(bench.sagemaker.store.endpoints.get("e"), "arn")  # what DeleteEndpoint asks
+    rules.check_idle(harness.sagemaker.store.endpoints.get("e"), "arn")  # what DeleteEndpoint asks
 
 
 SOURCE = {"S3Uri": "s3://b/p/", "S3DataType": "S3Prefix", "CompressionType": "None"}
@@ -194,10 +195,10 @@ SOURCE = {"S3Uri": "s3://b/p/", "S3DataType": "S3Prefix", "CompressionType": "No
         ),
     ],
 )
-def test_models(bench: Bench, change: dict, words: str) -> None:
+def test_models(harness: SageMakerHarness, change: dict, words: str) -> None:
     request = {"ModelName": "n", "ExecutionRoleArn": ROLE, "PrimaryContainer": {"Image": IMAGE}} | change
     request = {name: value for name, value in request.items() if value is not None}
-    assert words in refusal(bench, "CreateModel", **request).message
+    assert words in refusal(harness, "CreateModel", **request).message
 
 
 @pytest.mark.parametrize(
@@ -224,13 +225,13 @@ def test_models(bench: Bench, change: dict, words: str) -> None:
         ),
     ],
 )
-def test_endpoint_configurations(bench: Bench, change: dict, words: str) -> None:
+def test_endpoint_configurations(harness: SageMakerHarness, change: dict, words: str) -> None:
     request = {"EndpointConfigName": "d", "ProductionVariants": [variant()]} | change
-    assert words in refusal(bench, "CreateEndpointConfig", **request).message
+    assert words in refusal(harness, "CreateEndpointConfig", **request).message
 
 
-def test_shadow_beside_one_production_variant_is_accepted(bench: Bench) -> None:
-    bench.config("d", variant(), ShadowProductionVariants=[variant("s")])
+def test_shadow_beside_one_production_variant_is_accepted(harness: SageMakerHarness) -> None:
+    harness.config("d", variant(), ShadowProductionVariants=[variant("s")])
 
 
 @pytest.mark.parametrize(
@@ -246,12 +247,12 @@ def test_shadow_beside_one_production_variant_is_accepted(bench: Bench) -> None:
         ({"Type": "LINEAR", "LinearStepSize": {"Type": "CAPACITY_PERCENT", "Value": 9}}, "between 10 and 50"),
     ],
 )
-def test_deployment_configurations(bench: Bench, routing: dict, words: str) -> None:
+def test_deployment_configurations(harness: SageMakerHarness, routing: dict, words: str) -> None:
     deployment = {
         "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {"WaitIntervalInSeconds": 0, **routing}}
     }
     error = refusal(
-        bench, "UpdateEndpoint", EndpointName="e", EndpointConfigName="c", DeploymentConfig=deployment
+        harness, "UpdateEndpoint", EndpointName="e", EndpointConfigName="c", DeploymentConfig=deployment
     )
     assert words in error.message
 
@@ -265,10 +266,10 @@ def test_deployment_configurations(bench: Bench, routing: dict, words: str) -> N
         ([variant()], None, "more than 50 percent of a variant with 1 instance(s)"),
     ],
 )
-def test_guardrails(bench: Bench, variants: list, shadow: dict | None, words: str) -> None:
-    bench.config("d", *variants, **({"ShadowProductionVariants": [shadow]} if shadow else {}))
+def test_guardrails(harness: SageMakerHarness, variants: list, shadow: dict | None, words: str) -> None:
+    harness.config("d", *variants, **({"ShadowProductionVariants": [shadow]} if shadow else {}))
     error = refusal(
-        bench, "UpdateEndpoint", EndpointName="e", EndpointConfigName="d", DeploymentConfig=CANARY
+        harness, "UpdateEndpoint", EndpointName="e", EndpointConfigName="d", DeploymentConfig=CANARY
     )
     assert words in error.message
 
@@ -281,9 +282,9 @@ def test_guardrails(bench: Bench, variants: list, shadow: dict | None, words: st
         ([{"VariantName": "champion", "DesiredInstanceCount": 0}], "at least 1"),
     ],
 )
-def test_weights_and_capacities(bench: Bench, changes: list, words: str) -> None:
+def test_weights_and_capacities(harness: SageMakerHarness, changes: list, words: str) -> None:
     error = refusal(
-        bench,
+        harness,
         "UpdateEndpointWeightsAndCapacities",
         EndpointName="e",
         DesiredWeightsAndCapacities=changes,
@@ -291,9 +292,9 @@ def test_weights_and_capacities(bench: Bench, changes: list, words: str) -> None
     assert words in error.message
 
 
-def test_the_instance_quota_counts_what_runs_already(bench: Bench) -> None:
-    bench.config("d", variant(InitialInstanceCount=rules.INSTANCE_QUOTA))
-    error = refusal(bench, "CreateEndpoint", EndpointName="f", EndpointConfigName="d")
+def test_the_instance_quota_counts_what_runs_already(harness: SageMakerHarness) -> None:
+    harness.config("d", variant(InitialInstanceCount=rules.INSTANCE_QUOTA))
+    error = refusal(harness, "CreateEndpoint", EndpointName="f", EndpointConfigName="d")
     assert error.code == "ResourceLimitExceeded"
     assert "current utilization of 1 Instances and a request delta of 16 Instances" in error.message
 
@@ -302,19 +303,19 @@ def test_the_instance_quota_counts_what_runs_already(bench: Bench) -> None:
     ("operation", "reason"),
     [("CreateTransformJob", "is not part of the laptop cloud"), ("MakeCoffee", "does not exist")],
 )
-def test_unknown_operations(bench: Bench, operation: str, reason: str) -> None:
-    error = refusal(bench, operation)
+def test_unknown_operations(harness: SageMakerHarness, operation: str, reason: str) -> None:
+    error = refusal(harness, operation)
     assert error.code == "UnknownOperationException"
     assert reason in error.message
 
 
-def test_a_body_that_is_not_json_is_refused_as_such(bench: Bench) -> None:
-    reply = bench.sagemaker.control.handle("SageMaker.ListModels", b"{")
+def test_a_body_that_is_not_json_is_refused_as_such(harness: SageMakerHarness) -> None:
+    reply = harness.sagemaker.control.handle("SageMaker.ListModels", b"{")
     assert reply.status == 400
     assert b"SerializationException" in reply.body
 
 
-def test_a_model_and_configuration_in_use_may_be_deleted(bench: Bench) -> None:
-    bench.call("DeleteModel", ModelName="m")
-    bench.call("DeleteEndpointConfig", EndpointConfigName="c")
-    assert bench.sagemaker.store.endpoints.get("e")["EndpointConfigName"] == "c"
+def test_a_model_and_configuration_in_use_may_be_deleted(harness: SageMakerHarness) -> None:
+    harness.call("DeleteModel", ModelName="m")
+    harness.call("DeleteEndpointConfig", EndpointConfigName="c")
+    assert harness.sagemaker.store.endpoints.get("e")["EndpointConfigName"] == "c"

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from local.sagemaker.errors import ApiError
-from local.sagemaker.request_validation import check
+from local.sagemaker.errors import AwsApiError
+from local.sagemaker.request_validation import validate_request
 
 VARIANT = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
 
 
-def complaint(operation: str, request: object) -> ApiError:
-    with pytest.raises(ApiError) as caught:
-        check("sagemaker", operation, request)
+def complaint(operation: str, request: object) -> AwsApiError:
+    with pytest.raises(AwsApiError) as caught:
+        validate_request("sagemaker", operation, request)
     return caught.value
 
 
 def test_a_good_request_passes() -> None:
-    check("sagemaker", "CreateEndpointConfig", {"EndpointConfigName": "c", "ProductionVariants": [VARIANT]})
+    validate_request(
+        "sagemaker", "CreateEndpointConfig", {"EndpointConfigName": "c", "ProductionVariants": [VARIANT]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,9 @@ def test_a_wrong_type_is_a_serialization_error(request_: object) -> None:
 
 def test_tag_keys_may_hold_letters_of_any_script() -> None:
     arn = "arn:aws:sagemaker:us-east-1:123456789012:model/m"
-    check("sagemaker", "AddTags", {"ResourceArn": arn, "Tags": [{"Key": "größe 1", "Value": "a/b:c@d"}]})
+    validate_request(
+        "sagemaker", "AddTags", {"ResourceArn": arn, "Tags": [{"Key": "größe 1", "Value": "a/b:c@d"}]}
+    )
     assert (
         "'tags.1.member.key'"
         in complaint("AddTags", {"ResourceArn": arn, "Tags": [{"Key": "a#b", "Value": ""}]}).message

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.sagemaker.instances import routing
-from local.sagemaker.instances.traffic_shifting import Step, steps_of
+from local.sagemaker.instances.traffic_shifting import TrafficStep, traffic_steps
 
 
 @dataclass
@@ -51,7 +51,7 @@ def test_equally_idle_instances_share() -> None:
 
 def test_nobody_is_chosen_from_nobody() -> None:
     assert routing.least_outstanding([], 0.5) is None
-    assert routing.any_of([], 0.5) is None
+    assert routing.random_choice([], 0.5) is None
 
 
 def policy(kind: str, size: dict | None = None, wait: int = 5) -> dict:
@@ -64,27 +64,31 @@ def policy(kind: str, size: dict | None = None, wait: int = 5) -> dict:
 @pytest.mark.parametrize(
     ("deployment", "count", "steps"),
     [
-        (policy("ALL_AT_ONCE"), 1, (Step(1.0, 5.0),)),
+        (policy("ALL_AT_ONCE"), 1, (TrafficStep(1.0, 5.0),)),
         (
             policy("CANARY", {"Type": "CAPACITY_PERCENT", "Value": 10}),
             4,
-            (Step(0.1, 5.0), Step(1.0, 5.0)),
+            (TrafficStep(0.1, 5.0), TrafficStep(1.0, 5.0)),
         ),
-        (policy("CANARY", {"Type": "INSTANCE_COUNT", "Value": 1}), 4, (Step(0.25, 5.0), Step(1.0, 5.0))),
+        (
+            policy("CANARY", {"Type": "INSTANCE_COUNT", "Value": 1}),
+            4,
+            (TrafficStep(0.25, 5.0), TrafficStep(1.0, 5.0)),
+        ),
         (
             policy("LINEAR", {"Type": "CAPACITY_PERCENT", "Value": 50}),
             2,
-            (Step(0.5, 5.0), Step(1.0, 5.0)),
+            (TrafficStep(0.5, 5.0), TrafficStep(1.0, 5.0)),
         ),
     ],
 )
-def test_steps_follow_the_policy(deployment: dict, count: int, steps: tuple[Step, ...]) -> None:
-    assert steps_of(deployment, count) == steps
+def test_steps_follow_the_policy(deployment: dict, count: int, steps: tuple[TrafficStep, ...]) -> None:
+    assert traffic_steps(deployment, count) == steps
 
 
 @given(st.integers(min_value=10, max_value=50))
 def test_linear_steps_rise_to_all_of_the_traffic(percent: int) -> None:
-    steps = steps_of(policy("LINEAR", {"Type": "CAPACITY_PERCENT", "Value": percent}), 10)
+    steps = traffic_steps(policy("LINEAR", {"Type": "CAPACITY_PERCENT", "Value": percent}), 10)
     shares = [step.share for step in steps]
     assert shares == sorted(shares)
     assert shares[0] == pytest.approx(percent / 100)

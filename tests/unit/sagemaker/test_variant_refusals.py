@@ -11,8 +11,17 @@ from typing import Any
 import pytest
 
 from local.sagemaker.components import rules as component_rules
-from local.sagemaker.errors import ApiError
-from tests.support.sagemaker import ROLE, Bench, RecordedCloud, build, component, host, serverless, variant
+from local.sagemaker.errors import AwsApiError
+from tests.support.sagemaker import (
+    ROLE,
+    RecordedCloud,
+    SageMakerHarness,
+    build,
+    component,
+    host,
+    serverless,
+    variant,
+)
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 ASYNC = {"OutputConfig": {"S3OutputPath": "s3://b/p"}}
@@ -21,16 +30,16 @@ POOLS = [{"InstanceType": "ml.g5.xlarge", "Priority": 1}, {"InstanceType": "ml.g
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def harness(tmp_path: Path) -> SageMakerHarness:
     """Model `m`; endpoint `e` for components with the component `alpha`, endpoint `r` that is real-time."""
     cloud = RecordedCloud()
-    bench = Bench(build(tmp_path, cloud), cloud)
-    bench.model("m")
-    bench.config("hosting", host(ManagedInstanceScaling=MANAGED), ExecutionRoleArn=ROLE)
-    bench.config("realtime", variant())
+    harness = SageMakerHarness(build(tmp_path, cloud), cloud)
+    harness.model("m")
+    harness.config("hosting", host(ManagedInstanceScaling=MANAGED), ExecutionRoleArn=ROLE)
+    harness.config("realtime", variant())
     for name, config in (("e", "hosting"), ("r", "realtime")):
-        described = bench.call("DescribeEndpointConfig", EndpointConfigName=config)
-        bench.sagemaker.store.endpoints.add(
+        described = harness.call("DescribeEndpointConfig", EndpointConfigName=config)
+        harness.sagemaker.store.endpoints.add(
             name,
             {
                 "EndpointName": name,
@@ -45,7 +54,7 @@ def bench(tmp_path: Path) -> Bench:
             },
         )
     stored = component("alpha")
-    bench.sagemaker.store.components.add(
+    harness.sagemaker.store.components.add(
         "alpha",
         {
             **{key: stored[key] for key in ("InferenceComponentName", "EndpointName", "VariantName")},
@@ -60,12 +69,12 @@ def bench(tmp_path: Path) -> Bench:
             "Base": "",
         },
     )
-    return bench
+    return harness
 
 
-def refusal(bench: Bench, operation: str, **request: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
-        bench.call(operation, **request)
+def refusal(harness: SageMakerHarness, operation: str, **request: Any) -> AwsApiError:
+    with pytest.raises(AwsApiError) as caught:
+        harness.call(operation, **request)
     assert (caught.value.code, caught.value.status) == ("ValidationException", 400)
     return caught.value
 
@@ -142,9 +151,9 @@ def without(one: dict[str, Any], *names: str) -> dict[str, Any]:
         ({"AsyncInferenceConfig": {"OutputConfig": {}}}, "must have an S3OutputPath"),
     ],
 )
-def test_configurations(bench: Bench, change: dict[str, Any], words: str) -> None:
+def test_configurations(harness: SageMakerHarness, change: dict[str, Any], words: str) -> None:
     request = {"EndpointConfigName": "d", "ProductionVariants": [variant()]} | change
-    assert words in refusal(bench, "CreateEndpointConfig", **request).message
+    assert words in refusal(harness, "CreateEndpointConfig", **request).message
 
 
 @pytest.mark.parametrize(
@@ -162,15 +171,15 @@ def test_configurations(bench: Bench, change: dict[str, Any], words: str) -> Non
         {"ProductionVariants": [without(variant(), "InstanceType") | {"InstancePools": POOLS}]},
     ],
 )
-def test_configurations_that_are_accepted(bench: Bench, request_: dict[str, Any]) -> None:
-    bench.call("CreateEndpointConfig", EndpointConfigName="d", **request_)
+def test_configurations_that_are_accepted(harness: SageMakerHarness, request_: dict[str, Any]) -> None:
+    harness.call("CreateEndpointConfig", EndpointConfigName="d", **request_)
 
 
-def test_a_serverless_model_is_not_isolated(bench: Bench) -> None:
-    bench.sagemaker.store.models.get("m")["EnableNetworkIsolation"] = True
+def test_a_serverless_model_is_not_isolated(harness: SageMakerHarness) -> None:
+    harness.sagemaker.store.models.get("m")["EnableNetworkIsolation"] = True
     request = {"EndpointConfigName": "d", "ProductionVariants": [serverless()]}
-    assert "Model m has EnableNetworkIsolation" in refusal(bench, "CreateEndpointConfig", **request).message
-    bench.config("d", variant())
+    assert "Model m has EnableNetworkIsolation" in refusal(harness, "CreateEndpointConfig", **request).message
+    harness.config("d", variant())
 
 
 def adapter(**container: str) -> dict[str, Any]:
@@ -237,20 +246,20 @@ SPECIFICATION = component("beta")["Specification"]
         ),
     ],
 )
-def test_creating_components(bench: Bench, change: dict[str, Any], message: str) -> None:
+def test_creating_components(harness: SageMakerHarness, change: dict[str, Any], message: str) -> None:
     request = {key: value for key, value in (component("beta") | change).items() if value is not None}
-    assert message in refusal(bench, "CreateInferenceComponent", **request).message
+    assert message in refusal(harness, "CreateInferenceComponent", **request).message
 
 
-def test_an_adapter_waits_for_its_base(bench: Bench) -> None:
-    bench.sagemaker.store.components.get("alpha")["InferenceComponentStatus"] = "Updating"
+def test_an_adapter_waits_for_its_base(harness: SageMakerHarness) -> None:
+    harness.sagemaker.store.components.get("alpha")["InferenceComponentStatus"] = "Updating"
     request = without(component("lora") | {"Specification": adapter()}, "RuntimeConfig")
-    assert "is Updating, not InService" in refusal(bench, "CreateInferenceComponent", **request).message
+    assert "is Updating, not InService" in refusal(harness, "CreateInferenceComponent", **request).message
 
 
-def test_copies_are_limited_to_what_the_machine_bears(bench: Bench) -> None:
-    with pytest.raises(ApiError) as caught:
-        bench.call("CreateInferenceComponent", **component("beta", copies=component_rules.MAX_COPIES))
+def test_copies_are_limited_to_what_the_machine_bears(harness: SageMakerHarness) -> None:
+    with pytest.raises(AwsApiError) as caught:
+        harness.call("CreateInferenceComponent", **component("beta", copies=component_rules.MAX_COPIES))
     assert caught.value.code == "ResourceLimitExceeded"
 
 
@@ -264,10 +273,10 @@ def test_copies_are_limited_to_what_the_machine_bears(bench: Bench) -> None:
     ],
 )
 def test_nothing_changes_a_component_in_progress(
-    bench: Bench, operation: str, request_: dict[str, Any], status: str
+    harness: SageMakerHarness, operation: str, request_: dict[str, Any], status: str
 ) -> None:
-    bench.sagemaker.store.components.get("alpha")["InferenceComponentStatus"] = status
-    error = refusal(bench, operation, InferenceComponentName="alpha", **request_)
+    harness.sagemaker.store.components.get("alpha")["InferenceComponentStatus"] = status
+    error = refusal(harness, operation, InferenceComponentName="alpha", **request_)
     assert f'inference component "{ARN}:inference-component/alpha" in status {status}' in error.message
 
 
@@ -275,18 +284,18 @@ def test_nothing_changes_a_component_in_progress(
     "operation",
     ["DescribeInferenceComponent", "DeleteInferenceComponent", "UpdateInferenceComponent"],
 )
-def test_unknown_components(bench: Bench, operation: str) -> None:
-    message = refusal(bench, operation, InferenceComponentName="x").message
+def test_unknown_components(harness: SageMakerHarness, operation: str) -> None:
+    message = refusal(harness, operation, InferenceComponentName="x").message
     assert message == f'Could not find inference component "{ARN}:inference-component/x".'
 
 
-def test_an_endpoint_goes_after_its_components(bench: Bench) -> None:
-    message = refusal(bench, "DeleteEndpoint", EndpointName="e").message
+def test_an_endpoint_goes_after_its_components(harness: SageMakerHarness) -> None:
+    message = refusal(harness, "DeleteEndpoint", EndpointName="e").message
     assert message.endswith("it hosts the inference component(s) alpha. Delete those first.")
 
 
-def test_a_variant_with_components_stays_what_it_is(bench: Bench) -> None:
-    error = refusal(bench, "UpdateEndpoint", EndpointName="e", EndpointConfigName="realtime")
+def test_a_variant_with_components_stays_what_it_is(harness: SageMakerHarness) -> None:
+    error = refusal(harness, "UpdateEndpoint", EndpointName="e", EndpointConfigName="realtime")
     assert "Variant all hosts the inference component alpha" in error.message
 
 
@@ -297,9 +306,11 @@ def test_a_variant_with_components_stays_what_it_is(bench: Bench) -> None:
         ("r", {"VariantName": "champion", "DesiredInstanceCount": 0}, "at least 1"),
     ],
 )
-def test_instance_counts(bench: Bench, endpoint: str, change: dict[str, Any], words: str) -> None:
+def test_instance_counts(
+    harness: SageMakerHarness, endpoint: str, change: dict[str, Any], words: str
+) -> None:
     error = refusal(
-        bench,
+        harness,
         "UpdateEndpointWeightsAndCapacities",
         EndpointName=endpoint,
         DesiredWeightsAndCapacities=[change],
@@ -322,10 +333,10 @@ ROLLING = {"MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": 50}, "WaitI
         (ROLLING, [serverless()], "not supported for serverless"),
     ],
 )
-def test_rolling_updates(bench: Bench, policy: dict, variants: list, words: str) -> None:
-    bench.config("d", *variants)
+def test_rolling_updates(harness: SageMakerHarness, policy: dict, variants: list, words: str) -> None:
+    harness.config("d", *variants)
     error = refusal(
-        bench,
+        harness,
         "UpdateEndpoint",
         EndpointName="r",
         EndpointConfigName="d",
@@ -334,13 +345,13 @@ def test_rolling_updates(bench: Bench, policy: dict, variants: list, words: str)
     assert words in error.message
 
 
-def test_a_rolling_update_has_one_variant(bench: Bench) -> None:
+def test_a_rolling_update_has_one_variant(harness: SageMakerHarness) -> None:
     two = [variant(InitialInstanceCount=2), variant("challenger", InitialInstanceCount=2)]
-    bench.config("ab", *two)
-    record = bench.sagemaker.store.endpoints.get("r")
-    record["Config"] = bench.call("DescribeEndpointConfig", EndpointConfigName="ab")
+    harness.config("ab", *two)
+    record = harness.sagemaker.store.endpoints.get("r")
+    record["Config"] = harness.call("DescribeEndpointConfig", EndpointConfigName="ab")
     error = refusal(
-        bench,
+        harness,
         "UpdateEndpoint",
         EndpointName="r",
         EndpointConfigName="ab",
@@ -354,10 +365,10 @@ def test_a_rolling_update_has_one_variant(bench: Bench) -> None:
     [[variant("challenger")], [variant(InstanceType="ml.m5.xlarge")]],
     ids=["removed", "another instance type"],
 )
-def test_a_scaled_variant_is_neither_removed_nor_moved(bench: Bench, variants: list) -> None:
-    bench.config("d", *variants)
-    bench.sagemaker.store.scaled_variants = lambda _endpoint: frozenset({"champion"})
-    error = refusal(bench, "UpdateEndpoint", EndpointName="r", EndpointConfigName="d")
+def test_a_scaled_variant_is_neither_removed_nor_moved(harness: SageMakerHarness, variants: list) -> None:
+    harness.config("d", *variants)
+    harness.sagemaker.store.scaled_variants = lambda _endpoint: frozenset({"champion"})
+    error = refusal(harness, "UpdateEndpoint", EndpointName="r", EndpointConfigName="d")
     assert error.message == (
         'The variant(s) "champion" must be deregistered as scalable targets with AWS Auto Scaling before '
         "they can be removed or have their instance type updated."

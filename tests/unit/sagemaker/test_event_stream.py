@@ -9,7 +9,7 @@ from botocore.eventstream import ChecksumMismatch, EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.sagemaker.data_plane import event_stream as eventstream
+from local.sagemaker.data_plane import event_stream
 
 
 def decode(data: bytes) -> list:
@@ -20,7 +20,7 @@ def decode(data: bytes) -> list:
 
 @given(st.binary(min_size=1, max_size=5000))
 def test_any_payload_comes_back_unchanged(payload: bytes) -> None:
-    (event,) = decode(eventstream.payload_parts(payload))
+    (event,) = decode(event_stream.payload_parts(payload))
     assert event.payload == payload
     assert event.headers[":message-type"] == "event"
     assert event.headers[":event-type"] == "PayloadPart"
@@ -28,14 +28,14 @@ def test_any_payload_comes_back_unchanged(payload: bytes) -> None:
 
 def test_a_huge_chunk_is_split_into_parts_that_join_to_it() -> None:
     payload = bytes(range(256)) * 10_000
-    events = decode(eventstream.payload_parts(payload))
+    events = decode(event_stream.payload_parts(payload))
     assert len(events) == 3
     assert b"".join(event.payload for event in events) == payload
-    assert max(len(event.payload) for event in events) <= eventstream.MAX_PAYLOAD_BYTES
+    assert max(len(event.payload) for event in events) <= event_stream.MAX_PAYLOAD_BYTES
 
 
 def test_a_model_stream_error_is_an_exception_message() -> None:
-    (event,) = decode(eventstream.model_stream_error("it broke", "StreamBroken"))
+    (event,) = decode(event_stream.model_stream_error("it broke", "StreamBroken"))
     assert event.headers[":message-type"] == "exception"
     assert event.headers[":exception-type"] == "ModelStreamError"
     assert json.loads(event.payload) == {"Message": "it broke", "ErrorCode": "StreamBroken"}
@@ -43,13 +43,13 @@ def test_a_model_stream_error_is_an_exception_message() -> None:
 
 
 def test_a_service_failure_is_told_apart_from_the_models() -> None:
-    (event,) = decode(eventstream.internal_stream_failure("ours"))
+    (event,) = decode(event_stream.internal_stream_failure("ours"))
     assert event.headers[":exception-type"] == "InternalStreamFailure"
 
 
 @pytest.mark.parametrize("position", [5, 30, -1])
 def test_the_checksums_cover_every_byte(position: int) -> None:
-    damaged = bytearray(eventstream.payload_part(b"hello"))
+    damaged = bytearray(event_stream.payload_part(b"hello"))
     damaged[position] ^= 1
     with pytest.raises(ChecksumMismatch):
         decode(bytes(damaged))

@@ -60,8 +60,8 @@ def metric_of(policy: Mapping[str, Any], dimension: str, dimensions: Mapping[str
         raise invalid(
             "You must specify exactly one of PredefinedMetricSpecification and CustomizedMetricSpecification."
         )
-    if customized is not None:
-        return _customized(customized)
+    if predefined is None:
+        return _customized(customized or {})
     name = predefined["PredefinedMetricType"]
     known = PREDEFINED.get(name)
     if known is None or known.dimension != dimension:

@@ -16,8 +16,8 @@ from local.autoscaling.ports import AlarmService, ScalableResources
 from local.autoscaling.store import ScalableTarget, ScalingStore, described, key_of, not_found, now
 from local.sagemaker.control_plane.api import JsonResponse
 from local.sagemaker.errors import AwsApiError, invalid
+from local.sagemaker.records import JsonObject
 from local.sagemaker.request_validation import service_model, validate_request
-from local.sagemaker.store import JsonObject
 
 SERVICE = "application-autoscaling"
 TARGET_PREFIX = "AnyScaleFrontendService."

@@ -10,8 +10,8 @@ from typing import Any
 from local.autoscaling.api import SERVICE, AutoScalingApi
 from local.sagemaker.cloudformation import ResourceFailedError, coerce_types, is_template_tag
 from local.sagemaker.errors import AwsApiError
+from local.sagemaker.records import JsonObject
 from local.sagemaker.request_validation import service_model
-from local.sagemaker.store import JsonObject
 
 TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
 POLICY = "AWS::ApplicationAutoScaling::ScalingPolicy"

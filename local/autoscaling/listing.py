@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Iterable
 
 from local.sagemaker.errors import AwsApiError, invalid
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import JsonObject
 
 _PAGE = 50
 

@@ -12,7 +12,7 @@ from typing import Any
 from local.autoscaling.ports import ScalableResource
 from local.autoscaling.store import ScalableTarget
 from local.sagemaker.errors import AwsApiError, invalid
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import JsonObject
 
 NAMESPACE = "sagemaker"
 MAX_POLICIES = 50

@@ -6,8 +6,8 @@ import re
 
 from local.autoscaling.ports import ResourceBusyError, ScalableResource
 from local.sagemaker.errors import AwsApiError, invalid
+from local.sagemaker.records import EndpointRecord, InferenceComponentRecord, JsonObject, VariantRecord
 from local.sagemaker.service import SageMakerService
-from local.sagemaker.store import JsonObject
 
 INSTANCE_COUNT = "sagemaker:variant:DesiredInstanceCount"
 COPY_COUNT = "sagemaker:inference-component:DesiredCopyCount"
@@ -91,7 +91,7 @@ class SageMakerScalableResources:
         await self._sagemaker.deployments.wait(name)
         _raise_failure(endpoint)
 
-    def _variant(self, resource_id: str, dimension: str) -> tuple[JsonObject, JsonObject]:
+    def _variant(self, resource_id: str, dimension: str) -> tuple[EndpointRecord, VariantRecord]:
         match = _VARIANT.match(resource_id)
         if match is None or dimension not in (INSTANCE_COUNT, PROVISIONED_CONCURRENCY):
             raise _unknown(resource_id, dimension)
@@ -101,14 +101,14 @@ class SageMakerScalableResources:
                 return endpoint, variant
         raise invalid(f"The variant name(s) {match['variant']} is/are not present in the endpoint.")
 
-    def _component(self, resource_id: str) -> JsonObject:
+    def _component(self, resource_id: str) -> InferenceComponentRecord:
         match = _COMPONENT.match(resource_id)
         if match is None:
             raise _unknown(resource_id, COPY_COUNT)
         return self._sagemaker.store.components.get(match["name"])
 
 
-def _raise_failure(record: JsonObject) -> None:
+def _raise_failure(record: EndpointRecord | InferenceComponentRecord) -> None:
     if "FailureReason" in record:
         raise invalid(record["FailureReason"])
 

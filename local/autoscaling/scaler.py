@@ -18,7 +18,7 @@ from local.autoscaling.policies import cooldown_of, step_capacity, tracking_capa
 from local.autoscaling.ports import Alarm, AlarmService, ResourceBusyError, ScalableResources
 from local.autoscaling.store import ScalableTarget, ScalingStore, TargetKey
 from local.sagemaker.errors import AwsApiError
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import JsonObject
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from local.sagemaker.errors import AwsApiError
-from local.sagemaker.store import Identity, JsonObject
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import Identity
 
 SERVICE = "application-autoscaling"
 MAX_ACTIVITIES = 500

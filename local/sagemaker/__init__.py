@@ -10,5 +10,5 @@ Imports go downwards only (import-linter's layers in pyproject.toml hold them to
     instances                   containers as processes, variants, fleets and deployments of them
     listing | tags | request_validation
     ports | store
-    errors
+    errors | records
 """

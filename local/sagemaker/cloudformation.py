@@ -15,9 +15,10 @@ from typing import Any
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from local.sagemaker.errors import AwsApiError
+from local.sagemaker.records import JsonObject
 from local.sagemaker.request_validation import service_model
 from local.sagemaker.service import SageMakerService
-from local.sagemaker.store import Collection, JsonObject
+from local.sagemaker.store import Collection
 
 WAIT_SECONDS = 1800.0
 _NAME_LIMIT = 63
@@ -176,7 +177,8 @@ class SageMakerResources:
                 "RetainDeploymentConfig",
             ):
                 request.pop(name, None)  # they speak of updates only
-        return coerce_types(request, shape)
+        coerced: JsonObject = coerce_types(request, shape)
+        return coerced
 
     def _name(self, kind: ResourceKind, physical_id: str) -> str:
         """The name behind an ARN, spelled as it was given."""
@@ -184,9 +186,9 @@ class SageMakerResources:
         record = self._collection(kind).find(name)
         return record[kind.name_field] if record else name
 
-    def _collection(self, kind: ResourceKind) -> Collection:
+    def _collection(self, kind: ResourceKind) -> Collection[Any]:
         store = self._sagemaker.store
-        collections = (
+        collections: tuple[Collection[Any], ...] = (
             store.models, store.configs, store.endpoints, store.package_groups, store.components,
         )  # fmt: skip
         return dict(zip(KINDS, collections, strict=True))[kind]

@@ -10,7 +10,7 @@ import functools
 import json
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -27,6 +27,8 @@ from local.sagemaker.ports import RoleCredentials
 from local.sagemaker.request_validation import service_model
 from local.sagemaker.service import SageMakerService, SageMakerSettings
 from local.sagemaker.store import Identity
+
+ResultT = TypeVar("ResultT")
 
 SERVICE = "sagemaker"
 RUNTIME_SERVICE = "sagemaker-runtime"
@@ -146,7 +148,10 @@ def _register_runtime(sagemaker: SageMakerService) -> None:
         return seams.Reply(reply.status, dict(reply.headers), body)
 
     def permission(request: seams.HttpRequest) -> seams.Permission:
-        operation, endpoint = operation_of(request.path)
+        found = operation_of(request.path)
+        if found is None:
+            raise ValueError(f"{request.path} is no path of the runtime")  # `matches` lets none through
+        operation, endpoint = found
         arns = [sagemaker.store.endpoints.arn(endpoint)]
         if component := request.headers.get("x-amzn-sagemaker-inference-component"):
             arns.append(sagemaker.store.components.arn(component))
@@ -193,8 +198,9 @@ def _json(status: int, body: Any) -> seams.Reply:
 
 
 def _register_type(kind: ResourceKind, resources: cloudformation.SageMakerResources) -> None:
-    def wait(work: Coroutine[Any, Any, Any]) -> Any:
-        return seams.call(work, _CALL_SECONDS)
+    def wait(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        result: ResultT = seams.call(work, _CALL_SECONDS)
+        return result
 
     def create(logical_id: str, properties: dict[str, Any], _stack: str) -> tuple[str, dict[str, Any]]:
         return wait(resources.create(kind, logical_id, properties))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from local.sagemaker.errors import AwsApiError, invalid
-from local.sagemaker.store import JsonObject, SageMakerStore
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import SageMakerStore
 
 MAX_TAGS = 50
 
@@ -35,7 +36,7 @@ def delete_tags(store: SageMakerStore, request: JsonObject) -> JsonObject:
 
 
 def _known(store: SageMakerStore, request: JsonObject) -> str:
-    arn = request["ResourceArn"]
+    arn: str = request["ResourceArn"]
     if not store.exists(arn):
         raise AwsApiError("ResourceNotFound", f'Could not find resource "{arn}".')
     return arn

@@ -7,8 +7,8 @@ from urllib.parse import quote
 import httpx
 
 from local.sagemaker.instances.instance import EndpointInstance
-from local.sagemaker.instances.model_data import S3DataSource, data_source_of
-from local.sagemaker.store import JsonObject
+from local.sagemaker.instances.model_data import S3DataSource, s3_archive
+from local.sagemaker.records import JsonObject
 
 HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 LOAD_SECONDS = 120.0
@@ -20,8 +20,8 @@ class AdapterError(Exception):
 
 
 def adapter_source(specification: JsonObject) -> S3DataSource:
-    """Where an adapter's files lie: its container's artefact, a tar.gz."""
-    return data_source_of({"ModelDataUrl": specification["Container"]["ArtifactUrl"]})
+    """The files of an adapter: its container's artifact, a tar.gz."""
+    return s3_archive(specification["Container"]["ArtifactUrl"])
 
 
 async def load(client: httpx.AsyncClient, instance: EndpointInstance, name: str, folder: str) -> None:

@@ -23,7 +23,8 @@ from local.sagemaker.instances.instance import EndpointInstance, InstanceStartEr
 from local.sagemaker.instances.metrics import MetricBuffer
 from local.sagemaker.instances.model_data import ModelDataError
 from local.sagemaker.instances.pool import InstanceFactory, VariantPool
-from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.records import ComponentDefinition, InferenceComponentRecord, VariantRecord
+from local.sagemaker.store import SageMakerStore, now
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +54,19 @@ class InferenceComponents(ComponentHost):
         self._pools: dict[str, VariantPool] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def create(self, record: JsonObject) -> None:
+    def create(self, record: InferenceComponentRecord) -> None:
         """Begin to bring a component into service; its record is already `Creating`."""
         self._begin(record, self._create(record))
 
-    def scale(self, record: JsonObject, copies: int) -> None:
+    def scale(self, record: InferenceComponentRecord, copies: int) -> None:
         """Begin to change the number of copies; the record is already `Updating`."""
         self._begin(record, self._scale(record, copies))
 
-    def update(self, record: JsonObject, changed: JsonObject) -> None:
+    def update(self, record: InferenceComponentRecord, changed: ComponentDefinition) -> None:
         """Begin to replace the copies by those of a changed record; the record is already `Updating`."""
         self._begin(record, self._update(record, changed))
 
-    def delete(self, record: JsonObject) -> None:
+    def delete(self, record: InferenceComponentRecord) -> None:
         """Begin to end a component; its record goes when its last copy has gone."""
         self._begin(record, self._delete(record))
 
@@ -108,12 +109,12 @@ class InferenceComponents(ComponentHost):
             if record["EndpointName"] == endpoint:
                 self._fit_instances(record)
 
-    def copies(self, record: JsonObject) -> int:
+    def copies(self, record: InferenceComponentRecord) -> int:
         """How many copies a component has now; an adapter has those of its base."""
         pool = self._pools.get(_key(self._base_of(record)))
         return len(pool.instances) if pool else 0
 
-    def route(self, record: JsonObject) -> tuple[VariantPool, dict[str, str]]:
+    def route(self, record: InferenceComponentRecord) -> tuple[VariantPool, dict[str, str]]:
         """Where a request to a component goes, and the headers that name an adapter; raises the runtime's
         error for a component without a copy."""
         base = self._base_of(record)
@@ -125,7 +126,7 @@ class InferenceComponents(ComponentHost):
             raise AwsApiError("ValidationError", NO_CAPACITY)
         return pool, {} if base is record else {adapters.HEADER: record["InferenceComponentName"]}
 
-    def capacity_shortage(self, record: JsonObject, copies: int) -> str | None:
+    def capacity_shortage(self, record: ComponentDefinition, copies: int) -> str | None:
         """Why an endpoint has no room for so many copies of a component; None when it has."""
         variant = self._variant(record)
         machine = compute_resources_of(variant.instance_type)
@@ -135,20 +136,20 @@ class InferenceComponents(ComponentHost):
         have = f"{variant.max_instances} instance(s) of {variant.instance_type}"
         return f"There is not enough hardware capacity for {copies} copies: at most {have} can hold them."
 
-    def _begin(self, record: JsonObject, transition: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, record: InferenceComponentRecord, transition: Coroutine[Any, Any, None]) -> None:
         key = _key(record)
         task = asyncio.create_task(transition, name=f"sagemaker-component-{key}")
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(key, record, done))
 
-    def _ended(self, key: str, record: JsonObject, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: str, record: InferenceComponentRecord, task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
         if not task.cancelled() and task.exception():
             log.error("inference component %s: transition failed", key, exc_info=task.exception())
             _set(record, "Failed", f"Internal error: {task.exception()}")
 
-    async def _create(self, record: JsonObject) -> None:
+    async def _create(self, record: InferenceComponentRecord) -> None:
         await self._deployments.wait(record["EndpointName"])
         if record["Base"]:
             await self._load_adapter(record)
@@ -164,7 +165,7 @@ class InferenceComponents(ComponentHost):
         self._fit_instances(record)
         _set(record, "InService")
 
-    async def _scale(self, record: JsonObject, copies: int) -> None:
+    async def _scale(self, record: InferenceComponentRecord, copies: int) -> None:
         pool, failure = self._pools[_key(record)], None
         try:
             _check(self.capacity_shortage(record, copies))
@@ -175,7 +176,7 @@ class InferenceComponents(ComponentHost):
         self._fit_instances(record)
         _set(record, "InService", failure)
 
-    async def _update(self, record: JsonObject, changed: JsonObject) -> None:
+    async def _update(self, record: InferenceComponentRecord, changed: ComponentDefinition) -> None:
         """The new copies come up beside the old ones, take over, and are taken back when an alarm rings."""
         old, fresh = self._pools[_key(record)], self._pool(changed)
         deployment, failure = changed.get("LastDeploymentConfig", {}), None
@@ -191,13 +192,19 @@ class InferenceComponents(ComponentHost):
         except InstanceStartError as error:
             failure = str(error)
         if failure is None:
-            record |= changed
+            record |= {
+                "Specification": changed["Specification"],
+                "Model": changed["Model"],
+                "CopyCount": changed["CopyCount"],
+            }
+            if "LastDeploymentConfig" in changed:
+                record["LastDeploymentConfig"] = changed["LastDeploymentConfig"]
         self._pools[_key(record)] = fresh if failure is None else old
         self._fit_instances(record)
         _set(record, "InService", failure)
         await (old if failure is None else fresh).stop(drain=True)
 
-    async def _delete(self, record: JsonObject) -> None:
+    async def _delete(self, record: InferenceComponentRecord) -> None:
         if record["Base"]:
             await self._unload_adapter(record)
         elif pool := self._pools.pop(_key(record), None):
@@ -207,7 +214,7 @@ class InferenceComponents(ComponentHost):
         if not record["Base"]:
             self._fit_instances(record)
 
-    def _pool(self, record: JsonObject) -> VariantPool:
+    def _pool(self, record: ComponentDefinition) -> VariantPool:
         async def initialize_container(instance: EndpointInstance) -> None:
             for adapter in self._adapters_of(record):
                 if folder := adapter.get("Folder"):
@@ -215,17 +222,10 @@ class InferenceComponents(ComponentHost):
                         name = adapter["InferenceComponentName"]
                         await adapters.load(self._factory.client, instance, name, folder)
 
-        hosts = self._variant(record).settings
-        kept = ("InstanceType", "InstancePools", "RoutingConfig")
-        settings = {
-            **record["Specification"].get("StartupParameters", {}),
-            "VariantName": record["VariantName"],
-            **{name: hosts[name] for name in kept if name in hosts},
-        }
         return VariantPool(
             self._factory,
             record["EndpointName"],
-            settings,
+            _pool_settings(record, self._variant(record).settings),
             record["Model"],
             weight=1.0,
             count=record["CopyCount"],
@@ -233,7 +233,7 @@ class InferenceComponents(ComponentHost):
             initialize_container=initialize_container,
         )
 
-    async def _load_adapter(self, record: JsonObject) -> None:
+    async def _load_adapter(self, record: InferenceComponentRecord) -> None:
         base = self._base_of(record)
         await self.wait(base["InferenceComponentName"])
         factory, role = self._factory, base["Model"]["ExecutionRoleArn"]
@@ -251,14 +251,14 @@ class InferenceComponents(ComponentHost):
         record["Folder"] = str(folder)
         _set(record, "InService")
 
-    async def _unload_adapter(self, record: JsonObject) -> None:
+    async def _unload_adapter(self, record: InferenceComponentRecord) -> None:
         record.pop("Folder", None)
         pool = self._pools.get(_key(self._base_of(record)))
         for instance in pool.instances if pool else ():
             with contextlib.suppress(adapters.AdapterError):  # a copy that never had it, or is gone
                 await adapters.unload(self._factory.client, instance, record["InferenceComponentName"])
 
-    def _fit_instances(self, record: JsonObject) -> None:
+    def _fit_instances(self, record: InferenceComponentRecord) -> None:
         """Under managed scaling there are as many instances as the copies need, within the limits."""
         variant = self._variant_or_none(record)
         endpoint = self._store.endpoints.find(record["EndpointName"])
@@ -270,38 +270,57 @@ class InferenceComponents(ComponentHost):
         endpoint["Sizes"][variant.name] = (1.0, variant.desired_count)
 
     def _sizes(
-        self, variant: ComponentVariant, changed: dict[str, tuple[JsonObject, int]]
+        self, variant: ComponentVariant, changed: dict[str, tuple[ComponentDefinition, int]]
     ) -> list[ComputeResources]:
         """The needs of every copy on a variant; `changed` replaces some components and their copies."""
         records = {_key(each): (each, int(each["CopyCount"])) for each in self._on(variant)} | changed
         return [_need(each) for each, copies in records.values() for _ in range(copies)]
 
-    def _on(self, variant: ComponentVariant) -> Iterable[JsonObject]:
+    def _on(self, variant: ComponentVariant) -> Iterable[InferenceComponentRecord]:
         for record in self._store.components.records.values():
             here = record["EndpointName"] == variant.endpoint and record["VariantName"] == variant.name
             if here and not record["Base"] and record["InferenceComponentStatus"] != "Failed":
                 yield record
 
-    def _variant(self, record: JsonObject) -> ComponentVariant:
+    def _variant(self, record: ComponentDefinition) -> ComponentVariant:
         variant = self._variant_or_none(record)
         if variant is None:
             raise InstanceStartError(f"The endpoint {record['EndpointName']} is not in service.")
         return variant
 
-    def _variant_or_none(self, record: JsonObject) -> ComponentVariant | None:
+    def _variant_or_none(self, record: ComponentDefinition) -> ComponentVariant | None:
         live = self._deployments.live.get(record["EndpointName"].lower())
         found = live.blue.production.get(record["VariantName"]) if live and live.blue else None
         return found if isinstance(found, ComponentVariant) else None
 
-    def _adapters_of(self, base: JsonObject) -> list[JsonObject]:
+    def _adapters_of(self, base: ComponentDefinition) -> list[InferenceComponentRecord]:
         name = base["InferenceComponentName"]
         return [each for each in self._store.components.records.values() if each["Base"] == name]
 
-    def _base_of(self, record: JsonObject) -> JsonObject:
+    def _base_of(self, record: InferenceComponentRecord) -> InferenceComponentRecord:
         return self._store.components.get(record["Base"]) if record["Base"] else record
 
 
-def _need(record: JsonObject) -> ComputeResources:
+def _pool_settings(record: ComponentDefinition, host: VariantRecord) -> VariantRecord:
+    """The settings of a component's copies: its own start-up limits, its host's instances and routing."""
+    settings: VariantRecord = {"VariantName": record["VariantName"]}
+    limits = record["Specification"].get("StartupParameters", {})
+    if "ModelDataDownloadTimeoutInSeconds" in limits:
+        settings["ModelDataDownloadTimeoutInSeconds"] = limits["ModelDataDownloadTimeoutInSeconds"]
+    if "ContainerStartupHealthCheckTimeoutInSeconds" in limits:
+        settings["ContainerStartupHealthCheckTimeoutInSeconds"] = limits[
+            "ContainerStartupHealthCheckTimeoutInSeconds"
+        ]
+    if "InstanceType" in host:
+        settings["InstanceType"] = host["InstanceType"]
+    if "InstancePools" in host:
+        settings["InstancePools"] = host["InstancePools"]
+    if "RoutingConfig" in host:
+        settings["RoutingConfig"] = host["RoutingConfig"]
+    return settings
+
+
+def _need(record: ComponentDefinition) -> ComputeResources:
     asked = record["Specification"]["ComputeResourceRequirements"]
     return ComputeResources(
         asked.get("NumberOfCpuCoresRequired", 0.25),
@@ -315,12 +334,12 @@ def _check(failure: str | None) -> None:
         raise InstanceStartError(failure)
 
 
-def _set(record: JsonObject, status: str, reason: str | None = None) -> None:
+def _set(record: InferenceComponentRecord, status: str, reason: str | None = None) -> None:
     record |= {"InferenceComponentStatus": status, "LastModifiedTime": now()}
     record.pop("FailureReason", None)
     if reason:
         record["FailureReason"] = reason[:MAX_REASON]
 
 
-def _key(record: JsonObject) -> str:
+def _key(record: ComponentDefinition) -> str:
     return str(record["InferenceComponentName"]).lower()

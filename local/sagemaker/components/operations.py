@@ -10,7 +10,15 @@ from local.sagemaker.components import rules
 from local.sagemaker.components.host import InferenceComponents
 from local.sagemaker.instances.pool import container_of
 from local.sagemaker.listing import page
-from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.records import (
+    ComponentDefinition,
+    ContainerDefinition,
+    EndpointRecord,
+    InferenceComponentRecord,
+    JsonObject,
+    ModelRecord,
+)
+from local.sagemaker.store import SageMakerStore, now
 from local.sagemaker.tags import store_tags
 
 
@@ -24,7 +32,7 @@ def create_component(
     variant = rules.check_component(request, endpoint, store)
     arn, base = store.components.arn(name), specification.get("BaseInferenceComponentName", "")
     copies = request.get("RuntimeConfig", {}).get("CopyCount", 0)
-    record: JsonObject = {
+    record: InferenceComponentRecord = {
         "InferenceComponentName": name,
         "InferenceComponentArn": arn,
         "EndpointName": endpoint["EndpointName"],
@@ -61,22 +69,22 @@ def update_component(
     rules.check_specification(specification, store)
     copies = request.get("RuntimeConfig", {}).get("CopyCount", record["CopyCount"])
     rules.check_copies(store, record, copies)
-    changed = record | {
+    changed: ComponentDefinition = {
+        "InferenceComponentName": record["InferenceComponentName"],
+        "EndpointName": record["EndpointName"],
+        "VariantName": record["VariantName"],
+        "Base": record["Base"],
         "Specification": specification,
         "Model": _model(store, endpoint, record["InferenceComponentName"], specification),
         "CopyCount": copies,
     }
     if "DeploymentConfig" in request:
         changed["LastDeploymentConfig"] = request["DeploymentConfig"]
+    elif "LastDeploymentConfig" in record:
+        changed["LastDeploymentConfig"] = record["LastDeploymentConfig"]
     _begin(record)
-    components.update(record, {key: value for key, value in changed.items() if key in _CHANGEABLE})
+    components.update(record, changed)
     return {"InferenceComponentArn": record["InferenceComponentArn"]}
-
-
-_CHANGEABLE = frozenset(
-    {"Specification", "Model", "CopyCount", "LastDeploymentConfig"}
-    | {"InferenceComponentName", "EndpointName", "VariantName", "Base"}
-)
 
 
 def update_runtime_config(
@@ -142,12 +150,14 @@ def list_components(store: SageMakerStore, request: JsonObject) -> JsonObject:
     return {"InferenceComponents": found} | ({"NextToken": token} if token else {})
 
 
-def _begin(record: JsonObject) -> None:
+def _begin(record: InferenceComponentRecord) -> None:
     record |= {"InferenceComponentStatus": "Updating", "LastModifiedTime": now()}
     record.pop("FailureReason", None)
 
 
-def _model(store: SageMakerStore, endpoint: JsonObject, name: str, specification: JsonObject) -> JsonObject:
+def _model(
+    store: SageMakerStore, endpoint: EndpointRecord, name: str, specification: JsonObject
+) -> ModelRecord:
     """What a copy is made from: a model, or a container that the component itself describes."""
     role = endpoint["Config"]["ExecutionRoleArn"]
     if "ModelName" in specification:
@@ -155,11 +165,10 @@ def _model(store: SageMakerStore, endpoint: JsonObject, name: str, specification
         container = container_of(model)
         # The component's own variables come on top of the model's.
         own = specification.get("Container", {}).get("Environment", {})
-        return model | {
-            "PrimaryContainer": {**container, "Environment": container.get("Environment", {}) | own}
-        }
+        environment = container.get("Environment", {}) | own
+        return {**model, "PrimaryContainer": {**container, "Environment": environment}}
     given = specification["Container"]
-    container = {"Image": given["Image"], "Environment": given.get("Environment", {})}
+    container = ContainerDefinition(Image=given["Image"], Environment=given.get("Environment", {}))
     if "ArtifactUrl" in given:
         container["ModelDataUrl"] = given["ArtifactUrl"]
     return {"ModelName": name, "ExecutionRoleArn": role, "PrimaryContainer": container}

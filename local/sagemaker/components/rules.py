@@ -5,7 +5,8 @@ from __future__ import annotations
 from local.sagemaker.components.instance_types import compute_resources_of
 from local.sagemaker.errors import invalid, limit_exceeded, unsupported
 from local.sagemaker.instances.pool import instance_types_of
-from local.sagemaker.store import JsonObject, SageMakerStore
+from local.sagemaker.records import EndpointRecord, InferenceComponentRecord, JsonObject
+from local.sagemaker.store import SageMakerStore
 
 MAX_COPIES = 16
 """Copies over all components; each is a process of this machine."""
@@ -13,7 +14,7 @@ MAX_COPIES = 16
 _UNSUPPORTED = ("InstanceType", "DataCacheConfig", "SchedulingConfig")
 
 
-def check_component(request: JsonObject, endpoint: JsonObject, store: SageMakerStore) -> str:
+def check_component(request: JsonObject, endpoint: EndpointRecord, store: SageMakerStore) -> str:
     """A component fits its endpoint and is complete; answers the variant that it goes to."""
     name = request["InferenceComponentName"]
     if store.components.find(name) is not None:
@@ -85,7 +86,7 @@ def _check_fits(specification: JsonObject, instance_type: str) -> None:
 
 
 def _check_adapter(
-    request: JsonObject, specification: JsonObject, endpoint: JsonObject, store: SageMakerStore
+    request: JsonObject, specification: JsonObject, endpoint: EndpointRecord, store: SageMakerStore
 ) -> str:
     base = store.components.get(specification["BaseInferenceComponentName"])
     if base["EndpointName"] != endpoint["EndpointName"]:
@@ -107,7 +108,7 @@ def _check_adapter(
     return str(base["VariantName"])
 
 
-def check_changeable(record: JsonObject) -> None:
+def check_changeable(record: InferenceComponentRecord) -> None:
     """A component is changed only when nothing else is changing it."""
     status = record["InferenceComponentStatus"]
     if status != "InService":
@@ -115,7 +116,7 @@ def check_changeable(record: JsonObject) -> None:
         raise invalid(f'Cannot update inference component "{arn}" in status {status}.')
 
 
-def check_update(record: JsonObject, request: JsonObject) -> None:
+def check_update(record: InferenceComponentRecord, request: JsonObject) -> None:
     """An update changes something, and what it may."""
     if record["Base"]:
         raise unsupported("updating an adapter inference component: delete it and create it anew")
@@ -127,13 +128,13 @@ def check_update(record: JsonObject, request: JsonObject) -> None:
         raise invalid("An inference component cannot become an adapter.")
 
 
-def check_scalable(record: JsonObject) -> None:
+def check_scalable(record: InferenceComponentRecord) -> None:
     """Copies belong to bases."""
     if record["Base"]:
         raise invalid("An adapter inference component has the copies of its base: scale that.")
 
 
-def check_copies(store: SageMakerStore, record: JsonObject, copies: int) -> None:
+def check_copies(store: SageMakerStore, record: InferenceComponentRecord, copies: int) -> None:
     """As many copies as this machine bears."""
     others = sum(
         other["CopyCount"]
@@ -147,7 +148,7 @@ def check_copies(store: SageMakerStore, record: JsonObject, copies: int) -> None
         )
 
 
-def check_deletable(record: JsonObject, store: SageMakerStore) -> None:
+def check_deletable(record: InferenceComponentRecord, store: SageMakerStore) -> None:
     """A base goes after its adapters, and nothing goes while it is changing."""
     if record["InferenceComponentStatus"] in ("Creating", "Updating", "Deleting"):
         arn, status = record["InferenceComponentArn"], record["InferenceComponentStatus"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from local.sagemaker import tags
 from local.sagemaker.components import operations as components
@@ -16,8 +16,9 @@ from local.sagemaker.jobs import operations as jobs_api
 from local.sagemaker.jobs.kinds import PROCESSING, TRAINING
 from local.sagemaker.jobs.runner import JobRunner
 from local.sagemaker.ports import CloudServices
+from local.sagemaker.records import JsonObject
 from local.sagemaker.request_validation import service_model, validate_request
-from local.sagemaker.store import JsonObject, SageMakerStore
+from local.sagemaker.store import Collection, SageMakerStore
 
 TARGET_PREFIX = "SageMaker."
 CONTENT_TYPE = "application/x-amz-json-1.1"
@@ -111,7 +112,7 @@ class ControlPlane:
             return (str(request.get("ResourceArn", "*")),) if isinstance(request, dict) else ("*",)
         if "ResourceArn" in request:
             return (str(request["ResourceArn"]),)
-        named = {
+        named: dict[str, Collection[Any]] = {
             "EndpointName": self.store.endpoints,
             "EndpointConfigName": self.store.configs,
             "InferenceComponentName": self.store.components,

@@ -5,11 +5,19 @@ The tests of this module are the refusal table. Limits that are ours, not AWS's,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from local.sagemaker.control_plane import variant_rules as variants
 from local.sagemaker.errors import invalid, limit_exceeded, unsupported
-from local.sagemaker.store import JsonObject, SageMakerStore
+from local.sagemaker.records import (
+    EndpointConfigRecord,
+    EndpointRecord,
+    InferenceComponentRecord,
+    JsonObject,
+    VariantRecord,
+)
+from local.sagemaker.store import SageMakerStore
 
 IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 INSTANCE_QUOTA = 16
@@ -89,7 +97,7 @@ def check_config(request: JsonObject, store: SageMakerStore) -> None:
         raise invalid("At least one production variant must have a weight above 0.")
 
 
-def _check_variant(variant: JsonObject, store: SageMakerStore) -> None:
+def _check_variant(variant: VariantRecord, store: SageMakerStore) -> None:
     _refuse_features(variant, _UNSUPPORTED_VARIANT)
     if variant.get("RoutingConfig", {}).get("RoutingStrategy") == "PREFIX_AWARE":
         raise unsupported("RoutingStrategy PREFIX_AWARE")
@@ -98,13 +106,13 @@ def _check_variant(variant: JsonObject, store: SageMakerStore) -> None:
         variants.check_model(variant, store.models.get(variant["ModelName"]))
 
 
-def check_idle(record: JsonObject, arn: str) -> None:
+def check_idle(record: EndpointRecord, arn: str) -> None:
     """An endpoint is changed only when nothing else is changing it."""
     if record["EndpointStatus"] in IN_PROGRESS:
         raise invalid(f'Cannot update in-progress endpoint "{arn}".')
 
 
-def check_updatable(record: JsonObject, arn: str) -> None:
+def check_updatable(record: EndpointRecord, arn: str) -> None:
     """Only an endpoint in service is updated; a failed one can but be deleted."""
     check_idle(record, arn)
     if record["EndpointStatus"] != "InService":
@@ -145,7 +153,7 @@ def _check_batch(rolling: JsonObject) -> None:
 
 
 def check_guardrails(
-    deployment: JsonObject | None, old: JsonObject, new: JsonObject, counts: Iterable[int]
+    deployment: JsonObject | None, old: EndpointConfigRecord, new: EndpointConfigRecord, counts: Iterable[int]
 ) -> None:
     """A guarded update keeps the variants' names and moves a real fraction of each fleet (`counts`:
     instances of each new variant)."""
@@ -176,7 +184,7 @@ def check_guardrails(
             )
 
 
-def check_scaled(old: JsonObject, new: JsonObject, scaled: frozenset[str]) -> None:
+def check_scaled(old: EndpointConfigRecord, new: EndpointConfigRecord, scaled: frozenset[str]) -> None:
     """A variant that Application Auto Scaling scales is neither removed nor put on another instance type."""
     before, after = (
         {variant["VariantName"]: variant.get("InstanceType") for variant in config["ProductionVariants"]}
@@ -190,7 +198,7 @@ def check_scaled(old: JsonObject, new: JsonObject, scaled: frozenset[str]) -> No
         )
 
 
-def check_components_stay(store: SageMakerStore, record: JsonObject, new: JsonObject) -> None:
+def check_components_stay(store: SageMakerStore, record: EndpointRecord, new: EndpointConfigRecord) -> None:
     """A variant that holds inference components goes on holding them."""
     kept = {each["VariantName"] for each in new["ProductionVariants"] if not each.get("ModelName")}
     for component in components_on(store, record):
@@ -201,7 +209,7 @@ def check_components_stay(store: SageMakerStore, record: JsonObject, new: JsonOb
             )
 
 
-def check_no_components(store: SageMakerStore, record: JsonObject) -> None:
+def check_no_components(store: SageMakerStore, record: EndpointRecord) -> None:
     """An endpoint goes after its inference components."""
     names = sorted(each["InferenceComponentName"] for each in components_on(store, record))
     if names:
@@ -211,13 +219,13 @@ def check_no_components(store: SageMakerStore, record: JsonObject) -> None:
         )
 
 
-def components_on(store: SageMakerStore, record: JsonObject) -> list[JsonObject]:
+def components_on(store: SageMakerStore, record: EndpointRecord) -> list[InferenceComponentRecord]:
     """The inference components of an endpoint."""
     name = record["EndpointName"]
     return [each for each in store.components.records.values() if each["EndpointName"] == name]
 
 
-def check_resize(changes: list[JsonObject], config: JsonObject) -> None:
+def check_resize(changes: list[JsonObject], config: EndpointConfigRecord) -> None:
     """Weights and counts are given once per variant, for variants that exist and can take them."""
     known = {
         variant["VariantName"]: variant
@@ -249,7 +257,7 @@ def check_quota(wanted: dict[str, int], used: dict[str, int]) -> None:
             )
 
 
-def _refuse_features(request: JsonObject, names: Iterable[str]) -> None:
+def _refuse_features(request: Mapping[str, Any], names: Iterable[str]) -> None:
     for name in names:
         if request.get(name):
             raise unsupported(name)

@@ -13,11 +13,19 @@ from typing import Any
 from local.sagemaker.control_plane import endpoint_rules as rules
 from local.sagemaker.instances import traffic_shifting
 from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
-from local.sagemaker.instances.fleet import ComponentVariant, Fleet, WeightsAndCapacities
+from local.sagemaker.instances.fleet import ComponentVariant, Fleet
 from local.sagemaker.instances.pool import VariantPool, container_of, instance_types_of
 from local.sagemaker.instances.serverless import ServerlessPool
 from local.sagemaker.listing import page
-from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.records import (
+    EndpointConfigRecord,
+    EndpointRecord,
+    JsonObject,
+    ModelRecord,
+    VariantRecord,
+    WeightsAndCapacities,
+)
+from local.sagemaker.store import SageMakerStore, now
 from local.sagemaker.tags import store_tags
 
 
@@ -29,7 +37,7 @@ def create_endpoint(
     rules.check_deployment_config(request.get("DeploymentConfig"))
     arn = store.endpoints.arn(name)
     sizes = _initial_sizes(config)
-    record: JsonObject = {
+    record: EndpointRecord = {
         "EndpointName": name,
         "EndpointArn": arn,
         "EndpointConfigName": config["EndpointConfigName"],
@@ -132,7 +140,7 @@ def describe_endpoint(
     """DescribeEndpoint."""
     record = store.endpoints.get(request["EndpointName"])
     live = deployments.live[record["EndpointName"].lower()]
-    answer = {
+    answer: JsonObject = {
         name: record[name]
         for name in (
             "EndpointName",
@@ -191,7 +199,7 @@ def _summary(pool: VariantPool | ComponentVariant, status: str | None) -> dict[s
     }
 
 
-def _with_concurrency(config: JsonObject, changes: list[JsonObject]) -> JsonObject:
+def _with_concurrency(config: EndpointConfigRecord, changes: list[JsonObject]) -> EndpointConfigRecord:
     """The endpoint's own configuration, with the concurrency that serverless variants are given."""
     wanted = {
         change["VariantName"]: change["ServerlessUpdateConfig"]
@@ -200,25 +208,28 @@ def _with_concurrency(config: JsonObject, changes: list[JsonObject]) -> JsonObje
     }
     if not wanted:
         return config
-    variants = [
-        variant | {"ServerlessConfig": variant["ServerlessConfig"] | wanted.get(variant["VariantName"], {})}
+    variants: list[VariantRecord] = [
+        {
+            **variant,
+            "ServerlessConfig": variant["ServerlessConfig"] | wanted.get(variant["VariantName"], {}),
+        }
         if "ServerlessConfig" in variant
         else variant
         for variant in config["ProductionVariants"]
     ]
-    return config | {"ProductionVariants": variants}
+    return {**config, "ProductionVariants": variants}
 
 
-def _begin_update(record: JsonObject) -> None:
+def _begin_update(record: EndpointRecord) -> None:
     record |= {"EndpointStatus": "Updating", "LastModifiedTime": now()}
     record.pop("FailureReason", None)
 
 
-def _variants(config: JsonObject) -> list[JsonObject]:
+def _variants(config: EndpointConfigRecord) -> list[VariantRecord]:
     return [*config["ProductionVariants"], *config.get("ShadowProductionVariants", [])]
 
 
-def _initial_sizes(config: JsonObject) -> WeightsAndCapacities:
+def _initial_sizes(config: EndpointConfigRecord) -> WeightsAndCapacities:
     # A serverless variant has no instances: it is there once.
     return {
         variant["VariantName"]: (variant["InitialVariantWeight"], variant.get("InitialInstanceCount", 1))
@@ -226,7 +237,9 @@ def _initial_sizes(config: JsonObject) -> WeightsAndCapacities:
     }
 
 
-def _sizes_after_update(record: JsonObject, config: JsonObject, request: JsonObject) -> WeightsAndCapacities:
+def _sizes_after_update(
+    record: EndpointRecord, config: EndpointConfigRecord, request: JsonObject
+) -> WeightsAndCapacities:
     sizes = _initial_sizes(config)
     if not request.get("RetainAllVariantProperties"):
         return sizes
@@ -241,12 +254,12 @@ def _sizes_after_update(record: JsonObject, config: JsonObject, request: JsonObj
     return sizes
 
 
-def _models(store: SageMakerStore, config: JsonObject) -> dict[str, JsonObject]:
+def _models(store: SageMakerStore, config: EndpointConfigRecord) -> dict[str, ModelRecord]:
     names = {variant["ModelName"] for variant in _variants(config) if variant.get("ModelName")}
     return {name.lower(): store.models.get(name) for name in names}
 
 
-def _instances(config: JsonObject, sizes: WeightsAndCapacities) -> dict[str, int]:
+def _instances(config: EndpointConfigRecord, sizes: WeightsAndCapacities) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for variant in _variants(config):
         for instance_type in instance_types_of(variant)[:1]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from local.sagemaker.components.host import InferenceComponents
 from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
-from local.sagemaker.store import JsonObject, SageMakerStore
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import SageMakerStore
 
 PATH = "/_evergreen/instances"
 

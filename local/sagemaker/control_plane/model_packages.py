@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from local.sagemaker.errors import AwsApiError, invalid, unsupported
 from local.sagemaker.listing import page
-from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import SageMakerStore, now
 from local.sagemaker.tags import store_tags
 
 EVENT = "SageMaker Model Package State Change"

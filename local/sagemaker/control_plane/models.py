@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from local.sagemaker.control_plane import endpoint_rules as rules
 from local.sagemaker.errors import invalid
 from local.sagemaker.listing import page
 from local.sagemaker.ports import CloudServices
-from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.records import EndpointConfigRecord, JsonObject, ModelRecord
+from local.sagemaker.store import SageMakerStore, now
 from local.sagemaker.tags import store_tags
 
 
@@ -22,12 +25,16 @@ def create_model(store: SageMakerStore, cloud: CloudServices, request: JsonObjec
         ) from None
     name = request["ModelName"]
     arn = store.models.arn(name)
-    record = {
-        "EnableNetworkIsolation": False,
-        **_without_tags(request),
-        "ModelArn": arn,
-        "CreationTime": now(),
-    }
+    # The request fits botocore's model, from which the record's type is taken.
+    record = cast(
+        ModelRecord,
+        {
+            "EnableNetworkIsolation": False,
+            **_without_tags(request),
+            "ModelArn": arn,
+            "CreationTime": now(),
+        },
+    )
     store.models.add(name, record)
     store_tags(store, arn, request)
     return {"ModelArn": arn}
@@ -35,7 +42,7 @@ def create_model(store: SageMakerStore, cloud: CloudServices, request: JsonObjec
 
 def describe_model(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DescribeModel."""
-    return store.models.get(request["ModelName"])
+    return {**store.models.get(request["ModelName"])}
 
 
 def list_models(store: SageMakerStore, request: JsonObject) -> JsonObject:
@@ -57,7 +64,8 @@ def create_config(store: SageMakerStore, request: JsonObject) -> JsonObject:
     rules.check_config(request, store)
     name = request["EndpointConfigName"]
     arn = store.configs.arn(name)
-    record = {**_without_tags(request), "EndpointConfigArn": arn, "CreationTime": now()}
+    created = {**_without_tags(request), "EndpointConfigArn": arn, "CreationTime": now()}
+    record = cast(EndpointConfigRecord, created)
     for variant in (*record["ProductionVariants"], *record.get("ShadowProductionVariants", [])):
         variant.setdefault("InitialVariantWeight", 1.0)
     store.configs.add(name, record)
@@ -67,7 +75,7 @@ def create_config(store: SageMakerStore, request: JsonObject) -> JsonObject:
 
 def describe_config(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DescribeEndpointConfig."""
-    return store.configs.get(request["EndpointConfigName"])
+    return {**store.configs.get(request["EndpointConfigName"])}
 
 
 def list_configs(store: SageMakerStore, request: JsonObject) -> JsonObject:

@@ -6,7 +6,7 @@ One function per rule, pure over requests and records. AWS does not publish all 
 from __future__ import annotations
 
 from local.sagemaker.errors import invalid
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import EndpointConfigRecord, JsonObject, ModelRecord, VariantRecord
 
 MEMORY_SIZES = tuple(range(1024, 6144 + 1, 1024))
 _NOT_SERVERLESS = (
@@ -55,7 +55,9 @@ def check_kinds(request: JsonObject) -> None:
         _check_async(request["AsyncInferenceConfig"], production, shadow)
 
 
-def _check_async(configuration: JsonObject, production: list[JsonObject], shadow: list[JsonObject]) -> None:
+def _check_async(
+    configuration: JsonObject, production: list[VariantRecord], shadow: list[VariantRecord]
+) -> None:
     if shadow:
         raise invalid("Shadow variants are not supported for asynchronous endpoints.")
     if len(production) > 1:
@@ -67,7 +69,7 @@ def _check_async(configuration: JsonObject, production: list[JsonObject], shadow
             raise invalid(f"{name} must begin with s3://.")
 
 
-def check_variant(variant: JsonObject) -> None:
+def check_variant(variant: VariantRecord) -> None:
     """A variant has what its kind needs and nothing of another kind."""
     name = variant["VariantName"]
     if "ServerlessConfig" in variant:
@@ -90,7 +92,7 @@ def check_variant(variant: JsonObject) -> None:
         raise invalid(f"Variant {name} has a ModelName: ManagedInstanceScaling is for inference components.")
 
 
-def check_model(variant: JsonObject, model: JsonObject) -> None:
+def check_model(variant: VariantRecord, model: ModelRecord) -> None:
     """What a variant's kind rules out in its model."""
     if "ServerlessConfig" in variant:
         for name in ("EnableNetworkIsolation", "VpcConfig"):
@@ -100,7 +102,7 @@ def check_model(variant: JsonObject, model: JsonObject) -> None:
                 )
 
 
-def _check_serverless(variant: JsonObject) -> None:
+def _check_serverless(variant: VariantRecord) -> None:
     name, config = variant["VariantName"], variant["ServerlessConfig"]
     for field in _NOT_SERVERLESS:
         if field in variant:
@@ -110,7 +112,7 @@ def _check_serverless(variant: JsonObject) -> None:
     _check_concurrency(config)
 
 
-def _check_host(variant: JsonObject) -> None:
+def _check_host(variant: VariantRecord) -> None:
     """A variant for inference components."""
     name, scaling = variant["VariantName"], variant.get("ManagedInstanceScaling", {})
     least, most = scaling.get("MinInstanceCount"), scaling.get("MaxInstanceCount")
@@ -124,7 +126,7 @@ def _check_host(variant: JsonObject) -> None:
             raise invalid(f"InitialInstanceCount of variant {name} is more than its MaxInstanceCount.")
 
 
-def check_guarded(deployment: JsonObject, old: JsonObject, new: JsonObject) -> None:
+def check_guarded(deployment: JsonObject, old: EndpointConfigRecord, new: EndpointConfigRecord) -> None:
     """Deployment guardrails suit the kind of endpoint."""
     for variant in (*old["ProductionVariants"], *new["ProductionVariants"]):
         if any(".inf1." in each for each in (variant.get("InstanceType", ""),)):
@@ -136,7 +138,7 @@ def check_guarded(deployment: JsonObject, old: JsonObject, new: JsonObject) -> N
         raise invalid("RollingUpdatePolicy is not supported for endpoints with several production variants.")
 
 
-def check_serverless_update(variant: JsonObject, change: JsonObject) -> None:
+def check_serverless_update(variant: VariantRecord, change: JsonObject) -> None:
     """Another concurrency for a serverless variant; one without provisioned concurrency is given none."""
     name = variant["VariantName"]
     if "ServerlessConfig" not in variant:
@@ -151,7 +153,7 @@ def _check_concurrency(config: JsonObject) -> None:
         raise invalid("ProvisionedConcurrency must not be more than MaxConcurrency.")
 
 
-def check_count(variant: JsonObject, count: int, config: JsonObject) -> None:
+def check_count(variant: VariantRecord, count: int, config: EndpointConfigRecord) -> None:
     """A number of instances that a variant can be given."""
     name = variant["VariantName"]
     if "ServerlessConfig" in variant:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import logging
 import time
@@ -36,7 +37,8 @@ from local.sagemaker.instances.metrics import MetricBuffer
 from local.sagemaker.instances.model_data import S3Factory
 from local.sagemaker.instances.pool import VariantPool
 from local.sagemaker.ports import CloudServices
-from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.records import AsyncRequestRecord, EndpointRecord, JsonObject
+from local.sagemaker.store import SageMakerStore, now
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class AsyncInferenceQueue:
         self._by_instance: dict[str, int] = {}
         self._wake = asyncio.Event()
 
-    def submit(self, endpoint: JsonObject, params: JsonObject, body: bytes) -> JsonObject:
+    def submit(self, endpoint: EndpointRecord, params: JsonObject, body: bytes) -> JsonObject:
         """Queue a request and answer InferenceId, OutputLocation and FailureLocation; raises AwsApiError."""
         name = endpoint["EndpointName"]
         if ("InputLocation" in params) == bool(body):
@@ -80,7 +82,7 @@ class AsyncInferenceQueue:
         item_id, stem = params.get("InferenceId", str(uuid.uuid4())), str(uuid.uuid4())
         extension = params.get("S3OutputPathExtension", "").strip("/")
         file = params.get("Filename") or stem
-        item: JsonObject = {
+        item: AsyncRequestRecord = {
             "Id": stem,
             "InferenceId": item_id,
             "EndpointName": name,
@@ -88,17 +90,22 @@ class AsyncInferenceQueue:
             "Body": base64.b64encode(body).decode() if body else None,
             "Received": now(),
         }
-        paths = [
-            ("OutputLocation", "S3OutputPath", ".out"),
-            ("FailureLocation", "S3FailurePath", "-error.out"),
-        ]
-        for field, path, suffix in paths:
-            if path in output:
-                item[field] = "/".join(filter(None, (output[path].rstrip("/"), extension, file + suffix)))
+
+        def location(path: str, suffix: str) -> str:
+            return "/".join(filter(None, (output[path].rstrip("/"), extension, file + suffix)))
+
+        if "S3OutputPath" in output:
+            item["OutputLocation"] = location("S3OutputPath", ".out")
+        if "S3FailurePath" in output:
+            item["FailureLocation"] = location("S3FailurePath", "-error.out")
         queue.append(item)
         self._wake.set()
-        locations = ("OutputLocation", "FailureLocation")
-        return {"InferenceId": item_id} | {field: item[field] for field in locations if field in item}
+        answer: JsonObject = {"InferenceId": item_id}
+        if "OutputLocation" in item:
+            answer["OutputLocation"] = item["OutputLocation"]
+        if "FailureLocation" in item:
+            answer["FailureLocation"] = item["FailureLocation"]
+        return answer
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -123,7 +130,7 @@ class AsyncInferenceQueue:
             task.cancel()
         await asyncio.gather(*self._in_progress.values(), return_exceptions=True)
 
-    def measure(self, endpoint: JsonObject, pools: Iterable[VariantPool]) -> None:
+    def measure(self, endpoint: EndpointRecord, pools: Iterable[VariantPool]) -> None:
         """Record the backlog's metrics of one asynchronous endpoint."""
         waiting = [
             each for each in self._store.async_requests if each["EndpointName"] == endpoint["EndpointName"]
@@ -169,9 +176,9 @@ class AsyncInferenceQueue:
             self._by_instance[item["EndpointName"]] = self._by_instance.get(item["EndpointName"], 0) + 1
             task = asyncio.create_task(self._work(item, endpoint, pool), name=f"sagemaker-async-{item['Id']}")
             self._in_progress[item["Id"]] = task
-            task.add_done_callback(lambda done, item=item: self._ended(item, done))
+            task.add_done_callback(functools.partial(self._ended, item))
 
-    def _ended(self, item: JsonObject, task: asyncio.Task[None]) -> None:
+    def _ended(self, item: AsyncRequestRecord, task: asyncio.Task[None]) -> None:
         del self._in_progress[item["Id"]]
         self._by_instance[item["EndpointName"]] -= 1
         if not task.cancelled():
@@ -180,7 +187,9 @@ class AsyncInferenceQueue:
             self._store.async_requests.remove(item)
         self._wake.set()
 
-    async def _work(self, item: JsonObject, endpoint: JsonObject, pool: VariantPool | None) -> None:
+    async def _work(
+        self, item: AsyncRequestRecord, endpoint: EndpointRecord, pool: VariantPool | None
+    ) -> None:
         """One request from input to notification. `pool` is None for a request that has waited too long."""
         began, dimensions = time.time(), _endpoint(item["EndpointName"])
         role = next(iter(endpoint["Models"].values()))["ExecutionRoleArn"]
@@ -206,7 +215,7 @@ class AsyncInferenceQueue:
         )
         await self._notify(item, endpoint, role, content_type=content_type)
 
-    async def _infer(self, item: JsonObject, pool: VariantPool, body: bytes) -> tuple[bytes, str]:
+    async def _infer(self, item: AsyncRequestRecord, pool: VariantPool, body: bytes) -> tuple[bytes, str]:
         params = item["Params"]
         seconds = float(params.get("InvocationTimeoutSeconds", DEFAULT_TIMEOUT_SECONDS))
         headers = {"Content-Type": params.get("ContentType", "application/octet-stream")}
@@ -256,7 +265,13 @@ class AsyncInferenceQueue:
             raise AsyncInferenceError(f"S3 could not be used with the role {role}: {error}") from error
 
     async def _notify(
-        self, item: JsonObject, endpoint: JsonObject, role: str, *, failure: str = "", content_type: str = ""
+        self,
+        item: AsyncRequestRecord,
+        endpoint: EndpointRecord,
+        role: str,
+        *,
+        failure: str = "",
+        content_type: str = "",
     ) -> None:
         """Leave the failure file, and notify the topic of the outcome."""
         if failure and "FailureLocation" in item:

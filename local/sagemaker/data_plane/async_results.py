@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local.sagemaker.instances.model_data import s3_prefix
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import AsyncRequestRecord, JsonObject
 
 MAX_INPUT_BYTES = 64 * 1024**2
 """A limit of the laptop's: AWS takes inputs of up to 1 GB."""
@@ -18,7 +18,7 @@ class AsyncInferenceError(Exception):
     """An inference that has failed for good, in words for the failure file and the notification."""
 
 
-def read_input(s3: Any, item: JsonObject) -> bytes:
+def read_input(s3: Any, item: AsyncRequestRecord) -> bytes:
     """The request's own body or the object that it names. Raises AsyncInferenceError, botocore's errors."""
     if item["Body"] is not None:
         return base64.b64decode(item["Body"])
@@ -38,7 +38,7 @@ def write_object(s3: Any, location: str, body: bytes, content_type: str) -> byte
     return b""
 
 
-def notification_of(item: JsonObject, region: str, failure: str, content_type: str) -> JsonObject:
+def notification_of(item: AsyncRequestRecord, region: str, failure: str, content_type: str) -> JsonObject:
     """What a topic gets, in the shape of the service's own notifications."""
     params = item["Params"]
     fields = (("accept", "Accept"), ("contentType", "ContentType"), ("customAttributes", "CustomAttributes"))

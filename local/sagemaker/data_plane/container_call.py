@@ -78,11 +78,18 @@ class ContainerCall:
     @property
     def status(self) -> int:
         """The container's HTTP status."""
-        return self._response.status_code
+        return self._reply.status_code
 
     def header(self, name: str) -> str | None:
         """A header of the container's reply."""
-        return self._response.headers.get(name)
+        value: str | None = self._reply.headers.get(name)
+        return value
+
+    @property
+    def _reply(self) -> httpx.Response:
+        if self._response is None:
+            raise RuntimeError("the call is not open")
+        return self._response
 
     async def open(self) -> None:
         """Send the request and return when the reply's head is there. The call is closed when this raises.
@@ -146,6 +153,8 @@ class ContainerCall:
 
     async def next_chunk(self) -> bytes | None:
         """The next piece as it arrived, None at the end. Raises httpx.HTTPError or TimeoutError."""
+        if self._chunks is None:
+            raise RuntimeError("the call is not open")
         async with asyncio.timeout_at(self._deadline):
             chunk = await anext(self._chunks, None)
         if chunk is not None and self._first_chunk is None:

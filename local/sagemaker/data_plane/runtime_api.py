@@ -29,8 +29,9 @@ from local.sagemaker.errors import AwsApiError, unavailable
 from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
 from local.sagemaker.instances.metrics import MetricBuffer
 from local.sagemaker.instances.pool import VariantPool
+from local.sagemaker.records import EndpointRecord, JsonObject
 from local.sagemaker.request_validation import service_model, validate_request
-from local.sagemaker.store import JsonObject, SageMakerStore
+from local.sagemaker.store import SageMakerStore
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
 _PATH = re.compile(
@@ -72,7 +73,7 @@ class RuntimeResponse:
 class CheckedInvocation:
     """A checked request; `received` is on the clock of `time.perf_counter`."""
 
-    endpoint: JsonObject
+    endpoint: EndpointRecord
     target_variant: str | None
     component: str | None
     request: ContainerRequest
@@ -159,7 +160,7 @@ class RuntimeApi:
             record, params.get("TargetVariant"), params.get("InferenceComponentName"), request, received
         )
 
-    def _enqueue(self, endpoint: JsonObject, params: JsonObject, body: bytes) -> RuntimeResponse:
+    def _enqueue(self, endpoint: EndpointRecord, params: JsonObject, body: bytes) -> RuntimeResponse:
         if "AsyncInferenceConfig" not in endpoint["Config"]:
             name = endpoint["EndpointName"]
             raise AwsApiError("ValidationError", f"Endpoint {name} does not support asynchronous inference.")

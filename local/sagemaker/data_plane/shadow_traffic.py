@@ -45,6 +45,8 @@ class ShadowTraffic:
     def copy(self, fleet: Fleet, production: VariantPool, request: ContainerRequest) -> None:
         """Send a copy to the shadow, with the probability that its weight has to the production weight."""
         for pool in fleet.shadow.values():
+            if not isinstance(pool, VariantPool):
+                continue  # a variant that hosts inference components has no shadow
             share = pool.weight / production.weight if production.weight else 0.0
             if random.random() < share and len(self._tasks) < MAX_COPIES:  # noqa: S311 - sampling
                 task = asyncio.create_task(self._send(pool, request))

@@ -57,7 +57,11 @@ class ContainerProcess:
         self._on_line = on_line
         self._processes = processes
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._pump = asyncio.create_task(self._pump_lines(), name=f"container-log-{process.pid}")
+        if process.stdout is None:
+            raise ValueError("the process must be started with stdout=PIPE")
+        self._pump = asyncio.create_task(
+            self._pump_lines(process.stdout), name=f"container-log-{process.pid}"
+        )
 
     @classmethod
     async def start(
@@ -130,8 +134,7 @@ class ContainerProcess:
         """The latest lines, joined and cut from the front to fit into a failure reason."""
         return " | ".join(self._tail)[-_TAIL_CHARACTERS:]
 
-    async def _pump_lines(self) -> None:
-        stream = self._process.stdout
+    async def _pump_lines(self, stream: asyncio.StreamReader) -> None:
         while True:
             try:
                 raw = await stream.readuntil(b"\n")

@@ -15,11 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from local.sagemaker.instances import traffic_shifting
-from local.sagemaker.instances.fleet import Fleet, LiveEndpoint, WeightsAndCapacities
+from local.sagemaker.instances.fleet import Fleet, LiveEndpoint
 from local.sagemaker.instances.instance import InstanceStartError
 from local.sagemaker.instances.pool import InstanceFactory
 from local.sagemaker.instances.serverless import ServerlessPool
-from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.records import (
+    EndpointConfigRecord,
+    EndpointRecord,
+    JsonObject,
+    ModelRecord,
+    WeightsAndCapacities,
+)
+from local.sagemaker.store import SageMakerStore, now
 
 log = logging.getLogger(__name__)
 
@@ -49,20 +56,20 @@ class EndpointDeployments:
         self._factory = factory
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def create(self, record: JsonObject) -> None:
+    def create(self, record: EndpointRecord) -> None:
         """Begin to bring a new endpoint into service; its record is already `Creating`."""
         self.live[_key(record)] = LiveEndpoint()
         self._begin(record, self._create(record))
 
-    def update(self, record: JsonObject, plan: traffic_shifting.UpdatePlan) -> None:
+    def update(self, record: EndpointRecord, plan: traffic_shifting.UpdatePlan) -> None:
         """Begin to move an endpoint to the configuration of the plan; its record is already `Updating`."""
         self._begin(record, self._update(record, plan))
 
-    def resize(self, record: JsonObject, sizes: WeightsAndCapacities) -> None:
+    def resize(self, record: EndpointRecord, sizes: WeightsAndCapacities) -> None:
         """Begin to change weights and instance counts; the record is already `Updating`."""
         self._begin(record, self._resize(record, sizes))
 
-    def delete(self, record: JsonObject) -> None:
+    def delete(self, record: EndpointRecord) -> None:
         """Begin to end an endpoint; the record goes when the last process has gone."""
         self._begin(record, self._delete(record))
 
@@ -95,14 +102,14 @@ class EndpointDeployments:
         if tasks or stops:
             await asyncio.wait([*tasks, *stops], timeout=STOP_SECONDS)
 
-    def _begin(self, record: JsonObject, transition: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, record: EndpointRecord, transition: Coroutine[Any, Any, None]) -> None:
         key = _key(record)
         self._emit_state_change(record)
         task = asyncio.create_task(transition, name=f"sagemaker-endpoint-{key}")
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(key, record, done))
 
-    def _ended(self, key: str, record: JsonObject, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: str, record: EndpointRecord, task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
         if not self._tasks:
@@ -112,7 +119,7 @@ class EndpointDeployments:
             log.error("endpoint %s: transition failed", key, exc_info=task.exception())
             self._set_status(record, "Failed", f"Internal error: {task.exception()}")
 
-    async def _create(self, record: JsonObject) -> None:
+    async def _create(self, record: EndpointRecord) -> None:
         live = self.live[_key(record)]
         fleet = self._fleet(record, record["Config"], record["Models"], record["Sizes"])
         live.blue = fleet
@@ -124,9 +131,9 @@ class EndpointDeployments:
             return
         self._set_status(record, "InService")
 
-    async def _update(self, record: JsonObject, plan: traffic_shifting.UpdatePlan) -> None:
+    async def _update(self, record: EndpointRecord, plan: traffic_shifting.UpdatePlan) -> None:
         live = self.live[_key(record)]
-        blue, green = live.blue, self._fleet(record, plan.config, plan.models, plan.sizes)
+        blue, green = live.serving, self._fleet(record, plan.config, plan.models, plan.sizes)
         record["Pending"] = {"StartTime": now(), "Config": plan.config, "Sizes": plan.sizes}
         live.green, live.green_share = green, 0.0
         failure = await self._shift(live, blue, green, plan)
@@ -188,8 +195,8 @@ class EndpointDeployments:
                 # What is left of it serves; the endpoint's failure reason says what went wrong first.
                 log.exception("endpoint variant %s: not all instances came back", pool.name)
 
-    async def _resize(self, record: JsonObject, sizes: WeightsAndCapacities) -> None:
-        fleet = self.live[_key(record)].blue
+    async def _resize(self, record: EndpointRecord, sizes: WeightsAndCapacities) -> None:
+        fleet = self.live[_key(record)].serving
         variants = {each["VariantName"]: each for each in record["Config"]["ProductionVariants"]}
         failure = None
         try:
@@ -206,7 +213,7 @@ class EndpointDeployments:
                 pool.weight, pool.desired_count = record["Sizes"][pool.name]
         self._set_status(record, "InService", failure)
 
-    async def _delete(self, record: JsonObject) -> None:
+    async def _delete(self, record: EndpointRecord) -> None:
         live = self.live[_key(record)]
         fleets = list(live.fleets())
         live.blue = live.green = None
@@ -224,14 +231,14 @@ class EndpointDeployments:
 
     def _fleet(
         self,
-        record: JsonObject,
-        config: JsonObject,
-        models: dict[str, JsonObject],
+        record: EndpointRecord,
+        config: EndpointConfigRecord,
+        models: dict[str, ModelRecord],
         sizes: WeightsAndCapacities,
     ) -> Fleet:
         return Fleet(self._factory, record["EndpointName"], config, models, sizes)
 
-    def _set_status(self, record: JsonObject, status: str, reason: str | None = None) -> None:
+    def _set_status(self, record: EndpointRecord, status: str, reason: str | None = None) -> None:
         record["EndpointStatus"] = status
         record["LastModifiedTime"] = now()
         record.pop("FailureReason", None)
@@ -239,9 +246,9 @@ class EndpointDeployments:
             record["FailureReason"] = reason[:MAX_REASON]
         self._emit_state_change(record)
 
-    def _emit_state_change(self, record: JsonObject) -> None:
+    def _emit_state_change(self, record: EndpointRecord) -> None:
         """Put the endpoint's state on the event bus, which spells a status `IN_SERVICE`."""
-        detail = {
+        detail: JsonObject = {
             "EndpointName": record["EndpointName"],
             "EndpointArn": record["EndpointArn"],
             "EndpointConfigName": record["EndpointConfigName"],
@@ -258,5 +265,5 @@ class EndpointDeployments:
             log.exception("endpoint %s: its state was not put on the event bus", record["EndpointName"])
 
 
-def _key(record: JsonObject) -> str:
+def _key(record: EndpointRecord) -> str:
     return record["EndpointName"].lower()

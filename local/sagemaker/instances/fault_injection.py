@@ -27,11 +27,12 @@ _FIELDS = {
     "fail_start": _AIM | {"times"},
     "no_capacity": _AIM | {"instance_type", "times"},
 }
-_NUMBERS: dict[str, tuple[type | tuple[type, ...], float, float]] = {
-    "seconds": ((int, float), 0, 600),
-    "share": ((int, float), 0, 1),
-    "status": (int, 400, 599),
-    "times": (int, 1, 1_000_000),
+# Field → (whether it is a whole number, least, greatest value).
+_NUMBERS: dict[str, tuple[bool, float, float]] = {
+    "seconds": (False, 0, 600),
+    "share": (False, 0, 1),
+    "status": (True, 400, 599),
+    "times": (True, 1, 1_000_000),
 }
 _MAX_FAULTS = 100
 
@@ -60,8 +61,12 @@ class Fault:
 
     def matches(self, location: InstanceLocation) -> bool:
         """Whether it is aimed at a location. Names are compared as SageMaker does, without regard to case."""
-        aims = ((self.endpoint, location.endpoint), (self.variant, location.variant))
-        aims += ((self.component, location.component or ""), (self.model, location.model))
+        aims = (
+            (self.endpoint, location.endpoint),
+            (self.variant, location.variant),
+            (self.component, location.component or ""),
+            (self.model, location.model),
+        )
         return all(aim is None or aim.lower() == name.lower() for aim, name in aims)
 
     def triggers(self) -> bool:
@@ -135,7 +140,7 @@ class FaultInjector:
 def parse(body: bytes) -> Fault:
     """Read the admin call's JSON body; raises InvalidFaultError."""
     try:
-        given = json.loads(body)
+        given: Any = json.loads(body)
     except ValueError:
         raise InvalidFaultError("The body must be a JSON object.") from None
     if not isinstance(given, dict) or given.get("kind") not in _FIELDS:
@@ -150,8 +155,9 @@ def parse(body: bytes) -> Fault:
             if not isinstance(value, str) or not value:
                 raise InvalidFaultError(f"`{name}` must be a text.")
             continue
-        types, low, high = _NUMBERS[name]
-        if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
+        is_whole, low, high = _NUMBERS[name]
+        is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high:
             raise InvalidFaultError(f"`{name}` must be a number between {low:g} and {high:g}.")
     if not given.keys() & {"endpoint", "component"}:
         raise InvalidFaultError("Aim the fault: name an `endpoint` or a `component`.")

@@ -17,9 +17,13 @@ from local.sagemaker.instances.instance import EndpointInstance, InstanceStartEr
 from local.sagemaker.instances.location import InstanceLocation
 from local.sagemaker.instances.pool import InstanceFactory, VariantPool, instance_types_of
 from local.sagemaker.instances.serverless import ServerlessPool
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import (
+    EndpointConfigRecord,
+    ModelRecord,
+    VariantRecord,
+    WeightsAndCapacities,
+)
 
-WeightsAndCapacities = dict[str, tuple[float, int]]
 NO_COMPONENT_NAME = (
     "Inference Component Name header is required for endpoints to which you plan to deploy inference "
     "components. Please include Inference Component Name header or consider using SageMaker models."
@@ -33,7 +37,7 @@ class ComponentVariant:
     ending them takes no time; starting and ending the copies does.
     """
 
-    def __init__(self, factory: InstanceFactory, endpoint: str, variant: JsonObject, count: int) -> None:
+    def __init__(self, factory: InstanceFactory, endpoint: str, variant: VariantRecord, count: int) -> None:
         self.name: str = variant["VariantName"]
         self.endpoint = endpoint
         self.weight = 1.0
@@ -96,11 +100,11 @@ class Fleet:
         self,
         factory: InstanceFactory,
         endpoint: str,
-        config: JsonObject,
-        models: dict[str, JsonObject],
+        config: EndpointConfigRecord,
+        models: dict[str, ModelRecord],
         sizes: WeightsAndCapacities,
     ) -> None:
-        def pool(variant: JsonObject) -> VariantPool | ComponentVariant:
+        def pool(variant: VariantRecord) -> VariantPool | ComponentVariant:
             weight, count = sizes[variant["VariantName"]]
             if not variant.get("ModelName"):
                 return ComponentVariant(factory, endpoint, variant, count)
@@ -108,12 +112,12 @@ class Fleet:
             model = models[variant["ModelName"].lower()]
             return kind(factory, endpoint, variant, model, weight=weight, count=count)
 
-        def pools(key: str) -> dict[str, VariantPool | ComponentVariant]:
-            return {variant["VariantName"]: pool(variant) for variant in config.get(key, [])}
+        def pools(variants: Iterable[VariantRecord]) -> dict[str, VariantPool | ComponentVariant]:
+            return {variant["VariantName"]: pool(variant) for variant in variants}
 
         self.config_name: str = config["EndpointConfigName"]
-        self.production = pools("ProductionVariants")
-        self.shadow = pools("ShadowProductionVariants")
+        self.production = pools(config["ProductionVariants"])
+        self.shadow = pools(config.get("ShadowProductionVariants", []))
 
     @property
     def pools(self) -> list[VariantPool | ComponentVariant]:
@@ -140,6 +144,13 @@ class LiveEndpoint:
         self.blue: Fleet | None = None
         self.green: Fleet | None = None
         self.green_share = 0.0
+
+    @property
+    def serving(self) -> Fleet:
+        """The fleet of an endpoint in service; raises RuntimeError for one that has none."""
+        if self.blue is None:
+            raise RuntimeError("the endpoint has no fleet in service")
+        return self.blue
 
     def route(self, target_variant: str | None) -> tuple[Fleet, VariantPool]:
         """The variant that takes a request; raises the runtime's error for an unknown one."""

@@ -112,13 +112,13 @@ class EndpointInstance:
         """Start the process and return when it is in service; raises InstanceStartError when it never is."""
         for attempt in range(1, START_ATTEMPTS + 1):
             try:
-                await self._launch_once()
+                process = await self._launch_once()
                 break
             except (InstanceStartError, asyncio.CancelledError) as failure:
                 await self._end_process()
                 if attempt == START_ATTEMPTS or not isinstance(failure, PortTakenError):
                     raise
-        self._watch = asyncio.create_task(self._keep_alive(), name=f"sagemaker-watch-{self.id}")
+        self._watch = asyncio.create_task(self._keep_alive(process), name=f"sagemaker-watch-{self.id}")
 
     async def stop(self) -> None:
         """Take the instance out of service and end its process: SIGTERM, 30 s, SIGKILL."""
@@ -157,19 +157,20 @@ class EndpointInstance:
         """A request could not reach the container: no more requests until it answers a ping again."""
         self._healthy = False
 
-    async def _launch_once(self) -> None:
+    async def _launch_once(self) -> ContainerProcess:
         self.port = _free_port()
-        self._process = await ContainerProcess.start(
+        process = self._process = await ContainerProcess.start(
             self._launch.program,
             {**self._launch.environment(), ENV_SAGEMAKER_PORT: str(self.port)},
             purpose=f"SageMaker instance {self.id}",
             on_line=self._on_line,
             processes=self._processes,
         )
-        await self._await_first_ping(self._process)
+        await self._await_first_ping(process)
         if self._initialize_container:
             await self._initialize_container(self)
         self._healthy = True
+        return process
 
     async def _await_first_ping(self, process: ContainerProcess) -> None:
         deadline = time.monotonic() + self._launch.startup_timeout
@@ -188,12 +189,12 @@ class EndpointInstance:
             f"this endpoint. Last log lines: {process.last_lines()}"
         )
 
-    async def _keep_alive(self) -> None:
+    async def _keep_alive(self, process: ContainerProcess) -> None:
         """Watch the process until cancelled: replace it when it ends or stays silent."""
         restarts = 0
         while True:
             since = time.monotonic()
-            await self._wait_until_unhealthy(self._process)
+            await self._wait_until_unhealthy(process)
             self._healthy = False
             if time.monotonic() - since > STABLE_SECONDS:
                 restarts = 0
@@ -203,7 +204,7 @@ class EndpointInstance:
                 await asyncio.sleep(RESTART_DELAYS[restarts] if quick else RESTART_SLOW_SECONDS)
                 restarts += 1
                 try:
-                    await self._launch_once()
+                    process = await self._launch_once()
                 except (InstanceStartError, OSError) as failure:
                     log.warning("instance %s: restart %d failed: %s", self.id, restarts, failure)
 
@@ -237,7 +238,8 @@ class EndpointInstance:
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _port_is_free(port: int) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from contracts.metrics import SAGEMAKER_HOST_NAMESPACE, SAGEMAKER_NAMESPACE
 from local.sagemaker.instances.location import Dimensions, InstanceLocation
@@ -68,7 +69,7 @@ class MetricBuffer:
     def flush(self) -> None:
         """Publish and forget everything gathered."""
         gathered, self._values = self._values, defaultdict(Counter)
-        by_namespace: defaultdict[str, list[dict]] = defaultdict(list)
+        by_namespace: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for (namespace, dimensions, metric), counts in gathered.items():
             pairs = list(counts.items())
             for start in range(0, len(pairs), MAX_VALUES_PER_DATUM):

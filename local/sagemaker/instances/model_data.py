@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.sagemaker.ports import RoleCredentials
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import ContainerDefinition, JsonObject
 
 MAX_OBJECTS = 10_000
 MAX_BYTES = 64 * 1024**3
@@ -53,19 +53,24 @@ class S3DataSource:
         return f"s3://{self.bucket}/{self.key}"
 
 
-def data_source_of(container: JsonObject) -> S3DataSource | None:
+def data_source_of(container: ContainerDefinition) -> S3DataSource | None:
     """The data source of a container definition; None when it brings its model in the image."""
     data = container.get("ModelDataSource", {}).get("S3DataSource")
     if data:
         return _source(data["S3Uri"], data["CompressionType"] == "Gzip")
     if container.get("ModelDataUrl"):
-        return _source(container["ModelDataUrl"], True)
+        return s3_archive(container["ModelDataUrl"])
     return None
 
 
 def s3_prefix(uri: str) -> S3DataSource:
     """Everything under a prefix `s3://bucket/prefix`."""
     return _source(uri, False)
+
+
+def s3_archive(uri: str) -> S3DataSource:
+    """The one tar.gz object `s3://bucket/key`."""
+    return _source(uri, True)
 
 
 def _source(uri: str, gzip: bool) -> S3DataSource:

@@ -22,9 +22,10 @@ from local.sagemaker.instances.fault_injection import FaultInjector
 from local.sagemaker.instances.images import ImageNotFoundError, Program, ProgramTable
 from local.sagemaker.instances.instance import EndpointInstance, InstanceStartError, LaunchSpec
 from local.sagemaker.instances.location import InstanceLocation
-from local.sagemaker.instances.model_data import ModelDataCache, ModelDataError, data_source_of
+from local.sagemaker.instances.model_data import ModelDataCache, ModelDataError, S3DataSource, data_source_of
 from local.sagemaker.ports import CloudServices
-from local.sagemaker.store import Identity, JsonObject
+from local.sagemaker.records import ContainerDefinition, ModelRecord, VariantRecord
+from local.sagemaker.store import Identity
 
 DEFAULT_STARTUP_SECONDS = 240.0
 DEFAULT_DOWNLOAD_SECONDS = 1200.0
@@ -56,8 +57,8 @@ class VariantPool:
         self,
         factory: InstanceFactory,
         endpoint: str,
-        variant: JsonObject,
-        model: JsonObject,
+        variant: VariantRecord,
+        model: ModelRecord,
         *,
         weight: float,
         count: int,
@@ -184,15 +185,7 @@ class VariantPool:
         try:
             program = factory.images.resolve(container["Image"])
             if source:
-                credentials = factory.cloud.role_credentials(role)
-                async with asyncio.timeout(
-                    self.settings.get("ModelDataDownloadTimeoutInSeconds", DEFAULT_DOWNLOAD_SECONDS)
-                ):
-                    self.model_folder = await asyncio.to_thread(
-                        factory.model_data.fetch, source, role, credentials
-                    )
-        except TimeoutError:
-            raise InstanceStartError(f"Model data download timed out for {source.uri}.") from None
+                self.model_folder = await self._download(source, role)
         except (ImageNotFoundError, ModelDataError, PermissionError) as error:
             raise InstanceStartError(str(error)) from error
         return LaunchSpec(
@@ -203,6 +196,15 @@ class VariantPool:
             ),
             label=f"The primary container for {self._kind} {self.location.component or self.name}",
         )
+
+    async def _download(self, source: S3DataSource, role: str) -> Path:
+        credentials = self.factory.cloud.role_credentials(role)
+        limit = self.settings.get("ModelDataDownloadTimeoutInSeconds", DEFAULT_DOWNLOAD_SECONDS)
+        try:
+            async with asyncio.timeout(limit):
+                return await asyncio.to_thread(self.factory.model_data.fetch, source, role, credentials)
+        except TimeoutError:
+            raise InstanceStartError(f"Model data download timed out for {source.uri}.") from None
 
     @property
     def _kind(self) -> str:
@@ -225,7 +227,7 @@ class VariantPool:
         return environment
 
 
-def instance_types_of(variant: JsonObject) -> list[str]:
+def instance_types_of(variant: VariantRecord) -> list[str]:
     """The instance types that a variant may run on, the preferred one first; none for a serverless one."""
     pools = sorted(variant.get("InstancePools", []), key=lambda pool: pool["Priority"])
     return [pool["InstanceType"] for pool in pools] or [
@@ -233,7 +235,7 @@ def instance_types_of(variant: JsonObject) -> list[str]:
     ]
 
 
-def container_of(model: JsonObject) -> JsonObject:
+def container_of(model: ModelRecord) -> ContainerDefinition:
     """The one container of a model record."""
     return model.get("PrimaryContainer") or model["Containers"][0]
 

@@ -8,9 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from local.sagemaker.instances.fleet import WeightsAndCapacities
 from local.sagemaker.ports import CloudServices
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import EndpointConfigRecord, JsonObject, ModelRecord, WeightsAndCapacities
 
 _ALARM_POLL_SECONDS = 1.0
 
@@ -29,8 +28,8 @@ class TrafficStep:
 class UpdatePlan:
     """An update, decided: where it goes and how. `sizes` holds (weight, instance count) by variant."""
 
-    config: JsonObject
-    models: dict[str, JsonObject]
+    config: EndpointConfigRecord
+    models: dict[str, ModelRecord]
     sizes: WeightsAndCapacities
     deployment_config: JsonObject
     steps: tuple[TrafficStep, ...]
@@ -72,8 +71,8 @@ def _rolling_steps(policy: JsonObject, instance_count: int) -> tuple[TrafficStep
 
 def _share(size: JsonObject, instance_count: int) -> float:
     if size["Type"] == "CAPACITY_PERCENT":
-        return min(1.0, size["Value"] / 100)
-    return min(1.0, size["Value"] / max(1, instance_count))
+        return min(1.0, float(size["Value"]) / 100)
+    return min(1.0, float(size["Value"]) / max(1, instance_count))
 
 
 def rollback_reason(alarms: Sequence[str]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from local.sagemaker.store import Collection, JsonObject, SageMakerStore, now
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import Collection, SageMakerStore, now
 
 ACTIVE = frozenset({"InProgress", "Stopping"})
 
@@ -36,7 +37,7 @@ class JobKind:
         """The field of a job's ARN."""
         return f"{self.noun}Arn"
 
-    def collection(self, store: SageMakerStore) -> Collection:
+    def collection(self, store: SageMakerStore) -> Collection[JsonObject]:
         """The records of this kind."""
         return store.training_jobs if self is TRAINING else store.processing_jobs
 
@@ -66,7 +67,7 @@ KINDS = (TRAINING, PROCESSING)
 
 def event_detail(record: JsonObject, tags: dict[str, str]) -> JsonObject:
     """A job's record as its state-change event carries it: times in milliseconds."""
-    detail = _in_milliseconds(record)
+    detail: JsonObject = _in_milliseconds(record)
     return detail | {"Tags": dict(tags)}
 
 

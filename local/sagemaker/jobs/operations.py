@@ -11,7 +11,8 @@ from local.sagemaker.jobs.kinds import PROCESSING, TRAINING, JobKind, add_second
 from local.sagemaker.jobs.runner import JobRunner
 from local.sagemaker.listing import page
 from local.sagemaker.ports import CloudServices
-from local.sagemaker.store import JsonObject, SageMakerStore, now
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import SageMakerStore, now
 from local.sagemaker.tags import store_tags
 
 _DEFAULT_RUNTIME_SECONDS = 86_400

@@ -8,7 +8,7 @@ from pathlib import Path
 from local.sagemaker.jobs.folder import JobFolder
 from local.sagemaker.jobs.training import HOST
 from local.sagemaker.jobs.transfer import Transfer
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import JsonObject
 
 
 @dataclass
@@ -62,4 +62,5 @@ class ProcessingLayout:
 
     @property
     def _outputs(self) -> list[JsonObject]:
-        return self.record.get("ProcessingOutputConfig", {}).get("Outputs", [])
+        outputs: list[JsonObject] = self.record.get("ProcessingOutputConfig", {}).get("Outputs", [])
+        return outputs

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from local.sagemaker.errors import AwsApiError, invalid, limit_exceeded, unsupported
 from local.sagemaker.jobs.kinds import PROCESSING, TRAINING, JobKind
-from local.sagemaker.store import JsonObject, SageMakerStore
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import SageMakerStore
 
 MAX_ACTIVE_JOBS = 2
 """Jobs of both kinds that run at a time: each is a process of this machine, beside the endpoint's."""

@@ -26,7 +26,8 @@ from local.sagemaker.jobs.training import HOST, TrainingLayout
 from local.sagemaker.jobs.training_metrics import NAMESPACE, TrainingMetrics
 from local.sagemaker.jobs.transfer import Transfer, TransferError
 from local.sagemaker.ports import CloudServices, RoleCredentials
-from local.sagemaker.store import Identity, JsonObject, SageMakerStore, now
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import Identity, SageMakerStore, now
 
 log = logging.getLogger(__name__)
 

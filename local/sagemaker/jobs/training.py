@@ -14,7 +14,7 @@ from typing import Any
 from local.sagemaker.jobs.folder import JobFolder
 from local.sagemaker.jobs.rules import OPT_ML
 from local.sagemaker.jobs.transfer import Transfer, TransferError
-from local.sagemaker.store import JsonObject
+from local.sagemaker.records import JsonObject
 
 HOST = "algo-1"
 _TOOLKIT_PREFIX = "sagemaker_"  # hyperparameters for the toolkit, which a script does not see
@@ -140,11 +140,13 @@ class TrainingLayout:
 
     @property
     def _channels(self) -> list[JsonObject]:
-        return self.record.get("InputDataConfig", [])
+        channels: list[JsonObject] = self.record.get("InputDataConfig", [])
+        return channels
 
     @property
     def _checkpoints(self) -> JsonObject:
-        return self.record.get("CheckpointConfig", {})
+        config: JsonObject = self.record.get("CheckpointConfig", {})
+        return config
 
     @property
     def _checkpoint_folder(self) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from local.sagemaker.store import JsonObject, now
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import now
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 

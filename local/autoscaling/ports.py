@@ -24,13 +24,39 @@ class ScalableResources(Protocol):
     """The service whose capacity is scaled."""
 
     def scalable(self, resource_id: str, dimension: str) -> ScalableResource:
-        """The resource of an id; raises AwsApiError (ValidationException) when there is none."""
+        """Find a resource.
+
+        Args:
+            resource_id: As `endpoint/<name>/variant/<name>`.
+            dimension: As `sagemaker:variant:DesiredInstanceCount`.
+
+        Raises:
+            AwsApiError: ValidationException, when there is no such resource or it cannot be scaled.
+        """
 
     def capacity(self, resource_id: str, dimension: str) -> int:
-        """The desired capacity now; raises AwsApiError like `scalable`."""
+        """The desired capacity now, in instances, copies or provisioned concurrency.
+
+        Args:
+            resource_id: As in `scalable`.
+            dimension: As in `scalable`.
+
+        Raises:
+            AwsApiError: As in `scalable`.
+        """
 
     async def set_capacity(self, resource_id: str, dimension: str, capacity: int) -> None:
-        """Change the capacity and return when it is reached. Raises ResourceBusyError or AwsApiError."""
+        """Change the capacity and return when it is reached.
+
+        Args:
+            resource_id: As in `scalable`.
+            dimension: As in `scalable`.
+            capacity: In instances, copies or provisioned concurrency.
+
+        Raises:
+            ResourceBusyError: The resource is changing already.
+            AwsApiError: The service refused or could not reach the capacity; the message is its own.
+        """
 
 
 class AlarmService(Protocol):
@@ -40,10 +66,28 @@ class AlarmService(Protocol):
         """Every metric alarm, in DescribeAlarms' shape."""
 
     def latest(self, alarm: Alarm) -> float | None:
-        """The newest data point that the alarm looks at, None without any."""
+        """The newest data point of an alarm's metric, in the metric's unit.
+
+        Args:
+            alarm: In DescribeAlarms' shape.
+
+        Returns:
+            None when the metric has no data in the alarm's window.
+        """
 
     def put(self, alarm: Alarm) -> None:
-        """Create or replace an alarm, in PutMetricAlarm's shape."""
+        """Create or replace an alarm.
+
+        Args:
+            alarm: In PutMetricAlarm's shape.
+
+        Raises:
+            ValueError: CloudWatch refuses the alarm; the message is its own.
+        """
 
     def remove(self, names: Sequence[str]) -> None:
-        """Delete alarms; those that are gone are no error."""
+        """Delete alarms; those that are gone are no error.
+
+        Args:
+            names: The alarms' names.
+        """

@@ -177,7 +177,7 @@ def _register_inventory(sagemaker: SageMakerService) -> None:
 
 def _register_faults(sagemaker: SageMakerService) -> None:
     async def handle(request: seams.HttpRequest) -> seams.Reply:
-        # Only this machine's own programs: not a page in its browser, which cannot send JSON unasked.
+        # Only programs of this machine: a page in its browser cannot send JSON without a preflight.
         host = request.headers.get("host", "").rpartition(":")[0]
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
         if request.client_ip not in _LOOPBACK or host not in _LOOPBACK_NAMES or "origin" in request.headers:
@@ -185,7 +185,7 @@ def _register_faults(sagemaker: SageMakerService) -> None:
         if request.method == "POST" and kind != "application/json":
             return _json(415, {"error": "The Content-Type must be application/json."})
         return _json(
-            *fault_injection.answer(
+            *fault_injection.handle_admin_request(
                 sagemaker.faults, request.method, request.path, request.body, sagemaker.kill
             )
         )

@@ -1,4 +1,4 @@
-"""SageMaker put together: store, processes, control plane, data plane and their background work.
+"""Composes SageMaker: store, processes, control plane, data plane and their background tasks.
 
 Everything runs on one event loop, so records and routing need no locks. Knows the rest of the cloud only
 through `ports.CloudServices`.
@@ -25,8 +25,8 @@ from local.sagemaker.instances.container_process import ProcessTable
 from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
 from local.sagemaker.instances.fault_injection import Fault, FaultInjector
 from local.sagemaker.instances.images import ProgramTable
+from local.sagemaker.instances.instance_factory import InstanceFactory
 from local.sagemaker.instances.model_data import ModelDataCache, S3Factory
-from local.sagemaker.instances.pool import InstanceFactory
 from local.sagemaker.jobs.runner import JobRunner, JobSettings
 from local.sagemaker.ports import CloudServices
 from local.sagemaker.store import Identity, SageMakerStore

@@ -25,7 +25,7 @@ RecordT = TypeVar("RecordT", bound=Mapping[str, Any])
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose cloud this is."""
+    """The account and the region of the laptop cloud."""
 
     account: str
     region: str
@@ -90,7 +90,7 @@ class SageMakerStore:
         )
         self.async_requests: list[AsyncRequestRecord] = []
         self.tags: dict[str, dict[str, str]] = {}
-        # Set by whoever scales: the names of an endpoint's variants that are registered as scalable targets.
+        # Set by Application Auto Scaling: an endpoint's variants that are registered as scalable targets.
         self.scaled_variants: Callable[[str], frozenset[str]] = lambda _endpoint: frozenset()
 
     def exists(self, arn: str) -> bool:

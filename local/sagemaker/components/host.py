@@ -1,7 +1,7 @@
-"""Inference components alive: copies as processes, instances as arithmetic, adapters as files in their base.
+"""Runs inference components: copies as processes, adapters as files in their base.
 
-A component's copy is a container; the instances that hold the copies only bound how many there may be, and
-come and go with them under managed scaling. Writes the outcome of each change into the component's record.
+A component's copy is a container; `placement` says how many instances the copies need. Writes the outcome of
+each change into the component's record.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 from local.sagemaker.components import adapters
-from local.sagemaker.components.instance_types import ComputeResources, compute_resources_of, instances_needed
+from local.sagemaker.components.placement import Placement, component_key, pool_settings
 from local.sagemaker.errors import AwsApiError
 from local.sagemaker.instances import traffic_shifting
 from local.sagemaker.instances.endpoint_deployments import MAX_REASON, ComponentHost, EndpointDeployments
-from local.sagemaker.instances.fleet import ComponentVariant
 from local.sagemaker.instances.instance import EndpointInstance, InstanceStartError
+from local.sagemaker.instances.instance_factory import InstanceFactory
 from local.sagemaker.instances.metrics import MetricBuffer
 from local.sagemaker.instances.model_data import ModelDataError
-from local.sagemaker.instances.pool import InstanceFactory, VariantPool
-from local.sagemaker.records import ComponentDefinition, InferenceComponentRecord, VariantRecord
+from local.sagemaker.instances.pool import VariantPool
+from local.sagemaker.records import ComponentDefinition, InferenceComponentRecord
 from local.sagemaker.store import SageMakerStore, now
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,9 @@ class InferenceComponents(ComponentHost):
         deployments: EndpointDeployments,
         metric_buffer: MetricBuffer,
     ) -> None:
-        self._store, self._factory, self._deployments, self._metric_buffer = (
-            store,
-            factory,
-            deployments,
-            metric_buffer,
-        )
+        self._store, self._factory = store, factory
+        self._deployments, self._metric_buffer = deployments, metric_buffer
+        self._placement = Placement(store, deployments)
         self._pools: dict[str, VariantPool] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -107,18 +104,18 @@ class InferenceComponents(ComponentHost):
         """See `ComponentHost`."""
         for record in self._store.components.records.values():
             if record["EndpointName"] == endpoint:
-                self._fit_instances(record)
+                self._placement.fit_instances(record)
 
     def copies(self, record: InferenceComponentRecord) -> int:
         """How many copies a component has now; an adapter has those of its base."""
-        pool = self._pools.get(_key(self._base_of(record)))
+        pool = self._pools.get(component_key(self._base_of(record)))
         return len(pool.instances) if pool else 0
 
     def route(self, record: InferenceComponentRecord) -> tuple[VariantPool, dict[str, str]]:
         """Where a request to a component goes, and the headers that name an adapter; raises the runtime's
         error for a component without a copy."""
         base = self._base_of(record)
-        pool = self._pools.get(_key(base))
+        pool = self._pools.get(component_key(base))
         if pool is None or not pool.instances:
             for name in {record["InferenceComponentName"], base["InferenceComponentName"]}:
                 dimensions = (("InferenceComponentName", name),)
@@ -126,18 +123,8 @@ class InferenceComponents(ComponentHost):
             raise AwsApiError("ValidationError", NO_CAPACITY)
         return pool, {} if base is record else {adapters.HEADER: record["InferenceComponentName"]}
 
-    def capacity_shortage(self, record: ComponentDefinition, copies: int) -> str | None:
-        """Why an endpoint has no room for so many copies of a component; None when it has."""
-        variant = self._variant(record)
-        machine = compute_resources_of(variant.instance_type)
-        needed = instances_needed(self._sizes(variant, {_key(record): (record, copies)}), machine)
-        if needed is not None and needed <= variant.max_instances:
-            return None
-        have = f"{variant.max_instances} instance(s) of {variant.instance_type}"
-        return f"There is not enough hardware capacity for {copies} copies: at most {have} can hold them."
-
     def _begin(self, record: InferenceComponentRecord, transition: Coroutine[Any, Any, None]) -> None:
-        key = _key(record)
+        key = component_key(record)
         task = asyncio.create_task(transition, name=f"sagemaker-component-{key}")
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(key, record, done))
@@ -156,37 +143,37 @@ class InferenceComponents(ComponentHost):
             return
         try:
             pool = self._pool(record)
-            _check(self.capacity_shortage(record, record["CopyCount"]))
+            _check(self._placement.capacity_shortage(record, record["CopyCount"]))
             await pool.start()
         except InstanceStartError as failure:
             _set(record, "Failed", str(failure))
             return
-        self._pools[_key(record)] = pool
-        self._fit_instances(record)
+        self._pools[component_key(record)] = pool
+        self._placement.fit_instances(record)
         _set(record, "InService")
 
     async def _scale(self, record: InferenceComponentRecord, copies: int) -> None:
-        pool, failure = self._pools[_key(record)], None
+        pool, failure = self._pools[component_key(record)], None
         try:
-            _check(self.capacity_shortage(record, copies))
+            _check(self._placement.capacity_shortage(record, copies))
             await pool.scale(copies)
             record["CopyCount"] = copies
         except InstanceStartError as error:
             failure = str(error)
-        self._fit_instances(record)
+        self._placement.fit_instances(record)
         _set(record, "InService", failure)
 
     async def _update(self, record: InferenceComponentRecord, changed: ComponentDefinition) -> None:
         """The new copies come up beside the old ones, take over, and are taken back when an alarm rings."""
-        old, fresh = self._pools[_key(record)], self._pool(changed)
+        old, fresh = self._pools[component_key(record)], self._pool(changed)
         deployment, failure = changed.get("LastDeploymentConfig", {}), None
         rollback = deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])
         alarms = [alarm["AlarmName"] for alarm in rollback]
         seconds = deployment.get("RollingUpdatePolicy", {}).get("WaitIntervalInSeconds", 0)
         try:
-            _check(self.capacity_shortage(changed, changed["CopyCount"]))
+            _check(self._placement.capacity_shortage(changed, changed["CopyCount"]))
             await fresh.start()
-            self._pools[_key(record)] = fresh
+            self._pools[component_key(record)] = fresh
             if tripped := await traffic_shifting.bake(seconds, alarms, self._factory.cloud):
                 failure = traffic_shifting.rollback_reason(tripped)
         except InstanceStartError as error:
@@ -199,20 +186,20 @@ class InferenceComponents(ComponentHost):
             }
             if "LastDeploymentConfig" in changed:
                 record["LastDeploymentConfig"] = changed["LastDeploymentConfig"]
-        self._pools[_key(record)] = fresh if failure is None else old
-        self._fit_instances(record)
+        self._pools[component_key(record)] = fresh if failure is None else old
+        self._placement.fit_instances(record)
         _set(record, "InService", failure)
         await (old if failure is None else fresh).stop(drain=True)
 
     async def _delete(self, record: InferenceComponentRecord) -> None:
         if record["Base"]:
             await self._unload_adapter(record)
-        elif pool := self._pools.pop(_key(record), None):
+        elif pool := self._pools.pop(component_key(record), None):
             await pool.stop(drain=True)
         self._store.components.remove(record["InferenceComponentName"])
         self._store.tags.pop(record["InferenceComponentArn"], None)
         if not record["Base"]:
-            self._fit_instances(record)
+            self._placement.fit_instances(record)
 
     def _pool(self, record: ComponentDefinition) -> VariantPool:
         async def initialize_container(instance: EndpointInstance) -> None:
@@ -225,7 +212,7 @@ class InferenceComponents(ComponentHost):
         return VariantPool(
             self._factory,
             record["EndpointName"],
-            _pool_settings(record, self._variant(record).settings),
+            pool_settings(record, self._placement.variant(record).settings),
             record["Model"],
             weight=1.0,
             count=record["CopyCount"],
@@ -241,7 +228,7 @@ class InferenceComponents(ComponentHost):
             source = adapters.adapter_source(record["Specification"])
             credentials = factory.cloud.role_credentials(role)
             folder = await asyncio.to_thread(factory.model_data.fetch, source, role, credentials)
-            pool = self._pools.get(_key(base))
+            pool = self._pools.get(component_key(base))
             name = record["InferenceComponentName"]
             for instance in pool.instances if pool else ():
                 await adapters.load(factory.client, instance, name, str(folder))
@@ -253,45 +240,10 @@ class InferenceComponents(ComponentHost):
 
     async def _unload_adapter(self, record: InferenceComponentRecord) -> None:
         record.pop("Folder", None)
-        pool = self._pools.get(_key(self._base_of(record)))
+        pool = self._pools.get(component_key(self._base_of(record)))
         for instance in pool.instances if pool else ():
             with contextlib.suppress(adapters.AdapterError):  # a copy that never had it, or is gone
                 await adapters.unload(self._factory.client, instance, record["InferenceComponentName"])
-
-    def _fit_instances(self, record: InferenceComponentRecord) -> None:
-        """Under managed scaling there are as many instances as the copies need, within the limits."""
-        variant = self._variant_or_none(record)
-        endpoint = self._store.endpoints.find(record["EndpointName"])
-        if variant is None or endpoint is None or not variant.managed:
-            return
-        sizes = self._sizes(variant, {})
-        needed = instances_needed(sizes, compute_resources_of(variant.instance_type)) or 0
-        variant.desired_count = max(variant.min_instances, needed)
-        endpoint["Sizes"][variant.name] = (1.0, variant.desired_count)
-
-    def _sizes(
-        self, variant: ComponentVariant, changed: dict[str, tuple[ComponentDefinition, int]]
-    ) -> list[ComputeResources]:
-        """The needs of every copy on a variant; `changed` replaces some components and their copies."""
-        records = {_key(each): (each, int(each["CopyCount"])) for each in self._on(variant)} | changed
-        return [_need(each) for each, copies in records.values() for _ in range(copies)]
-
-    def _on(self, variant: ComponentVariant) -> Iterable[InferenceComponentRecord]:
-        for record in self._store.components.records.values():
-            here = record["EndpointName"] == variant.endpoint and record["VariantName"] == variant.name
-            if here and not record["Base"] and record["InferenceComponentStatus"] != "Failed":
-                yield record
-
-    def _variant(self, record: ComponentDefinition) -> ComponentVariant:
-        variant = self._variant_or_none(record)
-        if variant is None:
-            raise InstanceStartError(f"The endpoint {record['EndpointName']} is not in service.")
-        return variant
-
-    def _variant_or_none(self, record: ComponentDefinition) -> ComponentVariant | None:
-        live = self._deployments.live.get(record["EndpointName"].lower())
-        found = live.blue.production.get(record["VariantName"]) if live and live.blue else None
-        return found if isinstance(found, ComponentVariant) else None
 
     def _adapters_of(self, base: ComponentDefinition) -> list[InferenceComponentRecord]:
         name = base["InferenceComponentName"]
@@ -299,34 +251,6 @@ class InferenceComponents(ComponentHost):
 
     def _base_of(self, record: InferenceComponentRecord) -> InferenceComponentRecord:
         return self._store.components.get(record["Base"]) if record["Base"] else record
-
-
-def _pool_settings(record: ComponentDefinition, host: VariantRecord) -> VariantRecord:
-    """The settings of a component's copies: its own start-up limits, its host's instances and routing."""
-    settings: VariantRecord = {"VariantName": record["VariantName"]}
-    limits = record["Specification"].get("StartupParameters", {})
-    if "ModelDataDownloadTimeoutInSeconds" in limits:
-        settings["ModelDataDownloadTimeoutInSeconds"] = limits["ModelDataDownloadTimeoutInSeconds"]
-    if "ContainerStartupHealthCheckTimeoutInSeconds" in limits:
-        settings["ContainerStartupHealthCheckTimeoutInSeconds"] = limits[
-            "ContainerStartupHealthCheckTimeoutInSeconds"
-        ]
-    if "InstanceType" in host:
-        settings["InstanceType"] = host["InstanceType"]
-    if "InstancePools" in host:
-        settings["InstancePools"] = host["InstancePools"]
-    if "RoutingConfig" in host:
-        settings["RoutingConfig"] = host["RoutingConfig"]
-    return settings
-
-
-def _need(record: ComponentDefinition) -> ComputeResources:
-    asked = record["Specification"]["ComputeResourceRequirements"]
-    return ComputeResources(
-        asked.get("NumberOfCpuCoresRequired", 0.25),
-        asked["MinMemoryRequiredInMb"],
-        asked.get("NumberOfAcceleratorDevicesRequired", 0),
-    )
 
 
 def _check(failure: str | None) -> None:
@@ -339,7 +263,3 @@ def _set(record: InferenceComponentRecord, status: str, reason: str | None = Non
     record.pop("FailureReason", None)
     if reason:
         record["FailureReason"] = reason[:MAX_REASON]
-
-
-def _key(record: ComponentDefinition) -> str:
-    return str(record["InferenceComponentName"]).lower()

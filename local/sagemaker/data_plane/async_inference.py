@@ -62,6 +62,16 @@ class AsyncInferenceQueue:
         cloud: CloudServices,
         s3: S3Factory,
     ) -> None:
+        """Make the queues; `run` works on them.
+
+        Args:
+            store: Holds the queued requests, so that they survive a restart.
+            deployments: The live endpoints.
+            client: Sends requests to containers.
+            metric_buffer: Gets the metrics of queues and requests.
+            cloud: Gives role credentials and publishes notifications.
+            s3: Makes an S3 client from a role's credentials.
+        """
         self._store, self._deployments, self._metric_buffer = store, deployments, metric_buffer
         self._client, self._cloud, self._s3 = client, cloud, s3
         self._in_progress: dict[str, asyncio.Task[None]] = {}
@@ -113,7 +123,7 @@ class AsyncInferenceQueue:
             try:
                 self._start_ready_requests()
             except Exception:
-                # One look that fails must not end the queue.
+                # A pass that fails must not end the queue.
                 log.exception("asynchronous requests could not be begun this time")
             self._wake.clear()
             try:

@@ -46,7 +46,7 @@ class ContainerUnreachableError(Exception):
 
 
 class ContainerCall:
-    """A request under way. `received` is when the service got it, on the clock of `time.perf_counter`."""
+    """A request under way."""
 
     def __init__(
         self,
@@ -58,6 +58,17 @@ class ContainerCall:
         request: ContainerRequest,
         received: float,
     ) -> None:
+        """Count the request as outstanding on its instance; `open` sends it.
+
+        Args:
+            client: Sends the request.
+            metric_buffer: Gets the call's metrics when it is closed.
+            identity: The account and region that errors name.
+            pool: The instance's pool.
+            instance: Takes the request.
+            request: What the container is sent.
+            received: When the service got the request, in seconds of `time.perf_counter`.
+        """
         self.request = request
         self._pool = pool
         self._client = client

@@ -87,7 +87,7 @@ def operation_of(path: str) -> tuple[str, str] | None:
 
 
 class RuntimeApi:
-    """Answers runtime requests from what is live."""
+    """Answers the requests of SageMaker Runtime."""
 
     def __init__(
         self,
@@ -98,6 +98,16 @@ class RuntimeApi:
         client: httpx.AsyncClient,
         metric_buffer: MetricBuffer,
     ) -> None:
+        """Make the API.
+
+        Args:
+            store: The records of endpoints and inference components.
+            deployments: The live endpoints.
+            components: The live inference components.
+            queue: Takes asynchronous requests.
+            client: Sends requests to containers.
+            metric_buffer: Gets the metrics of each request.
+        """
         self._store = store
         self._components = components
         self._queue = queue

@@ -1,5 +1,5 @@
-"""The variables that a container finds whatever it does: paths, region, credentials of its role. Nothing of
-the emulator's own environment is among them."""
+"""The variables that every container has: paths, region, credentials of its role. Nothing of the
+emulator's own environment is among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carries an endpoint from one state to the next: create, update, resize, delete, come back after a restart.
+"""Deploys endpoints: create, update, resize, delete, restore after a restart.
 
 Each transition is one task that starts processes first, moves traffic when they are in service, and only then
 ends what is no longer needed, so that no request is lost. It writes the outcome into the endpoint's record.
@@ -17,7 +17,7 @@ from typing import Any
 from local.sagemaker.instances import traffic_shifting
 from local.sagemaker.instances.fleet import Fleet, LiveEndpoint
 from local.sagemaker.instances.instance import InstanceStartError
-from local.sagemaker.instances.pool import InstanceFactory
+from local.sagemaker.instances.instance_factory import InstanceFactory
 from local.sagemaker.instances.serverless import ServerlessPool
 from local.sagemaker.records import (
     EndpointConfigRecord,
@@ -35,14 +35,14 @@ STOP_SECONDS = 15.0
 
 
 class ComponentHost:
-    """What lives on endpoints beside their own containers: nothing, until somebody says otherwise."""
+    """What runs on endpoints beside their own containers: nothing, unless a subclass is set."""
 
     def model_folders(self) -> set[Path]:
-        """Fetched models that must stay."""
+        """The fetched models in use, which must not be pruned."""
         return set()
 
     def instances_replaced(self, endpoint: str) -> None:
-        """An endpoint has other instances now."""
+        """Called when an endpoint has other instances."""
 
 
 class EndpointDeployments:
@@ -185,14 +185,14 @@ class EndpointDeployments:
         return None
 
     async def _restore(self, blue: Fleet, sizes: WeightsAndCapacities) -> None:
-        """Give the old fleet back what a rolling update took from it."""
+        """Bring the old fleet back to its size before a rolling update."""
         for pool in blue.pools:
             count = sizes[pool.name][1]
             try:
                 if pool.current_count < count:
                     await pool.scale(count)
             except InstanceStartError:
-                # What is left of it serves; the endpoint's failure reason says what went wrong first.
+                # The remaining instances serve; the endpoint's failure reason names the first failure.
                 log.exception("endpoint variant %s: not all instances came back", pool.name)
 
     async def _resize(self, record: EndpointRecord, sizes: WeightsAndCapacities) -> None:
@@ -202,7 +202,7 @@ class EndpointDeployments:
         try:
             for pool in fleet.pools:
                 pool.weight, count = sizes[pool.name]
-                if isinstance(pool, ServerlessPool):  # asleep or awake, it is there once
+                if isinstance(pool, ServerlessPool):  # it has no instance count
                     pool.config = dict(variants[pool.name]["ServerlessConfig"])
                 elif count != pool.current_count:
                     await pool.scale(count)
@@ -261,7 +261,7 @@ class EndpointDeployments:
         try:
             self._factory.cloud.emit_event("SageMaker Endpoint State Change", detail, [record["EndpointArn"]])
         except Exception:
-            # Whoever listens to the bus must not be able to stop a deployment.
+            # A rule on the bus that fails must not stop a deployment.
             log.exception("endpoint %s: its state was not put on the event bus", record["EndpointName"])
 
 

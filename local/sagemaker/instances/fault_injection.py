@@ -1,7 +1,7 @@
-"""Faults on request: what a rehearsal needs to go wrong, made to go wrong. No part of AWS's API.
+"""Injects faults on request, for rehearsals and fault tests. No part of AWS's API.
 
-A fault holds until it is removed or has struck as often as asked; none outlives the cloud's process.
-`kill` strikes once, at once, and is not kept.
+A fault holds until it is removed or has occurred as often as asked; none outlives the cloud's process.
+`kill` acts once, at once, and is not kept.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ NO_CAPACITY = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please "
     "retry using a different ML instance type or after some time."
 )
-_AIM = frozenset({"endpoint", "variant", "component", "model"})
+_TARGET = frozenset({"endpoint", "variant", "component", "model"})
 _FIELDS = {
-    "kill": _AIM | {"times"},
-    "slow": _AIM | {"seconds", "share", "times"},
-    "errors": _AIM | {"status", "share", "times"},
-    "fail_start": _AIM | {"times"},
-    "no_capacity": _AIM | {"instance_type", "times"},
+    "kill": _TARGET | {"times"},
+    "slow": _TARGET | {"seconds", "share", "times"},
+    "errors": _TARGET | {"status", "share", "times"},
+    "fail_start": _TARGET | {"times"},
+    "no_capacity": _TARGET | {"instance_type", "times"},
 }
 # Field → (whether it is a whole number, least, greatest value).
 _NUMBERS: dict[str, tuple[bool, float, float]] = {
@@ -38,12 +38,12 @@ _MAX_FAULTS = 100
 
 
 class InvalidFaultError(ValueError):
-    """A fault that cannot be made; the message says what to change."""
+    """The request for a fault is invalid; the message says what to change."""
 
 
 @dataclass
 class Fault:
-    """One fault. An aim that is left out fits everything; `share` of the requests are hit, exactly."""
+    """One fault. A target that is left out matches everything; exactly `share` of the requests are hit."""
 
     kind: str
     endpoint: str | None = None
@@ -60,17 +60,17 @@ class Fault:
     struck: int = 0
 
     def matches(self, location: InstanceLocation) -> bool:
-        """Whether it is aimed at a location. Names are compared as SageMaker does, without regard to case."""
-        aims = (
+        """Whether it targets a location. Names are compared as SageMaker does, without regard to case."""
+        targets = (
             (self.endpoint, location.endpoint),
             (self.variant, location.variant),
             (self.component, location.component or ""),
             (self.model, location.model),
         )
-        return all(aim is None or aim.lower() == name.lower() for aim, name in aims)
+        return all(wanted is None or wanted.lower() == name.lower() for wanted, name in targets)
 
     def triggers(self) -> bool:
-        """Count one more chance; whether this is one of the `share` that are hit."""
+        """Count one more request or start; whether it is one of the `share` that are hit."""
         if self.spent:
             return False
         self.seen += 1
@@ -80,12 +80,12 @@ class Fault:
 
     @property
     def spent(self) -> bool:
-        """Whether it has struck as often as it was asked to."""
+        """Whether it has occurred as often as it was asked to."""
         return self.times is not None and self.struck >= self.times
 
 
 class FaultInjector:
-    """The faults that hold now."""
+    """The faults that hold now, asked wherever one may take effect."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
@@ -120,7 +120,7 @@ class FaultInjector:
         return [_shown(fault) for fault in self._faults if not fault.spent]
 
     def add(self, fault: Fault) -> dict[str, Any]:
-        """Let a fault hold; raises InvalidFaultError when there are too many."""
+        """Add a fault; raises InvalidFaultError when there are too many."""
         self._faults = [each for each in self._faults if not each.spent]
         if len(self._faults) >= _MAX_FAULTS:
             raise InvalidFaultError(f"At most {_MAX_FAULTS} faults hold at a time: remove one first.")
@@ -137,7 +137,7 @@ class FaultInjector:
         return (fault for fault in self._faults if fault.kind == kind and fault.matches(location))
 
 
-def parse(body: bytes) -> Fault:
+def parse_fault(body: bytes) -> Fault:
     """Read the admin call's JSON body; raises InvalidFaultError."""
     try:
         given: Any = json.loads(body)
@@ -164,10 +164,10 @@ def parse(body: bytes) -> Fault:
     return Fault(**given)
 
 
-def answer(
+def handle_admin_request(
     faults: FaultInjector, method: str, path: str, body: bytes, kill: Callable[[Fault], int]
 ) -> tuple[int, dict[str, Any]]:
-    """The admin call: GET lists, POST adds (`kill` carries out a kill and answers how many died), DELETE of
+    """The admin call: GET lists, POST adds (`kill` ends instances and answers how many), DELETE of
     `/_evergreen/faults/<id>` removes one, of `/_evergreen/faults` all."""
     rest = path.removeprefix(PATH).strip("/")
     if method == "GET" and not rest:
@@ -178,7 +178,7 @@ def answer(
     if method != "POST" or rest:
         return 405, {"error": f"GET, POST and DELETE are known at {PATH}."}
     try:
-        fault = parse(body)
+        fault = parse_fault(body)
         if fault.kind == "kill":
             return 200, {"killed": kill(fault)}
         return 201, faults.add(fault)

@@ -14,8 +14,9 @@ from pathlib import Path
 from local.sagemaker.errors import AwsApiError, unavailable
 from local.sagemaker.instances import routing
 from local.sagemaker.instances.instance import EndpointInstance, InstanceStartError
+from local.sagemaker.instances.instance_factory import InstanceFactory
 from local.sagemaker.instances.location import InstanceLocation
-from local.sagemaker.instances.pool import InstanceFactory, VariantPool, instance_types_of
+from local.sagemaker.instances.pool import VariantPool, instance_types_of
 from local.sagemaker.instances.serverless import ServerlessPool
 from local.sagemaker.records import (
     EndpointConfigRecord,

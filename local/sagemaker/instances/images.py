@@ -1,5 +1,5 @@
-"""Which program stands for a container image. On a laptop there is no container runtime: the repository's
-name says what runs, the tag is kept only for show."""
+"""The program that runs for a container image. On a laptop there is no container runtime: the repository's
+name says what runs, the tag is not read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _IMAGE = re.compile(r"^(?:(?P<registry>[^/]+\.[^/]+)/)?(?P<repository>[^:@]+)(?:
 
 
 class ImageNotFoundError(Exception):
-    """No program stands for this image."""
+    """No program runs for this image."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What runs in an image's stead: the command line, the folder that it starts in, and variables that a
+    """What runs for an image: the command line, the folder that it starts in, and variables that a
     process on a shared machine needs and a container does not."""
 
     command: tuple[str, ...]
@@ -47,11 +47,11 @@ def default_programs(venvs: Path, repository_root: Path) -> ProgramTable:
     """The images that Evergreen's own settings name."""
     python = str(venvs / "serving" / "bin" / "python")
     serving = (python, "-m", "model_code.serving")
-    # Inside a container the port mapping is the fence; here it is the loopback interface.
-    fence = {"EVERGREEN_HOST": "127.0.0.1"}
+    # A container is shielded by its port mapping; a process by the loopback interface.
+    loopback = {"EVERGREEN_HOST": "127.0.0.1"}
     return ProgramTable(
         {
-            "evergreen-serving": Program(serving, repository_root, fence),
+            "evergreen-serving": Program(serving, repository_root, loopback),
             # Training and serving need the same libraries, and the laptop has the disk for them once.
             "evergreen-training": Program((python,), repository_root),
         }

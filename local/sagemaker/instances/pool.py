@@ -7,47 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
 
 from contracts.container import ENV_SAGEMAKER_MODEL_DIR
 from local.sagemaker.instances import routing
 from local.sagemaker.instances.container_environment import container_environment
-from local.sagemaker.instances.container_process import ProcessTable
 from local.sagemaker.instances.fault_injection import FaultInjector
-from local.sagemaker.instances.images import ImageNotFoundError, Program, ProgramTable
+from local.sagemaker.instances.images import ImageNotFoundError, Program
 from local.sagemaker.instances.instance import EndpointInstance, InstanceStartError, LaunchSpec
+from local.sagemaker.instances.instance_factory import ContainerInitializer, InstanceFactory
 from local.sagemaker.instances.location import InstanceLocation
-from local.sagemaker.instances.model_data import ModelDataCache, ModelDataError, S3DataSource, data_source_of
-from local.sagemaker.ports import CloudServices
+from local.sagemaker.instances.model_data import ModelDataError, S3DataSource, data_source_of
 from local.sagemaker.records import ContainerDefinition, ModelRecord, VariantRecord
-from local.sagemaker.store import Identity
 
 DEFAULT_STARTUP_SECONDS = 240.0
 DEFAULT_DOWNLOAD_SECONDS = 1200.0
 DRAIN_SECONDS = 480.0  # a streamed reply may take that long
-
-LogSink = Callable[[str, str, str], None]
-
-
-@dataclass(frozen=True)
-class InstanceFactory:
-    """What every instance is made with."""
-
-    identity: Identity
-    cloud: CloudServices
-    images: ProgramTable
-    model_data: ModelDataCache
-    scratch: Path
-    client: httpx.AsyncClient
-    log_line: LogSink  # (log group, log stream, line)
-    processes: ProcessTable
-    faults: FaultInjector
-    record: Callable[[InstanceLocation, dict[str, float]], None]  # publish values of metrics
 
 
 class VariantPool:
@@ -63,7 +38,7 @@ class VariantPool:
         weight: float,
         count: int,
         component: str | None = None,
-        initialize_container: Callable[[EndpointInstance], Awaitable[None]] | None = None,
+        initialize_container: ContainerInitializer | None = None,
     ) -> None:
         """Make a pool without instances; `start` brings them up.
 
@@ -153,18 +128,7 @@ class VariantPool:
         instance_type = self._obtained_type()
         if failure := self.faults.start_failure(self.location):
             raise InstanceStartError(failure)
-        instance_id = f"i-{secrets.token_hex(8)}"
-        stream, group = f"{self.name}/{instance_id}", self.location.log_group
-        factory = self.factory
-        return EndpointInstance(
-            instance_id,
-            launch,
-            factory.client,
-            lambda line: factory.log_line(group, stream, line),
-            factory.processes,
-            self._initialize_container,
-            instance_type,
-        )
+        return self.factory.create_instance(launch, self.location, instance_type, self._initialize_container)
 
     def _obtained_type(self) -> str | None:
         """The first instance type, in order of preference, of which there is one to be had; None for a

@@ -1,4 +1,4 @@
-"""A serverless variant: one process for all its requests, started by the first and ended when none come.
+"""A serverless variant: one process for all its requests, started by the first and ended when idle.
 
 Lambda would start an environment per concurrent request; a laptop has not the memory. What is refused beyond
 the concurrency limit is the same.
@@ -20,7 +20,7 @@ _POLL_SECONDS = 5.0
 
 
 class ServerlessPool(VariantPool):
-    """A pool of at most one process. With provisioned concurrency it never ends for want of requests."""
+    """A pool of at most one process. With provisioned concurrency it does not end when idle."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -32,14 +32,14 @@ class ServerlessPool(VariantPool):
 
     @property
     def current_count(self) -> int:
-        """A serverless variant has no instances to count; it is there once."""
+        """A serverless variant has no instances to count; it counts as one."""
         return 1
 
     async def start(self) -> None:
-        """Bring one process up, to prove that the container starts; it may then go to sleep."""
+        """Bring one process up, to prove that the container starts; it ends when idle."""
         await super().start()
         self._used = time.monotonic()
-        self._watch = asyncio.create_task(self._sleep_when_idle(), name=f"sagemaker-idle-{self.name}")
+        self._watch = asyncio.create_task(self._stop_when_idle(), name=f"sagemaker-idle-{self.name}")
 
     async def stop(self, *, drain: bool) -> None:
         """End the process and the watch over it."""
@@ -50,7 +50,7 @@ class ServerlessPool(VariantPool):
         await super().stop(drain=drain)
 
     async def acquire(self) -> EndpointInstance | None:
-        """The process, started if it sleeps; raises the runtime's errors when too many requests are here, or
+        """The process, started if there is none; raises the runtime's errors for too many requests, or
         when it does not start."""
         self._used = time.monotonic()
         if self.outstanding + self._waiting >= self.config["MaxConcurrency"]:
@@ -59,12 +59,12 @@ class ServerlessPool(VariantPool):
         try:
             async with self._starting:
                 if not self.instances:
-                    await self._wake()
+                    await self._start_cold()
             return self.pick()
         finally:
             self._waiting -= 1
 
-    async def _wake(self) -> None:
+    async def _start_cold(self) -> None:
         began = time.perf_counter()
         try:
             await self.scale(1)
@@ -72,7 +72,7 @@ class ServerlessPool(VariantPool):
             raise AwsApiError("ModelError", str(failure), 424) from failure
         self.factory.record(self.location, {"ModelSetupTime": round((time.perf_counter() - began) * 1e6)})
 
-    async def _sleep_when_idle(self) -> None:
+    async def _stop_when_idle(self) -> None:
         while True:
             await asyncio.sleep(min(_POLL_SECONDS, IDLE_SECONDS))
             idle = time.monotonic() - self._used

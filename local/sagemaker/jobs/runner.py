@@ -1,4 +1,4 @@
-"""Runs jobs: fetch, process, deliver, with the job's record kept true all the way.
+"""Runs jobs: download, process, upload, and keep the job's record up to date.
 
 One task per job on the service's event loop; whatever blocks runs on a thread. Knows the kinds of job only by
 their `JobLayout`.
@@ -38,7 +38,7 @@ NICENESS = 10
 KEPT_FOLDERS = 4
 """Folders of failed jobs that are kept for a look inside, the latest ones."""
 _POLL_SECONDS = 0.5
-_KEEP_UP_SECONDS = 15.0
+_SYNC_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class JobSettings:
 
 @dataclass(frozen=True)
 class _ProcessExit:
-    """How a process ended: its exit code as a shell counts, and what made it end."""
+    """How a process ended: its exit code as a shell reports it, and whether it was stopped."""
 
     code: int
     last_lines: str
@@ -78,7 +78,7 @@ class JobRunner:
         arn = record[kind.arn_field]
         self._stopping[arn] = asyncio.Event()
         run = _JobRun(kind, record, self._store, self._settings, self._stopping[arn])
-        task = asyncio.create_task(run.whole(), name=arn)
+        task = asyncio.create_task(run.run(), name=arn)
         self._tasks[arn] = task
         task.add_done_callback(lambda _done: self._forget(arn))
 
@@ -116,7 +116,7 @@ class JobRunner:
 
 
 class _JobRun:
-    """One job from its first to its last second."""
+    """One job from its start to its final status."""
 
     def __init__(
         self,
@@ -136,23 +136,23 @@ class _JobRun:
         self._metrics = TrainingMetrics(name, definitions)
         self._stream = f"{name}/{HOST}-{int(time.time())}"
 
-    async def whole(self) -> None:
-        """Run the job; whatever happens its record ends in a final status."""
+    async def run(self) -> None:
+        """Run the job; its record ends in a final status in any case."""
         try:
             await self._emit_state_change()
-            await self._run()
+            await self._run_to_end()
         except TransferError as failure:
             self._finish("Failed", str(failure))
         except asyncio.CancelledError:
             self._finish("Failed", "InternalServerError: the laptop cloud stopped while this job ran.")
             raise
         except Exception as error:
-            log.exception("%s failed for a reason of ours", self._record[self._kind.arn_field])
+            log.exception("%s failed inside the laptop cloud", self._record[self._kind.arn_field])
             self._finish("Failed", f"InternalServerError: {type(error).__name__}: {error}")
         await self._emit_state_change()
-        await asyncio.to_thread(self._tidy)
+        await asyncio.to_thread(self._prune_folders)
 
-    async def _run(self) -> None:
+    async def _run_to_end(self) -> None:
         program = self._program()
         credentials = self._credentials()
         transfer = Transfer(self._settings.s3(credentials), self._key_id())
@@ -211,7 +211,7 @@ class _JobRun:
         """Wait for the end, or bring it about."""
         started = time.monotonic()
         limit = self._record["StoppingCondition"]["MaxRuntimeInSeconds"]
-        kept_up = started
+        synced_at = started
         while not await process.ended_within(_POLL_SECONDS):
             stopped, late = self._stopping.is_set(), time.monotonic() - started > limit
             if stopped or late:
@@ -219,9 +219,9 @@ class _JobRun:
                 await process.end(STOP_GRACE_SECONDS)
                 return _ProcessExit(_shell_code(process), process.last_lines(), stopped, late and not stopped)
             self._publish()
-            if time.monotonic() - kept_up > _KEEP_UP_SECONDS:
+            if time.monotonic() - synced_at > _SYNC_SECONDS:
                 await asyncio.to_thread(self._layout.sync_checkpoints, transfer)
-                kept_up = time.monotonic()
+                synced_at = time.monotonic()
         await process.end()  # whatever it started and left behind
         return _ProcessExit(_shell_code(process), process.last_lines())
 
@@ -272,10 +272,10 @@ class _JobRun:
         try:
             await asyncio.to_thread(self._settings.cloud.emit_event, self._kind.event, detail, [arn])
         except Exception:
-            # Whoever listens to the bus must not be able to fail a job.
+            # A rule on the bus that fails must not fail a job.
             log.exception("%s: its state was not put on the event bus", arn)
 
-    def _tidy(self) -> None:
+    def _prune_folders(self) -> None:
         """Remove the folder of a job that ended well, and all but the latest others."""
         root = self._layout.folder.root
         if self._record[self._kind.status_field] == "Completed":

@@ -14,7 +14,7 @@ from tests.support.sagemaker import SageMakerHarness, eventually, scenario, vari
 
 def post(harness: SageMakerHarness, **fault: Any) -> tuple[int, dict[str, Any]]:
     body = json.dumps(fault).encode()
-    return fault_injection.answer(
+    return fault_injection.handle_admin_request(
         harness.sagemaker.faults, "POST", fault_injection.PATH, body, harness.sagemaker.kill
     )
 
@@ -37,7 +37,9 @@ async def test_one_in_five_requests_fails(harness: SageMakerHarness) -> None:
     assert harness.cloud.total("Invocation5XXErrors", "champion") == 2
     path = f"{fault_injection.PATH}/{made['id']}"
     assert (
-        fault_injection.answer(harness.sagemaker.faults, "DELETE", path, b"", harness.sagemaker.kill)[0]
+        fault_injection.handle_admin_request(
+            harness.sagemaker.faults, "DELETE", path, b"", harness.sagemaker.kill
+        )[0]
         == 200
     )
     assert {(await harness.invoke()).status for _ in range(10)} == {200}
@@ -67,7 +69,7 @@ async def test_a_slow_instance_takes_longer_and_is_measured_so(harness: SageMake
         for value in datum["Values"]
     ]
     assert max(latencies) >= 300_000
-    assert fault_injection.answer(
+    assert fault_injection.handle_admin_request(
         harness.sagemaker.faults, "GET", fault_injection.PATH, b"", harness.sagemaker.kill
     ) == (
         200,
@@ -139,7 +141,7 @@ def test_a_fault_that_cannot_be_made_says_why(body: bytes, words: str) -> None:
     def kill(_fault: Fault) -> int:
         raise AssertionError("nothing may be killed")
 
-    status, answer = fault_injection.answer(
+    status, answer = fault_injection.handle_admin_request(
         fault_injection.FaultInjector(), "POST", fault_injection.PATH, body, kill
     )
     assert status == 400

@@ -10,12 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.sagemaker.data_plane import event_stream
-
-
-def decode(data: bytes) -> list:
-    buffer = EventStreamBuffer()
-    buffer.add_data(data)
-    return list(buffer)
+from tests.support.event_stream import decode, stream_error
 
 
 @given(st.binary(min_size=1, max_size=5000))
@@ -24,6 +19,31 @@ def test_any_payload_comes_back_unchanged(payload: bytes) -> None:
     assert event.payload == payload
     assert event.headers[":message-type"] == "event"
     assert event.headers[":event-type"] == "PayloadPart"
+
+
+HEADERS = st.dictionaries(st.text(min_size=1, max_size=60), st.text(max_size=200), max_size=8)
+
+
+@given(HEADERS, st.binary(max_size=2000))
+def test_any_headers_and_payload_come_back_unchanged(headers: dict[str, str], payload: bytes) -> None:
+    (event,) = decode(event_stream.message(headers, payload))
+    assert event.headers == headers
+    assert event.payload == payload
+
+
+@given(st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=5), st.integers(1, 50))
+def test_messages_come_back_from_pieces_of_any_size(payloads: list[bytes], size: int) -> None:
+    data = b"".join(event_stream.payload_part(payload) for payload in payloads)
+    buffer, found = EventStreamBuffer(), []
+    for start in range(0, len(data), size):
+        buffer.add_data(data[start : start + size])
+        found += [event.payload for event in buffer]
+    assert found == payloads
+
+
+def test_the_fakes_error_is_the_one_that_the_laptop_sends() -> None:
+    ours = event_stream.model_stream_error("late", "ModelInvocationTimeExceeded")
+    assert stream_error("ModelStreamError", "late") == ours
 
 
 def test_a_huge_chunk_is_split_into_parts_that_join_to_it() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ HERE = Path(__file__).parent
 IDENTITY = Identity("123456789012", "us-east-1")
 ROLE = "arn:aws:iam::123456789012:role/execution"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/fake:1"
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 180.0  # only for what never comes
 
 
 class UnrecordedProcesses:
@@ -191,11 +193,23 @@ def component(name: str, copies: int = 1, memory: int = 1024, **more: Any) -> di
 
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something that happens in its own time; fails loudly, never by being slow."""
+    """Wait for a condition, as `waiting.until` does, without stopping the event loop."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
+        assert time.monotonic() < deadline, f"never happened within {TIMEOUT_SECONDS:g} s: {what}"
         await asyncio.sleep(0.02)
+
+
+@contextmanager
+def gate() -> Iterator[Path]:
+    """A file that is not there yet. A container that is told to wait for it goes on when it is touched."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "open"
+
+
+def waiting(file: Path) -> bytes:
+    """A request that is answered when a gate's file is there."""
+    return json.dumps({"wait_for": str(file)}).encode()
 
 
 def scenario(test: Callable[[SageMakerHarness], Awaitable[None]]) -> Callable[[Path], None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from local.sagemaker.ports import CloudServices
 from local.sagemaker.records import EndpointConfigRecord, JsonObject, ModelRecord, WeightsAndCapacities
@@ -82,8 +82,8 @@ def rollback_reason(alarms: Sequence[str]) -> str:
 
 async def bake(seconds: float, alarms: Sequence[str], cloud: CloudServices) -> list[str]:
     """Wait, watching the alarms; answers at once with those that go off, else an empty list at the end."""
-    deadline = time.monotonic() + seconds
-    while (remaining := deadline - time.monotonic()) > 0:
+    deadline = monotonic() + seconds
+    while (remaining := deadline - monotonic()) > 0:
         if alarms and (tripped := await cloud.alarms_in_alarm(alarms)):
             return tripped
         await asyncio.sleep(min(_ALARM_POLL_SECONDS, remaining))

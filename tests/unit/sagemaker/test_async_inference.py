@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.support.sagemaker import RecordedCloud, SageMakerHarness, build, eventually, variant
+from tests.support.sagemaker import RecordedCloud, SageMakerHarness, build, eventually, gate, variant, waiting
 
 OUTPUT = {
     "S3OutputPath": "s3://out/results",
@@ -146,10 +146,13 @@ async def test_a_backlog_waits_for_an_endpoint_at_zero_and_is_measured(
 
 @with_shelf
 async def test_a_request_that_waited_too_long_fails(harness: SageMakerHarness, shelf: Shelf) -> None:
-    slow = await submit(harness, b'{"sleep": 1}')
-    reply = await submit(harness, b"{}", requestttlseconds="60")
-    harness.sagemaker.store.async_requests[-1]["Received"] -= 61
-    await eventually(lambda: len(harness.cloud.published) == 2, "both have an outcome")
+    with gate() as file:
+        slow = await submit(harness, waiting(file))
+        reply = await submit(harness, b"{}", requestttlseconds="60")
+        harness.sagemaker.store.async_requests[-1]["Received"] -= 61
+        await eventually(lambda: len(harness.cloud.published) == 1, "the second has expired")
+        file.touch()
+        await eventually(lambda: len(harness.cloud.published) == 2, "the first is done")
     failure = shelf.objects[reply.headers["X-Amzn-SageMaker-FailureLocation"]].decode()
     assert "RequestTTLSeconds" in failure
     assert slow.headers["X-Amzn-SageMaker-OutputLocation"] in shelf.objects

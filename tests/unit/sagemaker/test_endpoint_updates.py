@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
+from local.sagemaker.instances import traffic_shifting
 from tests.support.sagemaker import SageMakerHarness, collect, eventually, scenario, variant
 
 
@@ -38,14 +43,37 @@ async def two_releases(harness: SageMakerHarness, count: int = 1, **second: str)
     assert (await harness.endpoint())["EndpointStatus"] == "InService"
 
 
-def guarded(kind: str, *alarms: str, **sizes: dict) -> dict:
-    routing = {"Type": kind, "WaitIntervalInSeconds": 1, **sizes}
+class Clock:
+    """The clock that a bake is timed by, which a test moves on."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def end_bake(self) -> None:
+        self._ahead += LONG_BAKE
+
+
+@asynccontextmanager
+async def baking_clock() -> AsyncIterator[Clock]:
+    """A bake of `LONG_BAKE` seconds lasts until the test ends it."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(traffic_shifting, "monotonic", clock)
+        yield clock
+
+
+def guarded(kind: str, *alarms: str, bake: int = 1, **sizes: dict) -> dict:
+    routing = {"Type": kind, "WaitIntervalInSeconds": bake, **sizes}
     deployment: dict = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
     if alarms:
         deployment["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms]}
     return deployment
 
 
+LONG_BAKE = 3600
 HALF = {"Type": "CAPACITY_PERCENT", "Value": 50}
 
 
@@ -96,12 +124,13 @@ async def test_an_update_whose_container_does_not_start_is_taken_back(harness: S
 @scenario
 async def test_a_canary_shares_traffic_and_then_takes_it_all(harness: SageMakerHarness) -> None:
     await two_releases(harness, count=2)
-    async with traffic(harness) as seen:
+    live = harness.sagemaker.deployments.live["e"]
+    async with baking_clock() as clock, traffic(harness) as seen:
         harness.call(
             "UpdateEndpoint",
             EndpointName="e",
             EndpointConfigName="d",
-            DeploymentConfig=guarded("CANARY", CanarySize=HALF),
+            DeploymentConfig=guarded("CANARY", bake=LONG_BAKE, CanarySize=HALF),
         )
         await eventually(lambda: seen[200, "new"] > 0, "the canary answers")
         old_answers = seen[200, "old"]
@@ -109,6 +138,9 @@ async def test_a_canary_shares_traffic_and_then_takes_it_all(harness: SageMakerH
         assert pending["EndpointConfigName"] == "d"
         assert pending["ProductionVariants"][0]["VariantStatus"] == [{"Status": "Baking"}]
         await eventually(lambda: seen[200, "old"] > old_answers, "the old model answers beside the canary")
+        clock.end_bake()
+        await eventually(lambda: live.green_share == 1.0, "the new model has all traffic")
+        clock.end_bake()
         described = await harness.settled()
     assert described["EndpointConfigName"] == "d"
     assert "PendingDeploymentSummary" not in described
@@ -123,7 +155,7 @@ async def test_an_alarm_during_baking_takes_the_canary_back(harness: SageMakerHa
             "UpdateEndpoint",
             EndpointName="e",
             EndpointConfigName="d",
-            DeploymentConfig=guarded("CANARY", "errors", "latency", CanarySize=HALF),
+            DeploymentConfig=guarded("CANARY", "errors", "latency", bake=LONG_BAKE, CanarySize=HALF),
         )
         await eventually(lambda: seen[200, "new"] > 0, "the canary answers")
         harness.cloud.in_alarm.add("errors")
@@ -207,7 +239,7 @@ async def test_an_excluded_property_is_reset(harness: SageMakerHarness) -> None:
 
 
 def rolling(*alarms: str) -> dict:
-    policy = {"MaximumBatchSize": HALF, "WaitIntervalInSeconds": 1}
+    policy = {"MaximumBatchSize": HALF, "WaitIntervalInSeconds": LONG_BAKE}
     deployment: dict = {"RollingUpdatePolicy": policy}
     if alarms:
         deployment["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms]}
@@ -220,10 +252,13 @@ async def test_a_rolling_update_moves_batch_by_batch_without_a_second_fleet(
 ) -> None:
     await two_releases(harness, count=2)
     live = harness.sagemaker.deployments.live["e"]
-    async with traffic(harness) as seen:
+    async with baking_clock() as clock, traffic(harness) as seen:
         harness.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="d", DeploymentConfig=rolling())
         await eventually(lambda: live.green is not None and live.green_share == 0.5, "the first batch serves")
         assert len(live.green.pools[0].instances) == 1
+        clock.end_bake()
+        await eventually(lambda: live.green is not None and live.green_share == 1.0, "the last batch serves")
+        clock.end_bake()
         described = await harness.settled()
         await eventually(lambda: seen[200, "new"] > 5, "the new model answers")
     assert described["EndpointConfigName"] == "d"
@@ -235,10 +270,12 @@ async def test_a_rolling_update_moves_batch_by_batch_without_a_second_fleet(
 async def test_a_rolling_update_that_rings_gives_the_old_fleet_back(harness: SageMakerHarness) -> None:
     await two_releases(harness, count=2)
     live = harness.sagemaker.deployments.live["e"]
-    async with traffic(harness) as seen:
+    async with baking_clock() as clock, traffic(harness) as seen:
         harness.call(
             "UpdateEndpoint", EndpointName="e", EndpointConfigName="d", DeploymentConfig=rolling("errors")
         )
+        await eventually(lambda: live.green is not None and live.green_share == 0.5, "the first batch serves")
+        clock.end_bake()
         await eventually(lambda: live.green is not None and live.green_share == 1.0, "the last batch serves")
         harness.cloud.in_alarm.add("errors")
         described = await harness.settled()

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -24,10 +23,13 @@ from tests.support.sagemaker import (
     SageMakerHarness,
     build,
     eventually,
+    gate,
     running,
     scenario,
     variant,
+    waiting,
 )
+from tests.support.waiting import until
 
 
 def alive(pid: int) -> bool:
@@ -144,22 +146,21 @@ def test_model_data_that_takes_too_long(tmp_path: Path) -> None:
 
 @scenario
 async def test_a_killed_instance_is_replaced_and_callers_get_503_meanwhile(harness: SageMakerHarness) -> None:
-    harness.model("m", FAKE_START_SECONDS="1")
-    harness.config("c", variant())
-    await harness.endpoint()
-    (before,) = pids(harness)
-    os.killpg(before, signal.SIGKILL)
-    await eventually(lambda: not alive(before), "the process is gone")
-    statuses = set()
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while 200 not in statuses:
-        assert time.monotonic() < deadline
+    with gate() as file:
+        file.touch()
+        harness.model("m", FAKE_START_FILE=str(file))
+        harness.config("c", variant())
+        await harness.endpoint()
+        (before,) = pids(harness)
+        (pool,) = harness.sagemaker.deployments.live["e"].pools()
+        file.unlink()
+        os.killpg(before, signal.SIGKILL)
+        await eventually(lambda: not alive(before), "the process is gone")
         reply = await harness.invoke()
-        statuses.add(reply.status)
-        if reply.status != 200:
-            assert reply.headers["x-amzn-ErrorType"] == "ServiceUnavailable"
-        await asyncio.sleep(0.05)
-    assert statuses == {200, 503}
+        assert (reply.status, reply.headers["x-amzn-ErrorType"]) == (503, "ServiceUnavailable")
+        file.touch()
+        await eventually(lambda: pool.instances[0].in_service, "the instance is replaced")
+    assert (await harness.invoke()).status == 200
     assert pids(harness) != [before]
     assert harness.call("DescribeEndpoint", EndpointName="e")["EndpointStatus"] == "InService"
 
@@ -203,12 +204,14 @@ async def test_deleting_ends_the_processes_after_their_last_request(harness: Sag
     harness.config("c", variant())
     await harness.endpoint()
     (pid,) = pids(harness)
-    slow = asyncio.create_task(harness.invoke(b'{"sleep": 1}'))
-    await eventually(
-        lambda: bool(harness.sagemaker.deployments.live["e"].blue.pools[0].outstanding), "it runs"
-    )
-    harness.call("DeleteEndpoint", EndpointName="e")
-    assert (await slow).status == 200
+    with gate() as file:
+        slow = asyncio.create_task(harness.invoke(waiting(file)))
+        await eventually(
+            lambda: bool(harness.sagemaker.deployments.live["e"].blue.pools[0].outstanding), "it runs"
+        )
+        harness.call("DeleteEndpoint", EndpointName="e")
+        file.touch()
+        assert (await slow).status == 200
     await harness.sagemaker.deployments.wait("e")
     assert not alive(pid)
     assert harness.call("ListEndpoints")["Endpoints"] == []
@@ -253,15 +256,11 @@ def test_an_instance_dies_with_the_emulator() -> None:
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=HERE)
     child = int(parent.stdout.readline())
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0] != b"sleep":
-        assert time.monotonic() < deadline, "the launcher never became the command"
-        time.sleep(0.02)
+    cmdline = Path(f"/proc/{child}/cmdline")
+    until(lambda: cmdline.read_bytes().split(b"\0")[0] == b"sleep", "the launcher becomes the command")
     parent.kill()
     parent.wait()
-    while alive(child):
-        assert time.monotonic() < deadline, "the child outlived its parent"
-        time.sleep(0.02)
+    until(lambda: not alive(child), "the child ends with its parent")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -128,7 +128,7 @@ async def test_an_invocation_that_takes_too_long(harness: SageMakerHarness) -> N
     await serve(harness, variant())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(container_call, "WHOLE_SECONDS", 0.3)
-        patch.setattr(container_call, "STREAM_SECONDS", 1.5)
+        patch.setattr(container_call, "STREAM_SECONDS", 8.0)
         reply = await harness.invoke(b'{"sleep": 30}')
         assert reply.status == 424
         assert b"Your invocation timed out while waiting" in reply.body

@@ -16,7 +16,7 @@ from local.autoscaling.sagemaker_resources import (
 from local.sagemaker.errors import AwsApiError
 from local.sagemaker.instances import metrics
 from local.sagemaker.instances import serverless as serverless_module
-from tests.support.sagemaker import SageMakerHarness, eventually, scenario, serverless, variant
+from tests.support.sagemaker import SageMakerHarness, eventually, gate, scenario, serverless, variant, waiting
 
 
 async def serve(harness: SageMakerHarness, **config: int) -> serverless_module.ServerlessPool:
@@ -54,20 +54,25 @@ async def test_provisioned_concurrency_keeps_it_awake(harness: SageMakerHarness)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serverless_module, "IDLE_SECONDS", 0.1)
         pool = await serve(harness, ProvisionedConcurrency=1)
-        await asyncio.sleep(0.5)
+        harness.config("idle", serverless())
+        await harness.endpoint("other", "idle")
+        (other,) = harness.sagemaker.deployments.live["other"].pools()
+        await eventually(lambda: not other.instances, "one without provisioned concurrency ends")
         assert len(pool.instances) == 1
 
 
 @scenario
 async def test_beyond_its_concurrency_it_throttles(harness: SageMakerHarness) -> None:
     pool = await serve(harness)
-    slow = [asyncio.create_task(harness.invoke(b'{"sleep": 1}')) for _ in range(2)]
-    await eventually(lambda: pool.outstanding == 2, "both are under way")
-    refused = await harness.invoke()
-    assert refused.status == 400
-    assert refused.headers["x-amzn-ErrorType"] == "ThrottlingException"
-    assert json.loads(refused.body) == {"Message": "Rate exceeded"}
-    assert [(await each).status for each in slow] == [200, 200]
+    with gate() as file:
+        slow = [asyncio.create_task(harness.invoke(waiting(file))) for _ in range(2)]
+        await eventually(lambda: pool.outstanding == 2, "both are under way")
+        refused = await harness.invoke()
+        assert refused.status == 400
+        assert refused.headers["x-amzn-ErrorType"] == "ThrottlingException"
+        assert json.loads(refused.body) == {"Message": "Rate exceeded"}
+        file.touch()
+        assert [(await each).status for each in slow] == [200, 200]
     assert (await harness.invoke()).status == 200
 
 
@@ -126,10 +131,12 @@ async def test_a_variant_on_machines_takes_no_concurrency(harness: SageMakerHarn
 @scenario
 async def test_how_much_of_what_is_ready_is_in_use_is_published(harness: SageMakerHarness) -> None:
     pool = await serve(harness, ProvisionedConcurrency=2)
-    slow = asyncio.create_task(harness.invoke(b'{"sleep": 1}'))
-    await eventually(lambda: pool.outstanding == 1, "it is under way")
-    metrics.record_provisioned_utilization(harness.sagemaker.metric_buffer, [pool])
-    assert (await slow).status == 200
+    with gate() as file:
+        slow = asyncio.create_task(harness.invoke(waiting(file)))
+        await eventually(lambda: pool.outstanding == 1, "it is under way")
+        metrics.record_provisioned_utilization(harness.sagemaker.metric_buffer, [pool])
+        file.touch()
+        assert (await slow).status == 200
     harness.sagemaker.metric_buffer.flush()
     assert harness.cloud.total("ServerlessProvisionedConcurrencyUtilization", "champion") == 0.5
 

@@ -1,4 +1,4 @@
-"""What a stage serves is its deployment: each change to the API must make a new one, or it never takes effect."""
+"""What a stage serves is its deployment: a change to the API takes effect with a new one only."""
 
 from __future__ import annotations
 

@@ -37,7 +37,11 @@ def test_all_that_is_no_key_gets_the_same_bytes(laptop: Laptop) -> None:
         "short": {"Authorization": "Bearer e"},
         "expired": {"Authorization": f"Bearer {make_key(laptop, 'gone', **EXPIRED)}"},
         "revoked": {"Authorization": f"Bearer {make_key(laptop, 'gone', **REVOKED)}"},
-        "expired, as the other header": {"x-api-key": make_key(laptop, "gone", **EXPIRED)},
+        "valid, in another header": {"x-api-key": make_key(laptop, "misplaced")},
+        "valid, beside another scheme": {
+            "Authorization": "Basic ZWc6",
+            "x-api-key": make_key(laptop, "misplaced"),
+        },
     }
     seen = {}
     for name, headers in tried.items():

@@ -99,7 +99,7 @@ def answer(
             )
         duration = 1000 * (time.perf_counter() - began)
         answers = written[:, encoded["input_ids"].shape[1] :]
-        ended = torch.isin(answers, torch.tensor(ends, device=answers.device)).any(dim=1).tolist()
+        ended = torch.isin(answers, torch.tensor(ends).to(answers)).any(dim=1).tolist()
         for item, ids, stopped in zip(batch, answers, ended, strict=True):
             yield Prediction(
                 id=item.id,

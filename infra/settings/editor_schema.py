@@ -13,7 +13,7 @@ from infra.settings.model import Settings
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of one settings file. No file holds `name`: the loader takes it from the file's own name."""
+    """JSON schema of one settings file, without `name`: the loader takes that from the file's own name."""
     whole = Settings.model_json_schema()
     whole["properties"].pop("name")
     whole["required"].remove("name")

@@ -1,4 +1,4 @@
-"""Branch coverage by package, held against the floors in pyproject.toml; exits with 1 where one is not reached.
+"""Branch coverage by package, held against the floors in pyproject.toml; exits with 1 below one.
 
     python -m tests.support.coverage_floors      # after the lanes have left .coverage.* files
 

@@ -13,9 +13,9 @@ from importlinter import Contract, ContractCheck, fields, output
 
 
 class AllowedImports(Contract):  # type: ignore[misc] - the library is not typed
-    """Each of `importers` imports itself, the modules below `allowed`, and third parties as `external` says.
+    """Each of `importers` imports itself, what is below `allowed`, and third parties as `external` says.
 
-    `external` names top-level packages; left out, every third party is allowed. The standard library always is.
+    `external` names top-level packages; left out, every third party is allowed, as the standard library is.
     """
 
     type_name = "allowed_imports"

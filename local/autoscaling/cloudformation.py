@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from local.autoscaling.api import SERVICE, AutoScalingApi
-from local.sagemaker.cloudformation import ResourceFailedError, coerce_types, is_template_tag
+from local.sagemaker.cloudformation import CreatedResource, ResourceFailedError, coerce_types, is_template_tag
 from local.sagemaker.errors import AwsApiError
 from local.sagemaker.records import JsonObject
 from local.sagemaker.request_validation import service_model
@@ -21,8 +21,6 @@ CREATE_ONLY = {
 }
 _KEY = ("ResourceId", "ScalableDimension", "ServiceNamespace")
 
-Created = tuple[str, dict[str, str]]
-
 
 class ScalingResources:
     """Creates, updates and deletes targets and policies for CloudFormation."""
@@ -30,7 +28,7 @@ class ScalingResources:
     def __init__(self, control: AutoScalingApi) -> None:
         self._control = control
 
-    async def put_target(self, properties: JsonObject, old: JsonObject | None = None) -> Created:
+    async def put_target(self, properties: JsonObject, old: JsonObject | None = None) -> CreatedResource:
         """Register a target and its scheduled actions; the physical id is `resource|dimension|namespace`."""
         given = {name: value for name, value in properties.items() if name != "ScheduledActions"}
         tags = {tag["Key"]: tag["Value"] for tag in given.pop("Tags", []) if is_template_tag(tag)}
@@ -52,7 +50,7 @@ class ScalingResources:
         """Deregister; a target that is gone is no error."""
         await self._delete("DeregisterScalableTarget", _key_of(physical_id))
 
-    async def put_policy(self, properties: JsonObject) -> Created:
+    async def put_policy(self, properties: JsonObject) -> CreatedResource:
         """Create or change a policy; the physical id is its ARN."""
         given = dict(properties)
         given.pop("Tags", None)

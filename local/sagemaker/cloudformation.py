@@ -24,7 +24,7 @@ WAIT_SECONDS = 1800.0
 _NAME_LIMIT = 63
 _BOOLEANS = {"true": True, "false": False}
 
-Created = tuple[str, dict[str, str]]
+CreatedResource = tuple[str, dict[str, str]]
 
 
 class ResourceFailedError(Exception):
@@ -71,7 +71,7 @@ class SageMakerResources:
     def __init__(self, sagemaker: SageMakerService) -> None:
         self._sagemaker = sagemaker
 
-    async def create(self, kind: ResourceKind, logical_id: str, properties: JsonObject) -> Created:
+    async def create(self, kind: ResourceKind, logical_id: str, properties: JsonObject) -> CreatedResource:
         """Physical id and attributes of a new resource; an endpoint is in service when this returns."""
         operation = f"Create{kind.noun}"
         request = self._request(operation, properties)
@@ -87,7 +87,7 @@ class SageMakerResources:
                 raise
         return arn, _attributes(kind, name, arn)
 
-    async def update_endpoint(self, physical_id: str, old: JsonObject, new: JsonObject) -> Created:
+    async def update_endpoint(self, physical_id: str, old: JsonObject, new: JsonObject) -> CreatedResource:
         """Move an endpoint to its new properties; returns when it is in service with them."""
         name = self._name(ENDPOINT, physical_id)
         if {key: old.get(key) for key in old if key != "Tags"} != {
@@ -99,7 +99,7 @@ class SageMakerResources:
         self._retag(physical_id, new)
         return physical_id, {"EndpointName": name}
 
-    async def update_component(self, physical_id: str, old: JsonObject, new: JsonObject) -> Created:
+    async def update_component(self, physical_id: str, old: JsonObject, new: JsonObject) -> CreatedResource:
         """Change an inference component: only its copies if only they differ, otherwise all of it."""
         name = self._name(COMPONENT, physical_id)
         changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)} - {"Tags"}
@@ -117,7 +117,7 @@ class SageMakerResources:
         self._retag(physical_id, new)
         return physical_id, _attributes(COMPONENT, name, physical_id)
 
-    async def retag(self, kind: ResourceKind, physical_id: str, new: JsonObject) -> Created:
+    async def retag(self, kind: ResourceKind, physical_id: str, new: JsonObject) -> CreatedResource:
         """An update that changes nothing but tags."""
         self._retag(physical_id, new)
         return physical_id, _attributes(kind, self._name(kind, physical_id), physical_id)

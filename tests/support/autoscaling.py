@@ -165,7 +165,7 @@ class AutoScalingHarness:
 
 
 def scenario(test: Callable[[AutoScalingHarness], Any]) -> Callable[[], None]:
-    """Makes a pytest test of a coroutine that plays with a harness."""
+    """Makes a pytest test of a coroutine that takes a harness."""
 
     def run() -> None:
         asyncio.run(test(AutoScalingHarness()))

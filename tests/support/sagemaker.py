@@ -1,4 +1,4 @@
-"""A SageMaker whose containers are fakes and whose surroundings are lists, for tests in one process."""
+"""SageMaker in one process: its containers are fakes, the other services are lists."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def waiting(file: Path) -> bytes:
 
 
 def scenario(test: Callable[[SageMakerHarness], Awaitable[None]]) -> Callable[[Path], None]:
-    """Makes a pytest test of a coroutine that plays with a running service."""
+    """Makes a pytest test of a coroutine that takes a running service."""
 
     def run(tmp_path: Path) -> None:
         async def drive() -> None:

@@ -1,4 +1,4 @@
-"""Jobs in one process: S3 is a dictionary, an image is this interpreter, the rest is `sagemaker_world`."""
+"""Jobs in one process: S3 is a dictionary, an image is this interpreter; the rest as in `sagemaker`."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def running_jobs(folder: Path, s3: DictionaryS3 | None = None) -> AsyncIte
 
 
 def job_scenario(test: Callable[[JobHarness], Awaitable[None]]) -> Callable[[Path], None]:
-    """Makes a pytest test of a coroutine that plays with a service."""
+    """Makes a pytest test of a coroutine that takes a service."""
 
     def run(tmp_path: Path) -> None:
         async def drive() -> None:

@@ -164,7 +164,7 @@ class InferenceComponents(ComponentHost):
         _set(record, "InService", failure)
 
     async def _update(self, record: InferenceComponentRecord, changed: ComponentDefinition) -> None:
-        """The new copies come up beside the old ones, take over, and are taken back when an alarm rings."""
+        """Start new copies beside the old ones and switch to them; switch back when an alarm goes off."""
         old, fresh = self._pools[component_key(record)], self._pool(changed)
         deployment, failure = changed.get("LastDeploymentConfig", {}), None
         rollback = deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])

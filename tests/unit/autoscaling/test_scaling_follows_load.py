@@ -179,7 +179,7 @@ async def test_a_change_that_fails_is_in_the_log_and_is_tried_again(harness: Aut
 
 
 @scenario
-async def test_a_sleeping_component_is_woken_by_a_call_that_finds_no_copy(
+async def test_a_component_at_zero_scales_out_on_a_call_that_finds_no_copy(
     harness: AutoScalingHarness,
 ) -> None:
     harness.resources.capacities[COMPONENT] = 0
@@ -208,7 +208,7 @@ async def test_a_sleeping_component_is_woken_by_a_call_that_finds_no_copy(
 
 
 @scenario
-async def test_of_several_policies_the_largest_wish_wins_and_all_must_agree_to_shrink(
+async def test_of_several_policies_the_largest_capacity_wins_and_all_must_agree_to_scale_in(
     harness: AutoScalingHarness,
 ) -> None:
     await tracking(harness, ScaleInCooldown=0)

@@ -42,7 +42,7 @@ Play = Callable[[SageMakerHarness, Shelf], Awaitable[None]]
 
 
 def with_shelf(test: Play) -> Callable[[Path], None]:
-    """A pytest test of a coroutine that plays with an asynchronous endpoint `e`."""
+    """A pytest test of a coroutine that takes an asynchronous endpoint `e`."""
 
     @functools.wraps(test)
     def run(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ async def test_a_rolling_update_moves_batch_by_batch_without_a_second_fleet(
 
 
 @scenario
-async def test_a_rolling_update_that_rings_gives_the_old_fleet_back(harness: SageMakerHarness) -> None:
+async def test_a_rolling_update_with_an_alarm_gives_the_old_fleet_back(harness: SageMakerHarness) -> None:
     await two_releases(harness, count=2)
     live = harness.sagemaker.deployments.live["e"]
     async with baking_clock() as clock, traffic(harness) as seen:

@@ -1,6 +1,6 @@
 """Registers Application Auto Scaling with the laptop cloud: its API, its CloudFormation types, its state.
 
-The only module of this package that knows the emulator, and it knows it through `local.cloud.seams`.
+The only module of this package that knows the emulator, through `local.cloud.ministack_adapter`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from local.autoscaling.fleets import SageMakerFleets
 from local.autoscaling.ports import Alarm
 from local.autoscaling.scaler import TICK_SECONDS, Scaler
 from local.autoscaling.store import Store
-from local.cloud import seams
+from local.cloud import ministack_adapter as seams
 from local.cloud.cloudwatch.plugin import latest_point
 from local.cloud.config import CloudConfig
 from local.sagemaker.service import SageMaker

@@ -19,7 +19,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from local.cloud.config import ADDRESS, CloudConfig
-from local.cloud.instance import AlreadyRunning, Instance
+from local.cloud.instance_lock import AlreadyRunning, Instance
 from local.cloud.snapshots import prepare
 
 Application = Callable[..., Awaitable[None]]
@@ -114,7 +114,8 @@ def _log_to_file(config: CloudConfig, orphans: list[str]) -> None:
 def _assembled(config: CloudConfig) -> Application:
     """The application with its state. What imports the emulator is imported only now."""
     origin = prepare(config)
-    from local.cloud import assembly, seams
+    from local.cloud import assembly
+    from local.cloud import ministack_adapter as seams
 
     assembly.assemble(config, origin)
     gc.freeze()

@@ -6,19 +6,17 @@ import json
 import os
 
 from local.autoscaling import plugin as autoscaling
-from local.cloud import (
-    dropped_properties,
-    keeper,
-    lambda_pool,
-    missing_types,
-    queue_metrics,
-    rest_api,
-    seams,
-    step_functions,
-)
+from local.cloud import ministack_adapter as seams
+from local.cloud import persistence as keeper
+from local.cloud import rest_api
+from local.cloud import sqs_metrics as queue_metrics
+from local.cloud.cloudformation import dropped_properties
+from local.cloud.cloudformation import resource_types as missing_types
 from local.cloud.cloudwatch import plugin as cloudwatch
 from local.cloud.config import CloudConfig
+from local.cloud.lambda_service import service as lambda_pool
 from local.cloud.snapshots import Origin
+from local.cloud.step_functions.service import service as step_functions
 from local.console import plugin as console
 from local.sagemaker import plugin as sagemaker
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.cloud.processes import ProcessLedger
+from local.cloud.process_table import ProcessLedger
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"

@@ -7,9 +7,9 @@ import json
 import mimetypes
 from pathlib import Path
 
-from local.cloud import seams
+from local.cloud import ministack_adapter as seams
+from local.cloud.adapter_types import HttpRequest, Reply
 from local.cloud.config import CloudConfig
-from local.cloud.seam_types import HttpRequest, Reply
 from local.console.state import ConsoleState
 
 PREFIX = "/_evergreen/console"

@@ -1,6 +1,6 @@
 """Registers SageMaker with the laptop cloud: its two APIs, its CloudFormation types, its state.
 
-The only module of this package that knows the emulator, and it knows it through `local.cloud.seams`.
+The only module of this package that knows the emulator, through `local.cloud.ministack_adapter`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from local.cloud import seams
+from local.cloud import ministack_adapter as seams
 from local.cloud.config import CloudConfig
 from local.sagemaker import api, cloudformation, faults, inventory
 from local.sagemaker.cloudformation import COMPONENT, ENDPOINT, ResourceKind

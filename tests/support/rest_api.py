@@ -7,15 +7,15 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from local.cloud.lambda_results import InvokeResult, RequestTooLarge, StreamResult, TooManyRequests
-from local.cloud.rest_api.call import Place
+from local.cloud.lambda_service.results import InvokeResult, RequestTooLarge, StreamResult, TooManyRequests
 from local.cloud.rest_api.configuration import ApiSource, parse_api, parse_stage
-from local.cloud.rest_api.gateway import Deployment, Gateway, Outcome
+from local.cloud.rest_api.execute_api import Deployment, Gateway, Outcome
 from local.cloud.rest_api.gateway_responses import GatewayError
+from local.cloud.rest_api.http_messages import Reply, Request
 from local.cloud.rest_api.lambda_proxy import STREAM_CONTENT_TYPE
-from local.cloud.rest_api.messages import Reply, Request
+from local.cloud.rest_api.request_context import Place
 from local.cloud.rest_api.routing import RouteTree
-from local.cloud.rest_api.usage import UsageMeter, parse_plan
+from local.cloud.rest_api.usage_plans import UsageMeter, parse_plan
 
 MAX_EVENT_BYTES = 6 * 1024 * 1024
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from local.cloud import seams
+from local.cloud import ministack_adapter as seams
 from local.cloud.cloudwatch.alarm_state import (
     EVERY_SECONDS,
     EXTRA_PERIODS,

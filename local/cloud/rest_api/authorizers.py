@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local.cloud.lambda_results import InvokeResult
-from local.cloud.rest_api.call import Call, context_variables
+from local.cloud.lambda_service.results import InvokeResult
 from local.cloud.rest_api.configuration import Authorizer
 from local.cloud.rest_api.events import authorizer_event
 from local.cloud.rest_api.gateway_responses import GatewayError
 from local.cloud.rest_api.policies import PolicyError, decide
+from local.cloud.rest_api.request_context import Call, context_variables
 
 Invoke = Callable[[Call, Authorizer, dict[str, Any]], Awaitable[InvokeResult]]
 EXPLICIT_DENY = (

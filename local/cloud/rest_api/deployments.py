@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from local.cloud.adapter_types import RestApi
 from local.cloud.rest_api.configuration import Api, ApiSource, Method, parse_api, parse_stage
-from local.cloud.rest_api.gateway import Deployment
+from local.cloud.rest_api.execute_api import Deployment
 from local.cloud.rest_api.routing import RouteTree
-from local.cloud.seam_types import RestApi
 
 
 class Deployments:

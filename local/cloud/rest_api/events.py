@@ -11,8 +11,8 @@ import secrets
 import time
 from typing import Any
 
-from local.cloud.rest_api.call import Call, request_time
-from local.cloud.rest_api.messages import Request
+from local.cloud.rest_api.http_messages import Request
+from local.cloud.rest_api.request_context import Call, request_time
 
 _IDENTITY_FIELDS = (
     "accessKey",

@@ -15,18 +15,18 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from local.cloud.lambda_results import (
+from local.cloud.lambda_service.results import (
     InvokeResult,
     RequestTooLarge,
     StreamError,
     StreamResult,
     TooManyRequests,
 )
-from local.cloud.rest_api.call import Call
 from local.cloud.rest_api.configuration import Integration
 from local.cloud.rest_api.events import media_type_matches, proxy_event
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.messages import Headers, Reply, has_header
+from local.cloud.rest_api.http_messages import Headers, Reply, has_header
+from local.cloud.rest_api.request_context import Call
 
 STREAM_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 STREAM_IDLE_SECONDS = 300.0

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from local.cloud.rest_api.call import Call, context_variables
 from local.cloud.rest_api.configuration import Integration
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.messages import Headers, Reply, set_header
-from local.cloud.rest_api.templates import TemplateError, render
+from local.cloud.rest_api.http_messages import Headers, Reply, set_header
+from local.cloud.rest_api.mapping_templates import TemplateError, render
+from local.cloud.rest_api.request_context import Call, context_variables
 
 _STATUS = re.compile(r"""["']?statusCode["']?\s*:\s*["']?(\d{3})""")
 

@@ -8,20 +8,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from local.cloud import lambda_pool, seams
+from local.cloud import ministack_adapter as seams
 from local.cloud.config import ADDRESS, CloudConfig
-from local.cloud.lambda_results import InvokeResult, StreamResult
-from local.cloud.rest_api.call import Call, Place
+from local.cloud.lambda_service import service as lambda_pool
+from local.cloud.lambda_service.results import InvokeResult, StreamResult
 from local.cloud.rest_api.configuration import ConfigurationError
 from local.cloud.rest_api.deployments import Deployments
-from local.cloud.rest_api.gateway import MAX_BODY_BYTES, Gateway, Outcome
+from local.cloud.rest_api.dropped_properties import KEPT
+from local.cloud.rest_api.execute_api import MAX_BODY_BYTES, Gateway, Outcome
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.kept_properties import KEPT
+from local.cloud.rest_api.http_messages import Headers, Reply, Request
 from local.cloud.rest_api.lambda_proxy import Functions
-from local.cloud.rest_api.messages import Headers, Reply, Request
-from local.cloud.rest_api.observation import NAMESPACE, access_log_line, log_group_of, metric_data
+from local.cloud.rest_api.monitoring import NAMESPACE, access_log_line, log_group_of, metric_data
+from local.cloud.rest_api.request_context import Call, Place
 from local.cloud.rest_api.signatures import check_secret, signature_of
-from local.cloud.rest_api.usage import Plan, UsageMeter, parse_plan
+from local.cloud.rest_api.usage_plans import Plan, UsageMeter, parse_plan
 from local.home import SECRET as ROOT_SECRET
 
 PREFIX = "/_aws/execute-api/"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from local.cloud.lambda_environment import CodeFolders, command, log_group, unpack, variables
-from local.cloud.seam_types import Credentials, Function
+from local.cloud.adapter_types import Credentials, Function
+from local.cloud.lambda_service.environment import CodeFolders, command, log_group, unpack, variables
 
 PYTHON = Path("/venvs/lambda/bin/python")
 

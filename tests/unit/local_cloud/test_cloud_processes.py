@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local.cloud.processes import ProcessLedger, started_at
+from local.cloud.process_table import ProcessLedger, started_at
 
 SLEEP = "import time; time.sleep(600)"
 STUBBORN = """

@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
-from local.cloud.runtime_api import NextInvocation, PayloadTooLarge, RuntimeFault, RuntimeServer
+from local.cloud.lambda_service.runtime_api import (
+    NextInvocation,
+    PayloadTooLarge,
+    RuntimeFault,
+    RuntimeServer,
+)
 
 NEXT = "/2018-06-01/runtime/invocation/next"
 RESPONSE = "/2018-06-01/runtime/invocation/one/response"

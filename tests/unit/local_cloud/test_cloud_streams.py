@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from local.cloud.lambda_streams import _PIECES_AHEAD, Relay
+from local.cloud.lambda_service.response_sinks import _PIECES_AHEAD, Relay
 
 PIECES = 5 * _PIECES_AHEAD
 SECONDS = 30

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local.cloud.adapter_types import MetricSample
 from local.cloud.cloudwatch.alarm_state import Rule, due, judge, queries_of, reason
 from local.cloud.cloudwatch.errors import ValidationError
 from local.cloud.cloudwatch.metric_data import answer, results_of
 from local.cloud.cloudwatch.search import MetricName, matching
 from local.cloud.cloudwatch.series import Window
 from local.cloud.cloudwatch.statistics import by_period
-from local.cloud.seam_types import MetricSample
 
 WINDOW = Window(0, 30)
 PERIOD = 10

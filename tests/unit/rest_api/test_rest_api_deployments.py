@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from local.cloud.adapter_types import RestApi
 from local.cloud.rest_api.configuration import ConfigurationError
 from local.cloud.rest_api.deployments import Deployments
-from local.cloud.rest_api.kept_properties import keep_method, keep_rest_api, keep_stage, keep_validator
-from local.cloud.seam_types import RestApi
+from local.cloud.rest_api.dropped_properties import keep_method, keep_rest_api, keep_stage, keep_validator
 
 
 @pytest.fixture

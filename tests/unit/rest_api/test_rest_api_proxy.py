@@ -8,9 +8,9 @@ import json
 
 import pytest
 
-from local.cloud.lambda_results import StreamError, StreamResult
+from local.cloud.lambda_service.results import StreamError, StreamResult
+from local.cloud.rest_api.http_messages import Request
 from local.cloud.rest_api.lambda_proxy import STREAM_CONTENT_TYPE
-from local.cloud.rest_api.messages import Request
 from tests.support.rest_api import MAX_EVENT_BYTES, header
 
 

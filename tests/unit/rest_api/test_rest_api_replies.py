@@ -7,9 +7,9 @@ import json
 import pytest
 
 from local.cloud.rest_api.gateway_responses import STATUS
-from local.cloud.rest_api.messages import Request
-from local.cloud.rest_api.observation import access_log_line, log_group_of, metric_data
-from local.cloud.rest_api.templates import TemplateError, render
+from local.cloud.rest_api.http_messages import Request
+from local.cloud.rest_api.mapping_templates import TemplateError, render
+from local.cloud.rest_api.monitoring import access_log_line, log_group_of, metric_data
 from tests.support.rest_api import header
 
 SCHEMA = {

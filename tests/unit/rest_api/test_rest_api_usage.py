@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from local.cloud.rest_api.usage import UsageMeter
+from local.cloud.rest_api.usage_plans import UsageMeter
 from tests.support.rest_api import header, uri
 
 KEY = {"id": "k1", "name": "tenant", "value": "v" * 24, "enabled": True}

@@ -19,8 +19,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from local.cloud.config import ADDRESS, CloudConfig
-from local.cloud.instance_lock import AlreadyRunning, Instance
-from local.cloud.snapshots import prepare
+from local.cloud.instance_lock import AlreadyRunningError, InstanceLock
+from local.cloud.snapshots import load_or_reset
 
 Application = Callable[..., Awaitable[None]]
 
@@ -34,10 +34,10 @@ every second request or so, and everybody waits for it."""
 def main() -> int:
     """Parse the command line and serve until SIGTERM or SIGINT; the exit status."""
     config = _configuration(sys.argv[1:])
-    instance = Instance(config)
+    instance = InstanceLock(config)
     try:
         orphans = instance.claim()
-    except AlreadyRunning as error:
+    except AlreadyRunningError as error:
         print(error, file=sys.stderr)
         return 1
     try:
@@ -113,14 +113,13 @@ def _log_to_file(config: CloudConfig, orphans: list[str]) -> None:
 
 def _assembled(config: CloudConfig) -> Application:
     """The application with its state. What imports the emulator is imported only now."""
-    origin = prepare(config)
-    from local.cloud import assembly
-    from local.cloud import ministack_adapter as seams
+    restore_point = load_or_reset(config)
+    from local.cloud import assembly, ministack_adapter
 
-    assembly.assemble(config, origin)
+    assembly.assemble(config, restore_point)
     gc.freeze()
     gc.set_threshold(*_GARBAGE)
-    return seams.application
+    return ministack_adapter.application
 
 
 async def _serve(config: CloudConfig, listener: socket.socket, application: Application) -> None:

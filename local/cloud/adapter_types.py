@@ -42,7 +42,7 @@ class StreamingResponse:
         self.chunks = chunks
 
 
-class Reply(NamedTuple):
+class HttpResponse(NamedTuple):
     """What a handler answers. A list of strings as a header's value gives several header lines."""
 
     status: int
@@ -50,7 +50,7 @@ class Reply(NamedTuple):
     body: bytes | StreamingResponse
 
 
-Handler = Callable[[HttpRequest], Awaitable[Reply]]
+HttpHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class Permission(NamedTuple):
@@ -60,7 +60,7 @@ class Permission(NamedTuple):
     resources: Sequence[str] = ("*",)
 
 
-class Refusal(NamedTuple):
+class AccessDenied(NamedTuple):
     """Why a caller may not: AWS's error code, message and HTTP status."""
 
     code: str
@@ -77,7 +77,7 @@ class Credentials(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Function:
+class LambdaFunction:
     """A deployed Lambda function: `configuration` as GetFunctionConfiguration answers, code and layers as
     ZIP bytes. `version` is `$LATEST` or a published number."""
 
@@ -100,16 +100,16 @@ class TaskError(Exception):
 
 
 @dataclass(frozen=True)
-class Task:
+class StateMachineTask:
     """A task of a state machine that is about to run: its `resource` without `.waitForTaskToken`, the input
-    after all transformations, and whose role it runs under. `is_over` says that nobody waits for it any
+    after all transformations, and whose role it runs under. `is_abandoned` says that nobody waits for it any
     more: the execution ended, or the task's time is up."""
 
     resource: str
     input: Any
     role_arn: str
     execution_arn: str
-    is_over: Callable[[], bool]
+    is_abandoned: Callable[[], bool]
 
 
 @dataclass(frozen=True)

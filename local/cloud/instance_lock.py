@@ -13,12 +13,12 @@ from local.cloud.config import CloudConfig
 from local.cloud.process_table import started_at
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunningError(Exception):
     """Another cloud owns this home folder; the message says which."""
 
 
 @dataclass
-class Instance:
+class InstanceLock:
     """The claim of one process on a home folder.
 
     The lock on `cloud.lock` is the claim: the kernel drops it when its holder dies, however it dies.
@@ -29,14 +29,14 @@ class Instance:
     _lock: IO[str] | None = field(default=None, repr=False)
 
     def claim(self) -> list[str]:
-        """Take the folder, or raise AlreadyRunning. Ends the children of a run that was killed and answers
-        what they were."""
+        """Take the folder, or raise AlreadyRunningError. Ends the children of a run that was killed and
+        returns their purposes."""
         self.config.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.config.folder / "cloud.lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyRunning(
+            raise AlreadyRunningError(
                 f"A laptop cloud already runs for {self.config.home}{self._whose()}."
             ) from None
         own = {"pid": os.getpid(), "started_at": started_at(os.getpid()), "port": self.config.port}

@@ -1,8 +1,8 @@
 """Saves the cloud's state when its operator changed something, and restores it at the next start.
 
-Saved are the changes of people and deployments, once things are quiet and no stack is in motion; what
-functions write in between (rows, metrics, logs) is in the next snapshot, at the latest the one of a clean
-stop. After a kill the cloud comes back as of its last snapshot.
+It saves the changes of operators and deployments, once none follows for two seconds and no stack operation
+runs. What functions write in between (rows, metrics, logs) is in the next snapshot, at the latest the one of
+a clean stop. After a kill the cloud comes back as of its last snapshot.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from local.cloud import ministack_adapter as seams
+from local.cloud import ministack_adapter
 from local.cloud.config import CloudConfig
 from local.cloud.snapshots import snapshots_of
 
@@ -28,7 +28,7 @@ def restore(config: CloudConfig, parts: dict[str, str]) -> None:
     """Put the state back, after every plug-in registered. If a part refuses it, the process starts over
     without it: a cloud with half its state would mislead."""
     try:
-        seams.import_state(parts)
+        ministack_adapter.import_state(parts)
     except Exception:
         _log.exception("the saved state could not be restored; starting fresh")
         snapshots_of(config).reject()
@@ -37,13 +37,13 @@ def restore(config: CloudConfig, parts: dict[str, str]) -> None:
 
 def register(config: CloudConfig) -> None:
     """Save from now on."""
-    keeper = _Keeper(config)
-    seams.on_operator_change(keeper.changed)
-    seams.on_startup(keeper.start)
-    seams.on_shutdown(keeper.stop)
+    writer = _SnapshotWriter(config)
+    ministack_adapter.on_operator_change(writer.changed)
+    ministack_adapter.on_startup(writer.start)
+    ministack_adapter.on_shutdown(writer.stop)
 
 
-class _Keeper:
+class _SnapshotWriter:
     def __init__(self, config: CloudConfig) -> None:
         self._snapshots = snapshots_of(config)
         self._changed_at: float | None = None
@@ -61,7 +61,7 @@ class _Keeper:
         """The last snapshot, of everything."""
         if self._task:
             self._task.cancel()
-        if seams.stacks_in_motion():
+        if ministack_adapter.stack_operation_in_progress():
             _log.warning("stopped in the middle of a deployment: the state before it stays in force")
             return
         self._snapshots.save(await _exported())
@@ -71,7 +71,7 @@ class _Keeper:
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
             if self._changed_at is None or time.monotonic() - self._changed_at < _QUIET_SECONDS:
                 continue
-            if seams.stacks_in_motion():
+            if ministack_adapter.stack_operation_in_progress():
                 continue
             self._changed_at = None
             try:
@@ -84,10 +84,10 @@ class _Keeper:
 
 
 async def _exported() -> dict[str, str]:
-    """The state. A worker thread may change a table under our hands: then once more, a few times."""
+    """The state. A worker thread may change a table meanwhile: then it is tried again, a few times."""
     for _attempt in range(_ATTEMPTS - 1):
         try:
-            return seams.export_state()
+            return ministack_adapter.export_state()
         except RuntimeError:
             await asyncio.sleep(_ATTEMPT_SECONDS)
-    return seams.export_state()
+    return ministack_adapter.export_state()

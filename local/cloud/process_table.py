@@ -1,7 +1,7 @@
-"""The ledger of child processes: whatever the cloud starts, it can find again and end.
+"""The table of child processes: whatever the cloud starts, it can find again and end.
 
 Knows nothing of what the processes do. A process is identified by its id together with its start time, so
-that a recycled id never ends a stranger's process.
+that a recycled id never ends an unrelated process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def started_at(pid: int) -> str | None:
 
 
 @dataclass(frozen=True)
-class ProcessLedger:
+class ProcessTable:
     """One JSON file per live child under `folder`. Children must be started with `start_new_session=True`:
     they are ended by process group."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from local.cloud import ministack_adapter as seams
+from local.cloud import ministack_adapter
 
 EVERY_SECONDS = 10.0
 
@@ -23,18 +23,18 @@ def register() -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    seams.on_startup(start)
-    seams.on_shutdown(stop)
+    ministack_adapter.on_startup(start)
+    ministack_adapter.on_shutdown(stop)
 
 
 async def _publish_every_few_seconds() -> None:
     while True:
         await asyncio.sleep(EVERY_SECONDS)
-        for queue, waiting in seams.waiting_messages().items():
+        for queue, waiting in ministack_adapter.visible_message_counts().items():
             datum = {
                 "MetricName": "ApproximateNumberOfMessagesVisible",
                 "Dimensions": [{"Name": "QueueName", "Value": queue}],
                 "Unit": "Count",
                 "Value": waiting,
             }
-            seams.put_metric_data("AWS/SQS", [datum])
+            ministack_adapter.put_metric_data("AWS/SQS", [datum])

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from local.cloud import ministack_adapter as seams
+from local.cloud import ministack_adapter
 from local.cloud.config import CloudConfig
 
 Properties = Mapping[str, Any]
@@ -24,10 +24,10 @@ _CLIENT = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 2}
 
 
 def register(config: CloudConfig) -> None:
-    """Complete the emulator's own resource types. Call once, after `seams.install`."""
+    """Complete the emulator's own resource types. Call once, after `ministack_adapter.install`."""
     clients = _Clients(config)
-    for type_name, complete in _COMPLETIONS.items():
-        seams.after_provisioning(type_name, functools.partial(complete, clients), blocking=True)
+    for type_name, complete in _RESTORE.items():
+        ministack_adapter.after_provisioning(type_name, functools.partial(complete, clients), blocking=True)
 
 
 class _Clients:
@@ -53,7 +53,7 @@ class _Clients:
             return self._made[service]
 
 
-def complete_bucket(clients: Clients, bucket: str, properties: Properties) -> None:
+def restore_bucket(clients: Clients, bucket: str, properties: Properties) -> None:
     """Encryption, life cycle and tags of a bucket."""
     s3 = clients("s3")
     encryption = properties.get("BucketEncryption")
@@ -115,7 +115,7 @@ def lifecycle_rule(rule: Properties) -> dict[str, Any]:
     return wire
 
 
-def complete_table(clients: Clients, table: str, properties: Properties) -> None:
+def restore_table(clients: Clients, table: str, properties: Properties) -> None:
     """Time to live and point-in-time recovery of a table, in either of its CloudFormation types."""
     dynamodb = clients("dynamodb")
     wanted = properties.get("TimeToLiveSpecification")
@@ -135,7 +135,7 @@ def complete_table(clients: Clients, table: str, properties: Properties) -> None
         )
 
 
-def complete_function(clients: Clients, function: str, properties: Properties) -> None:
+def restore_function(clients: Clients, function: str, properties: Properties) -> None:
     """Reserved concurrency of a function."""
     reserved = _number(properties.get("ReservedConcurrentExecutions"))
     functions = clients("lambda")
@@ -150,9 +150,9 @@ def _number(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-_COMPLETIONS: dict[str, Callable[[Clients, str, Properties], None]] = {
-    "AWS::S3::Bucket": complete_bucket,
-    "AWS::DynamoDB::Table": complete_table,
-    "AWS::DynamoDB::GlobalTable": complete_table,
-    "AWS::Lambda::Function": complete_function,
+_RESTORE: dict[str, Callable[[Clients, str, Properties], None]] = {
+    "AWS::S3::Bucket": restore_bucket,
+    "AWS::DynamoDB::Table": restore_table,
+    "AWS::DynamoDB::GlobalTable": restore_table,
+    "AWS::Lambda::Function": restore_function,
 }

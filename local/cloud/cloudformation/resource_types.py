@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 
-from local.cloud import ministack_adapter as seams
+from local.cloud import ministack_adapter
 from local.cloud.config import CloudConfig
 
 Properties = dict[str, Any]
@@ -45,7 +45,7 @@ def _add_web_acl_association(waf: Any) -> None:
     def delete(physical_id: str, _properties: Properties) -> None:
         waf.disassociate_web_acl(ResourceArn=physical_id.rpartition("|")[2])
 
-    seams.add_resource_type(
+    ministack_adapter.add_resource_type(
         "AWS::WAFv2::WebACLAssociation", create=create, update=update, delete=delete, create_only=["*"]
     )
 
@@ -68,7 +68,7 @@ def _add_composite_alarm(cloudwatch: Any, config: CloudConfig) -> None:
     def delete(physical_id: str, _properties: Properties) -> None:
         cloudwatch.delete_alarms(AlarmNames=[physical_id])
 
-    seams.add_resource_type(
+    ministack_adapter.add_resource_type(
         "AWS::CloudWatch::CompositeAlarm",
         create=create,
         update=update,

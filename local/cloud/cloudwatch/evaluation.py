@@ -25,10 +25,10 @@ from local.cloud.cloudwatch.expression import (
 )
 from local.cloud.cloudwatch.series import Series, Window, moments_of
 
-Many = tuple[Series, ...]
-Value = float | Series | Many
+SeriesList = tuple[Series, ...]
+Value = float | Series | SeriesList
 Argument = Value | Text | Word
-Search = Callable[[str, str, int], Many]
+Search = Callable[[str, str, int], SeriesList]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _one(value: Value) -> Series:
     return value
 
 
-def _array(values: list[Value]) -> Many:
+def _array(values: list[Value]) -> SeriesList:
     series: list[Series] = []
     for value in values:
         if isinstance(value, tuple):

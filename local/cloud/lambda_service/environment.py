@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.cloud.adapter_types import Credentials, Function
+from local.cloud.adapter_types import Credentials, LambdaFunction
 
 TASK_ROOT = "/var/task"
 LAYER_ROOT = "/opt"
@@ -38,7 +38,7 @@ class CodeFolders:
         return Path(path)
 
 
-def unpack(function: Function, cache: Path) -> CodeFolders:
+def unpack(function: LambdaFunction, cache: Path) -> CodeFolders:
     """Unpack code and layers below `cache`, once per content; file modes are kept, as on Lambda."""
     return CodeFolders(
         task=_unpacked([function.code_zip], cache), layers=_unpacked(function.layer_zips, cache)
@@ -72,7 +72,7 @@ def _extract(archive: bytes, folder: Path) -> None:
                 os.chmod(path, mode)
 
 
-def command(function: Function, folders: CodeFolders, python: Path) -> list[str]:
+def command(function: LambdaFunction, folders: CodeFolders, python: Path) -> list[str]:
     """The process to start: the runtime, or the function's wrapper with the runtime as its arguments."""
     runtime = [str(python), "-m", "awslambdaric", function.configuration["Handler"]]
     wrapper = _own_variables(function).get(_WRAPPER)
@@ -80,7 +80,7 @@ def command(function: Function, folders: CodeFolders, python: Path) -> list[str]
 
 
 def variables(
-    function: Function,
+    function: LambdaFunction,
     folders: CodeFolders,
     *,
     python: Path,
@@ -125,11 +125,11 @@ def variables(
     }
 
 
-def log_group(function: Function) -> str:
+def log_group(function: LambdaFunction) -> str:
     """Where the function logs: its configured group or `/aws/lambda/<name>`."""
     configured: Mapping[str, str] = function.configuration.get("LoggingConfig") or {}
     return configured.get("LogGroup") or f"/aws/lambda/{function.name}"
 
 
-def _own_variables(function: Function) -> Mapping[str, str]:
+def _own_variables(function: LambdaFunction) -> Mapping[str, str]:
     return (function.configuration.get("Environment") or {}).get("Variables") or {}

@@ -1,6 +1,6 @@
 """The processes of one deployed function: as many as there are concurrent invocations, up to a limit.
 
-Runs on the pool's event loop only; `lambda_pool` is the way in.
+Runs on the pool's event loop only; `service` is the way in.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from local.cloud import ministack_adapter as seams
-from local.cloud.adapter_types import Function
+from local.cloud import ministack_adapter
+from local.cloud.adapter_types import LambdaFunction
 from local.cloud.config import CloudConfig
 from local.cloud.lambda_service.environment import command, log_group, unpack, variables
 from local.cloud.lambda_service.logs import FunctionLog
-from local.cloud.lambda_service.results import TooManyRequests
+from local.cloud.lambda_service.results import TooManyRequestsError
 from local.cloud.lambda_service.worker import Invocation, Worker
 
-MACHINE_LIMIT = 16
+MAX_PROCESSES_PER_FUNCTION = 16
 """Processes per function. Lambda's own limit is the account's (1,000); this one protects the laptop, so
 further invocations wait instead of being refused."""
 
@@ -43,7 +43,7 @@ class _Queued:
 class FunctionPool:
     """Workers and waiting invocations of one version of one function's code and configuration."""
 
-    def __init__(self, config: CloudConfig, function: Function) -> None:
+    def __init__(self, config: CloudConfig, function: LambdaFunction) -> None:
         self._config, self._function = config, function
         self._pending: deque[_Queued] = deque()
         self._idle: list[asyncio.Future[Invocation]] = []
@@ -53,7 +53,7 @@ class FunctionPool:
         self._tasks: set[asyncio.Task] = set()
 
     async def submit(self, invocation: Invocation) -> None:
-        """Queue an invocation for the next free process. Raises TooManyRequests."""
+        """Queue an invocation for the next free process. Raises TooManyRequestsError."""
         reserved = self._function.reserved_concurrency
         if reserved is not None and self._running + len(self._pending) >= reserved:
             self._throttled(
@@ -85,15 +85,15 @@ class FunctionPool:
         now = time.monotonic()
         for worker in list(self._workers):
             stuck = not worker.ready and worker.age_seconds > _INIT_SECONDS
-            rested = worker.ready and not worker.busy and now - worker.idle_since > _IDLE_SECONDS
+            idle_too_long = worker.ready and not worker.busy and now - worker.idle_since > _IDLE_SECONDS
             old = worker.ready and not worker.busy and worker.age_seconds > _MAX_AGE_SECONDS
-            if stuck or rested or old:
+            if stuck or idle_too_long or old:
                 await worker.stop()
         while self._pending and now - self._pending[0].since > _QUEUED_SECONDS:
             queued = self._pending.popleft()
             body = _error("Sandbox.Timedout", "no process became free in time")
             await queued.invocation.sink.failed("Sandbox.Timedout", body)
-            queued.invocation.settled.set()
+            queued.invocation.completed.set()
 
     @property
     def empty(self) -> bool:
@@ -102,7 +102,7 @@ class FunctionPool:
 
     # ---- work ----
 
-    async def _take(self, _worker: Worker) -> Invocation:
+    async def _next_work(self, _worker: Worker) -> Invocation:
         if self._retired and not self._pending:
             raise ConnectionResetError("the function changed")
         if self._pending:
@@ -127,7 +127,7 @@ class FunctionPool:
             if waiting in self._idle:
                 self._idle.remove(waiting)
 
-    def _finished(self, invocation: Invocation, duration_ms: float) -> None:
+    def _on_finished(self, invocation: Invocation, duration_ms: float) -> None:
         self._running -= 1
         self._count(
             Invocations=1, Errors=1 if invocation.error_type else 0, Duration=duration_ms, Throttles=0
@@ -135,7 +135,7 @@ class FunctionPool:
 
     def _throttled(self, reason: str, message: str) -> None:
         self._count(Throttles=1)
-        raise TooManyRequests(reason, message)
+        raise TooManyRequestsError(reason, message)
 
     def _count(self, **values: float) -> None:
         dimensions = [{"Name": "FunctionName", "Value": self._function.name}]
@@ -148,13 +148,13 @@ class FunctionPool:
             }
             for name, value in values.items()
         ]
-        seams.put_metric_data("AWS/Lambda", data)
+        ministack_adapter.put_metric_data("AWS/Lambda", data)
 
     # ---- processes ----
 
     def _spawn_if_needed(self) -> None:
         starting = sum(not worker.ready for worker in self._workers)
-        if len(self._pending) > starting and len(self._workers) < MACHINE_LIMIT:
+        if len(self._pending) > starting and len(self._workers) < MAX_PROCESSES_PER_FUNCTION:
             worker = self._new_worker()
             self._workers.add(worker)
             self._in_background(self._start(worker))
@@ -162,23 +162,28 @@ class FunctionPool:
     def _new_worker(self) -> Worker:
         function = self._function
         stream = f"{time.strftime('%Y/%m/%d')}/[{function.version}]{uuid.uuid4().hex}"
-        log = FunctionLog(log_group(function), stream, self._send_logs, seams.put_metric_data)
+        log = FunctionLog(log_group(function), stream, self._send_logs, ministack_adapter.put_metric_data)
         return Worker(
-            function, self._config.processes, log, take=self._take, gone=self._gone, finished=self._finished
+            function,
+            self._config.processes,
+            log,
+            next_work=self._next_work,
+            on_exit=self._on_exit,
+            on_finished=self._on_finished,
         )
 
     def _send_logs(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:
         """A function whose role may not write to its log group has no log, as on Lambda."""
         place = f"{self._config.region}:{self._config.account}:log-group:{group}:log-stream:{stream}"
         role = self._function.configuration["Role"]
-        if seams.role_allows(role, "logs:PutLogEvents", f"arn:aws:logs:{place}"):
-            seams.put_log_events(group, stream, events)
+        if ministack_adapter.role_allows(role, "logs:PutLogEvents", f"arn:aws:logs:{place}"):
+            ministack_adapter.put_log_events(group, stream, events)
 
     async def _start(self, worker: Worker) -> None:
         function, python = self._function, self._config.python("lambda")
         try:
             folders = await asyncio.to_thread(unpack, function, self._config.folder / "code")
-            credentials = seams.role_credentials(
+            credentials = ministack_adapter.role_credentials(
                 function.configuration["Role"], function.name, service="lambda.amazonaws.com"
             )
             environment = functools.partial(
@@ -194,14 +199,14 @@ class FunctionPool:
             start = command(function, folders, python)
             await worker.start(start, folders.task, lambda address: environment(runtime_api=address))
         except PermissionError as error:
-            await self._gone(worker, "AccessDeniedException", _error("AccessDeniedException", str(error)))
+            await self._on_exit(worker, "AccessDeniedException", _error("AccessDeniedException", str(error)))
         except OSError as error:
             message = f"Error: {error.strerror or error}"
-            await self._gone(
+            await self._on_exit(
                 worker, "Runtime.InvalidEntrypoint", _error("Runtime.InvalidEntrypoint", message)
             )
 
-    async def _gone(self, worker: Worker, error_type: str, body: str) -> None:
+    async def _on_exit(self, worker: Worker, error_type: str, body: str) -> None:
         """A process ended. One that never became ready takes the oldest waiting invocation with it, or a
         function that cannot start would be started for ever."""
         self._workers.discard(worker)
@@ -209,7 +214,7 @@ class FunctionPool:
             invocation = self._pending.popleft().invocation
             self._count(Invocations=1, Errors=1)
             await invocation.sink.failed(error_type, body)
-            invocation.settled.set()
+            invocation.completed.set()
         self._spawn_if_needed()
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:

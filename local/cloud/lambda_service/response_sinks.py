@@ -15,7 +15,7 @@ _PRELUDE_LIMIT = 128 * 1024
 _PIECES_AHEAD = 64
 
 
-class Collected:
+class BufferedResponse:
     """Keeps the whole answer in memory."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Collected:
         return b"".join(self._pieces)
 
 
-class Relay:
+class StreamRelay:
     """Carries an answer to a reader on the event loop `reader_loop`; the writer waits for a slow reader."""
 
     def __init__(self, reader_loop: asyncio.AbstractEventLoop) -> None:
@@ -52,7 +52,7 @@ class Relay:
         self._queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         self._put_count, self._taken_count = 0, 0  # each changed on one of the two loops only
         self._taken = asyncio.Event()
-        self._unheard = False
+        self._abandoned = False
         self._returned = b""
 
     # ---- writing, on the pool's loop ----
@@ -75,21 +75,21 @@ class Relay:
 
     async def _put(self, kind: str, value: Any) -> None:
         """Hand on without waiting for the other loop, unless its reader is far behind."""
-        if self._unheard:
+        if self._abandoned:
             return
         if self._put_count - self._taken_count >= _PIECES_AHEAD:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._room(), self._loop))
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._wait_for_capacity(), self._loop))
         self._put_count += 1
         self._loop.call_soon_threadsafe(self._queue.put_nowait, (kind, value))
 
-    async def _room(self) -> None:
-        while self._put_count - self._taken_count >= _PIECES_AHEAD and not self._unheard:
+    async def _wait_for_capacity(self) -> None:
+        while self._put_count - self._taken_count >= _PIECES_AHEAD and not self._abandoned:
             self._taken.clear()
             await self._taken.wait()
 
     # ---- reading: an asynchronous iterator of pieces ----
 
-    async def begun(self) -> str:
+    async def started_content_type(self) -> str:
         """Wait for the answer's beginning or its failure; the content type. Raises StreamError."""
         kind, value = await self._get()
         if kind == "failed":
@@ -97,38 +97,38 @@ class Relay:
         return value
 
     async def from_beginning(self) -> AsyncIterator[bytes]:
-        """`begun` and the pieces in one."""
+        """`started_content_type` and the pieces in one."""
         try:
-            await self.begun()
+            await self.started_content_type()
             async for piece in self:
                 yield piece
         finally:
             await self.aclose()
 
-    def unread(self, piece: bytes) -> None:
+    def push_back(self, piece: bytes) -> None:
         """Give back what was read too far."""
         self._returned = piece
 
-    def __aiter__(self) -> Relay:
+    def __aiter__(self) -> StreamRelay:
         return self
 
     async def __anext__(self) -> bytes:
         if self._returned:
             piece, self._returned = self._returned, b""
             return piece
-        if self._unheard:
+        if self._abandoned:
             raise StopAsyncIteration
         kind, value = await self._get()
         if kind == "piece":
             return value
-        self._unheard = True
+        self._abandoned = True
         if kind == "failed":
             raise value
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """The reader leaves: the function runs on unheard, and is never held up."""
-        self._unheard = True
+        """The reader leaves: the function runs on without a reader and is never held up."""
+        self._abandoned = True
         self._taken.set()
         while not self._queue.empty():
             self._queue.get_nowait()
@@ -140,7 +140,7 @@ class Relay:
         return found
 
 
-async def take_prelude(content_type: str, relay: Relay) -> dict[str, Any] | None:
+async def take_prelude(content_type: str, relay: StreamRelay) -> dict[str, Any] | None:
     """Take the JSON prelude off an HTTP answer; None for other answers. Raises StreamError when it is not
     well formed."""
     if content_type != HTTP_RESPONSE:
@@ -161,5 +161,5 @@ async def take_prelude(content_type: str, relay: Relay) -> dict[str, Any] | None
         await relay.aclose()
         message = "the answer does not begin with a JSON object followed by eight NUL bytes"
         raise StreamError("Runtime.MalformedResponse", json.dumps({"errorMessage": message}))
-    relay.unread(rest)
+    relay.push_back(rest)
     return prelude

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class TooManyRequests(Exception):
+class TooManyRequestsError(Exception):
     """The function's concurrency is used up (Lambda answers 429). `reason` is Lambda's `Reason` field."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -15,7 +15,7 @@ class TooManyRequests(Exception):
         self.reason = reason
 
 
-class RequestTooLarge(Exception):
+class RequestTooLargeError(Exception):
     """The event is larger than Lambda's 6 MB (Lambda answers 413)."""
 
 
@@ -46,7 +46,7 @@ class StreamResult:
     `prelude` is the JSON before the eight NUL bytes (`statusCode`, `headers`, `cookies`, `multiValueHeaders`)
     for content type `application/vnd.awslambda.http-integration-response`, else None. `body` yields pieces as
     the function writes them and raises StreamError when the function fails midway. Close the iterator when
-    the client leaves: the function then runs on unheard, as on Lambda.
+    the client leaves: the function then runs on without a reader, as on Lambda.
     """
 
     request_id: str

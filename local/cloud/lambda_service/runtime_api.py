@@ -33,7 +33,7 @@ class NextInvocation:
     trace_id: str
 
 
-class RuntimeFault(Exception):
+class FunctionError(Exception):
     """The runtime reported a failure: error type and the error object's JSON text."""
 
     def __init__(self, error_type: str, body: str) -> None:
@@ -42,7 +42,7 @@ class RuntimeFault(Exception):
         self.body = body
 
 
-class PayloadTooLarge(Exception):
+class PayloadTooLargeError(Exception):
     """A whole answer is larger than Lambda's limit."""
 
 
@@ -55,13 +55,13 @@ class RuntimeHandler(Protocol):
     async def answer(
         self, request_id: str, content_type: str, streaming: bool, body: AsyncIterator[bytes]
     ) -> None:
-        """Take an answer. The iterator raises RuntimeFault when the function fails midway; raise
-        PayloadTooLarge to refuse it, KeyError for a request that is not running."""
+        """Take an answer. The iterator raises FunctionError when the function fails midway; raise
+        PayloadTooLargeError to refuse it, KeyError for a request that is not running."""
 
-    async def invocation_error(self, request_id: str, fault: RuntimeFault) -> None:
+    async def invocation_error(self, request_id: str, fault: FunctionError) -> None:
         """The function failed."""
 
-    async def init_error(self, fault: RuntimeFault) -> None:
+    async def init_error(self, fault: FunctionError) -> None:
         """The function's code could not be loaded."""
 
 
@@ -77,22 +77,22 @@ class RuntimeServer:
 
     def __init__(self) -> None:
         self._server: asyncio.Server | None = None
-        self._conversations: set[asyncio.Task[None] | None] = set()
+        self._connections: set[asyncio.Task[None] | None] = set()
         self.address = ""
 
     async def start(self, handler: RuntimeHandler) -> None:
         """Listen on a free loopback port."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            conversation = asyncio.current_task()
-            self._conversations.add(conversation)
+            connection = asyncio.current_task()
+            self._connections.add(connection)
             try:
                 while (request := await _read_head(reader)) is not None:
                     await _respond(handler, request, reader, writer)
             except (ConnectionError, asyncio.IncompleteReadError):
                 pass  # the process is gone; whoever watches it says so
             finally:
-                self._conversations.discard(conversation)
+                self._connections.discard(connection)
                 writer.close()
 
         self._server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=_HEAD_LIMIT)
@@ -102,9 +102,9 @@ class RuntimeServer:
     async def drained(self, seconds: float) -> None:
         """After the process ended: wait until all that it had still written was taken."""
         await asyncio.sleep(0)
-        talking = [task for task in self._conversations if task]
-        if talking:
-            await asyncio.wait(talking, timeout=seconds)
+        open_connections = [task for task in self._connections if task]
+        if open_connections:
+            await asyncio.wait(open_connections, timeout=seconds)
 
     def close(self) -> None:
         """Stop listening."""
@@ -132,7 +132,7 @@ async def _respond(
     handler: RuntimeHandler, request: _Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     if request.method == "GET" and request.path == f"{_PREFIX}/invocation/next":
-        await _send_next(writer, await _unless_gone(handler.next_invocation(), reader))
+        await _send_next(writer, await _until_disconnected(handler.next_invocation(), reader))
         return
     answer = _ANSWER.fullmatch(request.path)
     body = _body(request, reader)
@@ -150,7 +150,7 @@ async def _respond(
             await handler.init_error(await _fault(request, body))
         else:
             status, reply = 404, b'{"errorMessage":"no such call","errorType":"NotFound"}'
-    except PayloadTooLarge:
+    except PayloadTooLargeError:
         status, reply = 413, b'{"errorMessage":"payload too large","errorType":"RequestEntityTooLarge"}'
     except KeyError:
         status, reply = 400, b'{"errorMessage":"unknown request id","errorType":"InvalidRequestID"}'
@@ -159,7 +159,7 @@ async def _respond(
     await _send(writer, status, [("Content-Type", "application/json")], reply)
 
 
-async def _unless_gone(waiting, reader: asyncio.StreamReader) -> NextInvocation:
+async def _until_disconnected(waiting, reader: asyncio.StreamReader) -> NextInvocation:
     """Wait for work, but only as long as the runtime holds the line."""
     work = asyncio.ensure_future(waiting)
     # A runtime sends nothing while it waits: a readable line here can only mean that it closed it.
@@ -196,13 +196,13 @@ async def _send(
     await writer.drain()
 
 
-async def _fault(request: _Request, body: AsyncIterator[bytes]) -> RuntimeFault:
+async def _fault(request: _Request, body: AsyncIterator[bytes]) -> FunctionError:
     text = b"".join([piece async for piece in body]).decode("utf-8", "replace")
-    return RuntimeFault(request.headers.get("lambda-runtime-function-error-type", "Unhandled"), text)
+    return FunctionError(request.headers.get("lambda-runtime-function-error-type", "Unhandled"), text)
 
 
 async def _body(request: _Request, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """The body as it arrives; raises RuntimeFault when its trailers report an error."""
+    """The body as it arrives; raises FunctionError when its trailers report an error."""
     if request.headers.get("transfer-encoding", "").lower() != "chunked":
         left = int(request.headers.get("content-length", "0"))
         while left:
@@ -220,7 +220,7 @@ async def _body(request: _Request, reader: asyncio.StreamReader) -> AsyncIterato
         lines.append(line)
     trailers = _fields(lines)
     if error_type := trailers.get("lambda-runtime-function-error-type"):
-        raise RuntimeFault(error_type, _decoded(trailers.get("lambda-runtime-function-error-body", "")))
+        raise FunctionError(error_type, _decoded(trailers.get("lambda-runtime-function-error-body", "")))
 
 
 async def _line(reader: asyncio.StreamReader) -> str:

@@ -17,21 +17,21 @@ import uuid
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from local.cloud import ministack_adapter as seams
-from local.cloud.adapter_types import Function
+from local.cloud import ministack_adapter
+from local.cloud.adapter_types import LambdaFunction
 from local.cloud.config import CloudConfig
 from local.cloud.lambda_service.function_pool import FunctionPool
-from local.cloud.lambda_service.response_sinks import Collected, Relay, take_prelude
+from local.cloud.lambda_service.response_sinks import BufferedResponse, StreamRelay, take_prelude
 from local.cloud.lambda_service.results import (
     InvokeResult,
-    RequestTooLarge,
+    RequestTooLargeError,
     StreamError,
     StreamResult,
-    TooManyRequests,
+    TooManyRequestsError,
 )
 from local.cloud.lambda_service.worker import PAYLOAD_LIMIT, Invocation
 
-__all__ = ["InvokeResult", "RequestTooLarge", "StreamError", "StreamResult", "TooManyRequests"]
+__all__ = ["InvokeResult", "RequestTooLargeError", "StreamError", "StreamResult", "TooManyRequestsError"]
 
 _REAP_EVERY_SECONDS = 10.0
 _LOG_WAIT_SECONDS = 0.5
@@ -41,11 +41,11 @@ _DEFAULT_TIMEOUT = 3.0
 
 def register(config: CloudConfig) -> None:
     """Start the pool and make the emulator use it."""
-    runner = _Runner(config)
+    runner = _PoolThread(config)
     _current.append(runner)
-    seams.set_function_executor(runner.execute)
-    seams.set_stream_invoker(_raw_stream)
-    seams.on_shutdown(runner.stop)
+    ministack_adapter.set_function_executor(runner.execute)
+    ministack_adapter.set_stream_invoker(_raw_stream)
+    ministack_adapter.on_shutdown(runner.stop)
 
 
 async def invoke(
@@ -53,10 +53,10 @@ async def invoke(
 ) -> InvokeResult:
     """Run a function to its end. `seconds` shortens the function's own timeout.
 
-    Raises KeyError for an unknown function, TooManyRequests, RequestTooLarge.
+    Raises KeyError for an unknown function, TooManyRequestsError, RequestTooLargeError.
     """
     function = _known(name_or_arn)
-    running = _runner().in_thread(_runner().run(function, event, seconds, trace_id))
+    running = _pool_thread().in_thread(_pool_thread().run(function, event, seconds, trace_id))
     return await asyncio.wrap_future(running)
 
 
@@ -67,35 +67,35 @@ async def invoke_stream(
     stream of one piece. Raises as `invoke` does, and StreamError when the function fails before its first
     byte."""
     function = _known(name_or_arn)
-    relay = Relay(asyncio.get_running_loop())
+    relay = StreamRelay(asyncio.get_running_loop())
     invocation = _invocation(function, event, seconds, trace_id, relay)
-    await asyncio.wrap_future(_runner().in_thread(_runner().submit(function, invocation)))
-    content_type = await relay.begun()
+    await asyncio.wrap_future(_pool_thread().in_thread(_pool_thread().submit(function, invocation)))
+    content_type = await relay.started_content_type()
     prelude = await take_prelude(content_type, relay)
     return StreamResult(invocation.request_id, content_type, prelude, relay)
 
 
-async def _raw_stream(function: Function, event: bytes) -> AsyncIterator[bytes]:
+async def _raw_stream(function: LambdaFunction, event: bytes) -> AsyncIterator[bytes]:
     """The answer's bytes as the function writes them, prelude included; raises StreamError midway."""
-    relay = Relay(asyncio.get_running_loop())
+    relay = StreamRelay(asyncio.get_running_loop())
     invocation = _invocation(function, event, None, None, relay)
-    await asyncio.wrap_future(_runner().in_thread(_runner().submit(function, invocation)))
+    await asyncio.wrap_future(_pool_thread().in_thread(_pool_thread().submit(function, invocation)))
     return relay.from_beginning()
 
 
-def _known(name_or_arn: str) -> Function:
-    function = seams.function(name_or_arn)
+def _known(name_or_arn: str) -> LambdaFunction:
+    function = ministack_adapter.deployed_function(name_or_arn)
     if function is None:
         raise KeyError(name_or_arn)
     return function
 
 
 def _invocation(
-    function: Function, event: Any, seconds: float | None, trace_id: str | None, sink: Any
+    function: LambdaFunction, event: Any, seconds: float | None, trace_id: str | None, sink: Any
 ) -> Invocation:
     payload = event if isinstance(event, bytes) else json.dumps(event, separators=(",", ":")).encode()
     if len(payload) > PAYLOAD_LIMIT:
-        raise RequestTooLarge(f"{len(payload)} bytes exceed {PAYLOAD_LIMIT}")
+        raise RequestTooLargeError(f"{len(payload)} bytes exceed {PAYLOAD_LIMIT}")
     own = float(function.configuration.get("Timeout") or _DEFAULT_TIMEOUT)
     return Invocation(
         request_id=str(uuid.uuid4()),
@@ -111,7 +111,7 @@ def _new_trace() -> str:
     return f"Root={root};Parent={secrets.token_hex(8)};Sampled=0"
 
 
-class _Runner:
+class _PoolThread:
     """The pool's thread and its event loop."""
 
     def __init__(self, config: CloudConfig) -> None:
@@ -128,7 +128,7 @@ class _Runner:
         """Run a coroutine on the pool's loop, from anywhere."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def submit(self, function: Function, invocation: Invocation) -> None:
+    async def submit(self, function: LambdaFunction, invocation: Invocation) -> None:
         """Hand an invocation to the function's processes; a changed function gets new ones."""
         version = _fingerprint(function)
         known, pool = self._pools.get(function.arn, (None, None))
@@ -142,7 +142,7 @@ class _Runner:
 
     async def run(
         self,
-        function: Function,
+        function: LambdaFunction,
         event: Any,
         seconds: float | None = None,
         trace_id: str | None = None,
@@ -150,22 +150,22 @@ class _Runner:
         with_log: bool = False,
     ) -> InvokeResult:
         """Invoke and collect the whole answer; `with_log` waits a moment for the end of its log."""
-        sink = Collected()
+        sink = BufferedResponse()
         invocation = _invocation(function, event, seconds, trace_id, sink)
         await self.submit(function, invocation)
         await sink.finished.wait()
         if with_log:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(invocation.settled.wait(), _LOG_WAIT_SECONDS)
+                await asyncio.wait_for(invocation.completed.wait(), _LOG_WAIT_SECONDS)
         error = None if sink.error_type is None else "Unhandled"
         return InvokeResult(sink.payload(), error, invocation.request_id, invocation.log_tail)
 
-    def execute(self, function: Function, event: Any) -> dict[str, Any]:
-        """What the emulator's own invocations come to; see `seams.set_function_executor`."""
+    def execute(self, function: LambdaFunction, event: Any) -> dict[str, Any]:
+        """What the emulator's own invocations come to; see `ministack_adapter.set_function_executor`."""
         running = self.in_thread(self.run(function, event, with_log=True))
         try:
             result = running.result()
-        except TooManyRequests as error:
+        except TooManyRequestsError as error:
             return {
                 "throttle": True,
                 "error": True,
@@ -203,16 +203,16 @@ class _Runner:
             self._retired = [pool for pool in self._retired if not pool.empty]
 
 
-_current: list[_Runner] = []
+_current: list[_PoolThread] = []
 
 
-def _runner() -> _Runner:
+def _pool_thread() -> _PoolThread:
     if not _current:
         raise RuntimeError("the pool is not registered")
     return _current[-1]
 
 
-def _fingerprint(function: Function) -> str:
+def _fingerprint(function: LambdaFunction) -> str:
     """Changes whenever a process started earlier would no longer be right."""
     configuration = function.configuration
     names = ("CodeSha256", "Handler", "Runtime", "Role", "MemorySize", "Timeout", "Environment", "Layers")

@@ -1,6 +1,6 @@
 """One process that runs a function, and the one invocation it may be working on.
 
-Knows the Runtime API and the process; does not know which other workers exist: it asks `take` for work.
+Knows the Runtime API and the process; does not know which other workers exist: it asks `next_work` for work.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from local.cloud.adapter_types import Function
+from local.cloud.adapter_types import LambdaFunction
 from local.cloud.lambda_service.logs import FunctionLog, report
 from local.cloud.lambda_service.runtime_api import (
+    FunctionError,
     NextInvocation,
-    PayloadTooLarge,
-    RuntimeFault,
+    PayloadTooLargeError,
     RuntimeServer,
 )
-from local.cloud.process_table import ProcessLedger
+from local.cloud.process_table import ProcessTable
 
 PAYLOAD_LIMIT = 6 * 1024 * 1024 + 100 * 1024
-_LOG_SETTLE_SECONDS = 0.25
+_LOG_DRAIN_SECONDS = 0.25
 _REAP_SECONDS = 10.0
 _LOG_TURNS = 4
 _DRAIN_SECONDS = 30.0
 
 
-class Sink(Protocol):
+class ResponseSink(Protocol):
     """Where an invocation's answer goes."""
 
     async def head(self, content_type: str, streaming: bool) -> None:
@@ -57,9 +57,9 @@ class Invocation:
     payload: bytes
     seconds: float
     trace_id: str
-    sink: Sink
+    sink: ResponseSink
     began: float = 0.0
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    completed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the answer was given and the log of this invocation is complete."""
     answered: bool = False
     error_type: str | None = None
@@ -71,23 +71,23 @@ class Worker:
 
     def __init__(
         self,
-        function: Function,
-        ledger: ProcessLedger,
+        function: LambdaFunction,
+        process_table: ProcessTable,
         log: FunctionLog,
         *,
-        take: Callable[[Worker], Awaitable[Invocation]],
-        gone: Callable[[Worker, str, str], Awaitable[None]],
-        finished: Callable[[Invocation, float], None],
+        next_work: Callable[[Worker], Awaitable[Invocation]],
+        on_exit: Callable[[Worker, str, str], Awaitable[None]],
+        on_finished: Callable[[Invocation, float], None],
     ) -> None:
-        self._function, self._ledger, self._log = function, ledger, log
-        self._take, self._gone, self._finished = take, gone, finished
+        self._function, self._process_table, self._log = function, process_table, log
+        self._next_work, self._on_exit, self._on_finished = next_work, on_exit, on_finished
         self._process: asyncio.subprocess.Process | None = None
         self._server = RuntimeServer()
         self._current: Invocation | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._began = time.monotonic()
         self._init_ms: float | None = None
-        self._fault: RuntimeFault | None = None
+        self._fault: FunctionError | None = None
         self._tasks: list[asyncio.Task] = []
         self.ready = False
         self.idle_since = time.monotonic()
@@ -120,7 +120,7 @@ class Worker:
             start_new_session=True,
             limit=1 << 20,
         )
-        self._ledger.record(self._process.pid, f"function {self._function.name}")
+        self._process_table.record(self._process.pid, f"function {self._function.name}")
         reading = asyncio.create_task(self._read_output())
         self._tasks = [reading, asyncio.create_task(self._watch(reading))]
 
@@ -155,9 +155,9 @@ class Worker:
         """The runtime is ready for work."""
         if not self.ready:
             self.ready, self._init_ms = True, (time.monotonic() - self._began) * 1000
-        await self._settle()
+        await self._complete_invocation()
         self.idle_since = time.monotonic()
-        invocation = await self._take(self)
+        invocation = await self._next_work(self)
         self._current = invocation
         invocation.began = time.monotonic()
         loop = asyncio.get_running_loop()
@@ -185,10 +185,10 @@ class Worker:
                 whole = await _whole(body)
                 await invocation.sink.head(content_type, False)
                 await invocation.sink.piece(whole)
-        except RuntimeFault as fault:
+        except FunctionError as fault:
             await self._fail(invocation, fault.error_type, fault.body or _error(fault.error_type, ""))
             return
-        except PayloadTooLarge:
+        except PayloadTooLargeError:
             message = f"Response payload size exceeded maximum allowed payload size ({PAYLOAD_LIMIT} bytes)."
             await self._fail(
                 invocation, "Function.ResponseSizeTooLarge", _error("Function.ResponseSizeTooLarge", message)
@@ -198,11 +198,11 @@ class Worker:
             invocation.answered = True
             await invocation.sink.done()
 
-    async def invocation_error(self, request_id: str, fault: RuntimeFault) -> None:
+    async def invocation_error(self, request_id: str, fault: FunctionError) -> None:
         """The function raised."""
         await self._fail(self._running(request_id), fault.error_type, fault.body)
 
-    async def init_error(self, fault: RuntimeFault) -> None:
+    async def init_error(self, fault: FunctionError) -> None:
         """The code could not be loaded; the process will exit."""
         self._fault = fault
 
@@ -222,13 +222,13 @@ class Worker:
         message = (
             f"RequestId: {invocation.request_id} Error: Task timed out after {invocation.seconds:.2f} seconds"
         )
-        self._fault = RuntimeFault("Sandbox.Timedout", _error("Sandbox.Timedout", message))
+        self._fault = FunctionError("Sandbox.Timedout", _error("Sandbox.Timedout", message))
         self._log.write(
             f"{_utc()} {invocation.request_id} Task timed out after {invocation.seconds:.2f} seconds"
         )
         self.kill()
 
-    async def _settle(self) -> None:
+    async def _complete_invocation(self) -> None:
         """The previous invocation is over: complete its log and its numbers."""
         invocation, self._current = self._current, None
         if self._deadline:
@@ -253,8 +253,8 @@ class Worker:
         self._init_ms = None
         invocation.log_tail = self._log.tail()
         self._log.flush()
-        invocation.settled.set()
-        self._finished(invocation, duration_ms)
+        invocation.completed.set()
+        self._on_finished(invocation, duration_ms)
 
     async def _read_output(self) -> None:
         stream = self._process.stdout
@@ -280,19 +280,19 @@ class Worker:
         # A grandchild may still hold the pipe; it goes with its parent.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        await asyncio.wait([reading], timeout=_LOG_SETTLE_SECONDS)
+        await asyncio.wait([reading], timeout=_LOG_DRAIN_SECONDS)
         await self._server.drained(_DRAIN_SECONDS)
-        self._ledger.forget(self._process.pid)
+        self._process_table.forget(self._process.pid)
         how = f"exit status {status}" if status >= 0 else f"signal: {signal.Signals(-status).name}"
         request_id = self._current.request_id if self._current else "none"
         message = f"RequestId: {request_id} Error: Runtime exited with error: {how}"
-        fault = self._fault or RuntimeFault("Runtime.ExitError", _error("Runtime.ExitError", message))
+        fault = self._fault or FunctionError("Runtime.ExitError", _error("Runtime.ExitError", message))
         if self._current:
             await self._fail(self._current, fault.error_type, fault.body)
-        await self._settle()
+        await self._complete_invocation()
         self._log.flush()
         self._server.close()
-        await self._gone(self, fault.error_type, fault.body)
+        await self._on_exit(self, fault.error_type, fault.body)
 
     def _used_mb(self) -> int:
         with contextlib.suppress(OSError, IndexError):
@@ -306,7 +306,7 @@ async def _whole(body: AsyncIterator[bytes]) -> bytes:
     async for piece in body:
         size += len(piece)
         if size > PAYLOAD_LIMIT:
-            raise PayloadTooLarge
+            raise PayloadTooLargeError
         pieces.append(piece)
     return b"".join(pieces)
 

@@ -1,49 +1,51 @@
-"""The one door to the emulator: every name of ministack that Evergreen uses, most of them private, is used in
+"""The adapter to the emulator: every name of ministack that Evergreen uses, most of them private, is used in
 this package.
 
-`names.REQUIRED` lists them; `missing_names` says in plain words which of them a new version lacks. Other
-modules of `local` see `adapter_types` and the functions below and never import ministack themselves. Import this
-package after the emulator's environment variables are set (`local.cloud.__main__` does).
+`required_names.REQUIRED` lists them; `missing_names` says which of them a new version lacks. Other modules of
+`local` see `adapter_types` and the functions below and never import ministack themselves. Import this package
+after the emulator's environment variables are set (`local.cloud.__main__` does).
 """
 
 from __future__ import annotations
 
 from local.cloud.adapter_types import (
+    AccessDenied,
     Credentials,
-    Function,
-    Handler,
+    HttpHandler,
     HttpRequest,
+    HttpResponse,
+    LambdaFunction,
     MetricSample,
     Permission,
-    Refusal,
-    Reply,
     RestApi,
+    StateMachineTask,
     StreamingResponse,
-    Task,
     TaskError,
     UsagePlan,
 )
-from local.cloud.ministack_adapter import api_gateway as apis
-from local.cloud.ministack_adapter import cloudformation
-from local.cloud.ministack_adapter import http as requests
-from local.cloud.ministack_adapter import lambda_functions as functions
-from local.cloud.ministack_adapter import s3 as objects
-from local.cloud.ministack_adapter import sqs as queues
-from local.cloud.ministack_adapter import step_functions as workflows
+from local.cloud.ministack_adapter import (
+    api_gateway,
+    cloudformation,
+    http,
+    lambda_functions,
+    s3,
+    sqs,
+    step_functions_patches,
+)
 from local.cloud.ministack_adapter.api_gateway import on_api_deployment, rest_api, usage_plans
 from local.cloud.ministack_adapter.cloudformation import (
     add_resource_type,
     after_provisioning,
-    stacks_in_motion,
+    stack_operation_in_progress,
 )
 from local.cloud.ministack_adapter.cloudwatch import (
     alarms,
     evaluate_alarms,
-    guard_metrics,
+    make_metrics_thread_safe,
     metric_names,
     metric_samples,
-    move_alarm,
     set_alarm_evaluator,
+    set_alarm_state,
     set_metric_data_reader,
 )
 from local.cloud.ministack_adapter.http import (
@@ -55,14 +57,14 @@ from local.cloud.ministack_adapter.http import (
 )
 from local.cloud.ministack_adapter.iam import role_allows, role_credentials, trusts
 from local.cloud.ministack_adapter.lambda_functions import (
-    function,
-    function_permits,
+    deployed_function,
+    function_policy_allows,
     set_function_executor,
     set_stream_invoker,
 )
 from local.cloud.ministack_adapter.required_names import missing_names, unlisted_names
-from local.cloud.ministack_adapter.scope import call, home, on_shutdown, on_startup
-from local.cloud.ministack_adapter.sqs import waiting_messages
+from local.cloud.ministack_adapter.scope import account_region, on_shutdown, on_startup, run_on_event_loop
+from local.cloud.ministack_adapter.sqs import visible_message_counts
 from local.cloud.ministack_adapter.state import add_state, export_state, import_state
 from local.cloud.ministack_adapter.step_functions import (
     check_state_machines,
@@ -73,17 +75,17 @@ from local.cloud.ministack_adapter.step_functions import (
 from local.cloud.ministack_adapter.telemetry import emit_event, put_log_events, put_metric_data
 
 __all__ = [
+    "AccessDenied",
     "Credentials",
-    "Function",
-    "Handler",
+    "HttpHandler",
     "HttpRequest",
+    "HttpResponse",
+    "LambdaFunction",
     "MetricSample",
     "Permission",
-    "Refusal",
-    "Reply",
     "RestApi",
+    "StateMachineTask",
     "StreamingResponse",
-    "Task",
     "TaskError",
     "UsagePlan",
     "add_http_route",
@@ -94,20 +96,18 @@ __all__ = [
     "alarms",
     "application",
     "authorize",
-    "call",
     "check_state_machines",
+    "deployed_function",
     "emit_event",
     "evaluate_alarms",
     "export_state",
-    "function",
-    "function_permits",
-    "guard_metrics",
+    "function_policy_allows",
     "import_state",
     "install",
+    "make_metrics_thread_safe",
     "metric_names",
     "metric_samples",
     "missing_names",
-    "move_alarm",
     "on_api_deployment",
     "on_execution_change",
     "on_execution_event",
@@ -119,16 +119,18 @@ __all__ = [
     "rest_api",
     "role_allows",
     "role_credentials",
+    "run_on_event_loop",
     "set_alarm_evaluator",
+    "set_alarm_state",
     "set_function_executor",
     "set_metric_data_reader",
     "set_stream_invoker",
     "set_task_runner",
-    "stacks_in_motion",
+    "stack_operation_in_progress",
     "trusts",
     "unlisted_names",
     "usage_plans",
-    "waiting_messages",
+    "visible_message_counts",
 ]
 
 
@@ -140,12 +142,12 @@ def install(account: str, region: str) -> None:
     missing = missing_names()
     if missing:
         raise RuntimeError("; ".join(missing))
-    home.update(account=account, region=region)
-    requests.recognise_our_services()
-    requests.treat_loopback_as_secure()
-    objects.keep_large_objects_off_the_loop()
+    account_region.update(account=account, region=region)
+    http.patch_service_detection()
+    http.treat_loopback_as_secure()
+    s3.transfer_large_objects_on_threads()
     cloudformation.provision_on_worker_threads()
-    apis.keep_transfer_mode()
-    functions.ask_before_notifying()
-    queues.ask_before_delivering()
-    workflows.mend_the_engine()
+    api_gateway.patch_transfer_mode()
+    lambda_functions.enforce_target_permissions()
+    sqs.enforce_poller_permissions()
+    step_functions_patches.patch_engine()

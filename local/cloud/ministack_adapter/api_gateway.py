@@ -58,7 +58,7 @@ def on_api_deployment(callback: Callable[[str, str], None]) -> None:
     _apigw._create_deployment = created
 
 
-def keep_transfer_mode() -> None:
+def patch_transfer_mode() -> None:
     """The emulator drops `ResponseTransferMode`, without which no REST route would stream."""
     put = _apigw._put_integration
 

@@ -10,7 +10,7 @@ from ministack.services.cloudformation import provisioners as _provisioners
 from ministack.services.cloudformation import stacks as _stacks
 
 from local.cloud.adapter_types import CreateResource, DeleteResource, UpdateResource
-from local.cloud.ministack_adapter.scope import home_scope
+from local.cloud.ministack_adapter.scope import account_scope
 
 _worker_types: set[str] = set()
 
@@ -76,9 +76,9 @@ def after_provisioning(
         _worker_types.add(type_name)
 
 
-def stacks_in_motion() -> bool:
+def stack_operation_in_progress() -> bool:
     """Whether a CloudFormation operation is under way (a change set under review is not)."""
-    with home_scope():
+    with account_scope():
         statuses = [str(stack.get("StackStatus")) for stack in _cloudformation._stacks.values()]
     return any(status.endswith("_IN_PROGRESS") and not status.startswith("REVIEW") for status in statuses)
 

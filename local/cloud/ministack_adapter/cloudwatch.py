@@ -12,22 +12,22 @@ from ministack.services import cloudwatch as _cloudwatch
 from ministack.services.cloudformation import provisioners as _provisioners
 
 from local.cloud.adapter_types import MetricSample
-from local.cloud.ministack_adapter.scope import home_scope
+from local.cloud.ministack_adapter.scope import account_scope
 from local.cloud.ministack_adapter.telemetry import emit_event
 
 _SWEEP_SECONDS = 600.0
 _ONE_METRIC = ("MetricName", "Namespace", "Statistic", "ExtendedStatistic", "Period", "Dimensions", "Unit")
 
 # Metrics come from every thread, and old ones are dropped while they come.
-_store = threading.RLock()
-_evaluate: list[Callable[[], None]] = []
+_metrics_lock = threading.RLock()
+_evaluators: list[Callable[[], None]] = []
 
 ReadMetricData = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 
 
 def metric_names() -> list[tuple[str, str, Mapping[str, str]]]:
     """Namespace, name and dimensions of every metric that has samples."""
-    with home_scope(), _store:
+    with account_scope(), _metrics_lock:
         return [
             (namespace, name, dict(points[0]["Dimensions"]))
             for (namespace, name, _dimensions), points in _cloudwatch._metrics.items()
@@ -40,7 +40,7 @@ def metric_samples(
 ) -> list[MetricSample]:
     """The samples of one metric from a moment on, in the order they came."""
     key = (namespace, name, _cloudwatch._dims_key(dict(dimensions)))
-    with home_scope(), _store:
+    with account_scope(), _metrics_lock:
         points = list(_cloudwatch._metrics.get(key) or ())
     return [
         MetricSample(point["Timestamp"], point["Unit"], *_cloudwatch._point_stats(point))
@@ -74,29 +74,29 @@ def set_metric_data_reader(read: ReadMetricData) -> None:
 def set_alarm_evaluator(evaluate: Callable[[], None], check: Callable[[Mapping[str, Any]], None]) -> None:
     """Judge alarms through `evaluate`, when `evaluate_alarms` is called and at no other time, and let `check`
     refuse (ValueError) an alarm that could not be judged. Alarms may then have `Metrics` (metric math)."""
-    _evaluate.append(evaluate)
+    _evaluators.append(evaluate)
     _cloudwatch._evaluate_all_alarms = lambda: None
     _cloudwatch._evaluate_alarm = lambda _alarm: None
-    _keep_metrics_of_requests(check)
-    _keep_metrics_of_templates(check)
+    _accept_metrics_in_requests(check)
+    _accept_metrics_in_templates(check)
 
 
 def evaluate_alarms() -> None:
     """Bring every alarm's state up to date; blocking, for a worker thread."""
-    for evaluate in _evaluate:
+    for evaluate in _evaluators:
         evaluate()
 
 
 def alarms() -> list[Mapping[str, Any]]:
     """Every metric alarm, in DescribeAlarms' shape."""
-    with home_scope():
+    with account_scope():
         return list(_cloudwatch._alarms.values())
 
 
-def move_alarm(name: str, state: str, reason: str) -> None:
+def set_alarm_state(name: str, state: str, reason: str) -> None:
     """Put a metric alarm into another state: history, actions, composite alarms and the event follow. Does
     nothing when the alarm is gone or is in that state already."""
-    with home_scope():
+    with account_scope():
         alarm = _cloudwatch._alarms.get(name)
         if alarm is None or alarm["StateValue"] == state:
             return
@@ -114,27 +114,27 @@ def move_alarm(name: str, state: str, reason: str) -> None:
     emit_event("aws.cloudwatch", "CloudWatch Alarm State Change", detail, [alarm["AlarmArn"]])
 
 
-def guard_metrics() -> None:
+def make_metrics_thread_safe() -> None:
     """Let threads publish while old metrics are dropped, and drop them now and then instead of at every
     request: each time, the emulator copies all that was ever published."""
     store, evict = _cloudwatch._store_datum, _cloudwatch._evict_old_metrics
     swept = [time.monotonic()]
 
     def store_datum(*datum: Any) -> None:
-        with _store:
+        with _metrics_lock:
             store(*datum)
 
     def evict_old_metrics() -> None:
         if time.monotonic() - swept[0] > _SWEEP_SECONDS:
             swept[0] = time.monotonic()
-            with _store:
+            with _metrics_lock:
                 evict()
 
     _cloudwatch._store_datum = store_datum
     _cloudwatch._evict_old_metrics = evict_old_metrics
 
 
-def _keep_metrics_of_requests(check: Callable[[Mapping[str, Any]], None]) -> None:
+def _accept_metrics_in_requests(check: Callable[[Mapping[str, Any]], None]) -> None:
     put = _cloudwatch._put_metric_alarm
 
     def put_metric_alarm(params: dict, data: dict, is_cbor: bool, is_json: bool = False) -> tuple:
@@ -146,13 +146,13 @@ def _keep_metrics_of_requests(check: Callable[[Mapping[str, Any]], None]) -> Non
             return _refused(error, is_cbor, is_json)
         reply = put(params, data, is_cbor, is_json)
         if reply[0] == 200:
-            _shape(_cloudwatch._alarms[data["AlarmName"]], data)
+            _normalize(_cloudwatch._alarms[data["AlarmName"]], data)
         return reply
 
     _cloudwatch._put_metric_alarm = put_metric_alarm
 
 
-def _keep_metrics_of_templates(check: Callable[[Mapping[str, Any]], None]) -> None:
+def _accept_metrics_in_templates(check: Callable[[Mapping[str, Any]], None]) -> None:
     original = _provisioners._cw_metric_alarm_record
 
     def record(name: str, properties: dict[str, Any]) -> dict[str, Any]:
@@ -161,14 +161,14 @@ def _keep_metrics_of_templates(check: Callable[[Mapping[str, Any]], None]) -> No
             metrics = [_typed(query) for query in metrics]
             given |= {"MetricName": "-", "Namespace": "-"}  # the emulator insists on them
         alarm = original(name, given)
-        _shape(alarm, {"Metrics": metrics} | given)
+        _normalize(alarm, {"Metrics": metrics} | given)
         check(alarm)
         return alarm
 
     _provisioners._cw_metric_alarm_record = record
 
 
-def _shape(alarm: dict[str, Any], given: Mapping[str, Any]) -> None:
+def _normalize(alarm: dict[str, Any], given: Mapping[str, Any]) -> None:
     """What the emulator adds to an alarm that does not have it, or drops."""
     if given.get("Metrics"):
         for key in _ONE_METRIC:

@@ -14,15 +14,22 @@ from ministack.core import iam_evaluator as _iam
 from ministack.core import responses as _responses
 from ministack.core import router as _router
 
-from local.cloud.adapter_types import Handler, HttpRequest, Permission, Refusal, Reply, StreamingResponse
-from local.cloud.ministack_adapter.iam import issued_to_services
-from local.cloud.ministack_adapter.scope import home, lifespan, log
-from local.cloud.ministack_adapter.streaming import runner
+from local.cloud.adapter_types import (
+    AccessDenied,
+    HttpHandler,
+    HttpRequest,
+    HttpResponse,
+    Permission,
+    StreamingResponse,
+)
+from local.cloud.ministack_adapter.iam import service_access_keys
+from local.cloud.ministack_adapter.scope import account_region, lifespan, log
+from local.cloud.ministack_adapter.streaming import asgi_sender
 
 _DEFAULT_BODY_LIMIT = 10 * 1024 * 1024
 _READING = ("BatchGet", "Describe", "Get", "List", "Query", "Scan")
 
-_routes: list[tuple[str, Handler, int]] = []
+_routes: list[tuple[str, HttpHandler, int]] = []
 _service_matchers: list[tuple[str, Callable[[str, str, Mapping[str, str]], bool]]] = []
 _change_listeners: list[Callable[[], None]] = []
 _current_scope: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("evergreen_scope")
@@ -31,7 +38,7 @@ _current_scope: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar(
 def add_service(
     name: str,
     *,
-    handler: Handler,
+    handler: HttpHandler,
     target_prefix: str | None = None,
     matches: Callable[[str, str, Mapping[str, str]], bool] | None = None,
     permission: Callable[[HttpRequest], Permission | None] | None = None,
@@ -50,7 +57,7 @@ def add_service(
         needed = required(request)
         if needed is not None:
             outcome = authorize(request, name, needed)
-            if isinstance(outcome, Refusal):
+            if isinstance(outcome, AccessDenied):
                 return _refusal_reply(outcome)
         return _emulator_reply(await handler(request))
 
@@ -61,14 +68,14 @@ def add_service(
         _service_matchers.append((name, matches))
 
 
-def add_http_route(prefix: str, handler: Handler, *, max_body_bytes: int = _DEFAULT_BODY_LIMIT) -> None:
+def add_http_route(prefix: str, handler: HttpHandler, *, max_body_bytes: int = _DEFAULT_BODY_LIMIT) -> None:
     """Take over every path that starts with `prefix` before the emulator sees it, signature check included:
     the handler is alone responsible for who may call. A larger body is answered 413."""
     _routes.append((prefix, handler, max_body_bytes))
     _routes.sort(key=lambda route: -len(route[0]))
 
 
-def authorize(request: HttpRequest, service: str, permission: Permission) -> Refusal | str:
+def authorize(request: HttpRequest, service: str, permission: Permission) -> AccessDenied | str:
     """Check a request's SigV4 signature and the caller's policies; answers the caller's ARN, or why not.
     Only for the request being handled. For routes of `add_http_route` that want IAM callers, and inside
     `add_service`."""
@@ -76,14 +83,14 @@ def authorize(request: HttpRequest, service: str, permission: Permission) -> Ref
     for resource in permission.resources:
         denied = _iam.enforce(key, permission.action, service, request.region, resource_arn=resource)
         if isinstance(denied, _iam.AuthError):
-            return Refusal(denied.code, denied.message)
+            return AccessDenied(denied.code, denied.message)
         if denied:
             reason = (
                 "with an explicit deny in an identity-based policy"
                 if denied.decision == "Deny"
                 else f"because no identity-based policy allows the {permission.action} action"
             )
-            return Refusal(
+            return AccessDenied(
                 "AccessDeniedException",
                 f"User: {denied.principal_arn} is not authorized to perform: {permission.action} "
                 f"on resource: {resource} {reason}",
@@ -104,15 +111,15 @@ def _operation_permission(service: str) -> Callable[[HttpRequest], Permission | 
     return permission
 
 
-def _refusal_reply(refusal: Refusal) -> tuple:
+def _refusal_reply(refusal: AccessDenied) -> tuple:
     body = json.dumps({"__type": refusal.code, "message": refusal.message}).encode()
     headers = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": refusal.code}
     return refusal.status, headers, body
 
 
-def _emulator_reply(reply: Reply) -> tuple:
+def _emulator_reply(reply: HttpResponse) -> tuple:
     if isinstance(reply.body, StreamingResponse):
-        return reply.status, reply.headers, _responses.StreamingResponse(runner(reply.body.chunks))
+        return reply.status, reply.headers, _responses.StreamingResponse(asgi_sender(reply.body.chunks))
     return tuple(reply)
 
 
@@ -162,10 +169,12 @@ def _is_change(scope: Mapping[str, Any]) -> bool:
     operation = headers.get("x-amz-target", "").rpartition(".")[2]
     if operation.startswith(_READING):
         return False
-    return _router.extract_access_key_id(headers, {}) not in issued_to_services
+    return _router.extract_access_key_id(headers, {}) not in service_access_keys
 
 
-async def _serve_route(handler: Handler, limit: int, scope: dict, receive: Callable, send: Callable) -> None:
+async def _serve_route(
+    handler: HttpHandler, limit: int, scope: dict, receive: Callable, send: Callable
+) -> None:
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     headers = _joined_headers(scope["headers"])
     _pin_caller(scope, headers, query)
@@ -180,7 +189,9 @@ async def _serve_route(handler: Handler, limit: int, scope: dict, receive: Calla
         reply = await handler(request)
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
-        reply = Reply(500, {"Content-Type": "application/json"}, b'{"message":"Internal server error"}')
+        reply = HttpResponse(
+            500, {"Content-Type": "application/json"}, b'{"message":"Internal server error"}'
+        )
     await _app._send_if_handled(send, _emulator_reply(reply), receive)
 
 
@@ -190,7 +201,7 @@ def _pin_caller(scope: dict, headers: dict[str, str], query: dict) -> None:
     _responses.set_request_client_ip(client)
     _app.pin_request_origin(client, True)
     key = _router.extract_access_key_id(headers, query)
-    _responses.set_request_account_id(_app._request_account_scope(key) if key else home["account"])
+    _responses.set_request_account_id(_app._request_account_scope(key) if key else account_region["account"])
     _responses.set_request_region(_router.extract_region(headers, query))
     raw_path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
     _iam.pin_signed_request(scope["method"], raw_path, query, scope["headers"])
@@ -219,7 +230,7 @@ async def _read_body(receive: Callable, limit: int) -> bytes | None:
             return b"".join(pieces)
 
 
-def recognise_our_services() -> None:
+def patch_service_detection() -> None:
     original = _app.detect_service
 
     def detect(method: str, path: str, headers: dict, query: dict) -> str:

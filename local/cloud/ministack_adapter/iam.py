@@ -12,11 +12,11 @@ from ministack.services import iam as _iam_service
 from ministack.services import sts as _sts
 
 from local.cloud.adapter_types import Credentials
-from local.cloud.ministack_adapter.scope import home, home_scope
+from local.cloud.ministack_adapter.scope import account_region, account_scope
 
 _SESSION_SECONDS = 12 * 3600
 
-issued_to_services: set[str] = set()
+service_access_keys: set[str] = set()
 """Access keys that went to functions and containers: what they change is not an operator's change."""
 
 
@@ -25,7 +25,7 @@ def role_credentials(role_arn: str, session_name: str, *, service: str | None = 
 
     Raises PermissionError when the role is unknown or its trust policy does not name `service`.
     """
-    with home_scope():
+    with account_scope():
         role_name = role_arn.rpartition("/")[2]
         role = _iam_service._roles.get(role_name)
         if role is None or role["Arn"] != role_arn:
@@ -35,26 +35,26 @@ def role_credentials(role_arn: str, session_name: str, *, service: str | None = 
         key = _iam_service._gen_session_access_key()
         secret, token = _iam_service._gen_secret(), _iam_service._gen_session_token()
         session = {
-            "Arn": f"arn:aws:sts::{home['account']}:assumed-role/{role_name}/{session_name}",
+            "Arn": f"arn:aws:sts::{account_region['account']}:assumed-role/{role_name}/{session_name}",
             "UserId": f"{role['RoleId']}:{session_name}",
             "SecretAccessKey": secret,
             "SessionToken": token,
             "Expiration": time.time() + _SESSION_SECONDS,
-            "AccountId": home["account"],
+            "AccountId": account_region["account"],
             "PrincipalType": "AssumedRole",
             "SourceAccessKeyId": "",
-            "SourcePrincipalArn": service or f"arn:aws:iam::{home['account']}:root",
+            "SourcePrincipalArn": service or f"arn:aws:iam::{account_region['account']}:root",
             "SessionTags": [],
             "SessionPolicies": None,
         }
         _sts.register_session(key, session)
-        issued_to_services.add(key)
+        service_access_keys.add(key)
         return Credentials(key, secret, token)
 
 
 def trusts(role_arn: str, service: str) -> bool:
     """Whether a role exists and may be assumed by a service."""
-    with home_scope():
+    with account_scope():
         role = _iam_service._roles.get(role_arn.rpartition("/")[2])
         return role is not None and role["Arn"] == role_arn and _trusts(role, role_arn, service)
 
@@ -73,16 +73,18 @@ def role_allows(role_arn: str, action: str, resource: str, context: Mapping[str,
     """Whether a role's own policies allow an action: for what a service does in the role's name without a
     request of its own, such as writing a function's log. `context` holds condition keys."""
     keys = {name.lower(): value for name, value in (context or {}).items()}
-    with home_scope():
+    with account_scope():
         facts = _facts(role_arn, "AssumedRole", action, resource, keys)
-        policies = _iam._gather_role_policies(role_arn.rpartition("/")[2], home["account"])
+        policies = _iam._gather_role_policies(role_arn.rpartition("/")[2], account_region["account"])
         return _iam.evaluate(facts, policies).decision == "Allow"
 
 
 def service_allowed(
     policy: Mapping[str, Any], service: str, action: str, resource: str, context: dict[str, Any]
 ) -> bool:
-    facts = _facts("", "AWSService", action, resource, {"aws:sourceaccount": home["account"], **context})
+    facts = _facts(
+        "", "AWSService", action, resource, {"aws:sourceaccount": account_region["account"], **context}
+    )
     return _iam.evaluate_resource_policy(dict(policy), facts, service=service).decision == "Allow"
 
 
@@ -90,10 +92,10 @@ def _facts(principal: str, kind: str, action: str, resource: str, context: dict[
     return _iam.EvalContext(
         principal_arn=principal,
         principal_type=kind,
-        principal_account=home["account"],
+        principal_account=account_region["account"],
         action=action,
         resource_arn=resource,
-        region=home["region"],
+        region=account_region["region"],
         secure_transport=True,
         service_context=context,
     )

@@ -13,24 +13,24 @@ from ministack.services import eventbridge as _events
 from ministack.services import lambda_svc as _lambda
 from ministack.services import sns as _sns
 
-from local.cloud.adapter_types import Function
+from local.cloud.adapter_types import LambdaFunction
 from local.cloud.ministack_adapter.iam import role_allows, service_allowed, trusts
-from local.cloud.ministack_adapter.scope import home_scope, log
-from local.cloud.ministack_adapter.streaming import runner
+from local.cloud.ministack_adapter.scope import account_scope, log
+from local.cloud.ministack_adapter.streaming import asgi_sender
 
 
-def function(name_or_arn: str) -> Function | None:
+def deployed_function(name_or_arn: str) -> LambdaFunction | None:
     """The function behind a name, ARN, version or alias; None when there is none."""
-    with home_scope():
+    with account_scope():
         record, config, _name = _lambda._get_func_record_for_ref(name_or_arn)
         return _function_of(record, config) if record and config else None
 
 
-def _function_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> Function:
+def _function_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> LambdaFunction:
     name = config["FunctionName"]
     base = _lambda._functions.get(name) or record
     layers = [_lambda._resolve_layer_zip(layer) for layer in config.get("Layers") or []]
-    return Function(
+    return LambdaFunction(
         name=name,
         arn=config["FunctionArn"],
         version=config.get("Version", "$LATEST"),
@@ -41,10 +41,10 @@ def _function_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> Functi
     )
 
 
-def function_permits(function_arn: str, principal: str, source_arn: str) -> bool:
+def function_policy_allows(function_arn: str, principal: str, source_arn: str) -> bool:
     """Whether the function's resource policy lets a service principal (`apigateway.amazonaws.com`) invoke it
     on behalf of `source_arn`."""
-    with home_scope():
+    with account_scope():
         found = _lambda.function_policy_for_arn(function_arn)
         if found is None:
             return False
@@ -52,7 +52,7 @@ def function_permits(function_arn: str, principal: str, source_arn: str) -> bool
         return service_allowed(found[0], principal, "lambda:InvokeFunction", function_arn, context)
 
 
-def set_function_executor(execute: Callable[[Function, Any], dict[str, Any]]) -> None:
+def set_function_executor(execute: Callable[[LambdaFunction, Any], dict[str, Any]]) -> None:
     """Run every invocation that the emulator makes (Invoke, Step Functions, EventBridge, SNS, alarms …)
     through `execute(function, event)`, which answers
     `{"body": bytes, "error": bool, "function_error": str | None, "log": str, "throttle": bool}`.
@@ -65,7 +65,7 @@ def set_function_executor(execute: Callable[[Function, Any], dict[str, Any]]) ->
         config = record.get("config") or record
         if _on_event_loop():
             raise RuntimeError(f"{config.get('FunctionName')} was to be run on the server's event loop")
-        with home_scope():
+        with account_scope():
             deployed = _function_of(record, config)
         return execute(deployed, event)
 
@@ -75,19 +75,19 @@ def set_function_executor(execute: Callable[[Function, Any], dict[str, Any]]) ->
 
 
 def set_stream_invoker(
-    invoke: Callable[[Function, bytes], Awaitable[AsyncIterator[bytes]]],
+    invoke: Callable[[LambdaFunction, bytes], Awaitable[AsyncIterator[bytes]]],
 ) -> None:
     """Answer `InvokeWithResponseStream` through `invoke(function, event)`, whose iterator raises when the
     function fails midway. Exceptions of `invoke` itself must be turned into its first piece."""
 
     async def run(name: str, event: Any, headers: dict, qualifier: str | None, query: dict) -> tuple:
         reference = f"{name}:{qualifier}" if qualifier else name
-        deployed = function(reference)
+        deployed = deployed_function(reference)
         if deployed is None:
             return await original(name, event, headers, qualifier, query)
         pieces = await invoke(deployed, json.dumps(event).encode())
         reply_headers: dict[str, Any] = {"Content-Type": "application/vnd.amazon.eventstream"}
-        return 200, reply_headers, _responses.StreamingResponse(runner(_as_events(pieces)))
+        return 200, reply_headers, _responses.StreamingResponse(asgi_sender(_as_events(pieces)))
 
     original = _lambda._invoke_with_response_stream
     _lambda._invoke_with_response_stream = run
@@ -118,7 +118,7 @@ def _on_event_loop() -> bool:
     return False
 
 
-def ask_before_notifying() -> None:
+def enforce_target_permissions() -> None:
     """SNS and EventBridge may invoke a function only if the function's policy lets them, and a rule starts a
     state machine under the target's role; the emulator asks neither. Schedules are not asked for:
     EventBridge Scheduler invokes under a role of its own."""
@@ -150,7 +150,7 @@ def _rule_may(target: Mapping[str, Any], arn: str, rule_arn: str) -> bool:
 
 
 def _permitted(function_arn: str, principal: str, source_arn: str) -> bool:
-    permitted = function_permits(function_arn, principal, source_arn)
+    permitted = function_policy_allows(function_arn, principal, source_arn)
     if not permitted:
         log.warning("%s may not invoke %s: its policy does not allow it", source_arn, function_arn)
     return permitted

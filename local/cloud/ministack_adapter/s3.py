@@ -11,7 +11,7 @@ from ministack import app as _app
 LARGE_BYTES = 1024 * 1024
 
 
-def keep_large_objects_off_the_loop() -> None:
+def transfer_large_objects_on_threads() -> None:
     """The emulator's S3 hashes, joins, writes and reads whole objects without ever giving way. One such
     request at a time now runs on a thread; small ones stay where they were."""
     original = _app.SERVICE_HANDLERS["s3"]

@@ -12,7 +12,7 @@ from ministack import app as _app
 from ministack.core import responses as _responses
 
 log = logging.getLogger("evergreen.cloud")
-home: dict[str, str] = {"account": "", "region": ""}
+account_region: dict[str, str] = {"account": "", "region": ""}
 
 _SHUTDOWN_SECONDS = 20.0
 _startup: list[Callable[[], Awaitable[None]]] = []
@@ -20,9 +20,9 @@ _shutdown: list[Callable[[], Awaitable[None]]] = []
 
 
 @contextlib.contextmanager
-def home_scope() -> Any:
+def account_scope() -> Any:
     """Act for the one account and region of this cloud, whatever thread we are on."""
-    with _responses.request_scope(home["account"], home["region"]):
+    with _responses.request_scope(account_region["account"], account_region["region"]):
         yield
 
 
@@ -36,7 +36,7 @@ def on_shutdown(callback: Callable[[], Awaitable[None]]) -> None:
     _shutdown.append(callback)
 
 
-def call(coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
+def run_on_event_loop(coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
     """From a worker thread: run a coroutine on the event loop and wait for its result (seconds)."""
     return asyncio.run_coroutine_threadsafe(coroutine, _app._MAIN_LOOP).result(timeout)
 

@@ -10,13 +10,13 @@ from ministack.services import lambda_svc as _lambda
 from ministack.services import sqs as _sqs
 
 from local.cloud.ministack_adapter.iam import role_allows
-from local.cloud.ministack_adapter.scope import home_scope, log
+from local.cloud.ministack_adapter.scope import account_scope, log
 
 _POLLING = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 _refused: set[str] = set()
 
 
-def ask_before_delivering() -> None:
+def enforce_poller_permissions() -> None:
     """Lambda polls a queue with the function's role; the emulator asks no role. A mapping whose role lacks
     one of the three actions delivers nothing, and messages wait, as on AWS."""
     original = _lambda._sqs_esm_concurrency
@@ -40,10 +40,10 @@ def _may_poll(mapping: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     return not missing
 
 
-def waiting_messages() -> dict[str, int]:
+def visible_message_counts() -> dict[str, int]:
     """How many messages of each queue could be received now, by its name."""
     now = time.time()
-    with home_scope():
+    with account_scope():
         return {
             queue["name"]: sum(message.get("visible_at", 0) <= now for message in queue["messages"])
             for queue in list(_sqs._queues.values())

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from local.cloud.ministack_adapter.scope import log
 
 
-def runner(chunks: AsyncIterator[bytes]) -> Callable[..., Awaitable[None]]:
+def asgi_sender(chunks: AsyncIterator[bytes]) -> Callable[..., Awaitable[None]]:
     """Pump the iterator into ASGI. The last frame is sent only when the iterator ended well, so that a
     broken stream reaches the client as a truncated body."""
 

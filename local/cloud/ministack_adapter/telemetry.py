@@ -11,13 +11,13 @@ from ministack.services import cloudwatch as _cloudwatch
 from ministack.services import cloudwatch_logs as _logs
 from ministack.services import eventbridge as _events
 
-from local.cloud.ministack_adapter.scope import home_scope
+from local.cloud.ministack_adapter.scope import account_scope
 
 
 def put_metric_data(namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
     """Store CloudWatch metrics; `data` in the shape of PutMetricData's MetricData. AWS's own namespaces are
     accepted. Alarms see them at their next evaluation. May be called from any thread."""
-    with home_scope():
+    with account_scope():
         for datum in data:
             dimensions = {item["Name"]: item["Value"] for item in datum.get("Dimensions", [])}
             _cloudwatch._store_datum(
@@ -36,7 +36,7 @@ def put_metric_data(namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
 def put_log_events(group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:
     """Append `(milliseconds since the epoch, message)` to a log stream; group and stream are created when
     missing. May be called from any thread."""
-    with home_scope():
+    with account_scope():
         if group not in _logs._log_groups:
             _logs._create_log_group({"logGroupName": group})
         if stream not in _logs._log_groups[group]["streams"]:
@@ -55,5 +55,5 @@ def emit_event(
         "Detail": json.dumps(detail),
         "Resources": list(resources),
     }
-    with home_scope():
+    with account_scope():
         _events._put_events({"Entries": [entry]}, allow_aws_source=True)

@@ -25,7 +25,7 @@ class Deployments:
         self._sources: dict[tuple[str, str], ApiSource] = {}
         self._parsed: dict[tuple[str, str], tuple[Api, RouteTree[Method]]] = {}
 
-    def take(self, api_id: str, deployment_id: str) -> None:
+    def snapshot(self, api_id: str, deployment_id: str) -> None:
         """Remember an API's configuration as it is now. Only an API's stages keep its older snapshots."""
         live = self._find_api(api_id)
         if live is None:
@@ -65,7 +65,7 @@ class Deployments:
         key = (api_id, deployment_id)
         if key not in self._parsed:
             if key not in self._sources:
-                self.take(api_id, deployment_id)
+                self.snapshot(api_id, deployment_id)
             api = parse_api(self._sources[key], deployment_id)
             self._parsed[key] = (api, RouteTree(api.methods))
         return self._parsed[key]

@@ -14,13 +14,13 @@ from local.cloud.adapter_types import RestApi
 Properties = Mapping[str, Any]
 
 
-def keep_rest_api(live: RestApi, _id: str, properties: Properties) -> None:
+def restore_rest_api(live: RestApi, _id: str, properties: Properties) -> None:
     """`ApiKeySourceType` and `DisableExecuteApiEndpoint` are lost when an API is created."""
     _put(live.api, "apiKeySource", properties.get("ApiKeySourceType") or "HEADER")
     _put(live.api, "disableExecuteApiEndpoint", properties.get("DisableExecuteApiEndpoint") or False)
 
 
-def keep_method(live: RestApi, _id: str, properties: Properties) -> None:
+def restore_method(live: RestApi, _id: str, properties: Properties) -> None:
     """`RequestValidatorId`, and of the integration `ResponseTransferMode` and `ContentHandling`."""
     method = live.resources[properties["ResourceId"]]["resourceMethods"][properties["HttpMethod"]]
     _put(method, "requestValidatorId", properties.get("RequestValidatorId"))
@@ -30,7 +30,7 @@ def keep_method(live: RestApi, _id: str, properties: Properties) -> None:
         _put(integration, "contentHandling", wanted.get("ContentHandling"))
 
 
-def keep_stage(live: RestApi, _id: str, properties: Properties) -> None:
+def restore_stage(live: RestApi, _id: str, properties: Properties) -> None:
     """`AccessLogSetting`."""
     logs = properties.get("AccessLogSetting") or {}
     settings = {"destinationArn": logs.get("DestinationArn"), "format": logs.get("Format")}
@@ -38,7 +38,7 @@ def keep_stage(live: RestApi, _id: str, properties: Properties) -> None:
     _put(stage, "accessLogSettings", {name: value for name, value in settings.items() if value})
 
 
-def keep_validator(live: RestApi, validator_id: str, properties: Properties) -> None:
+def restore_validator(live: RestApi, validator_id: str, properties: Properties) -> None:
     """The whole request validator: the emulator gives it an id and nothing else."""
     validator = {
         "id": validator_id,
@@ -49,11 +49,11 @@ def keep_validator(live: RestApi, validator_id: str, properties: Properties) -> 
     _put(live.validators, validator_id, validator)
 
 
-KEPT: dict[str, Callable[[RestApi, str, Properties], None]] = {
-    "AWS::ApiGateway::Method": keep_method,
-    "AWS::ApiGateway::RequestValidator": keep_validator,
-    "AWS::ApiGateway::RestApi": keep_rest_api,
-    "AWS::ApiGateway::Stage": keep_stage,
+DROPPED_PROPERTIES: dict[str, Callable[[RestApi, str, Properties], None]] = {
+    "AWS::ApiGateway::Method": restore_method,
+    "AWS::ApiGateway::RequestValidator": restore_validator,
+    "AWS::ApiGateway::RestApi": restore_rest_api,
+    "AWS::ApiGateway::Stage": restore_stage,
 }
 """By resource type. Properties name their API in `RestApiId`, but for the API itself."""
 

@@ -1,4 +1,4 @@
-"""A request as the front door received it, and the reply it gives back.
+"""A request as API Gateway received it, and the reply it gives back.
 
 Plain values: knows neither the emulator nor the deployed configuration. Header names are lower-case on
 the way in (as ASGI delivers them); on the way out they keep the case their author chose.

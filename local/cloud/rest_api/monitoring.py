@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from local.cloud.rest_api.execute_api import Outcome
+from local.cloud.rest_api.execute_api import CompletedRequest
 from local.cloud.rest_api.request_context import context_variables
 
 NAMESPACE = "AWS/ApiGateway"
@@ -13,14 +13,14 @@ _VARIABLE = re.compile(r"\$context\.([A-Za-z][\w.-]*\w)")
 _LOG_GROUP = re.compile(r"^arn:[\w-]+:logs:[^:]*:[^:]*:log-group:(?P<name>[^:]+)(?::\*)?$")
 
 
-def metric_data(outcome: Outcome) -> list[dict[str, Any]]:
+def metric_data(completed: CompletedRequest) -> list[dict[str, Any]]:
     """One request in the shape of PutMetricData, for the API and for its stage; times in ms."""
-    call = outcome.call
+    call = completed.call
     values: list[tuple[str, str, float]] = [
         ("Count", "Count", 1.0),
-        ("4XXError", "Count", float(400 <= outcome.status < 500)),
-        ("5XXError", "Count", float(outcome.status >= 500)),
-        ("Latency", "Milliseconds", outcome.seconds * 1000),
+        ("4XXError", "Count", float(400 <= completed.status < 500)),
+        ("5XXError", "Count", float(completed.status >= 500)),
+        ("Latency", "Milliseconds", completed.seconds * 1000),
     ]
     if call.integration_seconds is not None:
         values.append(("IntegrationLatency", "Milliseconds", call.integration_seconds * 1000))
@@ -33,13 +33,13 @@ def metric_data(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
-def access_log_line(outcome: Outcome) -> str:
+def access_log_line(completed: CompletedRequest) -> str:
     """The stage's access log format with its `$context` variables filled in; unknown ones become `-`."""
-    call, error = outcome.call, outcome.error
+    call, error = completed.call, completed.error
     values = context_variables(call) | {
-        "status": str(outcome.status),
-        "responseLength": str(outcome.sent),
-        "responseLatency": str(round(outcome.seconds * 1000)),
+        "status": str(completed.status),
+        "responseLength": str(completed.sent),
+        "responseLatency": str(round(completed.seconds * 1000)),
     }
     if call.integration_seconds is not None:
         latency = str(round(call.integration_seconds * 1000))

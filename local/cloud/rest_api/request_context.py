@@ -12,7 +12,7 @@ from local.cloud.rest_api.http_messages import Request
 
 
 @dataclass(frozen=True)
-class Place:
+class ApiLocation:
     """Where the API lives: its account, region and the host name callers used."""
 
     account: str
@@ -21,11 +21,11 @@ class Place:
 
 
 @dataclass
-class Call:
+class RequestContext:
     """One request on its way; the fields below `stage` are filled in as the gateway learns them."""
 
     request: Request
-    place: Place
+    location: ApiLocation
     api: Api
     stage: Stage
     method: Method | None = None
@@ -57,7 +57,7 @@ class Call:
 
     @property
     def _api_arn(self) -> str:
-        return f"arn:aws:execute-api:{self.place.region}:{self.place.account}:{self.api.id}"
+        return f"arn:aws:execute-api:{self.location.region}:{self.location.account}:{self.api.id}"
 
     def _arn(self, path: str) -> str:
         return f"{self._api_arn}/{self.stage.name}/{self.request.method}/{path.lstrip('/')}"
@@ -68,14 +68,14 @@ def request_time(received_at: float) -> str:
     return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(received_at))
 
 
-def context_variables(call: Call) -> dict[str, str]:
+def context_variables(call: RequestContext) -> dict[str, str]:
     """The `$context` variables known so far, by their name after `context.`."""
     request = call.request
     values = {
-        "accountId": call.place.account,
+        "accountId": call.location.account,
         "apiId": call.api.id,
         "deploymentId": call.api.deployment_id,
-        "domainName": call.place.domain_name,
+        "domainName": call.location.domain_name,
         "extendedRequestId": request.extended_request_id,
         "httpMethod": request.method,
         "identity.sourceIp": request.source_ip,

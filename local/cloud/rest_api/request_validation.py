@@ -11,10 +11,10 @@ from jsonschema import Draft4Validator
 from jsonschema.exceptions import SchemaError
 
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.request_context import Call
+from local.cloud.rest_api.request_context import RequestContext
 
 
-def validate(call: Call) -> None:
+def validate(call: RequestContext) -> None:
     """Apply the method's request validator, parameters first; raises GatewayError."""
     assert call.method is not None
     validator = call.method.validator
@@ -26,7 +26,7 @@ def validate(call: Call) -> None:
         _check_body(call, call.method.request_models)
 
 
-def _check_parameters(call: Call, parameters: Mapping[str, bool]) -> None:
+def _check_parameters(call: RequestContext, parameters: Mapping[str, bool]) -> None:
     missing = [
         name for name, value in _parameter_values(call, parameters).items() if parameters[name] and not value
     ]
@@ -35,20 +35,20 @@ def _check_parameters(call: Call, parameters: Mapping[str, bool]) -> None:
         raise GatewayError("BAD_REQUEST_PARAMETERS", f"Missing required request parameters: [{names}]")
 
 
-def _parameter_values(call: Call, names: Mapping[str, bool]) -> dict[str, str]:
+def _parameter_values(call: RequestContext, names: Mapping[str, bool]) -> dict[str, str]:
     values = {}
     for name in names:
-        _, _, place, key = name.split(".", 3)
-        if place == "header":
+        _, _, location, key = name.split(".", 3)
+        if location == "header":
             values[name] = call.request.header(key)
-        elif place == "querystring":
+        elif location == "querystring":
             values[name] = call.request.query_value(key)
         else:
             values[name] = call.path_parameters.get(key, "")
     return values
 
 
-def _check_body(call: Call, models: Mapping[str, str]) -> None:
+def _check_body(call: RequestContext, models: Mapping[str, str]) -> None:
     content_type = (call.request.header("content-type") or "application/json").split(";", 1)[0].strip()
     name = models.get(content_type) or models.get("$default")
     if not name:

@@ -13,7 +13,7 @@ from typing import Any
 
 from local.cloud.rest_api.configuration import Method
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.request_context import Call
+from local.cloud.rest_api.request_context import RequestContext
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class UsageMeter:
         self._buckets: dict[tuple[str, ...], tuple[float, float]] = {}
         self._used: dict[str, tuple[str, int]] = {}
 
-    def admit(self, call: Call, plans: Sequence[Plan]) -> None:
+    def admit(self, call: RequestContext, plans: Sequence[Plan]) -> None:
         """Identify the key where the method asks for one, and count the call; raises GatewayError."""
         assert call.method is not None
         verb = call.request.method
@@ -99,7 +99,7 @@ class UsageMeter:
         """Take back what `save` gave."""
         self._used = {key: (str(period), int(used)) for key, (period, used) in data.items()}
 
-    def _take_stage(self, call: Call, method: Method) -> None:
+    def _take_stage(self, call: RequestContext, method: Method) -> None:
         for verb in (call.request.method, method.http_method, "*"):
             path = "*" if verb == "*" else method.resource_path
             settings = call.stage.method_settings.get(f"{path}/{verb}")
@@ -130,7 +130,7 @@ class UsageMeter:
         self._used[slot] = (current, used + 1)
 
 
-def _find_key(call: Call, plans: Sequence[Plan]) -> tuple[Plan, Mapping[str, Any]]:
+def _find_key(call: RequestContext, plans: Sequence[Plan]) -> tuple[Plan, Mapping[str, Any]]:
     by_authorizer = call.api.api_key_source == "AUTHORIZER"
     value = call.usage_identifier if by_authorizer else call.request.header("x-api-key")
     for plan in plans:

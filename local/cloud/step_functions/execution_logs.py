@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from local.cloud import ministack_adapter as seams
+from local.cloud import ministack_adapter
 
 _FATAL = ("ExecutionFailed", "ExecutionAborted", "ExecutionTimedOut")
 _ERRORS = ("Failed", "Aborted", "TimedOut")
@@ -37,7 +37,7 @@ def write(execution: Mapping[str, Any], machine: Mapping[str, Any], event: Mappi
     for destination in destinations:
         arn = str(destination["cloudWatchLogsLogGroup"]["logGroupArn"])
         group = arn.split(":log-group:", 1)[-1].removesuffix(":*")
-        seams.put_log_events(group, stream, [(milliseconds, json.dumps(line))])
+        ministack_adapter.put_log_events(group, stream, [(milliseconds, json.dumps(line))])
 
 
 def _wanted(kind: str, level: str) -> bool:

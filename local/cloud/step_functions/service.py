@@ -18,10 +18,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.cloud import ministack_adapter as seams
+from local.cloud import ministack_adapter
 from local.cloud.config import CloudConfig
+from local.cloud.step_functions import execution_logs, task_permissions
 from local.cloud.step_functions.sdk_shapes import from_reply, to_request
-from local.cloud.step_functions.service import execution_logs, task_permissions
 
 _PRINCIPAL = "states.amazonaws.com"
 _PREFIX = "arn:aws:states:::"
@@ -62,25 +62,25 @@ _JOBS = {"createTrainingJob": "TrainingJob", "createProcessingJob": "ProcessingJ
 
 def register(config: CloudConfig) -> None:
     """Run tasks, check state machines and count executions from now on."""
-    runner = _Runner(config)
-    seams.set_task_runner(runner.run)
-    seams.check_state_machines(runner.check_machine)
-    seams.on_execution_change(_count)
-    seams.on_execution_event(execution_logs.write)
+    runner = _TaskRunner(config)
+    ministack_adapter.set_task_runner(runner.run)
+    ministack_adapter.check_state_machines(runner.check_machine)
+    ministack_adapter.on_execution_change(_count)
+    ministack_adapter.on_execution_event(execution_logs.write)
 
 
-class _Runner:
+class _TaskRunner:
     def __init__(self, config: CloudConfig) -> None:
         self._config = config
         self._session = boto3.session.Session(region_name=config.region)
         self._making = threading.Lock()
 
-    def run(self, task: seams.Task, emulators_way: Callable[[], Any]) -> Any:
+    def run(self, task: ministack_adapter.StateMachineTask, original: Callable[[], Any]) -> Any:
         """One task, after its role was asked. Raises TaskError."""
         needs = task_permissions.of_task(task.resource, task.input, self._config.account, self._config.region)
         for need in needs:
-            if not seams.role_allows(task.role_arn, need.action, need.resource, need.context):
-                raise seams.TaskError(
+            if not ministack_adapter.role_allows(task.role_arn, need.action, need.resource, need.context):
+                raise ministack_adapter.TaskError(
                     _refused_as(task.resource), task_permissions.refusal(task.role_arn, need)
                 )
         service, _, operation = task.resource.removeprefix(_PREFIX).partition(":")
@@ -88,44 +88,46 @@ class _Runner:
             return self._sdk(task, *operation.split(":", 1))
         if service in _OPTIMIZED and task.resource.startswith(_PREFIX):
             return self._optimized(task, service, operation)
-        return emulators_way()
+        return original()
 
     def check_machine(self, role_arn: str, definition: str) -> None:
         """Refuse a state machine whose role could not be assumed or could not make the rules it needs."""
-        if not seams.trusts(role_arn, _PRINCIPAL):
+        if not ministack_adapter.trusts(role_arn, _PRINCIPAL):
             raise PermissionError(
                 "Neither the global service principal states.amazonaws.com, nor the regional one is "
                 "authorized to assume the provided role."
             )
         parsed = task_permissions.parsed(definition)
         for need in task_permissions.of_definition(parsed, self._config.account, self._config.region):
-            if not seams.role_allows(role_arn, need.action, need.resource):
+            if not ministack_adapter.role_allows(role_arn, need.action, need.resource):
                 raise PermissionError(f"'{role_arn}' is not authorized to create managed-rule.")
 
-    def _optimized(self, task: seams.Task, service: str, operation: str) -> Any:
+    def _optimized(self, task: ministack_adapter.StateMachineTask, service: str, operation: str) -> Any:
         name, prefix, unnamed = _OPTIMIZED[service]
         operation, _, mode = operation.partition(".")
         data = _with_text(task.input, _AS_TEXT.get(service, ()))
         client = self._client(task, name)
-        call = _Call(client, operation, prefix, unnamed)
+        call = _ServiceCall(client, operation, prefix, unnamed)
         if service == "sagemaker" and mode.startswith("sync"):
             return _run_job(call, task, _JOBS.get(operation, ""), data)
         return call.reply(call(data))
 
-    def _sdk(self, task: seams.Task, service: str, operation: str = "") -> Any:
+    def _sdk(self, task: ministack_adapter.StateMachineTask, service: str, operation: str = "") -> Any:
         name = _SDK_NAMES.get(service, service)
         prefix = _SDK_PREFIXES.get(service, service.capitalize())
-        call = _Call(self._client(task, name), operation, prefix, f"{prefix}Exception")
+        call = _ServiceCall(self._client(task, name), operation, prefix, f"{prefix}Exception")
         return call.reply(call(task.input))
 
-    def _client(self, task: seams.Task, service: str) -> Any:
+    def _client(self, task: ministack_adapter.StateMachineTask, service: str) -> Any:
         name = task.execution_arn.rpartition(":")[2]
         try:
-            credentials = seams.role_credentials(task.role_arn, name[:64], service=_PRINCIPAL)
+            credentials = ministack_adapter.role_credentials(task.role_arn, name[:64], service=_PRINCIPAL)
         except PermissionError as error:
-            raise seams.TaskError("States.Runtime", str(error)) from None
+            raise ministack_adapter.TaskError("States.Runtime", str(error)) from None
         if service not in self._session.get_available_services():
-            raise seams.TaskError("States.Runtime", f"The service {service} of {task.resource} is unknown.")
+            raise ministack_adapter.TaskError(
+                "States.Runtime", f"The service {service} of {task.resource} is unknown."
+            )
         with self._making:  # making a client is not safe from several threads
             return self._session.client(
                 service,
@@ -137,7 +139,7 @@ class _Runner:
             )
 
 
-class _Call:
+class _ServiceCall:
     """One operation of one service, with its errors by the names that Retry and Catch know."""
 
     def __init__(self, client: Any, operation: str, prefix: str, unnamed: str) -> None:
@@ -158,46 +160,52 @@ class _Call:
         """The reply to a request in the API's spelling. Raises TaskError."""
         methods = {known: method for method, known in self.client.meta.method_to_api_mapping.items()}
         if operation not in methods:
-            raise seams.TaskError("States.Runtime", f"{self._prefix} has no operation {operation}.")
+            raise ministack_adapter.TaskError(
+                "States.Runtime", f"{self._prefix} has no operation {operation}."
+            )
         try:
             reply = getattr(self.client, methods[operation])(**request)
         except ClientError as error:
             raise self._failure(error) from error
         except BotoCoreError as error:
             cause = f"The Parameters could not be used to start the Task: {error}"
-            raise seams.TaskError("States.Runtime", cause) from error
+            raise ministack_adapter.TaskError("States.Runtime", cause) from error
         return {name: value for name, value in reply.items() if name != "ResponseMetadata"}
 
-    def _failure(self, error: ClientError) -> seams.TaskError:
+    def _failure(self, error: ClientError) -> ministack_adapter.TaskError:
         code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         cause = f"{message} (Service: {self._prefix}; Status Code: {status}; Error Code: {code})"
         name = f"{code}Exception" if code in _NAMED_ERRORS else code
         known = name.endswith("Exception") and name not in ("ValidationException", "AccessDeniedException")
-        return seams.TaskError(f"{self._prefix}.{name if known else self._unnamed}", cause)
+        return ministack_adapter.TaskError(f"{self._prefix}.{name if known else self._unnamed}", cause)
 
 
-def _run_job(call: _Call, task: seams.Task, noun: str, data: Any) -> Any:
+def _run_job(call: _ServiceCall, task: ministack_adapter.StateMachineTask, noun: str, data: Any) -> Any:
     """Create a SageMaker job and wait for its end. Failed and stopped jobs fail the task with their whole
     description as the cause. When nobody waits any more, the job is stopped."""
     if not noun:
-        raise seams.TaskError("States.Runtime", f"The laptop cloud cannot wait for {task.resource}.")
+        raise ministack_adapter.TaskError(
+            "States.Runtime", f"The laptop cloud cannot wait for {task.resource}."
+        )
     call(data)
     named = {f"{noun}Name": data[f"{noun}Name"]}
     while True:
         found = call.named(f"Describe{noun}", named)
         if found[f"{noun}Status"] not in ("InProgress", "Stopping"):
             break
-        if task.is_over():
+        if task.is_abandoned():
             if found[f"{noun}Status"] == "InProgress":
                 call.named(f"Stop{noun}", named)
-            raise seams.TaskError("States.TaskFailed", f"{noun} {data[f'{noun}Name']} was stopped")
+            raise ministack_adapter.TaskError(
+                "States.TaskFailed", f"{noun} {data[f'{noun}Name']} was stopped"
+            )
         time.sleep(_POLL_SECONDS)
     description = from_reply(
         call.client, f"Describe{noun}", found, lambda moment: int(moment.timestamp() * 1000)
     )
     if found[f"{noun}Status"] != "Completed":
-        raise seams.TaskError("States.TaskFailed", json.dumps(description))
+        raise ministack_adapter.TaskError("States.TaskFailed", json.dumps(description))
     return description
 
 
@@ -235,4 +243,4 @@ def _count(execution: Mapping[str, Any]) -> None:
         )
         milliseconds = (ended - started).total_seconds() * 1000
         data.append({"MetricName": "ExecutionTime", "Value": milliseconds, "Unit": "Milliseconds"})
-    seams.put_metric_data(_NAMESPACE, [{**datum, "Dimensions": dimensions} for datum in data])
+    ministack_adapter.put_metric_data(_NAMESPACE, [{**datum, "Dimensions": dimensions} for datum in data])

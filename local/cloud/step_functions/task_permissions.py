@@ -19,7 +19,7 @@ _RULE_ACTIONS = ("events:PutTargets", "events:PutRule", "events:DescribeRule")
 _PREFIX = "arn:aws:states:::"
 
 
-class Need(NamedTuple):
+class TaskPermission(NamedTuple):
     """An action on a resource under conditions."""
 
     action: str
@@ -27,34 +27,36 @@ class Need(NamedTuple):
     context: Mapping[str, str] = {}
 
 
-def of_task(resource: str, data: Any, account: str, region: str) -> list[Need]:
+def of_task(resource: str, data: Any, account: str, region: str) -> list[TaskPermission]:
     """What a task needs before it may run."""
     if resource.startswith(f"{_PREFIX}lambda:invoke"):
         return [
-            Need("lambda:InvokeFunction", _function_arn(str(data.get("FunctionName", "")), account, region))
+            TaskPermission(
+                "lambda:InvokeFunction", _function_arn(str(data.get("FunctionName", "")), account, region)
+            )
         ]
     if ":lambda:" in resource and ":function:" in resource:
-        return [Need("lambda:InvokeFunction", resource)]
+        return [TaskPermission("lambda:InvokeFunction", resource)]
     if resource.startswith(f"{_PREFIX}states:startExecution"):
-        return [Need("states:StartExecution", str(data.get("StateMachineArn", "")))]
+        return [TaskPermission("states:StartExecution", str(data.get("StateMachineArn", "")))]
     if resource.startswith(f"{_PREFIX}sagemaker:") or ":aws-sdk:sagemaker:create" in resource:
         needs = _tagging(resource, data, account, region)
         passed = {"iam:PassedToService": "sagemaker.amazonaws.com"}
         roles = [data[name] for name in ("RoleArn", "ExecutionRoleArn") if name in data]
-        return needs + [Need("iam:PassRole", str(role), passed) for role in roles]
+        return needs + [TaskPermission("iam:PassRole", str(role), passed) for role in roles]
     return []
 
 
-def _tagging(resource: str, data: Any, account: str, region: str) -> list[Need]:
+def _tagging(resource: str, data: Any, account: str, region: str) -> list[TaskPermission]:
     """A job with tags needs a permission of its own for them."""
     for name, kind in (("TrainingJobName", "training-job"), ("ProcessingJobName", "processing-job")):
         if f":create{name.removesuffix('Name')}" in resource and data.get("Tags"):
             arn = f"arn:aws:sagemaker:{region}:{account}:{kind}/{str(data.get(name)).lower()}"
-            return [Need("sagemaker:AddTags", arn)]
+            return [TaskPermission("sagemaker:AddTags", arn)]
     return []
 
 
-def of_definition(definition: Mapping[str, Any], account: str, region: str) -> list[Need]:
+def of_definition(definition: Mapping[str, Any], account: str, region: str) -> list[TaskPermission]:
     """What must be allowed when a state machine is created: rules for tasks that wait for a job's end."""
     names = {
         rule
@@ -63,10 +65,10 @@ def of_definition(definition: Mapping[str, Any], account: str, region: str) -> l
         if resource.startswith(_PREFIX + kind)
     }
     arns = [f"arn:aws:events:{region}:{account}:rule/{name}" for name in sorted(names)]
-    return [Need(action, arn) for arn in arns for action in _RULE_ACTIONS]
+    return [TaskPermission(action, arn) for arn in arns for action in _RULE_ACTIONS]
 
 
-def refusal(role_arn: str, need: Need) -> str:
+def refusal(role_arn: str, need: TaskPermission) -> str:
     """The words of a refusal."""
     account, name = role_arn.split(":")[4], role_arn.rpartition("/")[2]
     return (

@@ -45,7 +45,7 @@ _PUBLISHED = _PublishedMetrics()
 def register() -> None:
     """Answer GetMetricData; judge alarms from the server's start to its end."""
     evaluator = _AlarmEvaluator()
-    ministack_adapter.make_metrics_thread_safe()
+    ministack_adapter.bound_metrics()
     ministack_adapter.set_metric_data_reader(_metric_data)
     ministack_adapter.set_alarm_evaluator(evaluator.evaluate, _check_alarm)
     tasks: list[asyncio.Task[None]] = []

@@ -28,6 +28,7 @@ from local.cloud.ministack_adapter import (
     cloudformation,
     http,
     lambda_functions,
+    retention,
     s3,
     sqs,
     step_functions_patches,
@@ -40,8 +41,8 @@ from local.cloud.ministack_adapter.cloudformation import (
 )
 from local.cloud.ministack_adapter.cloudwatch import (
     alarms,
+    bound_metrics,
     evaluate_alarms,
-    make_metrics_thread_safe,
     metric_names,
     metric_samples,
     set_alarm_evaluator,
@@ -96,6 +97,7 @@ __all__ = [
     "alarms",
     "application",
     "authorize",
+    "bound_metrics",
     "check_state_machines",
     "deployed_function",
     "emit_event",
@@ -104,7 +106,6 @@ __all__ = [
     "function_policy_allows",
     "import_state",
     "install",
-    "make_metrics_thread_safe",
     "metric_names",
     "metric_samples",
     "missing_names",
@@ -151,3 +152,6 @@ def install(account: str, region: str) -> None:
     lambda_functions.enforce_target_permissions()
     sqs.enforce_poller_permissions()
     step_functions_patches.patch_engine()
+    retention.bound_event_log()
+    retention.bound_logs()
+    retention.bound_executions()

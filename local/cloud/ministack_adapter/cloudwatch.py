@@ -14,13 +14,15 @@ from ministack.services.cloudformation import provisioners as _provisioners
 from local.cloud.adapter_types import MetricSample
 from local.cloud.ministack_adapter.scope import account_scope
 from local.cloud.ministack_adapter.telemetry import emit_event
+from local.cloud.retention import MAX_ALARM_HISTORY_ITEMS, retained_samples
 
-_SWEEP_SECONDS = 600.0
+_SWEEP_SECONDS = 120.0
 _ONE_METRIC = ("MetricName", "Namespace", "Statistic", "ExtendedStatistic", "Period", "Dimensions", "Unit")
 
 # Metrics come from every thread, and old ones are dropped while they come.
 _metrics_lock = threading.RLock()
 _evaluators: list[Callable[[], None]] = []
+_swept = [time.monotonic()]
 
 ReadMetricData = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 
@@ -83,6 +85,9 @@ def set_alarm_evaluator(evaluate: Callable[[], None], check: Callable[[Mapping[s
 
 def evaluate_alarms() -> None:
     """Bring every alarm's state up to date; blocking, for a worker thread."""
+    if time.monotonic() - _swept[0] > _SWEEP_SECONDS:
+        _swept[0] = time.monotonic()
+        sweep_metrics(time.time())
     for evaluate in _evaluators:
         evaluate()
 
@@ -114,24 +119,30 @@ def set_alarm_state(name: str, state: str, reason: str) -> None:
     emit_event("aws.cloudwatch", "CloudWatch Alarm State Change", detail, [alarm["AlarmArn"]])
 
 
-def make_metrics_thread_safe() -> None:
-    """Let threads publish while old metrics are dropped, and drop them now and then instead of at every
-    request: each time, the emulator copies all that was ever published."""
-    store, evict = _cloudwatch._store_datum, _cloudwatch._evict_old_metrics
-    swept = [time.monotonic()]
+def bound_metrics() -> None:
+    """Let threads publish while old samples are merged or dropped. The emulator copies all samples at each
+    request to drop those of two weeks ago; `evaluate_alarms` does it now and then instead."""
+    store = _cloudwatch._store_datum
 
-    def store_datum(*datum: Any) -> None:
+    def store_datum(namespace: str, name: str, dimensions: dict[str, str], *datum: Any) -> None:
         with _metrics_lock:
-            store(*datum)
-
-    def evict_old_metrics() -> None:
-        if time.monotonic() - swept[0] > _SWEEP_SECONDS:
-            swept[0] = time.monotonic()
-            with _metrics_lock:
-                evict()
+            known = _cloudwatch._metrics.get((namespace, name, _cloudwatch._dims_key(dimensions)))
+            store(namespace, name, known[0]["Dimensions"] if known else dimensions, *datum)
 
     _cloudwatch._store_datum = store_datum
-    _cloudwatch._evict_old_metrics = evict_old_metrics
+    _cloudwatch._evict_old_metrics = lambda: None
+
+
+def sweep_metrics(now: float) -> None:
+    """Merge and drop old samples and old items of the alarms' history; blocking, for a worker thread."""
+    with account_scope(), _metrics_lock:
+        for key, samples in list(_cloudwatch._metrics.items()):
+            kept = [one for one in samples if one["Timestamp"] >= now - _cloudwatch.TWO_WEEKS_SECONDS]
+            if kept:
+                _cloudwatch._metrics[key] = retained_samples(kept, now)
+            else:
+                del _cloudwatch._metrics[key]
+        del _cloudwatch._history_entries()[:-MAX_ALARM_HISTORY_ITEMS]
 
 
 def _accept_metrics_in_requests(check: Callable[[Mapping[str, Any]], None]) -> None:

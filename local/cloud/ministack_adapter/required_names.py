@@ -71,6 +71,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     ),
     "ministack.services.cloudformation.stacks": ("_runs_on_worker_thread",),
     "ministack.services.cloudwatch": (
+        "TWO_WEEKS_SECONDS",
         "_alarms",
         "_cbor_metric_data_result",
         "_cbor_ok",
@@ -82,6 +83,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
         "_evaluate_parent_alarms",
         "_evict_old_metrics",
         "_get_metric_data",
+        "_history_entries",
         "_json_ok",
         "_metrics",
         "_parse_ts",
@@ -93,10 +95,12 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "ministack.services.cloudwatch_logs": (
         "_create_log_group",
         "_create_log_stream",
+        "_log_events_lock",
         "_log_groups",
+        "_log_records",
         "_put_log_events",
     ),
-    "ministack.services.eventbridge": ("_invoke_target", "_put_events"),
+    "ministack.services.eventbridge": ("_events_log_list", "_invoke_target", "_put_events"),
     "ministack.services.iam": (
         "_gen_secret",
         "_gen_session_access_key",

@@ -138,7 +138,8 @@ class UsagePlan:
     keys: Sequence[Mapping[str, Any]]
 
 
-class MetricSample(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MetricSample:
     """A value that was published `count` times, or a statistic set; `moment` in epoch seconds."""
 
     moment: float

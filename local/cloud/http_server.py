@@ -29,7 +29,7 @@ class Connection(TCPServer):
 
 async def serve_until_stopped(application: Application, listener: socket.socket) -> None:
     """Serve on a listening socket until SIGTERM or SIGINT."""
-    hypercorn_run.TCPServer = Connection
+    vars(hypercorn_run)["TCPServer"] = Connection
     server = Config()
     server.bind = [f"fd://{listener.fileno()}"]
     server.keep_alive_timeout = KEEP_ALIVE_SECONDS

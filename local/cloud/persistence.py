@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 
 from local.cloud import ministack_adapter
 from local.cloud.config import CloudConfig
@@ -25,7 +26,7 @@ _ATTEMPT_SECONDS = 0.2
 _log = logging.getLogger("evergreen.cloud")
 
 
-def restore(config: CloudConfig, parts: dict[str, str]) -> None:
+def restore(config: CloudConfig, parts: Mapping[str, str]) -> None:
     """Put the state back, after every plug-in registered. If a part refuses it, the process starts over
     without it: a cloud with half its state would mislead."""
     try:

@@ -13,6 +13,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _POLL_SECONDS = 0.05
 
@@ -66,15 +67,16 @@ class ProcessTable:
         return self.folder / f"{pid}.json"
 
     @staticmethod
-    def _read(path: Path) -> dict | None:
+    def _read(path: Path) -> dict[str, Any] | None:
         try:
-            return json.loads(path.read_text())
+            entry: dict[str, Any] = json.loads(path.read_text())
+            return entry
         except (OSError, ValueError):
             # A run killed between creating and writing the file; the process then has no record to trust.
             return None
 
 
-def _same_process(entry: dict) -> bool:
+def _same_process(entry: dict[str, Any]) -> bool:
     return entry["started_at"] is not None and started_at(entry["pid"]) == entry["started_at"]
 
 

@@ -8,7 +8,7 @@ import mimetypes
 from pathlib import Path
 
 from local.cloud import ministack_adapter
-from local.cloud.adapter_types import HttpRequest, HttpResponse
+from local.cloud.adapter_types import Headers, HttpRequest, HttpResponse
 from local.cloud.config import CloudConfig
 from local.console.state import ConsoleState
 
@@ -35,7 +35,11 @@ def register(config: CloudConfig) -> None:
         if file.parent != STATIC or not file.is_file():
             return HttpResponse(404, {"Content-Type": "text/plain"}, b"no such page")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        headers = {"Content-Type": kind, "Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+        headers: Headers = {
+            "Content-Type": kind,
+            "Content-Security-Policy": POLICY,
+            "Cache-Control": "no-cache",
+        }
         return HttpResponse(200, headers, file.read_bytes())
 
     ministack_adapter.add_http_route(PREFIX, serve)

@@ -6,7 +6,7 @@ missing".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ EVERY_SECONDS = 10
 LATE_SECONDS = 2.0  # what a period's last values may take to arrive
 _CATCH_UP_SECONDS = 60
 
-_COMPARISONS = {
+_COMPARISONS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "GreaterThanOrEqualToThreshold": ("greater than or equal to", lambda value, limit: value >= limit),
     "GreaterThanThreshold": ("greater than", lambda value, limit: value > limit),
     "LessThanThreshold": ("less than", lambda value, limit: value < limit),

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from local.cloud.adapter_types import MetricSample as Sample
 from local.cloud.cloudwatch import expression
 from local.cloud.cloudwatch.errors import MathError, ValidationError
 from local.cloud.cloudwatch.evaluation import Scope, SeriesList, Value, evaluate
 from local.cloud.cloudwatch.functions import FUNCTIONS
 from local.cloud.cloudwatch.search import MetricName, matching
 from local.cloud.cloudwatch.series import Series, Window
-from local.cloud.cloudwatch.statistics import Sample, by_period, check_statistic
+from local.cloud.cloudwatch.statistics import by_period, check_statistic
 
 MAX_QUERIES = 500
 MAX_SERIES = 500

@@ -50,7 +50,7 @@ class FunctionPool:
         self._workers: set[Worker] = set()
         self._running = 0
         self._retired = False
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def submit(self, invocation: Invocation) -> None:
         """Queue an invocation for the next free process. Raises TooManyRequestsError."""

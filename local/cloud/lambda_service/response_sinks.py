@@ -94,7 +94,7 @@ class StreamRelay:
         kind, value = await self._get()
         if kind == "failed":
             raise value
-        return value
+        return str(value)
 
     async def from_beginning(self) -> AsyncIterator[bytes]:
         """`started_content_type` and the pieces in one."""
@@ -120,7 +120,7 @@ class StreamRelay:
             raise StopAsyncIteration
         kind, value = await self._get()
         if kind == "piece":
-            return value
+            return bytes(value)
         self._abandoned = True
         if kind == "failed":
             raise value

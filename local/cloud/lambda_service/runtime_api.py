@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 _PREFIX = "/2018-06-01/runtime"
 _ANSWER = re.compile(_PREFIX + r"/invocation/([^/]+)/(response|error)")
@@ -159,7 +159,9 @@ async def _respond(
     await _send(writer, status, [("Content-Type", "application/json")], reply)
 
 
-async def _until_disconnected(waiting, reader: asyncio.StreamReader) -> NextInvocation:
+async def _until_disconnected(
+    waiting: Coroutine[Any, Any, NextInvocation], reader: asyncio.StreamReader
+) -> NextInvocation:
     """Wait for work, but only as long as the runtime holds the line."""
     work = asyncio.ensure_future(waiting)
     # A runtime sends nothing while it waits: a readable line here can only mean that it closed it.

@@ -124,7 +124,7 @@ class _PoolThread:
         self._thread.start()
         self._reaper = self.in_thread(self._reap())
 
-    def in_thread(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future:
+    def in_thread(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
         """Run a coroutine on the pool's loop, from anywhere."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from local.cloud.adapter_types import LambdaFunction
 from local.cloud.lambda_service.logs import FunctionLog, report
@@ -88,7 +88,7 @@ class Worker:
         self._began = time.monotonic()
         self._init_ms: float | None = None
         self._fault: FunctionError | None = None
-        self._tasks: list[asyncio.Task] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         self.ready = False
         self.idle_since = time.monotonic()
 
@@ -257,7 +257,8 @@ class Worker:
         self._on_finished(invocation, duration_ms)
 
     async def _read_output(self) -> None:
-        stream = self._process.stdout
+        stream = self._running_process().stdout
+        assert stream is not None
         while True:
             try:
                 line = await stream.readuntil(b"\n")
@@ -274,15 +275,16 @@ class Worker:
         if self._current is None:
             self._log.flush()
 
-    async def _watch(self, reading: asyncio.Task) -> None:
+    async def _watch(self, reading: asyncio.Task[Any]) -> None:
         """Wait for the process to end, then settle what it leaves behind."""
-        status = await self._process.wait()
+        process = self._running_process()
+        status = await process.wait()
         # A grandchild may still hold the pipe; it goes with its parent.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
         await asyncio.wait([reading], timeout=_LOG_DRAIN_SECONDS)
         await self._server.drained(_DRAIN_SECONDS)
-        self._process_table.forget(self._process.pid)
+        self._process_table.forget(process.pid)
         how = f"exit status {status}" if status >= 0 else f"signal: {signal.Signals(-status).name}"
         request_id = self._current.request_id if self._current else "none"
         message = f"RequestId: {request_id} Error: Runtime exited with error: {how}"
@@ -294,9 +296,13 @@ class Worker:
         self._server.close()
         await self._on_exit(self, fault.error_type, fault.body)
 
+    def _running_process(self) -> asyncio.subprocess.Process:
+        assert self._process is not None, "the process has not been started"
+        return self._process
+
     def _used_mb(self) -> int:
         with contextlib.suppress(OSError, IndexError):
-            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            status = Path(f"/proc/{self._running_process().pid}/status").read_text()
             return int(status.split("VmHWM:")[1].split()[0]) // 1024
         return 0
 

@@ -49,11 +49,11 @@ def on_api_deployment(callback: Callable[[str, str], None]) -> None:
     """Call `callback(api_id, deployment_id)` for every new deployment of a REST API, by whichever way."""
     create = _apigw._create_deployment
 
-    def created(api_id: str, data: dict[str, Any]) -> tuple:
+    def created(api_id: str, data: dict[str, Any]) -> tuple[Any, ...]:
         reply = create(api_id, data)
         if reply[0] == 201:
             callback(api_id, json.loads(reply[2])["id"])
-        return reply
+        return tuple(reply)
 
     _apigw._create_deployment = created
 
@@ -62,12 +62,14 @@ def patch_transfer_mode() -> None:
     """The emulator drops `ResponseTransferMode`, without which no REST route would stream."""
     put = _apigw._put_integration
 
-    def put_integration(api_id: str, resource_id: str, http_method: str, data: dict) -> tuple:
+    def put_integration(
+        api_id: str, resource_id: str, http_method: str, data: dict[str, Any]
+    ) -> tuple[Any, ...]:
         reply = put(api_id, resource_id, http_method, data)
         if reply[0] == 201:
             method = _apigw._resources[api_id][resource_id]["resourceMethods"][http_method]
             mode = data.get("responseTransferMode") or "BUFFERED"
             method["methodIntegration"]["responseTransferMode"] = mode
-        return reply
+        return tuple(reply)
 
     _apigw._put_integration = put_integration

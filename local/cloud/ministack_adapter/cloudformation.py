@@ -59,15 +59,17 @@ def after_provisioning(
     handlers = _provisioners._RESOURCE_HANDLERS[type_name]
     create, update = handlers["create"], handlers.get("update")
 
-    def create_and_call(logical_id: str, properties: dict[str, Any], stack_name: str) -> tuple:
+    def create_and_call(logical_id: str, properties: dict[str, Any], stack_name: str) -> tuple[Any, ...]:
         created = create(logical_id, properties, stack_name)
         callback(created[0], properties)
-        return created
+        return tuple(created)
 
-    def update_and_call(physical_id: str, old: dict, new: dict, stack_name: str, *logical_id: str) -> tuple:
+    def update_and_call(
+        physical_id: str, old: dict[str, Any], new: dict[str, Any], stack_name: str, *logical_id: str
+    ) -> tuple[Any, ...]:
         updated = update(physical_id, old, new, stack_name, *logical_id)
         callback(updated[0], new)
-        return updated
+        return tuple(updated)
 
     handlers["create"] = create_and_call
     if update:

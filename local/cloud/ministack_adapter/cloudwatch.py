@@ -56,19 +56,20 @@ def set_metric_data_reader(read: ReadMetricData) -> None:
     Timestamps and refuses with ValueError. The old query protocol stays the emulator's."""
     original = _cloudwatch._get_metric_data
 
-    def get_metric_data(params: dict, data: dict, is_cbor: bool, is_json: bool = False) -> tuple:
+    def get_metric_data(
+        params: dict[str, Any], data: dict[str, Any], is_cbor: bool, is_json: bool = False
+    ) -> tuple[Any, ...]:
         if not (is_cbor or is_json):
-            return original(params, data, is_cbor, is_json)
+            return tuple(original(params, data, is_cbor, is_json))
         times = {key: _cloudwatch._parse_ts(data.get(key)) for key in ("StartTime", "EndTime")}
         try:
             results = read(data | times)
         except ValueError as error:
             return _refused(error, is_cbor, is_json)
         if is_cbor:
-            return _cloudwatch._cbor_ok(
-                {"MetricDataResults": [_cloudwatch._cbor_metric_data_result(result) for result in results]}
-            )
-        return _cloudwatch._json_ok({"MetricDataResults": results})
+            encoded = [_cloudwatch._cbor_metric_data_result(result) for result in results]
+            return tuple(_cloudwatch._cbor_ok({"MetricDataResults": encoded}))
+        return tuple(_cloudwatch._json_ok({"MetricDataResults": results}))
 
     _cloudwatch._get_metric_data = get_metric_data
 
@@ -148,9 +149,11 @@ def sweep_metrics(now: float) -> None:
 def _accept_metrics_in_requests(check: Callable[[Mapping[str, Any]], None]) -> None:
     put = _cloudwatch._put_metric_alarm
 
-    def put_metric_alarm(params: dict, data: dict, is_cbor: bool, is_json: bool = False) -> tuple:
+    def put_metric_alarm(
+        params: dict[str, Any], data: dict[str, Any], is_cbor: bool, is_json: bool = False
+    ) -> tuple[Any, ...]:
         if not (is_cbor or is_json):
-            return put(params, data, is_cbor, is_json)
+            return tuple(put(params, data, is_cbor, is_json))
         try:
             check({"Period": 60, "Statistic": "Average"} | data)
         except ValueError as error:
@@ -158,7 +161,7 @@ def _accept_metrics_in_requests(check: Callable[[Mapping[str, Any]], None]) -> N
         reply = put(params, data, is_cbor, is_json)
         if reply[0] == 200:
             _normalize(_cloudwatch._alarms[data["AlarmName"]], data)
-        return reply
+        return tuple(reply)
 
     _cloudwatch._put_metric_alarm = put_metric_alarm
 
@@ -171,7 +174,7 @@ def _accept_metrics_in_templates(check: Callable[[Mapping[str, Any]], None]) -> 
         if metrics := given.pop("Metrics", None):
             metrics = [_typed(query) for query in metrics]
             given |= {"MetricName": "-", "Namespace": "-"}  # the emulator insists on them
-        alarm = original(name, given)
+        alarm: dict[str, Any] = original(name, given)
         _normalize(alarm, {"Metrics": metrics} | given)
         check(alarm)
         return alarm
@@ -191,7 +194,7 @@ def _normalize(alarm: dict[str, Any], given: Mapping[str, Any]) -> None:
 
 def _typed(query: Mapping[str, Any]) -> dict[str, Any]:
     """A template's MetricDataQuery: CloudFormation takes numbers and truth values as text, too."""
-    typed = json.loads(json.dumps(query))
+    typed: dict[str, Any] = json.loads(json.dumps(query))
     for holder in (typed, typed.get("MetricStat", {})):
         if "Period" in holder:
             holder["Period"] = int(holder["Period"])
@@ -200,5 +203,5 @@ def _typed(query: Mapping[str, Any]) -> dict[str, Any]:
     return typed
 
 
-def _refused(error: ValueError, is_cbor: bool, is_json: bool) -> tuple:
-    return _cloudwatch._error("ValidationError", str(error), 400, use_json=is_json, use_cbor=is_cbor)
+def _refused(error: ValueError, is_cbor: bool, is_json: bool) -> tuple[Any, ...]:
+    return tuple(_cloudwatch._error("ValidationError", str(error), 400, use_json=is_json, use_cbor=is_cbor))

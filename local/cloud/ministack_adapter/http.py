@@ -52,7 +52,9 @@ def add_service(
     """
     required = permission or _operation_permission(name)
 
-    async def serve(method: str, path: str, headers: dict, body: bytes, query: dict) -> tuple:
+    async def serve(
+        method: str, path: str, headers: dict[str, Any], body: bytes, query: dict[str, Any]
+    ) -> tuple[Any, ...]:
         request = _request_in_scope(method, path, headers, body, query)
         needed = required(request)
         if needed is not None:
@@ -95,7 +97,7 @@ def authorize(request: HttpRequest, service: str, permission: Permission) -> Acc
                 f"User: {denied.principal_arn} is not authorized to perform: {permission.action} "
                 f"on resource: {resource} {reason}",
             )
-    return _iam.request_caller_arn(dict(request.headers), dict(request.query))
+    return str(_iam.request_caller_arn(dict(request.headers), dict(request.query)))
 
 
 def on_operator_change(callback: Callable[[], None]) -> None:
@@ -111,19 +113,21 @@ def _operation_permission(service: str) -> Callable[[HttpRequest], Permission | 
     return permission
 
 
-def _refusal_reply(refusal: AccessDenied) -> tuple:
+def _refusal_reply(refusal: AccessDenied) -> tuple[Any, ...]:
     body = json.dumps({"__type": refusal.code, "message": refusal.message}).encode()
     headers = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": refusal.code}
     return refusal.status, headers, body
 
 
-def _emulator_reply(reply: HttpResponse) -> tuple:
+def _emulator_reply(reply: HttpResponse) -> tuple[Any, ...]:
     if isinstance(reply.body, StreamingResponse):
         return reply.status, reply.headers, _responses.StreamingResponse(asgi_sender(reply.body.chunks))
     return tuple(reply)
 
 
-def _request_in_scope(method: str, path: str, headers: dict, body: bytes, query: dict) -> HttpRequest:
+def _request_in_scope(
+    method: str, path: str, headers: dict[str, Any], body: bytes, query: dict[str, Any]
+) -> HttpRequest:
     scope = _current_scope.get({})
     client = scope.get("client") or ("127.0.0.1",)
     return HttpRequest(
@@ -145,7 +149,7 @@ def _request_in_scope(method: str, path: str, headers: dict, body: bytes, query:
     )
 
 
-async def application(scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+async def application(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
     """The ASGI application: our own routes first, then the emulator."""
     if scope["type"] == "lifespan":
         await lifespan(scope, receive, send)
@@ -173,7 +177,11 @@ def _is_change(scope: Mapping[str, Any]) -> bool:
 
 
 async def _serve_route(
-    handler: HttpHandler, limit: int, scope: dict, receive: Callable, send: Callable
+    handler: HttpHandler,
+    limit: int,
+    scope: dict[str, Any],
+    receive: Callable[..., Any],
+    send: Callable[..., Any],
 ) -> None:
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     headers = _joined_headers(scope["headers"])
@@ -195,7 +203,7 @@ async def _serve_route(
     await _app._send_if_handled(send, _emulator_reply(reply), receive)
 
 
-def _pin_caller(scope: dict, headers: dict[str, str], query: dict) -> None:
+def _pin_caller(scope: dict[str, Any], headers: dict[str, str], query: dict[str, Any]) -> None:
     """Give a route's request the identity context that the emulator gives its own."""
     client = (scope.get("client") or ("127.0.0.1",))[0]
     _responses.set_request_client_ip(client)
@@ -216,7 +224,7 @@ def _joined_headers(items: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-async def _read_body(receive: Callable, limit: int) -> bytes | None:
+async def _read_body(receive: Callable[..., Any], limit: int) -> bytes | None:
     pieces, size = [], 0
     while True:
         message = await receive()
@@ -233,11 +241,11 @@ async def _read_body(receive: Callable, limit: int) -> bytes | None:
 def patch_service_detection() -> None:
     original = _app.detect_service
 
-    def detect(method: str, path: str, headers: dict, query: dict) -> str:
+    def detect(method: str, path: str, headers: dict[str, Any], query: dict[str, Any]) -> str:
         for name, matches in _service_matchers:
             if matches(method, path, headers):
                 return name
-        return original(method, path, headers, query)
+        return str(original(method, path, headers, query))
 
     _app.detect_service = detect
 

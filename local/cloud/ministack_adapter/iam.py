@@ -76,7 +76,7 @@ def role_allows(role_arn: str, action: str, resource: str, context: Mapping[str,
     with account_scope():
         facts = _facts(role_arn, "AssumedRole", action, resource, keys)
         policies = _iam._gather_role_policies(role_arn.rpartition("/")[2], account_region["account"])
-        return _iam.evaluate(facts, policies).decision == "Allow"
+        return bool(_iam.evaluate(facts, policies).decision == "Allow")
 
 
 def service_allowed(
@@ -85,7 +85,8 @@ def service_allowed(
     facts = _facts(
         "", "AWSService", action, resource, {"aws:sourceaccount": account_region["account"], **context}
     )
-    return _iam.evaluate_resource_policy(dict(policy), facts, service=service).decision == "Allow"
+    verdict = _iam.evaluate_resource_policy(dict(policy), facts, service=service)
+    return bool(verdict.decision == "Allow")
 
 
 def _facts(principal: str, kind: str, action: str, resource: str, context: dict[str, Any]) -> Any:

@@ -80,11 +80,13 @@ def set_stream_invoker(
     """Answer `InvokeWithResponseStream` through `invoke(function, event)`, whose iterator raises when the
     function fails midway. Exceptions of `invoke` itself must be turned into its first piece."""
 
-    async def run(name: str, event: Any, headers: dict, qualifier: str | None, query: dict) -> tuple:
+    async def run(
+        name: str, event: Any, headers: dict[str, Any], qualifier: str | None, query: dict[str, Any]
+    ) -> tuple[Any, ...]:
         reference = f"{name}:{qualifier}" if qualifier else name
         deployed = deployed_function(reference)
         if deployed is None:
-            return await original(name, event, headers, qualifier, query)
+            return tuple(await original(name, event, headers, qualifier, query))
         pieces = await invoke(deployed, json.dumps(event).encode())
         reply_headers: dict[str, Any] = {"Content-Type": "application/vnd.amazon.eventstream"}
         return 200, reply_headers, _responses.StreamingResponse(asgi_sender(_as_events(pieces)))
@@ -109,7 +111,7 @@ async def _as_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 def _event_frame(kind: str, content_type: str, payload: bytes) -> bytes:
     headers = {":message-type": "event", ":event-type": kind, ":content-type": content_type}
-    return _lambda._es_encode_message(headers, payload)
+    return bytes(_lambda._es_encode_message(headers, payload))
 
 
 def _on_event_loop() -> bool:

@@ -17,10 +17,12 @@ def transfer_large_objects_on_threads() -> None:
     original = _app.SERVICE_HANDLERS["s3"]
     one_at_a_time = asyncio.Lock()
 
-    async def serve(method: str, path: str, headers: dict, body: bytes, query: dict) -> tuple:
+    async def serve(
+        method: str, path: str, headers: dict[str, Any], body: bytes, query: dict[str, Any]
+    ) -> tuple[Any, ...]:
         work = original(method, path, headers, body, query)
         if len(body) < LARGE_BYTES and not _may_be_large(method, path, headers, query):
-            return await work
+            return tuple(await work)
         async with one_at_a_time:
             return await asyncio.to_thread(_finish, work)
 
@@ -35,7 +37,7 @@ def _may_be_large(method: str, path: str, headers: Mapping[str, str], query: Map
     return reads or copies or joins
 
 
-def _finish(work: Coroutine[Any, Any, tuple]) -> tuple:
+def _finish(work: Coroutine[Any, Any, tuple[Any, ...]]) -> tuple[Any, ...]:
     """Run a coroutine that waits for nothing to its end, without a loop."""
     try:
         work.send(None)

@@ -41,14 +41,14 @@ def run_on_event_loop(coroutine: Coroutine[Any, Any, Any], timeout: float) -> An
     return asyncio.run_coroutine_threadsafe(coroutine, _app._MAIN_LOOP).result(timeout)
 
 
-async def lifespan(scope: dict, receive: Callable, send: Callable) -> None:
-    async def receive_and_stop() -> dict:
-        message = await receive()
+async def lifespan(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+    async def receive_and_stop() -> dict[str, Any]:
+        message: dict[str, Any] = await receive()
         if message["type"] == "lifespan.shutdown":
             await _run_shutdown()
         return message
 
-    async def start_and_send(message: dict) -> None:
+    async def start_and_send(message: dict[str, Any]) -> None:
         if message["type"] == "lifespan.startup.complete":
             try:
                 for callback in _startup:

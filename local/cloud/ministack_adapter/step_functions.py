@@ -104,8 +104,10 @@ def check_state_machines(check: Callable[[str, str], None]) -> None:
     )
 
 
-def _checked(change: Callable[[dict[str, Any]], tuple], check: Callable[[str, str], None]) -> Callable:
-    def checked(data: dict[str, Any]) -> tuple:
+def _checked(
+    change: Callable[[dict[str, Any]], tuple[Any, ...]], check: Callable[[str, str], None]
+) -> Callable[..., Any]:
+    def checked(data: dict[str, Any]) -> tuple[Any, ...]:
         known = _states._state_machines.get(data.get("stateMachineArn")) or {}
         try:
             check(
@@ -113,7 +115,7 @@ def _checked(change: Callable[[dict[str, Any]], tuple], check: Callable[[str, st
                 data.get("definition") or known.get("definition", "{}"),
             )
         except PermissionError as error:
-            return _states.error_response_json("AccessDeniedException", str(error), 400)
+            return tuple(_states.error_response_json("AccessDeniedException", str(error), 400))
         return change(data)
 
     return checked

@@ -110,7 +110,8 @@ def _patch_timeouts() -> None:
 def _machine_timeout(execution: Mapping[str, Any]) -> float | None:
     machine = _states._state_machines.get(execution["stateMachineArn"]) or {}
     try:
-        return json.loads(machine.get("definition", "{}")).get("TimeoutSeconds")
+        seconds: float | None = json.loads(machine.get("definition", "{}")).get("TimeoutSeconds")
+        return seconds
     except ValueError:
         return None  # the engine itself fails the execution for it
 

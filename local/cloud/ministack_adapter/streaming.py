@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from local.cloud.ministack_adapter.scope import log
 
@@ -17,11 +18,13 @@ def asgi_sender(chunks: AsyncIterator[bytes]) -> Callable[..., Awaitable[None]]:
             if chunk:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-    async def until_gone(receive: Callable[[], Awaitable[dict]]) -> None:
+    async def until_gone(receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    async def run(send: Callable[..., Awaitable[None]], receive: Callable[[], Awaitable[dict]]) -> None:
+    async def run(
+        send: Callable[..., Awaitable[None]], receive: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> None:
         pumping = asyncio.ensure_future(pump(send))
         gone = asyncio.ensure_future(until_gone(receive))
         try:

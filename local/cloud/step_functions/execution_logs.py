@@ -47,5 +47,7 @@ def _wanted(kind: str, level: str) -> bool:
 
 
 def _details(event: Mapping[str, Any], with_data: bool) -> dict[str, Any]:
-    found = next((value for name, value in event.items() if name.endswith("EventDetails")), {})
+    found: Mapping[str, Any] = next(
+        (value for name, value in event.items() if name.endswith("EventDetails")), {}
+    )
     return {name: value for name, value in found.items() if with_data or name not in _DATA}

@@ -23,7 +23,7 @@ from tests.support.emulator import OwnEmulator, allow
 
 REQUESTS_PER_MINUTE = 60
 ARTEFACT_BYTES = 4 * 1024 * 1024
-SNAPSHOT_SECONDS = 5.0
+SETTLE_SECONDS = 2.0
 FUNCTION = """
 import json, time
 COUNTS = dict.fromkeys(["Requests", "Errors", "InputTokens", "OutputTokens", "Cost", "Blocked"], 1)
@@ -121,6 +121,14 @@ def memory_mb(pid: int) -> dict[str, int]:
     return {name: int(value.split()[0]) // 1024 for name, value in fields.items()}
 
 
+def _wait_for_snapshot(emulator: OwnEmulator) -> None:
+    """Wait until a state was saved that began after the last request."""
+    current, now = emulator.home / "cloud" / "state" / "current", time.time()
+    while not current.exists() or current.stat().st_mtime < now:
+        time.sleep(0.2)
+    time.sleep(SETTLE_SECONDS)
+
+
 def measure(emulator: OwnEmulator, minutes: float, pause_every: int) -> Iterator[dict[str, Any]]:
     """Figures at the start (after a first minute's requests and a saved state) and after each pause."""
     assert emulator.process is not None
@@ -128,7 +136,7 @@ def measure(emulator: OwnEmulator, minutes: float, pause_every: int) -> Iterator
     use, began = LightUse(emulator, total), time.monotonic()
     use.run(0, REQUESTS_PER_MINUTE)
     while True:
-        time.sleep(SNAPSHOT_SECONDS)
+        _wait_for_snapshot(emulator)
         seconds = round(time.monotonic() - began)
         yield {"requests": done, "seconds": seconds} | memory_mb(emulator.process.pid)
         if done >= total:

@@ -26,12 +26,17 @@ def export_state() -> dict[str, str]:
     # The emulator would delete code files that only the former snapshot names; that one is still in force.
     prune, _lambda._prune_orphan_code_blobs = _lambda._prune_orphan_code_blobs, lambda _referenced: None
     try:
-        found = {name: get_state() for name, get_state in _app._build_persistence_save_dict().items()}
+        emulator = {name: _as_text(get) for name, get in _app._build_persistence_save_dict().items()}
     finally:
         _lambda._prune_orphan_code_blobs = prune
-    found = {name: state for name, state in found.items() if state is not None}
-    found |= {_OWN_STATE + name: save() for name, (save, _load) in _states.items()}
-    return {name: json.dumps(state, default=_persistence._json_default) for name, state in found.items()}
+    own = {_OWN_STATE + name: _as_text(save) for name, (save, _load) in _states.items()}
+    return {name: text for name, text in (emulator | own).items() if text is not None}
+
+
+def _as_text(get_state: Callable[[], Any]) -> str | None:
+    """One part as JSON: its copy is gone before the next part is copied."""
+    state = get_state()
+    return None if state is None else json.dumps(state, default=_persistence._json_default)
 
 
 def import_state(parts: Mapping[str, str]) -> None:

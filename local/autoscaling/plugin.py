@@ -1,6 +1,6 @@
 """Registers Application Auto Scaling with the laptop cloud: its API, its CloudFormation types, its state.
 
-The only module of this package that knows the emulator, and it knows it through `local.cloud.seams`.
+The only module of this package that knows the emulator, through `local.cloud.ministack_adapter`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from local.autoscaling.ports import Alarm
 from local.autoscaling.sagemaker_resources import SageMakerScalableResources
 from local.autoscaling.scaler import TICK_SECONDS, Scaler
 from local.autoscaling.store import ScalingStore
-from local.cloud import seams
+from local.cloud import ministack_adapter
 from local.cloud.cloudwatch.plugin import latest_point
 from local.cloud.config import CloudConfig
 from local.sagemaker.request_validation import service_model
@@ -44,7 +44,7 @@ class _CloudWatchAlarms:
         self._client = functools.cache(lambda: _client(config, "cloudwatch"))
 
     def all(self) -> Sequence[Alarm]:
-        return seams.alarms()
+        return ministack_adapter.alarms()
 
     def latest(self, alarm: Alarm) -> float | None:
         return latest_point(alarm)
@@ -69,7 +69,7 @@ def register(config: CloudConfig, sagemaker: SageMakerService) -> None:
     sagemaker.store.scaled_variants = control.scaled_variants
     _register_api(control)
     _register_types(control)
-    seams.add_state(api.SERVICE, store.dump, store.load)
+    ministack_adapter.add_state(api.SERVICE, store.dump, store.load)
     scaler = Scaler(store, resources, alarms)
     tasks: list[asyncio.Task[None]] = []
 
@@ -81,8 +81,8 @@ def register(config: CloudConfig, sagemaker: SageMakerService) -> None:
             task.cancel()
         await scaler.stop()
 
-    seams.on_startup(start)
-    seams.on_shutdown(stop)
+    ministack_adapter.on_startup(start)
+    ministack_adapter.on_shutdown(stop)
 
 
 async def _run(control: api.AutoScalingApi, scaler: Scaler) -> None:
@@ -100,32 +100,36 @@ async def _run(control: api.AutoScalingApi, scaler: Scaler) -> None:
 
 
 def _register_api(control: api.AutoScalingApi) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         answer = await control.handle(request.headers.get("x-amz-target", ""), request.body)
-        return seams.Reply(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
+        return ministack_adapter.HttpResponse(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
 
-    def permission(request: seams.HttpRequest) -> seams.Permission:
+    def permission(request: ministack_adapter.HttpRequest) -> ministack_adapter.Permission:
         target = request.headers.get("x-amz-target", "")
         operation = target.removeprefix(api.TARGET_PREFIX)
-        return seams.Permission(f"{api.SERVICE}:{operation}", control.resources(target, request.body))
+        return ministack_adapter.Permission(
+            f"{api.SERVICE}:{operation}", control.resources(target, request.body)
+        )
 
-    seams.add_service(api.SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission)
+    ministack_adapter.add_service(
+        api.SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission
+    )
 
 
 def _register_types(control: api.AutoScalingApi) -> None:
     resources = cloudformation.ScalingResources(control)
 
     def wait(work: Coroutine[Any, Any, Any]) -> Any:
-        return seams.call(work, _CALL_SECONDS)
+        return ministack_adapter.run_on_event_loop(work, _CALL_SECONDS)
 
-    seams.add_resource_type(
+    ministack_adapter.add_resource_type(
         cloudformation.TARGET,
         create=lambda _id, properties, _stack: wait(resources.put_target(properties)),
         update=lambda _id, old, new, _stack: wait(resources.put_target(new, old)),
         delete=lambda physical_id, _properties: wait(resources.delete_target(physical_id)),
         create_only=cloudformation.CREATE_ONLY[cloudformation.TARGET],
     )
-    seams.add_resource_type(
+    ministack_adapter.add_resource_type(
         cloudformation.POLICY,
         create=lambda _id, properties, _stack: wait(resources.put_policy(properties)),
         update=lambda _id, _old, new, _stack: wait(resources.put_policy(new)),

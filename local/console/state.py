@@ -24,12 +24,15 @@ class ConsoleState:
     def __init__(self, home: Path, url: str, account: str, region: str) -> None:
         self._home = home
         self._session = boto3.Session(account, "laptop", region_name=region)
-        self._options = {"endpoint_url": url, "config": Config(connect_timeout=3, read_timeout=20)}
+        self._options: dict[str, Any] = {
+            "endpoint_url": url,
+            "config": Config(connect_timeout=3, read_timeout=20),
+        }
         self._clients: dict[str, Any] = {}
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:
-            self._clients[service] = self._session.client(service, **self._options)  # type: ignore[call-overload]
+            self._clients[service] = self._session.client(service, **self._options)
         return self._clients[service]
 
     def overview(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Registers SageMaker with the laptop cloud: its two APIs, its CloudFormation types, its state.
 
-The only module of this package that knows the emulator, and it knows it through `local.cloud.seams`.
+The only module of this package that knows the emulator, through `local.cloud.ministack_adapter`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 
-from local.cloud import seams
+from local.cloud import ministack_adapter
 from local.cloud.config import CloudConfig
 from local.sagemaker import cloudformation
 from local.sagemaker.cloudformation import COMPONENT, ENDPOINT, ResourceKind
@@ -48,7 +48,7 @@ _CALL_SECONDS = cloudformation.WAIT_SECONDS + 60
 
 
 class _EmulatedCloud:
-    """`ports.CloudServices` by means of the seams."""
+    """`ports.CloudServices` by means of the ministack_adapter."""
 
     def __init__(self, config: CloudConfig) -> None:
         self.endpoint_url = config.endpoint_url
@@ -58,22 +58,22 @@ class _EmulatedCloud:
         )
 
     def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
-        seams.put_metric_data(namespace, data)
+        ministack_adapter.put_metric_data(namespace, data)
 
     def put_log_events(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:
-        seams.put_log_events(group, stream, events)
+        ministack_adapter.put_log_events(group, stream, events)
 
     def emit_event(self, detail_type: str, detail: Mapping[str, Any], resources: Sequence[str]) -> None:
-        seams.emit_event("aws.sagemaker", detail_type, detail, resources)
+        ministack_adapter.emit_event("aws.sagemaker", detail_type, detail, resources)
 
     def role_credentials(self, role_arn: str) -> RoleCredentials:
-        return RoleCredentials(*seams.role_credentials(role_arn, "SageMaker", service=_PRINCIPAL))
+        return RoleCredentials(*ministack_adapter.role_credentials(role_arn, "SageMaker", service=_PRINCIPAL))
 
     async def alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
         return await asyncio.to_thread(self._alarms_in_alarm, names)
 
     def _alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
-        seams.evaluate_alarms()
+        ministack_adapter.evaluate_alarms()
         found = self._alarms().describe_alarms(AlarmNames=list(names), StateValue="ALARM")
         kinds = ("MetricAlarms", "CompositeAlarms")
         return [alarm["AlarmName"] for kind in kinds for alarm in found.get(kind, [])]
@@ -117,37 +117,43 @@ def register(config: CloudConfig) -> SageMakerService:
     resources = cloudformation.SageMakerResources(sagemaker)
     for kind in cloudformation.KINDS:
         _register_type(kind, resources)
-    seams.add_state(SERVICE, sagemaker.dump, sagemaker.load)
-    seams.on_startup(sagemaker.start)
-    seams.on_shutdown(sagemaker.stop)
+    ministack_adapter.add_state(SERVICE, sagemaker.dump, sagemaker.load)
+    ministack_adapter.on_startup(sagemaker.start)
+    ministack_adapter.on_shutdown(sagemaker.stop)
     return sagemaker
 
 
 def _register_control_plane(sagemaker: SageMakerService) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         answer = sagemaker.control.handle(_target(request), request.body)
-        return seams.Reply(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
+        return ministack_adapter.HttpResponse(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
 
-    def permission(request: seams.HttpRequest) -> seams.Permission:
+    def permission(request: ministack_adapter.HttpRequest) -> ministack_adapter.Permission:
         target = _target(request)
         operation = target.removeprefix(api.TARGET_PREFIX)
-        return seams.Permission(f"{SERVICE}:{operation}", sagemaker.control.resources(target, request.body))
+        return ministack_adapter.Permission(
+            f"{SERVICE}:{operation}", sagemaker.control.resources(target, request.body)
+        )
 
-    seams.add_service(SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission)
+    ministack_adapter.add_service(
+        SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission
+    )
 
 
-def _target(request: seams.HttpRequest) -> str:
+def _target(request: ministack_adapter.HttpRequest) -> str:
     # A request that is only signed for SageMaker and names no operation is refused as an unknown one.
     return request.headers.get("x-amz-target", "")
 
 
 def _register_runtime(sagemaker: SageMakerService) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         reply = await sagemaker.runtime.handle(request.path, request.headers, request.body)
-        body = reply.body if isinstance(reply.body, bytes) else seams.StreamingResponse(reply.body)
-        return seams.Reply(reply.status, dict(reply.headers), body)
+        body = (
+            reply.body if isinstance(reply.body, bytes) else ministack_adapter.StreamingResponse(reply.body)
+        )
+        return ministack_adapter.HttpResponse(reply.status, dict(reply.headers), body)
 
-    def permission(request: seams.HttpRequest) -> seams.Permission:
+    def permission(request: ministack_adapter.HttpRequest) -> ministack_adapter.Permission:
         found = operation_of(request.path)
         if found is None:
             raise ValueError(f"{request.path} is no path of the runtime")  # `matches` lets none through
@@ -155,9 +161,9 @@ def _register_runtime(sagemaker: SageMakerService) -> None:
         arns = [sagemaker.store.endpoints.arn(endpoint)]
         if component := request.headers.get("x-amzn-sagemaker-inference-component"):
             arns.append(sagemaker.store.components.arn(component))
-        return seams.Permission(f"{SERVICE}:{operation}", tuple(arns))
+        return ministack_adapter.Permission(f"{SERVICE}:{operation}", tuple(arns))
 
-    seams.add_service(
+    ministack_adapter.add_service(
         RUNTIME_SERVICE,
         handler=handle,
         matches=lambda method, path, _headers: method == "POST" and operation_of(path) is not None,
@@ -166,17 +172,19 @@ def _register_runtime(sagemaker: SageMakerService) -> None:
 
 
 def _register_inventory(sagemaker: SageMakerService) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         if request.method != "GET" or request.path != instance_inventory.PATH:
-            return seams.Reply(404, {"Content-Type": "text/plain"}, b"no such page")
+            return ministack_adapter.HttpResponse(404, {"Content-Type": "text/plain"}, b"no such page")
         found = instance_inventory.instances(sagemaker.store, sagemaker.deployments, sagemaker.components)
-        return seams.Reply(200, {"Content-Type": "application/json"}, json.dumps(found).encode())
+        return ministack_adapter.HttpResponse(
+            200, {"Content-Type": "application/json"}, json.dumps(found).encode()
+        )
 
-    seams.add_http_route(instance_inventory.PATH, handle)
+    ministack_adapter.add_http_route(instance_inventory.PATH, handle)
 
 
 def _register_faults(sagemaker: SageMakerService) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         # Only programs of this machine: a page in its browser cannot send JSON without a preflight.
         host = request.headers.get("host", "").rpartition(":")[0]
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
@@ -190,16 +198,18 @@ def _register_faults(sagemaker: SageMakerService) -> None:
             )
         )
 
-    seams.add_http_route(fault_injection.PATH, handle, max_body_bytes=10_000)
+    ministack_adapter.add_http_route(fault_injection.PATH, handle, max_body_bytes=10_000)
 
 
-def _json(status: int, body: Any) -> seams.Reply:
-    return seams.Reply(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
+def _json(status: int, body: Any) -> ministack_adapter.HttpResponse:
+    return ministack_adapter.HttpResponse(
+        status, {"Content-Type": "application/json"}, json.dumps(body).encode()
+    )
 
 
 def _register_type(kind: ResourceKind, resources: cloudformation.SageMakerResources) -> None:
     def wait(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        result: ResultT = seams.call(work, _CALL_SECONDS)
+        result: ResultT = ministack_adapter.run_on_event_loop(work, _CALL_SECONDS)
         return result
 
     def create(logical_id: str, properties: dict[str, Any], _stack: str) -> tuple[str, dict[str, Any]]:
@@ -218,6 +228,6 @@ def _register_type(kind: ResourceKind, resources: cloudformation.SageMakerResour
         wait(resources.delete(kind, physical_id))
 
     create_only = _CREATE_ONLY.get(kind, ("*",))
-    seams.add_resource_type(
+    ministack_adapter.add_resource_type(
         kind.type_name, create=create, update=update, delete=delete, create_only=create_only
     )

@@ -14,11 +14,11 @@ from local.autoscaling.api import AutoScalingApi
 from local.autoscaling.ports import Alarm, ResourceBusyError, ScalableResource
 from local.autoscaling.scaler import Scaler
 from local.autoscaling.store import ScalingStore
+from local.cloud.adapter_types import MetricSample
 from local.cloud.cloudwatch.alarm_state import EVERY_SECONDS, EXTRA_PERIODS, Rule, judge, queries_of
 from local.cloud.cloudwatch.metric_data import answer
 from local.cloud.cloudwatch.search import MetricName
 from local.cloud.cloudwatch.series import Window
-from local.cloud.seam_types import MetricSample
 from local.sagemaker.errors import invalid
 from local.sagemaker.store import Identity
 

@@ -13,15 +13,15 @@ import uvicorn
 from pydantic import ValidationError
 
 from model_code.serving import logs
-from model_code.serving.app import create_app
-from model_code.serving.engines.base import EngineError
-from model_code.serving.kinds import UnservedModel, kind_of
+from model_code.serving.engines.errors import EngineError
+from model_code.serving.generation.service import Service
+from model_code.serving.http.app import create_app
 from model_code.serving.logs import event
-from model_code.serving.service import Service
+from model_code.serving.model_tasks import UnservedModel, kind_of
 from model_code.serving.settings import ServerSettings, read_settings, variable_of
 
 if TYPE_CHECKING:
-    from model_code.serving.encoding import EncodingService
+    from model_code.serving.encoders.embedding_service import EncodingService
 
 _CLOSE_SECONDS = 2
 _WATCH_SECONDS = 1.0
@@ -101,7 +101,8 @@ def _service(settings: ServerSettings) -> Service | EncodingService:
         kind = "generation"
     if kind == "generation":
         return Service(settings)
-    from model_code.serving.encoding import EncodingService  # numpy with it, which text does without
+    # numpy comes with it, which text does without
+    from model_code.serving.encoders.embedding_service import EncodingService
 
     return EncodingService(settings, kind)
 

@@ -12,7 +12,6 @@ import transformers
 
 from contracts.artefact import Manifest
 from contracts.training import DataCard, FileDigest, TrainingCard
-
 from model_code.training.checkpoint import Progress
 from model_code.training.hyperparameters import Hyperparameters
 from model_code.training.schedule import AdapterPlan

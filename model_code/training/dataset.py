@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from contracts.artefact import file_sha256
 from contracts.training import DATA_CARD_FILE, TRAIN_FILE, DataCard, FileDigest, SupportPair
-
 from model_code.training.hyperparameters import Hyperparameters
 from model_code.training.job import TrainingError
 from model_code.training.reading import lines_of

@@ -32,18 +32,25 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contracts.artefact import ArtefactError, Manifest, verify
 from contracts.training import TRAINING_CARD_FILE, FileDigest, SupportPair
-
 from model_code.training import checkpoint
 from model_code.training.card import Inputs, Setup, training_card
 from model_code.training.checkpoint import Progress
 from model_code.training.dataset import read_train, split_validation
-from model_code.training.encoding import Example, encode_all
 from model_code.training.hyperparameters import Hyperparameters
-from model_code.training.job import EXIT_STOPPED, Job, StoppedError, StopSignal, TrainingError, read_hyperparameters, say
+from model_code.training.job import (
+    EXIT_STOPPED,
+    Job,
+    StoppedError,
+    StopSignal,
+    TrainingError,
+    read_hyperparameters,
+    say,
+)
 from model_code.training.loop import Trainer
 from model_code.training.lora import attach, merge
 from model_code.training.pack import pack
 from model_code.training.precision import working_dtype
+from model_code.training.tokenization import Example, encode_all
 
 
 def run_digest(settings: Hyperparameters, base: Manifest, data: FileDigest) -> str:

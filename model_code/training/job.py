@@ -19,7 +19,6 @@ from types import FrameType
 from pydantic import ValidationError
 
 from contracts.training import metric_line
-
 from model_code.training.hyperparameters import Hyperparameters
 
 FAILURE_CHARACTERS = 1024

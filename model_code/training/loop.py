@@ -15,11 +15,11 @@ from peft import PeftModel
 
 from model_code.training import checkpoint
 from model_code.training.checkpoint import Progress
-from model_code.training.encoding import IGNORED, Batch, Example, batches
 from model_code.training.hyperparameters import Hyperparameters
 from model_code.training.job import StoppedError, StopSignal, TrainingError, emit, say
 from model_code.training.lora import adapter_state, load_adapter_state
 from model_code.training.schedule import learning_rate
+from model_code.training.tokenization import IGNORED, Batch, Example, batches
 
 
 def answer_loss(model: PeftModel, batch: Batch) -> tuple[torch.Tensor, int]:

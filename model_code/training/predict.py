@@ -26,7 +26,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from contracts.artefact import ArtefactError, verify
 from contracts.predictions import Prediction
 from contracts.training import SupportPair
-
 from model_code.training.precision import working_dtype
 
 BATCH_SIZE = 32

@@ -26,9 +26,14 @@ from contracts.training import (
     SideCount,
     SupportPair,
 )
-
 from model_code.training.reading import DataError, Treatment, read_pairs, read_texts
-from model_code.training.splitting import SplitError, check_split, split, without_contamination, without_repeats
+from model_code.training.splitting import (
+    SplitError,
+    check_split,
+    split,
+    without_contamination,
+    without_repeats,
+)
 
 PROCESSING_INPUT = Path("/opt/ml/processing/input")
 PROCESSING_OUTPUT = Path("/opt/ml/processing/output")

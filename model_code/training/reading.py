@@ -17,7 +17,6 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.artefact import file_sha256
 from contracts.training import FileDigest, SupportPair
-
 from model_code.training.cleaning import (
     fill_placeholders,
     find_personal_data,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from contracts.training import SupportPair
-
 from model_code.training.similarity import near_pairs, shingles, words
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from contracts.artefact import MANIFEST_NAME, ArtefactError, verify
 from model_code.serving.admission import Admission
 from model_code.serving.logs import event
-from model_code.vllm_hook.inner import CHAT, COMPLETIONS, EMBEDDINGS, Inner
 from model_code.vllm_hook.settings import HookSettings
+from model_code.vllm_hook.upstream import CHAT, COMPLETIONS, EMBEDDINGS, Inner
 
 _WARM_UP_TOKENS = 4
 _RETRY_SECONDS = 1.0

@@ -13,12 +13,12 @@ import sys
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_code.serving.logs import JsonFormatter
-from model_code.vllm_hook.exchange import Exchange
+from model_code.vllm_hook.error_translation import translated, unknown_route
 from model_code.vllm_hook.health import Health
-from model_code.vllm_hook.inner import Inner, send_error
-from model_code.vllm_hook.meter import Meter
+from model_code.vllm_hook.metrics import Meter
+from model_code.vllm_hook.proxied_request import Exchange
 from model_code.vllm_hook.settings import HookSettings, read_settings
-from model_code.vllm_hook.translation import translated, unknown_route
+from model_code.vllm_hook.upstream import Inner, send_error
 
 _LOGGERS = "model_code"
 _METHODS = {"/ping": ("GET",), "/invocations": ("POST",), "/metrics": ("GET",)}

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from model_code.serving.engines.base import EngineError, EngineLimits
-from model_code.serving.engines.shapes import unsupported_part
+from model_code.serving.engines.base import EngineLimits
+from model_code.serving.engines.errors import EngineError
+from model_code.serving.engines.openvino_architectures import unsupported_part
 
 if TYPE_CHECKING:
     from model_code.serving.engines.base import Engine
     from model_code.serving.engines.encoder import Encoder
-    from model_code.serving.kinds import Kind
+    from model_code.serving.model_tasks import Kind
     from model_code.serving.settings import ServerSettings
 
 _ACCELERATORS = (Path("/dev/nvidiactl"),)
@@ -26,7 +27,7 @@ def create(settings: ServerSettings) -> Engine:
         from model_code.serving.engines.openvino_engine import OpenVinoEngine
 
         if settings.max_adapters:
-            from model_code.serving.engines.merged import MergedAdapters
+            from model_code.serving.engines.merged_weights import MergedAdapters
 
             return MergedAdapters(lambda: OpenVinoEngine(limits))
         return OpenVinoEngine(limits)

@@ -17,22 +17,6 @@ if TYPE_CHECKING:
 StopReason = Literal["stop", "length"]
 
 
-class EngineError(Exception):
-    """The engine failed at a request, or died; the message is fit for a log, not for a caller."""
-
-
-class SchemaRefused(Exception):
-    """The engine cannot hold an answer to this schema; the message is fit for the caller."""
-
-
-class AdapterRefused(Exception):
-    """An adapter that this model cannot take; the message says what is wrong and fits a caller."""
-
-
-class OutOfMemory(EngineError):
-    """There was no memory left for a request; others may go on."""
-
-
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
     """What an engine may use; a context of None means the model's own."""

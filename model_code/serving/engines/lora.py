@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from contracts.artefact import MANIFEST_NAME, ArtefactError, verify
 from contracts.training import TRAINING_CARD_FILE
-from model_code.serving.engines.base import AdapterRefused
+from model_code.serving.engines.errors import AdapterRefused
 from model_code.serving.engines.weights import as_float32, open_tensors
 
 CONFIG_NAME = "adapter_config.json"

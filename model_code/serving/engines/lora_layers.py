@@ -18,7 +18,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 from transformers.generation.logits_process import LogitsProcessorList
 
-from model_code.serving.engines.base import AdapterRefused
+from model_code.serving.engines.errors import AdapterRefused
 from model_code.serving.engines.lora import Adapter
 
 Stretch = tuple[str, int, int]

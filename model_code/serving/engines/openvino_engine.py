@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, cast
 
 from model_code.serving.engines.base import (
     Abilities,
-    AdapterRefused,
-    EngineError,
     EngineLimits,
     EngineStats,
     GenerationRequest,
     Logprob,
+    TokenEvent,
+)
+from model_code.serving.engines.errors import (
+    AdapterRefused,
+    EngineError,
     OutOfMemory,
     SchemaRefused,
-    TokenEvent,
 )
 from model_code.serving.engines.openvino_messages import (
     Add,
@@ -41,10 +43,10 @@ from model_code.serving.engines.openvino_messages import (
     Step,
     contents,
     framed,
-    start_worker,
     understood,
 )
 from model_code.serving.engines.openvino_probe import SchemaProbe
+from model_code.serving.engines.openvino_process import run_worker
 
 if TYPE_CHECKING:
     from model_code.serving.engines.lora import Adapter
@@ -147,7 +149,7 @@ class OpenVinoEngine:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=start_worker, args=(theirs, folder, self._limits), name="openvino", daemon=True
+            target=run_worker, args=(theirs, folder, self._limits), name="openvino", daemon=True
         )
         self._process.start()
         theirs.close()  # or its end would not show here

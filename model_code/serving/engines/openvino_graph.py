@@ -16,7 +16,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from model_code.serving.engines.shapes import unsupported_part
+from model_code.serving.engines.openvino_architectures import unsupported_part
 from model_code.serving.engines.weights import Weights
 
 _LEVELS = 255

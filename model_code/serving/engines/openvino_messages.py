@@ -8,10 +8,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Literal
 
-from model_code.serving.engines.base import EngineLimits, GenerationRequest, StopReason
+from model_code.serving.engines.base import GenerationRequest, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +108,3 @@ def contents(buffer: bytearray) -> Iterator[bytes]:
         content = bytes(buffer[_LENGTH.size : end])
         del buffer[:end]
         yield content
-
-
-def start_worker(connection: Connection, folder: Path, limits: EngineLimits) -> None:
-    """The worker process's first function: only there is OpenVINO imported."""
-    from model_code.serving.engines.openvino_worker import main
-
-    main(connection, folder, limits)

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from model_code.serving.engines.base import SchemaRefused
+from model_code.serving.engines.errors import SchemaRefused
 
 START_SECONDS = 120.0
 TRY_SECONDS = 10.0

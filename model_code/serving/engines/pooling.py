@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_code.serving.engines.base import EngineError
-from model_code.serving.kinds import MODULES
+from model_code.serving.engines.errors import EngineError
+from model_code.serving.model_tasks import MODULES
 
 if TYPE_CHECKING:
     import torch

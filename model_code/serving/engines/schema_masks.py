@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from model_code.serving.engines.base import SchemaRefused
+from model_code.serving.engines.errors import SchemaRefused
 
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """As Python's json writes it: an answer cannot run away into blanks."""

@@ -10,10 +10,11 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from model_code.serving.engines.base import EngineError, EngineLimits
+from model_code.serving.engines.base import EngineLimits
 from model_code.serving.engines.encoder import Normalisation, Numbers
+from model_code.serving.engines.errors import EngineError
 from model_code.serving.engines.pooling import Pooling, pool, read_pooling
-from model_code.serving.kinds import Kind
+from model_code.serving.model_tasks import Kind
 
 
 class TransformersEncoder:

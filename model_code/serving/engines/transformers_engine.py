@@ -25,15 +25,17 @@ from transformers.utils import logging as transformers_logging
 from contracts.chat import MAX_TOP_LOGPROBS
 from model_code.serving.engines.base import (
     Abilities,
-    AdapterRefused,
-    EngineError,
     EngineLimits,
     EngineStats,
     GenerationRequest,
     Logprob,
+    TokenEvent,
+)
+from model_code.serving.engines.errors import (
+    AdapterRefused,
+    EngineError,
     OutOfMemory,
     SchemaRefused,
-    TokenEvent,
 )
 from model_code.serving.engines.lora import Adapter
 from model_code.serving.engines.lora_layers import LoraLayers, RoutingProcessors

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from model_code.serving.engines.lora import AdapterRefused, read_adapter  # noqa: E402
 from model_code.serving.engines.lora_layers import LoraLayers  # noqa: E402
-from model_code.serving.engines.merged import write_merged  # noqa: E402
+from model_code.serving.engines.merged_weights import write_merged  # noqa: E402
 from model_code.serving.engines.weights import Weights  # noqa: E402
 
 SHAPE: dict[str, Any] = {

@@ -18,12 +18,14 @@ pytest.importorskip("openvino_genai")
 tokenizers = pytest.importorskip("tokenizers")
 
 from model_code.serving.engines.base import (  # noqa: E402
-    EngineError,
     EngineLimits,
     GenerationRequest,
     Sampling,
-    SchemaRefused,
     TokenEvent,
+)
+from model_code.serving.engines.errors import (  # noqa: E402
+    EngineError,
+    SchemaRefused,
 )
 from model_code.serving.engines.openvino_engine import OpenVinoEngine  # noqa: E402
 from model_code.serving.engines.openvino_messages import Add, understood  # noqa: E402

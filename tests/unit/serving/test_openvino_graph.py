@@ -14,8 +14,8 @@ transformers = pytest.importorskip("transformers")
 import numpy as np  # noqa: E402
 
 from model_code.serving.engines import choose  # noqa: E402
+from model_code.serving.engines.openvino_architectures import OPENVINO_TYPES  # noqa: E402
 from model_code.serving.engines.openvino_graph import UnsupportedModel, convert, quantise  # noqa: E402
-from model_code.serving.engines.shapes import OPENVINO_TYPES  # noqa: E402
 from model_code.serving.engines.weights import Weights  # noqa: E402
 
 TOKENS = 12

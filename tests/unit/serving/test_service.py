@@ -17,16 +17,18 @@ from contracts.chat import ChatRequest, Message
 from model_code.serving import engines
 from model_code.serving.engines.base import (
     Abilities,
-    EngineError,
     EngineStats,
     GenerationRequest,
     Logprob,
-    OutOfMemory,
     TokenEvent,
 )
+from model_code.serving.engines.errors import (
+    EngineError,
+    OutOfMemory,
+)
 from model_code.serving.errors import ServingError
-from model_code.serving.operations import CHAT
-from model_code.serving.service import Service
+from model_code.serving.generation.operations import CHAT
+from model_code.serving.generation.service import Service
 from model_code.serving.settings import ServerSettings
 
 Behaviour = Callable[[GenerationRequest], AsyncGenerator[TokenEvent, None]]
@@ -309,7 +311,7 @@ def test_a_model_without_numbers_is_never_ready(folder: Path, monkeypatch: pytes
 
 def test_a_model_that_loses_its_numbers_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        monkeypatch.setattr("model_code.serving.service.CHECK_SECONDS", 0.02)
+        monkeypatch.setattr("model_code.serving.generation.service.CHECK_SECONDS", 0.02)
         service, engine = start(monkeypatch, folder, silent)
         await service.start()
         engine.logprob = float("nan")

@@ -11,24 +11,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model_code.serving.adapter_routes import adapter_routes
 from model_code.serving.errors import invalid
-from model_code.serving.invocations import ChatCall, Invocations
+from model_code.serving.generation.service import Service
+from model_code.serving.http.adapter_routes import adapter_routes
+from model_code.serving.http.generation_call import GenerationCall
+from model_code.serving.http.invocations import Invocations
 from model_code.serving.metrics import CONTENT_TYPE
-from model_code.serving.service import Service
 
 if TYPE_CHECKING:
-    from model_code.serving.encoding import EncodingService
+    from model_code.serving.encoders.embedding_service import EncodingService
 
 
 def create_app(service: Service | EncodingService) -> ASGIApp:
     """The ASGI application of a service."""
     if isinstance(service, Service):
         generates = service
-        invocations = Invocations(service, lambda *request: ChatCall(generates, *request))
+        invocations = Invocations(service, lambda *request: GenerationCall(generates, *request))
         adapters = adapter_routes(service)
     else:
-        from model_code.serving.encoder_call import EncoderCall
+        from model_code.serving.http.encoder_call import EncoderCall
 
         encodes = service
         invocations = Invocations(service, lambda *request: EncoderCall(encodes, *request))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts import container
 from model_code.serving.errors import ServingError, invalid
-from model_code.serving.kinds import ROUTES, Kind
+from model_code.serving.model_tasks import ROUTES, Kind
 
 _DOES: dict[Kind, str] = {
     "generation": "generates text",

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from contracts.chat import FinishReason, TokenLogprob, TopLogprob
 from model_code.serving.engines.base import Logprob, TokenEvent
-from model_code.serving.incremental import StopMatcher
-from model_code.serving.pieces import CallPiece, Piece
-from model_code.serving.planning import Plan
-from model_code.serving.text import ChatTokenizer
-from model_code.serving.tools import Call, CallFinder, read_calls
+from model_code.serving.generation.chat_tokenizer import ChatTokenizer
+from model_code.serving.generation.detokenizer import StopMatcher
+from model_code.serving.generation.planning import Plan
+from model_code.serving.generation.tool_calls import Call, CallFinder, read_calls
+from model_code.serving.protocol.deltas import CallPiece, Piece
 
 
 class Choice:

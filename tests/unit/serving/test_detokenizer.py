@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_code.serving.incremental import StopMatcher, StreamDecoder
+from model_code.serving.generation.detokenizer import StopMatcher, StreamDecoder
 
 
 def decode_bytes(tokens: Sequence[int]) -> str:

@@ -13,10 +13,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from contracts.adapters import REGISTERED, UNREGISTERED, AdapterList, AdapterRegistration
-from model_code.serving.adapters import Adapters
 from model_code.serving.errors import ServingError, invalid
-from model_code.serving.protocol import parse
-from model_code.serving.service import Service
+from model_code.serving.generation.adapters import Adapters
+from model_code.serving.generation.service import Service
+from model_code.serving.protocol.parsing import parse
 
 _MAX_BODY_BYTES = 64 * 1024
 

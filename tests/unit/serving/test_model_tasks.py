@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from model_code.serving.engines.base import EngineError
+from model_code.serving.engines.errors import EngineError
 from model_code.serving.engines.pooling import Pooling, read_pooling
-from model_code.serving.kinds import UnservedModel, kind_of
+from model_code.serving.model_tasks import UnservedModel, kind_of
 
 
 def write(folder: Path, **files: Any) -> Path:

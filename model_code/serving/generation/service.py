@@ -18,27 +18,29 @@ from typing import Any
 from contracts.artefact import Manifest, verify
 from contracts.chat import Message
 from model_code.serving import engines
-from model_code.serving.adapters import Adapters
 from model_code.serving.admission import Admission, QueueFull
-from model_code.serving.choice import Choice
 from model_code.serving.engines.base import (
     Engine,
-    EngineError,
     EngineStats,
     GenerationRequest,
-    OutOfMemory,
     Sampling,
+)
+from model_code.serving.engines.errors import (
+    EngineError,
+    OutOfMemory,
     SchemaRefused,
 )
 from model_code.serving.errors import ServingError, invalid, overloaded
+from model_code.serving.generation.adapters import Adapters
+from model_code.serving.generation.chat_tokenizer import ChatTokenizer
+from model_code.serving.generation.operations import Operation, Request
+from model_code.serving.generation.output_stream import Choice
+from model_code.serving.generation.planning import Plan, Planner
+from model_code.serving.generation.stream_merge import merged
 from model_code.serving.logs import event
-from model_code.serving.merging import merged
 from model_code.serving.metrics import Metrics
-from model_code.serving.operations import Operation, Request
-from model_code.serving.pieces import Piece
-from model_code.serving.planning import Plan, Planner
+from model_code.serving.protocol.deltas import Piece
 from model_code.serving.settings import ServerSettings
-from model_code.serving.text import ChatTokenizer
 
 _WARM_UP_TOKENS = 4
 _CHECK = "check"

@@ -12,13 +12,13 @@ import pytest
 tokenizers = pytest.importorskip("tokenizers")
 pytest.importorskip("jinja2")
 
-from model_code.serving.choice import Choice  # noqa: E402
 from model_code.serving.engines.base import Logprob, Sampling, TokenEvent  # noqa: E402
-from model_code.serving.pieces import Piece  # noqa: E402
-from model_code.serving.planning import Plan, ToolPlan  # noqa: E402
-from model_code.serving.text import ChatTokenizer  # noqa: E402
-from model_code.serving.tools import TAGS  # noqa: E402
-from model_code.serving.vocabulary import read_vocabulary  # noqa: E402
+from model_code.serving.engines.vocabulary import read_vocabulary  # noqa: E402
+from model_code.serving.generation.chat_tokenizer import ChatTokenizer  # noqa: E402
+from model_code.serving.generation.output_stream import Choice  # noqa: E402
+from model_code.serving.generation.planning import Plan, ToolPlan  # noqa: E402
+from model_code.serving.generation.tool_calls import TAGS  # noqa: E402
+from model_code.serving.protocol.deltas import Piece  # noqa: E402
 
 END = "<|end|>"
 

@@ -18,13 +18,13 @@ from tokenizers import Tokenizer
 from contracts.artefact import verify
 from model_code.serving import engines
 from model_code.serving.admission import Admission, QueueFull
-from model_code.serving.batcher import Batcher
-from model_code.serving.engines.base import EngineError
+from model_code.serving.encoders.batcher import Batcher
 from model_code.serving.engines.encoder import Encoder, Normalisation, Numbers
+from model_code.serving.engines.errors import EngineError
 from model_code.serving.errors import ServingError, invalid, overloaded
-from model_code.serving.kinds import Kind
 from model_code.serving.logs import event
 from model_code.serving.metrics import Metrics
+from model_code.serving.model_tasks import Kind
 from model_code.serving.settings import ServerSettings
 
 BATCH_TOKENS = 4096

@@ -7,8 +7,8 @@ from typing import Any
 
 from contracts.chat import ChatChunk, ChatCompletion, TokenLogprob
 from contracts.completions import Completion
-from model_code.serving.pieces import CallPiece, Piece
-from model_code.serving.writers import ChatWriter, CompletionWriter, Gathered
+from model_code.serving.protocol.deltas import CallPiece, Piece
+from model_code.serving.protocol.response_writers import ChatWriter, CompletionWriter, Gathered
 
 WRITER = ChatWriter("1", "m", prompt_tokens=3, created=7)
 

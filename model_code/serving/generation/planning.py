@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from contracts.chat import ChatRequest, NamedTool, Tool
 from contracts.completions import CompletionRequest
-from model_code.serving import constraint
 from model_code.serving.engines.base import Engine, Sampling
 from model_code.serving.errors import ServingError, invalid
+from model_code.serving.generation import structured_output as constraint
+from model_code.serving.generation.chat_tokenizer import ChatTokenizer
+from model_code.serving.generation.tool_calls import Syntax
 from model_code.serving.settings import ServerSettings
-from model_code.serving.text import ChatTokenizer
-from model_code.serving.tools import Syntax
 
 _LARGE_TEXT = 16_384  # characters; longer prompts are tokenised off the event loop
 _DEFAULT_TEMPERATURE = 1.0

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.adapters import AdapterListing, AdapterRegistration
-from model_code.serving.engines.base import AdapterRefused, Engine, EngineError
+from model_code.serving.engines.base import Engine
+from model_code.serving.engines.errors import AdapterRefused, EngineError
 from model_code.serving.errors import ServingError, invalid
 from model_code.serving.logs import event
 

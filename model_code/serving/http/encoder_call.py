@@ -7,19 +7,19 @@ import logging
 import time
 
 from contracts import container
-from model_code.serving.encoder_protocol import (
+from model_code.serving.encoders.embedding_service import EncodingService
+from model_code.serving.http.request_headers import Incoming
+from model_code.serving.http.response_sender import Reply
+from model_code.serving.logs import event
+from model_code.serving.model_tasks import ROUTES
+from model_code.serving.protocol.encoder_bodies import (
     classification_reply,
     embeddings_reply,
     has_field,
     parse_classification,
     parse_embeddings,
 )
-from model_code.serving.encoding import EncodingService
-from model_code.serving.incoming import Incoming
-from model_code.serving.kinds import ROUTES
-from model_code.serving.logs import event
-from model_code.serving.refusals import refuse_feature, refuse_route
-from model_code.serving.reply import Reply
+from model_code.serving.protocol.unsupported import refuse_feature, refuse_route
 
 _LARGE_REPLY = 65_536  # numbers; writing more takes long enough to hold up the event loop
 _STATUS_CLIENT_GONE = 499

@@ -18,10 +18,12 @@ from safetensors.numpy import save_file
 from model_code.serving.engines.base import (
     Abilities,
     Engine,
-    EngineError,
     EngineStats,
     GenerationRequest,
     TokenEvent,
+)
+from model_code.serving.engines.errors import (
+    EngineError,
 )
 from model_code.serving.engines.lora import Adapter
 from model_code.serving.engines.weights import INDEX_NAME, SINGLE_NAME, Weights

@@ -8,8 +8,8 @@ import pytest
 
 from contracts.chat import CalledFunction, Function, Message, Tool, ToolCall
 from contracts.json_schema import check
-from model_code.serving import constraint
-from model_code.serving.tools import (
+from model_code.serving.generation import structured_output as constraint
+from model_code.serving.generation.tool_calls import (
     BARE_JSON,
     MISTRAL,
     TAGS,

@@ -15,8 +15,8 @@ tokenizers = pytest.importorskip("tokenizers")
 
 from contracts.artefact import MANIFEST_NAME, describe  # noqa: E402
 from model_code.serving import engines  # noqa: E402
-from model_code.serving.encoding import EncodingService  # noqa: E402
-from model_code.serving.engines.base import EngineError  # noqa: E402
+from model_code.serving.encoders.embedding_service import EncodingService  # noqa: E402
+from model_code.serving.engines.errors import EngineError  # noqa: E402
 from model_code.serving.errors import ServingError  # noqa: E402
 from model_code.serving.settings import ServerSettings  # noqa: E402
 

@@ -16,10 +16,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from contracts.chat import Message, Tool
-from model_code.serving import tools as tool_texts
+from model_code.serving.engines.vocabulary import read_vocabulary
 from model_code.serving.errors import invalid
-from model_code.serving.incremental import ByteDecoder, Decoder, StreamDecoder
-from model_code.serving.vocabulary import read_vocabulary
+from model_code.serving.generation import tool_calls as tool_texts
+from model_code.serving.generation.detokenizer import ByteDecoder, Decoder, StreamDecoder
 
 _NAMED_TOKENS = ("bos_token", "eos_token")
 _TEMPLATE_FAULTS = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError)

@@ -16,16 +16,16 @@ from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
 from model_code.serving.admission import QueueFull
-from model_code.serving.caller import STATUS_CLIENT_GONE, ClientGone, disconnected, read_body
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
-from model_code.serving.incoming import Incoming
+from model_code.serving.http.connection import STATUS_CLIENT_GONE, ClientGone, disconnected, read_body
+from model_code.serving.http.request_headers import Incoming
 from model_code.serving.logs import REQUEST_IDS, event
-from model_code.serving.protocol import parse
+from model_code.serving.protocol.parsing import parse
+from model_code.vllm_hook.error_translation import ERROR_EVENT, event_error, translated
 from model_code.vllm_hook.health import Health
-from model_code.vllm_hook.inner import CHAT, EMBEDDINGS, ROUTES, Inner, given, onward, send_error
-from model_code.vllm_hook.meter import Meter
+from model_code.vllm_hook.metrics import Meter
 from model_code.vllm_hook.settings import HookSettings
-from model_code.vllm_hook.translation import ERROR_EVENT, event_error, translated
+from model_code.vllm_hook.upstream import CHAT, EMBEDDINGS, ROUTES, Inner, given, onward, send_error
 
 _NOT_SERVED = (404, 405)
 _UNWIND_SECONDS = 5.0

@@ -11,8 +11,8 @@ from typing import Any
 
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
-from model_code.serving.planning import Plan, Planner
-from model_code.serving.writers import ChatWriter, CompletionWriter, Writer
+from model_code.serving.generation.planning import Plan, Planner
+from model_code.serving.protocol.response_writers import ChatWriter, CompletionWriter, Writer
 
 Request = ChatRequest | CompletionRequest
 

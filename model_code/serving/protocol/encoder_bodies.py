@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contracts.classification import (
     Classification,
@@ -17,8 +18,9 @@ from contracts.classification import (
     PipelineRequest,
 )
 from contracts.embeddings import Embedding, EmbeddingList, EmbeddingsRequest, EmbeddingsUsage
-from model_code.serving.engines.encoder import Numbers
-from model_code.serving.protocol import parse
+from model_code.serving.protocol.parsing import parse
+
+Numbers = NDArray[np.float32]
 
 
 def parse_embeddings(body: bytes) -> EmbeddingsRequest:

@@ -14,7 +14,6 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from contracts.training import SupportPair
-
 from model_code.training.job import TrainingError
 
 IGNORED = -100

@@ -28,7 +28,7 @@ from contracts.chat import (
     Usage,
 )
 from contracts.completions import Completion, CompletionChoice
-from model_code.serving.pieces import CallPiece, Piece
+from model_code.serving.protocol.deltas import CallPiece, Piece
 
 DONE = b"data: [DONE]\n\n"
 _quote = json.JSONEncoder(ensure_ascii=False).encode

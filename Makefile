@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test test-rooms test-contract test-serving test-emulator test-cloud check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help browser up down clean chat environments test test-rooms test-contract test-serving test-emulator test-cloud check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -60,7 +60,10 @@ test-serving: environments  ## the container's code by itself, where torch and O
 test-emulator: environments  ## the emulator by itself: alarms, scaling, jobs, functions, endpoints
 	@$(BIN)/python -m pytest -m "not laptop and not peers" tests/cloud $(PYTEST)
 
-test-cloud: environments  ## what crosses rooms: the laptop cloud and the browser
+browser:  ## Chromium from the system's packages, where it is missing (needs root)
+	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium; } >/dev/null
+
+test-cloud: environments browser  ## what crosses rooms: the laptop cloud and the browser
 	@$(BIN)/python -m pytest -m "laptop and not peers" tests/cloud tests/browser $(PYTEST)
 
 bench-smoke: environments  ## time to first token beside the bare handler; cold and warm starts

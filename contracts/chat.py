@@ -21,6 +21,8 @@ MAX_ANSWERS = 8
 """Most answers to one request (`n`)."""
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 64
+LONGEST_NAME = 64
+"""Characters of a message's `name` and of a called function's."""
 
 
 class _Request(BaseModel):
@@ -41,7 +43,7 @@ class TextPart(_Request):
 class CalledFunction(_Request):
     """A function the model wants called; `arguments` is the JSON text it wrote."""
 
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=LONGEST_NAME)
     arguments: str
 
 
@@ -58,7 +60,7 @@ class Message(_Request):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
-    name: str | None = Field(default=None, max_length=64)
+    name: str | None = Field(default=None, max_length=LONGEST_NAME)
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS)
     tool_call_id: str | None = Field(default=None, max_length=128)
 

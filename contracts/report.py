@@ -33,12 +33,17 @@ class MetricInfo(_Part):
 
 
 class System(_Part):
-    """One evaluated system; the digest is the SHA-256 of its predictions file."""
+    """One evaluated system; the digest is the SHA-256 of its predictions file.
+
+    `cut_share` is the share of its answers that ended at the limit of tokens; None where none says how it
+    ended.
+    """
 
     name: str
     role: Literal["baseline", "candidate"]
     predictions_digest: Digest
     errors: int = Field(ge=0)
+    cut_share: float | None = Field(default=None, ge=0, le=1)
 
 
 class Dataset(_Part):

@@ -176,7 +176,7 @@ def _add_collect(command: argparse.ArgumentParser) -> None:
     command.add_argument("--api-key", help=f"the key; better in the variable {KEY_VARIABLE}")
     command.add_argument("--model", required=True, help="the model's name")
     command.add_argument("--system-prompt", help="a system message before every prompt")
-    command.add_argument("--max-tokens", type=_count, default=256)
+    command.add_argument("--max-tokens", type=_count, help="longest answer (default: the endpoint's limit)")
     command.add_argument("--temperature", type=_margin, default=0.0)
     command.add_argument("--timeout", type=_count, default=120, help="seconds per request")
     command.add_argument("--concurrency", type=_count, default=4, help="requests at once")
@@ -194,6 +194,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         "latency-margin": (_margin, "accepted slowdown as a share: 0.1 is 10 %%"),
         "error-margin": (_margin, "accepted rise of the error rate as a fraction"),
         "alpha": (_share, "error budget of the decision"),
+        "maximum-cut-share": (_margin, "answers cut at the limit of tokens above which nothing is decided"),
         "planned": (_count, "items that must be there before a promotion (default: all given)"),
         "resamples": (_count, "bootstrap resamples"),
         "seed": (int, "seed of the bootstrap"),

@@ -26,13 +26,14 @@ _MAX_LINE_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Target:
-    """Where and how to ask. `api_url` ends in `/v1`; `timeout` is for one whole request, in seconds."""
+    """Where and how to ask. `api_url` ends in `/v1`; `timeout` is for one whole request, in seconds;
+    without `max_tokens` the endpoint's own limit holds."""
 
     api_url: str
     api_key: str
     model: str
     system_prompt: str | None = None
-    max_tokens: int = 256
+    max_tokens: int | None = None
     temperature: float = 0.0
     timeout: float = 120.0
     concurrency: int = 4
@@ -100,12 +101,14 @@ def _answer(target: Target, prompt: str) -> dict[str, object]:
             pause = _pause(response) if response.status in _RETRIED else None
             detail = response.read(2_000).decode(errors="replace").strip()
             raise _Refused(f"HTTP {response.status}: {detail[:300]}", pause)
-        text, first, tokens = [], None, None
+        text, first, tokens, reason = [], None, None, None
         for chunk in _chunks(response, deadline):
             content = chunk.choices[0].delta.content if chunk.choices else None
             if content:
                 first = first or time.perf_counter()
                 text.append(content)
+            if chunk.choices:
+                reason = chunk.choices[0].finish_reason or reason
             if chunk.usage is not None:
                 tokens = chunk.usage.completion_tokens
         ended = time.perf_counter()
@@ -116,6 +119,7 @@ def _answer(target: Target, prompt: str) -> dict[str, object]:
         "ttft_ms": None if first is None else 1000 * (first - started),
         "duration_ms": 1000 * (ended - started),
         "completion_tokens": tokens,
+        "finish_reason": reason,
     }
 
 

@@ -20,11 +20,11 @@ from contracts.report import Dataset, EvaluationReport, Method, System, TimingCu
 from evaluation.examples import pick_examples
 from evaluation.measure import Answers, Measurement, group_numbers, measure
 from evaluation.metrics import ALL, Metric
-from evaluation.metrics.operation import ERROR_RATE, TIMINGS
+from evaluation.metrics.operation import ERROR_RATE, TIMINGS, cut_share
 from evaluation.metrics.text import signatures
 from evaluation.predictions import InputError, SystemPredictions, check_pairing, dataset_digest
 from evaluation.report.words import in_sentence, size
-from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
+from evaluation.statistics.decision import Criterion, Evidence, cut_doubt, decide, error_shares
 
 MINIMUM_SAMPLE = 30
 """Independent items, or groups, below which a bootstrap interval is too narrow to decide on."""
@@ -36,7 +36,8 @@ class Settings:
     """What is asked and how it is computed.
 
     `quality_margin` is in the primary metric's unit, `latency_margin` relative (0.1 is 10 %), `error_margin`
-    a fraction. `planned` items (groups, where items come in groups) must be there before a promotion; None
+    a fraction. Above `maximum_cut_share` of either system's answers cut at the limit of tokens, nothing is
+    decided. `planned` items (groups, where items come in groups) must be there before a promotion; None
     takes the given set as the plan.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     latency_margin: float = 0.1
     error_margin: float = 0.02
     alpha: float = 0.05
+    maximum_cut_share: float = 0.05
     planned: int | None = None
     resamples: int = 4000
     seed: int = 1
@@ -74,12 +76,18 @@ def evaluate(
     primary = _primary(metrics, settings.primary)
     overall = measure(answers, metrics, resamples=settings.resamples, seed=settings.seed)
     parts = [overall, *_slices(answers, [primary, ERROR_RATE], settings)]
+    shown = [_system(one, is_baseline=one is not systems[-1]) for one in systems]
     decision = _decide(overall, primary, settings) if len(systems) == 2 else None
+    doubt = cut_doubt({one.name: one.cut_share for one in shown}, settings.maximum_cut_share)
+    if decision and doubt:
+        decision = decision.model_copy(
+            update={"outcome": "inconclusive", "reason": f"Inconclusive: {doubt}."}
+        )
     return EvaluationReport(
         title=settings.title,
         created_at=created_at,
         headline=decision.reason if decision else _headline(overall, primary, settings.level),
-        systems=[_system(one, is_baseline=one is not systems[-1]) for one in systems],
+        systems=shown,
         dataset=_dataset(dataset_name, systems[0].predictions),
         metrics=[metric.info for metric in metrics],
         results=[result for part in parts for result in part.results(settings.level)],
@@ -195,6 +203,7 @@ def _system(one: SystemPredictions, *, is_baseline: bool) -> System:
         role="baseline" if is_baseline else "candidate",
         predictions_digest=one.digest,
         errors=sum(prediction.error is not None for prediction in one.predictions),
+        cut_share=cut_share(one.predictions),
     )
 
 

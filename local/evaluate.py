@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contracts.artefact import MANIFEST_NAME, Manifest
-from local.bringup import ENVIRONMENT, client, stack
+from local.bringup import ENVIRONMENT, client, outputs_of, stack
 from local.home import REPOSITORY, Home
 from local.progress import Step, Steps, Stop, fail
 from local.refresh import DATA
@@ -52,10 +52,11 @@ def held_out(home: Home, step: Step, work: Path, data: Path) -> Path:
 
 
 def predict(home: Home, step: Step, model: Path, items: Path, output: Path) -> Path:
-    """One model's answers to the held-out items."""
+    """One model's answers to the held-out items, as long as the deployed loop lets them be."""
+    longest = outputs_of(home, "refresh")["AnswerTokens"]
     step.run(
         [home.python("serving"), "-m", "model_code.training.predict", "--model", model, "--data", items,
-         "--output", output, "--limit", str(ITEMS)],
+         "--output", output, "--limit", str(ITEMS), "--max-new-tokens", longest],
         cwd=REPOSITORY,
         timeout=3600,
     )  # fmt: skip

@@ -50,6 +50,12 @@ def tpot(prediction: Prediction) -> float | None:
 TIMINGS: dict[Timing, Reader] = {"duration": duration, "ttft": ttft, "tpot": tpot}
 
 
+def cut_share(predictions: Sequence[Prediction]) -> float | None:
+    """The share of answers that ended at the limit of tokens; None where none says how it ended."""
+    ends = [one.finish_reason for one in predictions if one.error is None and one.finish_reason is not None]
+    return ends.count("length") / len(ends) if ends else None
+
+
 def _values(read: Reader, predictions: Sequence[Prediction]) -> list[float]:
     return [np.nan if (value := read(prediction)) is None else value for prediction in predictions]
 

@@ -64,6 +64,23 @@ def error_shares(criteria: Sequence[Criterion], alpha: float) -> Mapping[str, fl
     return {criterion.name: alpha * criterion.weight / total for criterion in criteria}
 
 
+def cut_doubt(shares: Mapping[str, float | None], maximum: float) -> str | None:
+    """Why answers cut at the limit of tokens bar a decision; None where no system has too many of them.
+
+    A metric from 0 to 1 is off by at most the share of cut answers, in either direction.
+    """
+    too_many = [
+        f"{100 * share:.3g} % of the answers of {name}"
+        for name, share in shares.items()
+        if share is not None and share > maximum
+    ]
+    if not too_many:
+        return None
+    return (
+        f"{' and '.join(too_many)} were cut at the limit of tokens, above the {100 * maximum:.3g} % accepted"
+    )
+
+
 def judge(evidence: Evidence) -> CriterionState:
     """`met` where the goal is shown, `harmed` where the challenger is shown worse and the goal is not met."""
     if evidence.interval is None:

@@ -99,6 +99,7 @@ class AsyncInference(InferenceEndpoint):
                 "Rollback",
                 rollout=rollout,
                 settings=self._hosting.settings,
+                role=self._hosting.role,
                 metric=self._of_champion,
                 errors_only=True,
             ).names

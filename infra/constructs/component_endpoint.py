@@ -93,6 +93,7 @@ class ComponentInference(InferenceEndpoint):
             "Rollback",
             rollout=rollout,
             settings=self._hosting.settings,
+            role=self._hosting.role,
             metric=self.metric_of_component,
             errors_only=True,
         )

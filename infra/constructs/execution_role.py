@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
@@ -54,7 +55,8 @@ class ExecutionRole(iam.Role):
         self._publish_metrics()
         self._pull(settings)
         reasons["AwsSolutions-IAM5[Resource::*]"] = (
-            "PutMetricData (held to SageMaker's namespaces) and GetAuthorizationToken take no resource."
+            "PutMetricData (held to SageMaker's namespaces) and GetAuthorizationToken take no resource; "
+            "composite alarms are described only under `*`."
         )
         acknowledge(self, reasons)
 
@@ -68,6 +70,18 @@ class ExecutionRole(iam.Role):
         grant_through(key, self, "s3", use)
         named = imported_arn(cdk.Stack.of(bucket), bucket.bucket_arn)
         acknowledge(self, {f"AwsSolutions-IAM5[Resource::{named}/{prefix}*]": why})
+
+    def allow_rollback(self, alarms: list[cloudwatch.IAlarm], *, further: bool) -> None:
+        """Describe the alarms that take an update back: SageMaker reads them in the role's name.
+
+        `further` ones of the settings may be composite, which CloudWatch shows only to whoever may see all.
+        """
+        self.add_to_policy(
+            iam.PolicyStatement(
+                actions=["cloudwatch:DescribeAlarms"],
+                resources=["*"] if further else [alarm.alarm_arn for alarm in alarms],
+            )
+        )
 
     def allow_read(self, bucket: str, key: str) -> None:
         """Read one object of a bucket by name."""

@@ -166,21 +166,14 @@ class InferenceApi(Construct):
         )
 
     def _make_authorizer(self, function: lambda_.IFunction) -> apigateway.RequestAuthorizer:
-        # A cached decision needs an identity source to be cached under, and API Gateway then answers 401
-        # itself when that header is missing: so `x-api-key` alone works only without a cache.
-        seconds = self._settings.gateway.authorizer_cache_seconds
-        authorizer = apigateway.RequestAuthorizer(
+        # Decisions are cached under the identity source: the function may read nothing else of a request.
+        return apigateway.RequestAuthorizer(
             self,
             "Authorizer",
             handler=function,
-            identity_sources=[apigateway.IdentitySource.header("Authorization")] if seconds else [],
-            results_cache_ttl=cdk.Duration.seconds(seconds),
+            identity_sources=[apigateway.IdentitySource.header("Authorization")],
+            results_cache_ttl=cdk.Duration.seconds(self._settings.gateway.authorizer_cache_seconds),
         )
-        if not seconds:  # CDK would write an empty source, which is not the same as none
-            resource = authorizer.node.default_child
-            assert isinstance(resource, apigateway.CfnAuthorizer)
-            resource.add_property_deletion_override("IdentitySource")
-        return authorizer
 
     def _routes(self, inference: lambda_.IFunction, api: lambda_.IFunction, jobs: lambda_.IFunction) -> None:
         stream, work = _streamed(inference), _streamed(jobs)

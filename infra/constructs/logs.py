@@ -38,7 +38,7 @@ class LogGroup(logs.LogGroup):
             log_group_name=name,
             encryption_key=key,
             retention=_RETENTION[settings.environment.log_retention_days],
-            removal_policy=removal_policy(settings.environment.removal.logs),
+            removal_policy=removal_policy(settings.environment.removal.logs, named=name is not None),
         )
 
     def grant_append(self, role: iam.Role) -> None:
@@ -51,6 +51,11 @@ class LogGroup(logs.LogGroup):
         )
 
 
-def removal_policy(choice: str) -> cdk.RemovalPolicy:
-    """The CDK policy of a settings value."""
-    return cdk.RemovalPolicy.RETAIN if choice == "retain" else cdk.RemovalPolicy.DESTROY
+def removal_policy(choice: str, *, named: bool = False) -> cdk.RemovalPolicy:
+    """The CDK policy of a settings value.
+
+    What is `named` is kept too, but not by a create that fails: its name would block the next one.
+    """
+    if choice != "retain":
+        return cdk.RemovalPolicy.DESTROY
+    return cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if named else cdk.RemovalPolicy.RETAIN

@@ -83,6 +83,7 @@ class RealtimeInference(InferenceEndpoint):
                 "Rollback",
                 rollout=rollout,
                 settings=self._hosting.settings,
+                role=self._hosting.role,
                 metric=self._of_champion,
             ).names
         return self._hosting.deployment(rollout, alarms)

@@ -52,7 +52,8 @@ class Runner:
 
 @dataclass(frozen=True)
 class Jobs:
-    """The jobs of one environment. `name_prefix` starts every job's name, so that a policy can name them."""
+    """The jobs of one environment. `name_prefix` starts every job's name, so that a policy can name them;
+    `answer_tokens` is the length at which evaluation cuts an answer."""
 
     name_prefix: str
     bucket: str
@@ -62,6 +63,7 @@ class Jobs:
     tags: Mapping[str, str]
     training: Runner
     processing: Runner
+    answer_tokens: int
 
     def prepare(self) -> dict[str, Any]:
         """Source data becomes the release's training and held-out sets with their card."""
@@ -82,6 +84,7 @@ class Jobs:
                 *("--model", f"{_IN}/model"),
                 *("--data", f"{_IN}/data/{HELDOUT_FILE}"),
                 *("--output", f"{_OUT}/predictions.jsonl"),
+                *("--max-new-tokens", str(self.answer_tokens)),
             ],
             inputs={"model": {"S3Uri.$": model}, "data": {"S3Uri.$": self._uri("data/")}},
             output=f"{variant}/",
@@ -99,6 +102,7 @@ class Jobs:
             "latency-margin": round(gate.maximum_latency_ratio - 1, 6),
             "error-margin": settings.canary.maximum_error_rate,
             "alpha": gate.alpha,
+            "maximum-cut-share": gate.maximum_cut_share,
             "out": _OUT,
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]

@@ -14,6 +14,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from contracts import metrics
+from infra.constructs.execution_role import ExecutionRole
 from infra.settings import Settings
 from infra.settings.rollout import OWN_ALARMS, Gradual
 
@@ -25,8 +26,8 @@ _SLOW_FACTOR = 2.0  # times the goal for the time to first token
 class RollbackAlarms(Construct):
     """Errors, time to first token and verdict. `names` goes into the deployment config.
 
-    `metric` gives a SageMaker metric by name and statistic. Where there are neither streams' first chunks
-    nor a verdict, `errors_only`.
+    The endpoint's `role` may describe them. `metric` gives a SageMaker metric by name and statistic. Where
+    there are neither streams' first chunks nor a verdict, `errors_only`.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class RollbackAlarms(Construct):
         *,
         rollout: Gradual,
         settings: Settings,
+        role: ExecutionRole,
         metric: Callable[[str, str], cloudwatch.Metric],
         errors_only: bool = False,
     ) -> None:
@@ -53,6 +55,7 @@ class RollbackAlarms(Construct):
             alarms += [self._first_token(share, rollout, settings, metric), self._verdict(settings)]
         if len(alarms) > OWN_ALARMS:
             raise ValueError("settings count on fewer alarms of ours")
+        role.allow_rollback(alarms, further=bool(rollout.alarms))
         self.names = [*(alarm.alarm_name for alarm in alarms), *rollout.alarms]
 
     def _first_token(

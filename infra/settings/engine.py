@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.exclusions import exclusion
-from infra.settings.images import image_table
+from infra.settings.images import VLLM_QUEUE_FLAG, image_table
 
 _IMAGE = exclusion(
     "engine-image",
@@ -24,6 +24,12 @@ _ANSWER = exclusion(
     refuses="`default_max_tokens` above the context",
     why="Prompt and answer share max_context_tokens.",
     change="a number up to max_context_tokens",
+)
+_QUEUE = exclusion(
+    "queue-bound",
+    refuses="`hook: false` on an image whose vLLM has no bound for its queue",
+    why="vLLM bounds its queue from 0.29.0; before, nothing but the hook holds max_queued_requests.",
+    change="`hook: true`, or an image with vLLM 0.29.0 or later",
 )
 _DRIVER = exclusion(
     "host-image",
@@ -123,6 +129,18 @@ class VllmEngine(_Engine, _Adaptable):
     @model_validator(mode="after")
     def _driver(self) -> Self:
         _check_driver(self.image, self.inference_ami_version)
+        return self
+
+    @model_validator(mode="after")
+    def _queue_is_bounded(self) -> Self:
+        image = image_table().images[self.image]
+        if not self.hook and not image.knows(VLLM_QUEUE_FLAG):
+            holds = f"vLLM {image.engine_version}" if image.engine_version else "an unknown version of vLLM"
+            raise _QUEUE.refusal(
+                "hook",
+                what=f"Image '{self.image}' holds {holds}, whose queue takes no bound.",
+                example=True,
+            )
         return self
 
 

@@ -120,7 +120,7 @@ class Gateway(SettingsModel):
     quota: Quota = setting("Requests per caller and period.", {"period": "MONTH"})
     authorizer_cache_seconds: int = setting(
         "How long an authorization is remembered: also how long a revoked key still works. "
-        "With 0 nothing is remembered and `x-api-key` is read as well as `Authorization`.",
+        "With 0 nothing is remembered.",
         60,
         ge=0,
         le=3600,

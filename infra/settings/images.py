@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
+from pydantic import Field
 
 from infra.settings.base import SettingsModel
 
@@ -19,6 +20,9 @@ EngineKind = Literal["vllm", "neuron", "transformers", "training"]
 TABLE = Path(__file__).with_name("images.yaml")
 REGISTRIES = Path(__file__).with_name("image_registries.yaml")
 OWN_REGISTRY = "account"
+VLLM_QUEUE_FLAG = "SM_VLLM_MAX_NUM_QUEUED_REQS"
+VLLM_FLAGS_SINCE = {VLLM_QUEUE_FLAG: (0, 29, 0)}
+"""First vLLM version of each flag that an image may lack: the server ends at once on one it does not know."""
 
 
 class Image(SettingsModel):
@@ -28,6 +32,7 @@ class Image(SettingsModel):
     repository: str
     tag: str
     engine: EngineKind
+    engine_version: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$")
     accelerator: Literal["cpu", "gpu", "neuron"]
     cuda: int | None = None
     inference_ami_versions: list[str] = []
@@ -36,6 +41,13 @@ class Image(SettingsModel):
     def private(self) -> bool:
         """Whether the image lies in the deploying account's own registry."""
         return self.registry == OWN_REGISTRY
+
+    def knows(self, flag: str) -> bool:
+        """Whether the image's engine takes a flag, by the variable that becomes it."""
+        since = VLLM_FLAGS_SINCE.get(flag)
+        if since is None:
+            return True
+        return self.engine_version is not None and tuple(map(int, self.engine_version.split("."))) >= since
 
 
 class ImageTable(SettingsModel):

@@ -244,6 +244,12 @@ class Settings(SettingsModel):
         return self.endpoint.startup_timeout_seconds or rules.startup_seconds(self.model.size_gb)
 
     @property
+    def evaluation_answer_tokens(self) -> int:
+        """Length at which evaluation cuts an answer: the one that callers get, unless another is given."""
+        given = self.refresh.answer_tokens if self.refresh else None
+        return given or self.endpoint.engine.default_max_tokens
+
+    @property
     def scaling_target(self) -> float | None:
         """Level that target tracking holds per machine or copy; None where nothing tracks one."""
         spec = self.endpoint

@@ -81,6 +81,14 @@ class Gate(SettingsModel):
         "Chance that a challenger that is no better passes.", 0.05, gt=0, lt=1, default=0.05
     )
     maximum_latency_ratio: float = setting("1.25 accepts 25 % slower.", 1.25, ge=1, default=1.25)
+    maximum_cut_share: float = setting(
+        "Share of either model's answers that may be cut at `answer_tokens`; above it the gate does not "
+        "decide. A metric from 0 to 1 is off by at most this share.",
+        0.05,
+        ge=0,
+        le=1,
+        default=0.05,
+    )
 
 
 class Canary(SettingsModel):
@@ -150,6 +158,14 @@ class Refresh(SettingsModel):
     )
     training: Training = setting("The training job.", {"instance_type": "ml.g6.2xlarge"})
     processing: Job = setting("Data preparation and evaluation jobs.", {"instance_type": "ml.g6.xlarge"})
+    answer_tokens: int | None = setting(
+        "Length at which evaluation cuts an answer, in tokens; left out, the endpoint's "
+        "`engine.default_max_tokens`, which callers get.",
+        512,
+        ge=1,
+        le=131_072,
+        default=None,
+    )
     gate: Gate = setting("What the offline comparison must show.", {"metric": "token_f1"})
     canary: Canary = setting("The stages in which a challenger meets callers.", {"shares": [0.1, 0.5]})
     poll_seconds: int = setting(

@@ -41,7 +41,12 @@ class FailoverDataStack(cdk.Stack):
             self, "AccessLogs", keep_days=settings.environment.log_retention_days, removal=logs
         )
         self.artefacts = EncryptedBucket(
-            self, "Artefacts", key=self.models_key, access_logs=access_logs, removal=models, name=bucket
+            self,
+            "Artefacts",
+            key=self.models_key,
+            access_logs=access_logs,
+            removal=removal_policy(removal.models, named=True),
+            name=bucket,
         )
         cdk.CfnOutput(self, "ArtefactsBucketName", value=self.artefacts.bucket_name)
 

@@ -105,6 +105,7 @@ class RefreshStack(cdk.Stack):
             "StateMachineArn": self.machine.state_machine_arn,
             "ModelPackageGroupName": names.package_group,
             "SourceDataUri": f"s3://{data.artefacts.bucket_name}/{DATASETS_PREFIX}",
+            "AnswerTokens": str(jobs.answer_tokens),
         }.items():
             cdk.CfnOutput(self, name, value=value)
 
@@ -133,6 +134,7 @@ class RefreshStack(cdk.Stack):
             tags=self._settings.environment.tags,
             training=self._runner("Training", spec.training, source, prefixes),
             processing=self._runner("Processing", spec.processing, source, (*prefixes, DATASETS_PREFIX)),
+            answer_tokens=self._settings.evaluation_answer_tokens,
         )
 
     def _runner(self, kind: str, job: Job, source: SourceArchive, prefixes: tuple[str, ...]) -> Runner:

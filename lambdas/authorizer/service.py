@@ -76,10 +76,12 @@ class Authorizer:
 
 
 def _secret(event: dict[str, Any]) -> str:
-    """The key or token as `Authorization: Bearer …`, or the key as `x-api-key`."""
-    sent = headers(event)
-    scheme, _, token = sent.get("authorization", "").partition(" ")
-    secret = token.strip() if scheme.lower() == "bearer" else sent.get("x-api-key")
+    """The key or token of `Authorization: Bearer …`.
+
+    API Gateway caches the answer under that header alone: what else a request holds must not decide.
+    """
+    scheme, _, token = headers(event).get("authorization", "").partition(" ")
+    secret = token.strip() if scheme.lower() == "bearer" else ""
     if not secret or len(secret) > _LONGEST_TOKEN or not secret.isprintable():
         raise Refused("missing")
     return secret

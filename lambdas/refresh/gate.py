@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from contracts.refresh import GateAnswer, GateSettings, ServedModel
 from contracts.release import CriterionResult, ReleaseDecision
-from contracts.report import EvaluationReport
-from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
+from contracts.report import EvaluationReport, System
+from evaluation.statistics.decision import Criterion, Evidence, cut_doubt, decide, error_shares
 
 _ROUNDING = 1e-9
 
@@ -41,6 +41,11 @@ def gate(settings: GateSettings, report: EvaluationReport, facts: Facts) -> Gate
             decision="keep",
             reason=f"The report does not judge by {settings.metric}, the metric that the gate asks for.",
         )
+    doubt = cut_doubt(
+        {f"the {_whose(one)}": one.cut_share for one in report.systems}, settings.maximum_cut_share
+    )
+    if doubt:
+        return GateAnswer(decision="keep", reason=f"Inconclusive: {doubt}.")
     narrow = _too_narrow(criteria, settings.alpha, report.decision)
     if narrow:
         return GateAnswer(decision="keep", reason=narrow)
@@ -71,11 +76,14 @@ def _mismatch(report: EvaluationReport, facts: Facts) -> str | None:
     wanted = {"baseline": facts.champion_predictions, "candidate": facts.challenger_predictions}
     for system in report.systems:
         if system.predictions_digest != wanted[system.role]:
-            whose = "champion" if system.role == "baseline" else "challenger"
-            return f"The report judges other answers of the {whose} than this release collected."
+            return f"The report judges other answers of the {_whose(system)} than this release collected."
     if report.dataset.items != facts.heldout_rows:
         return f"The report judges {report.dataset.items} of the {facts.heldout_rows} held-out items."
     return None
+
+
+def _whose(system: System) -> str:
+    return "champion" if system.role == "baseline" else "challenger"
 
 
 def _criteria(settings: GateSettings, judged: Sequence[CriterionResult]) -> list[Criterion]:

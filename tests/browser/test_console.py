@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import NARROW, WAIT_MS, WIDE
 
 if TYPE_CHECKING:
     from tests.support.laptop import Laptop
 
-WAIT_MS = 120_000
-WIDE, NARROW = 1280, 420
 A_LINE = re.compile(r"^M[\d.]+,[\d.]+")
-APT = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium, installed from the system's packages where that is allowed."""
-    if not shutil.which("chromium") and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update"], check=True, capture_output=True, timeout=300)
-        subprocess.run(APT, check=True, capture_output=True, timeout=600)
-    path = shutil.which("chromium")
-    if not path:
-        pytest.skip("there is no chromium, and only root can install it: apt-get install chromium")
-    with sync_playwright() as playwright:
-        # Chromium's sandbox needs rights that containers withhold; it opens nothing but our own page.
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(params=[WIDE, NARROW])

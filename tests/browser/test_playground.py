@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_console import NARROW, WAIT_MS, WIDE, browser  # noqa: F401 - a fixture
+from tests.browser.conftest import NARROW, WAIT_MS, WIDE
 
 if TYPE_CHECKING:
     from tests.support.laptop import Laptop
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(params=[WIDE, NARROW])
 def page(
     request: pytest.FixtureRequest,
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     laptop: Laptop,
 ) -> Iterator[Page]:
     """The playground, open; a test fails if the page breaks its own policy or any script by its end."""

@@ -143,7 +143,6 @@ def test_vllm_serves_the_mounted_model_under_the_callers_name_and_drains(resourc
     assert environment["SM_VLLM_SERVED_MODEL_NAME"] == "llama-3.1-8b-instruct"
     assert environment["SM_VLLM_MAX_MODEL_LEN"] == "8192"
     assert 0 < int(environment["SM_VLLM_SHUTDOWN_TIMEOUT"]) < 30
-    assert environment["SM_VLLM_MAX_NUM_QUEUED_REQS"] == "192"  # vLLM counts 64 running among its queue
 
 
 @pytest.mark.parametrize("role", ["Champion", "Challenger"])

@@ -84,6 +84,12 @@ def whole(text: str) -> Reading:
     return part(text)
 
 
+def strings(text: str) -> Reading:
+    """A text that is JSON and of which nothing but strings is ever changed."""
+    pieces = part(text)._pieces
+    return Reading([p if p.kind is _Kind.STRING else replace(p, kind=_Kind.MARK) for p in pieces])
+
+
 def part(text: str, within: bool = False) -> Reading:
     """Some of a JSON text, cut at no escape; `within` a string where the part before it ended there."""
     pieces: list[_Piece] = []

@@ -5,10 +5,12 @@ A refusal is a completion like any other, with `finish_reason: content_filter` a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from contracts.chat import ChatRequest, Message, TextPart, Tool, ToolCall
+from contracts.chat import LONGEST_NAME, ChatRequest, Message, ResponseFormat, TextPart, Tool, ToolCall
 from contracts.completions import CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
 from lambdas.common.errors import ApiError
@@ -49,8 +51,11 @@ class GuardPrompt:
             changes: dict[str, Any] = {
                 "messages": [self._message(exchange, each) for each in request.messages]
             }
+            self._refuse_names(exchange, request)
             if request.tools:
                 changes["tools"] = [self._tool(exchange, tool) for tool in request.tools]
+            if request.response_format and request.response_format.json_schema:
+                changes["response_format"] = self._format(exchange, request.response_format)
             return request.model_copy(update=changes)
         if isinstance(request, CompletionRequest):
             return request.model_copy(update={"prompt": self._text(exchange, request.prompt)})
@@ -58,30 +63,61 @@ class GuardPrompt:
             return request.model_copy(update={"input": self._text(exchange, request.input)})
         return request.model_copy(update={"input": [self._text(exchange, text) for text in request.input]})
 
+    def _refuse_names(self, exchange: Exchange, request: ChatRequest) -> None:
+        """Callers look functions and schemas up by their names: what would be masked there is refused."""
+        names = [tool.function.name for tool in request.tools or []]
+        if request.response_format and request.response_format.json_schema:
+            names.append(request.response_format.json_schema.name)
+        if names:
+            findings = self._guards.check("\n".join(names), exchange.guard_times)
+            exchange.note([replace(finding, action=Action.BLOCK) for finding in findings])
+
     def _tool(self, exchange: Exchange, tool: Tool) -> Tool:
-        if not tool.function.description:
-            return tool
-        text = self._text(exchange, tool.function.description, trusted=True)
-        return tool.model_copy(update={"function": tool.function.model_copy(update={"description": text})})
+        changed = self._json(
+            exchange, tool.function.model_dump(include={"description", "parameters"}, exclude_unset=True)
+        )
+        return tool.model_copy(update={"function": tool.function.model_copy(update=changed)})
+
+    def _format(self, exchange: Exchange, wanted: ResponseFormat) -> ResponseFormat:
+        assert wanted.json_schema is not None
+        fields = wanted.json_schema.model_dump(
+            include={"description", "schema_"}, exclude_unset=True, by_alias=False
+        )
+        schema = wanted.json_schema.model_copy(update=self._json(exchange, fields))
+        return wanted.model_copy(update={"json_schema": schema})
+
+    def _json(self, exchange: Exchange, value: dict[str, Any]) -> dict[str, Any]:
+        """The value with its strings masked; what is no string stays: a schema needs its numbers."""
+        reading = json_text.strings(json.dumps(value, ensure_ascii=False))
+        changed: dict[str, Any] = json.loads(self._masked(exchange, reading))
+        return changed
 
     def _call(self, exchange: Exchange, call: ToolCall) -> ToolCall:
-        text = self._masked(exchange, json_text.whole(call.function.arguments))
-        return call.model_copy(update={"function": call.function.model_copy(update={"arguments": text})})
+        changes = {
+            "name": self._name(exchange, call.function.name),
+            "arguments": self._masked(exchange, json_text.whole(call.function.arguments)),
+        }
+        return call.model_copy(update={"function": call.function.model_copy(update=changes)})
+
+    def _name(self, exchange: Exchange, name: str) -> str:
+        return self._text(exchange, name)[:LONGEST_NAME]  # a mask may be longer than what it stands for
 
     def _message(self, exchange: Exchange, message: Message) -> Message:
+        changes: dict[str, Any] = {}
         if message.tool_calls:
-            calls = [self._call(exchange, call) for call in message.tool_calls]
-            message = message.model_copy(update={"tool_calls": calls})
-        if message.content is None:
-            return message
-        # Whoever builds on this API writes these two and may speak of what callers may not.
-        trusted = message.role in {"system", "developer"}
-        if isinstance(message.content, str):
-            return message.model_copy(update={"content": self._text(exchange, message.content, trusted)})
-        parts = [
-            TextPart(type="text", text=self._text(exchange, part.text, trusted)) for part in message.content
-        ]
-        return message.model_copy(update={"content": parts})
+            changes["tool_calls"] = [self._call(exchange, call) for call in message.tool_calls]
+        if message.name:
+            changes["name"] = self._name(exchange, message.name)
+        if message.content is not None:
+            # Whoever builds on this API writes these two and may speak of what callers may not.
+            trusted = message.role in {"system", "developer"}
+            # The model reads the parts of a content joined, so joined they are checked.
+            text = self._text(exchange, message.text, trusted)
+            if isinstance(message.content, str):
+                changes["content"] = text
+            elif text != message.text:
+                changes["content"] = [TextPart(type="text", text=text)]
+        return message.model_copy(update=changes)
 
     def _text(self, exchange: Exchange, text: str, trusted: bool = False) -> str:
         return self._masked(exchange, json_text.plain(text), trusted)

@@ -8,6 +8,7 @@ import pytest
 from contracts.report import EvaluationReport
 from evaluation.evaluate import Settings, evaluate
 from evaluation.predictions import InputError, SystemPredictions, dataset_digest
+from evaluation.report.page import render
 from tests.support.evaluation_data import system
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -140,6 +141,38 @@ def test_a_report_survives_its_json(improved):
 
 def test_the_same_input_gives_the_same_report(improved):
     assert report_on(system("old", loss=0.5), system("new", loss=0.2)) == improved
+
+
+def cut(given, count):
+    rows = [
+        one.model_copy(update={"finish_reason": "length" if number < count else "stop"})
+        for number, one in enumerate(given.predictions)
+    ]
+    return SystemPredictions(given.name, tuple(rows), given.digest)
+
+
+@pytest.mark.parametrize(("losses", "verdict"), [((0.5, 0.2), "promote"), ((0.2, 0.5), "roll_back")])
+def test_a_report_on_stumps_decides_nothing_and_says_how_many_there_are(losses, verdict):
+    old, new = (system(name, loss=loss) for name, loss in zip(("old", "new"), losses, strict=True))
+
+    report = report_on(cut(old, 0), cut(new, 12))
+
+    assert [one.cut_share for one in report.systems] == [0, 0.1]
+    assert report.decision.outcome == "inconclusive"
+    assert report.headline == (
+        "Inconclusive: 10 % of the answers of new were cut at the limit of tokens, above the 5 % accepted."
+    )
+    assert "Cut at the limit</span> <b>old 0 %, new 10 %" in render(report)
+    assert report_on(cut(old, 6), cut(new, 6)).decision.outcome == verdict
+
+
+def test_the_share_of_cut_answers_is_of_those_that_say_how_they_ended():
+    old = cut(system("old", loss=0.5, items=40, failing=20), 30)
+
+    (shown,) = report_on(old).systems
+
+    assert shown.cut_share == 0.5
+    assert report_on(system("old", loss=0.5)).systems[0].cut_share is None
 
 
 def test_one_system_gets_a_report_without_a_decision():

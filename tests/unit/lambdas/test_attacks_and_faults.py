@@ -150,4 +150,4 @@ def test_an_authorizer_that_is_throttled_fails_and_refuses_nobody(monkeypatch: p
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
         keys = AccessTable("access", DynamoDB())
         with pytest.raises(DynamoError, match="ThrottlingException"):
-            Authorizer(keys).admit({"headers": {"x-api-key": SECRET}, "methodArn": "a/b/c"})
+            Authorizer(keys).admit({"headers": {"Authorization": f"Bearer {SECRET}"}, "methodArn": "a/b/c"})

@@ -13,8 +13,8 @@ import pytest
 from botocore.stub import Stubber
 
 from contracts.access import AccessKey, key_pk
-from lambdas.authorizer import admin
 from lambdas.common.dynamo import from_item, to_item
+from operations import keys as admin
 
 SECRET = "eg-" + "s" * 43
 METHOD_ARN = "arn:aws:execute-api:us-east-1:123456789012:api1/dev/POST/v1/chat/completions"
@@ -55,7 +55,7 @@ def put_key(tables: Any, **changes: Any) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Authorization": f"Bearer {SECRET}"}, {"authorization": f"bearer  {SECRET}"}, {"x_api_key": SECRET}],
+    [{"Authorization": f"Bearer {SECRET}"}, {"authorization": f"bearer  {SECRET}"}],
 )
 def test_a_valid_key_lets_its_tenant_in(admit: Admit, tables: Any, headers: dict[str, str]) -> None:
     put_key(tables)
@@ -76,7 +76,7 @@ def test_a_valid_key_lets_its_tenant_in(admit: Admit, tables: Any, headers: dict
 
 def test_limits_of_a_key_reach_the_functions_behind(admit: Admit, tables: Any) -> None:
     put_key(tables, requests_per_day=5, tokens_per_day=1_000)
-    context = admit(x_api_key=SECRET)["context"]
+    context = admit(Authorization=f"Bearer {SECRET}")["context"]
     assert (context["requests_per_day"], context["tokens_per_day"]) == ("5", "1000")
 
 
@@ -85,6 +85,10 @@ def test_limits_of_a_key_reach_the_functions_behind(admit: Admit, tables: Any) -
     [
         pytest.param({}, {}, id="no header"),
         pytest.param({}, {"Authorization": "Basic abc"}, id="another scheme"),
+        pytest.param({}, {"x_api_key": SECRET}, id="a header that is no identity source"),
+        pytest.param(
+            {}, {"Authorization": "Basic abc", "x_api_key": SECRET}, id="that beside another scheme"
+        ),
         pytest.param({}, {"Authorization": "Bearer "}, id="empty key"),
         pytest.param({}, {"Authorization": "Bearer eg-other"}, id="unknown key"),
         pytest.param({}, {"Authorization": "Bearer " + "x" * 10_000}, id="enormous key"),
@@ -209,7 +213,7 @@ def test_a_given_key_is_registered_and_a_tenants_gateway_key_is_used_again(
     operator.stack("evergreen-dev-gateway", UsagePlanId="plan")
     arguments = ["create", "--env", "dev", "--tenant", "shop", "--key", SECRET, "--expires-days", "1"]
     assert admin.main(arguments) == 0
-    assert admit(x_api_key=SECRET)["usageIdentifierKey"] == "v" * 40
+    assert admit(Authorization=f"Bearer {SECRET}")["usageIdentifierKey"] == "v" * 40
     (item,) = operator.dynamodb.scan(TableName="access")["Items"]
     key = from_item(item)
     assert key["expires_at"] - key["created_at"] == 86_400
@@ -228,7 +232,7 @@ def test_keys_are_listed_and_revoked_by_id(
     operator.stack("evergreen-dev-data", AccessTableName="access")
     assert admin.main(["revoke", "--env", "dev", "--id", shown]) == 0
     with pytest.raises(Exception, match=r"^Unauthorized$"):
-        admit(x_api_key=SECRET)
+        admit(Authorization=f"Bearer {SECRET}")
 
 
 def test_an_id_that_names_no_key_is_an_error(operator: Operator, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,14 @@ def mostly_right(number: int) -> str:
     return WRONG if number % 10 == 0 else RIGHT
 
 
+def cut(rows: list[Prediction], count: int) -> list[Prediction]:
+    """The first `count` of the answers end at the limit of tokens, the others by themselves."""
+    return [
+        one.model_copy(update={"finish_reason": "length" if number < count else "stop"})
+        for number, one in enumerate(rows)
+    ]
+
+
 def publish(
     world: World,
     champion: list[Prediction],
@@ -173,6 +181,21 @@ def test_given_a_report_with_a_larger_error_budget_then_the_champion_stays(world
     decision, reason = decide(world)
     assert decision == "keep"
     assert "too narrow" in reason
+
+
+@pytest.mark.parametrize("side", ["champion", "challenger"])
+def test_given_many_answers_cut_on_either_side_then_nothing_is_decided(world: World, side: str) -> None:
+    """Four of 60 are above 5 %, three are not."""
+    systems = {"champion": answers(half_right), "challenger": answers(mostly_right)}
+    systems[side] = cut(systems[side], 4)
+    publish(world, **systems, settings=Settings(resamples=400, maximum_cut_share=1))
+    reason = (
+        f"Inconclusive: 6.67 % of the answers of the {side} were cut at the limit of tokens, above the "
+        "5 % accepted."
+    )
+    assert decide(world) == ("keep", reason)
+    publish(world, **systems | {side: cut(systems[side], 3)})
+    assert decide(world)[0] == "promote"
 
 
 @pytest.mark.parametrize(

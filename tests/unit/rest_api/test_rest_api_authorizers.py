@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.access import AccessKey, key_pk
+from lambdas.authorizer.claims import Refused
+from lambdas.authorizer.service import Authorizer
 from local.cloud.rest_api.policies import PolicyError, decide
 from tests.support.rest_api import header, uri
 
@@ -90,6 +93,47 @@ def test_the_answer_is_cached_by_the_identity_values(world, guard):
     for headers in (CALLER, CALLER, {"Authorization": "other"}):
         assert world.call("GET", "/x", headers).status == 200
     assert [event.get("type") for event in world.events].count("REQUEST") == 2
+
+
+class Keys(dict):
+    """Access keys by tenant, found as in the access table."""
+
+    def find(self, pk):
+        return next((key for key in self.values() if key.pk == pk), None)
+
+    def add(self, tenant):
+        secret = f"eg-{tenant:x<43}"
+        self[tenant] = AccessKey(
+            pk=key_pk(secret),
+            tenant=tenant,
+            name="web",
+            usage_identifier=tenant,
+            scopes=["inference"],
+            created_at=1,
+        )
+        return secret
+
+
+@pytest.mark.parametrize("authorization", ["Basic Zm9v", "Token a", "ApiKey x", "Bearer", "Bearer "])
+@pytest.mark.parametrize("other", ["x-api-key", "X-Api-Key", "api-key", "proxy-authorization", "cookie"])
+def test_our_authorizer_decides_by_what_its_answer_is_cached_under(world, guard, authorization, other):
+    keys = Keys()
+    alpha, beta = keys.add("alpha"), keys.add("beta")
+    authorizer = Authorizer(keys)
+
+    def admit(event):
+        try:
+            return authorizer.admit(event)
+        except Refused as refusal:
+            raise ArithmeticError("Unauthorized") from refusal
+
+    guard(admit, ttl=60)
+    shared = {"Authorization": authorization}
+    for own in ({}, {other: alpha}, {}, {other: beta}, {other: f"Bearer {alpha}"}):
+        assert world.call("GET", "/x", shared | own).status == 401
+    for tenant, secret in (("alpha", alpha), ("beta", beta), ("alpha", alpha)):
+        reply = world.call("GET", "/x", {"Authorization": f"Bearer {secret}", other: beta})
+        assert json.loads(reply.body)["requestContext"]["authorizer"]["tenant"] == tenant
 
 
 def test_an_authorizer_without_identity_sources_is_always_asked(world, guard):

@@ -160,6 +160,18 @@ def test_our_own_image_lies_in_the_deploying_account():
     assert uri.startswith("111122223333.dkr.ecr.us-east-1.")
 
 
+def test_evaluation_cuts_answers_where_callers_have_them_cut_unless_the_file_says_another(tmp_path):
+    text = (FOLDER / "prod.yaml").read_text()
+    (tmp_path / "prod.yaml").write_text(text)
+    assert load("prod", tmp_path).evaluation_answer_tokens == 1024
+
+    (tmp_path / "prod.yaml").write_text(text.replace("default_max_tokens: 1024", "default_max_tokens: 900"))
+    assert load("prod", tmp_path).evaluation_answer_tokens == 900
+
+    (tmp_path / "prod.yaml").write_text(text.replace("refresh:\n", "refresh:\n  answer_tokens: 300\n"))
+    assert load("prod", tmp_path).evaluation_answer_tokens == 300
+
+
 def test_the_reference_is_current():
     """After a change: `python -m infra.settings.reference > docs/settings.md`."""
     assert (FOLDER.parent / "docs" / "settings.md").read_text() == reference.render()

@@ -15,10 +15,11 @@ tokenizers = pytest.importorskip("tokenizers")
 
 from contracts.artefact import MANIFEST_NAME, describe  # noqa: E402
 from model_code.serving import engines  # noqa: E402
-from model_code.serving.encoders.embedding_service import EncodingService  # noqa: E402
+from model_code.serving.encoders.embedding_service import EmbeddingService  # noqa: E402
 from model_code.serving.engines.errors import EngineError  # noqa: E402
 from model_code.serving.errors import ServingError  # noqa: E402
 from model_code.serving.settings import ServerSettings  # noqa: E402
+from tests.support.waiting import until_async  # noqa: E402
 
 
 class FakeEncoder:
@@ -40,7 +41,7 @@ class FakeEncoder:
 
     def encode(self, texts: Sequence[Sequence[int]]):
         """Two numbers per text."""
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         return np.array([[self.value or len(text)] * 2 for text in texts], np.float32)
 
     def close(self) -> None:
@@ -64,16 +65,16 @@ def folder(tmp_path: Path) -> Path:
 def encoder(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
     """The encoder that the service gets."""
     fake = FakeEncoder()
-    monkeypatch.setattr(engines, "create_encoder", lambda settings, kind: fake)
+    monkeypatch.setattr(engines, "create_encoder", lambda settings, task: fake)
     return fake
 
 
-def play(folder: Path, scenario: Callable[[EncodingService], Awaitable[None]], **settings: object) -> None:
+def play(folder: Path, scenario: Callable[[EmbeddingService], Awaitable[None]], **settings: object) -> None:
     """Run a scenario on a started service."""
 
     async def run() -> None:
         values = {"model_folder": folder, "model_name": "m", "max_running": 1, "max_queued": 1, **settings}
-        service = EncodingService(ServerSettings.model_validate(values), "embedding")
+        service = EmbeddingService(ServerSettings.model_validate(values), "embedding")
         await service.start()
         try:
             await scenario(service)
@@ -89,10 +90,16 @@ async def code_of(action: Awaitable[object]) -> str | None:
     return refused.value.code
 
 
+async def holds(service: EmbeddingService, name: str, value: float) -> None:
+    """Wait until a gauge of the service has a value."""
+    line = f'evergreen_{name}{{gen_ai_request_model="m"}} {value}'.encode()
+    await until_async(lambda: line in service.render_metrics(), f"{name} is {value}")
+
+
 def test_texts_are_neither_cut_nor_padded_by_the_tokenizers_own_file(
     folder: Path, encoder: FakeEncoder
 ) -> None:
-    async def scenario(service: EncodingService) -> None:
+    async def scenario(service: EmbeddingService) -> None:
         vectors, tokens = await service.embed("m", ["a a a", "a"], None)
         assert (vectors[:, 0].tolist(), tokens) == ([3, 1], 4)
         assert await code_of(service.embed("m", ["a " * 9], None)) == "context_length_exceeded"
@@ -101,11 +108,23 @@ def test_texts_are_neither_cut_nor_padded_by_the_tokenizers_own_file(
     play(folder, scenario)
 
 
+def test_the_metrics_are_there_while_a_text_waits(folder: Path, encoder: FakeEncoder) -> None:
+    async def scenario(service: EmbeddingService) -> None:
+        await holds(service, "running_requests", 0.0)
+        encoder.go.clear()
+        waiting = asyncio.create_task(service.embed("m", ["a"], None))
+        await holds(service, "running_requests", 1.0)
+        encoder.go.set()
+        await waiting
+
+    play(folder, scenario)
+
+
 def test_the_queue_is_bounded(folder: Path, encoder: FakeEncoder) -> None:
-    async def scenario(service: EncodingService) -> None:
+    async def scenario(service: EmbeddingService) -> None:
         encoder.go.clear()
         waiting = [asyncio.create_task(service.embed("m", ["a"], None)) for _ in range(2)]
-        await asyncio.sleep(0.02)
+        await holds(service, "queued_requests", 1.0)
         assert await code_of(service.embed("m", ["a"], None)) == "queue_full"
         encoder.go.set()
         await asyncio.gather(*waiting)
@@ -115,7 +134,7 @@ def test_the_queue_is_bounded(folder: Path, encoder: FakeEncoder) -> None:
 
 
 def test_results_that_are_no_numbers_fail_their_request_alone(folder: Path, encoder: FakeEncoder) -> None:
-    async def scenario(service: EncodingService) -> None:
+    async def scenario(service: EmbeddingService) -> None:
         encoder.value = float("nan")
         with pytest.raises(EngineError, match="not numbers"):
             await service.embed("m", ["a"], None)
@@ -128,7 +147,7 @@ def test_results_that_are_no_numbers_fail_their_request_alone(folder: Path, enco
 def test_a_model_without_numbers_is_never_ready(folder: Path, encoder: FakeEncoder) -> None:
     encoder.value = float("inf")
 
-    async def scenario(service: EncodingService) -> None:
+    async def scenario(service: EmbeddingService) -> None:
         raise AssertionError("it started")
 
     with pytest.raises(EngineError, match="not numbers"):
@@ -136,11 +155,11 @@ def test_a_model_without_numbers_is_never_ready(folder: Path, encoder: FakeEncod
 
 
 def test_an_encoder_that_stands_still_is_unhealthy(folder: Path, encoder: FakeEncoder) -> None:
-    async def scenario(service: EncodingService) -> None:
+    async def scenario(service: EmbeddingService) -> None:
         encoder.go.clear()
         hanging = asyncio.create_task(service.embed("m", ["a"], None))
-        await asyncio.sleep(0.2)
-        assert "no batch for" in (service.unready_reason() or "")
+        reason = await until_async(service.unready_reason, "the stall is seen")
+        assert "no batch for" in reason
         encoder.go.set()
         await hanging
         assert service.unready_reason() is None
@@ -149,12 +168,12 @@ def test_an_encoder_that_stands_still_is_unhealthy(folder: Path, encoder: FakeEn
 
 
 def test_draining_lets_the_running_finish_and_refuses_the_rest(folder: Path, encoder: FakeEncoder) -> None:
-    async def scenario(service: EncodingService) -> None:
+    async def scenario(service: EmbeddingService) -> None:
         encoder.go.clear()
         running = asyncio.create_task(service.embed("m", ["a"], None))
-        await asyncio.sleep(0.02)
-        draining = asyncio.create_task(service.drain(10))
-        await asyncio.sleep(0.02)
+        await holds(service, "running_requests", 1.0)
+        draining = asyncio.create_task(service.drain(60))
+        await until_async(service.unready_reason, "the drain begins")
         assert await code_of(service.embed("m", ["a"], None)) == "not_ready"
         assert not service.cut_off.is_set()
         encoder.go.set()

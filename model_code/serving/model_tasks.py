@@ -8,17 +8,17 @@ from typing import Literal
 
 from contracts import container
 
-Kind = Literal["generation", "embedding", "classification"]
+ModelTask = Literal["generation", "embedding", "classification"]
 
-ROUTES: dict[Kind, tuple[str, ...]] = {
+ROUTES: dict[ModelTask, tuple[str, ...]] = {
     "generation": (container.ROUTE_CHAT, container.ROUTE_COMPLETIONS),
     "embedding": (container.ROUTE_EMBEDDINGS,),
     "classification": (container.ROUTE_CLASSIFY,),
 }
-"""The operations that a container with a model of each kind answers."""
+"""The operations that a container with a model of each task answers."""
 MODULES = "modules.json"
 """The file by which sentence-transformers says what follows the model: its presence means embeddings."""
-_ENDINGS: tuple[tuple[str, Kind], ...] = (
+_ENDINGS: tuple[tuple[str, ModelTask], ...] = (
     ("ForCausalLM", "generation"),
     ("LMHeadModel", "generation"),
     ("ForConditionalGeneration", "generation"),
@@ -28,19 +28,24 @@ _ENDINGS: tuple[tuple[str, Kind], ...] = (
 )
 
 
-class UnservedModel(Exception):
-    """A model whose kind nothing here serves; the message names its architecture."""
+class UnsupportedArchitectureError(Exception):
+    """A model whose architecture nothing here serves; the message names its architecture."""
 
 
-def kind_of(folder: Path) -> Kind:
-    """The kind of the model in a folder. Raises UnservedModel, OSError, ValueError (no JSON)."""
+def task_of(folder: Path) -> ModelTask:
+    """The task of the model in a folder.
+
+    Raises UnsupportedArchitectureError, OSError, ValueError (no JSON).
+    """
     if (folder / MODULES).is_file():
         return "embedding"
     architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
     if not architectures:  # files written by hand; text generation is what this server is for
         return "generation"
-    for ending, kind in _ENDINGS:
+    for ending, task in _ENDINGS:
         if str(architectures[0]).endswith(ending):
-            return kind
+            return task
     known = ", ".join(f"…{ending}" for ending, _ in _ENDINGS)
-    raise UnservedModel(f"config.json names the architecture {architectures[0]}; served are {known}")
+    raise UnsupportedArchitectureError(
+        f"config.json names the architecture {architectures[0]}; served are {known}"
+    )

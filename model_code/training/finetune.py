@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         job.fail(str(error))
         say(f"training failed: {error}")
         return 1
-    except Exception as error:  # whatever it is, DescribeTrainingJob must say it
+    except Exception as error:  # noqa: BLE001 - whatever it is, DescribeTrainingJob must say it
         job.fail(f"{type(error).__name__}: {error}")
         traceback.print_exc()
         return 1

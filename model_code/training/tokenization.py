@@ -47,6 +47,21 @@ class Batch:
         return int(self.attention_mask.sum())
 
 
+def chat_text(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    *,
+    add_generation_prompt: bool = False,
+) -> str:
+    """A conversation as the chat template writes it."""
+    text = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=add_generation_prompt
+    )
+    if not isinstance(text, str):
+        raise TypeError("the chat template of one conversation gives one text")
+    return text
+
+
 def encode(pair: SupportPair, tokenizer: PreTrainedTokenizerBase) -> Example:
     """One pair as the chat template writes it. Raises TrainingError when the template does not fit.
 
@@ -55,8 +70,8 @@ def encode(pair: SupportPair, tokenizer: PreTrainedTokenizerBase) -> Example:
     """
     question = [{"role": "user", "content": pair.prompt}]
     dialogue = [*question, {"role": "assistant", "content": pair.answer}]
-    opening = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
-    whole = tokenizer.apply_chat_template(dialogue, tokenize=False)
+    opening = chat_text(tokenizer, question, add_generation_prompt=True)
+    whole = chat_text(tokenizer, dialogue)
     if not whole.startswith(opening + pair.answer + tokenizer.eos_token):
         raise TrainingError(
             "the base model's chat template does not end an answer with its end-of-sequence token "

@@ -18,7 +18,7 @@ ERROR_EVENT = b'data: {"error"'
 logger = logging.getLogger(__name__)
 
 
-def translated(status: int, body: bytes, prompt: str = "messages") -> ServingError:
+def translate_error(status: int, body: bytes, prompt: str = "messages") -> ServingError:
     """The error to tell a caller instead of the wrapped server's reply with a status of 400 or above.
 
     `prompt` is the field that holds what the model reads.
@@ -51,7 +51,7 @@ def event_error(chunk: bytes) -> ServingError:
         status = json.loads(body)["error"].get("code")
     except (ValueError, KeyError, AttributeError, TypeError):
         status = None
-    return translated(status if isinstance(status, int) and status >= 400 else 500, body)
+    return translate_error(status if isinstance(status, int) and status >= 400 else 500, body)
 
 
 def _read(body: bytes) -> tuple[str, str | None]:

@@ -16,7 +16,7 @@ _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 _MODEL = "gen_ai_request_model"
 
 
-class Meter:
+class HookMetrics:
     """Counts and times of what passed through."""
 
     def __init__(self, model: str) -> None:
@@ -84,7 +84,7 @@ class Meter:
             if first is not None and completion_tokens > 1:
                 self._step.observe((now - first) / (completion_tokens - 1))
 
-    def added_to(self, text: bytes, *, queued: int, running: int) -> bytes:
+    def append_to(self, text: bytes, *, queued: int, running: int) -> bytes:
         """The wrapped server's metrics and ours in one text."""
         found = _CACHE_USE.search(text)
         self._cache.set(float(found.group(1)) if found else 0.0)

@@ -15,17 +15,30 @@ from contracts import container
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
-from model_code.serving.admission import QueueFull
+from model_code.serving.admission import QueueFullError
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
-from model_code.serving.http.connection import STATUS_CLIENT_GONE, ClientGone, disconnected, read_body
-from model_code.serving.http.request_headers import Incoming
+from model_code.serving.http.connection import (
+    STATUS_CLIENT_DISCONNECTED,
+    ClientDisconnectedError,
+    read_body,
+    wait_for_disconnect,
+)
+from model_code.serving.http.request_headers import RequestHeaders
 from model_code.serving.logs import REQUEST_IDS, event
 from model_code.serving.protocol.parsing import parse
-from model_code.vllm_hook.error_translation import ERROR_EVENT, event_error, translated
+from model_code.vllm_hook.error_translation import ERROR_EVENT, event_error, translate_error
 from model_code.vllm_hook.health import Health
-from model_code.vllm_hook.metrics import Meter
+from model_code.vllm_hook.metrics import HookMetrics
 from model_code.vllm_hook.settings import HookSettings
-from model_code.vllm_hook.upstream import CHAT, EMBEDDINGS, ROUTES, Inner, given, onward, send_error
+from model_code.vllm_hook.upstream import (
+    CHAT,
+    EMBEDDINGS,
+    ROUTES,
+    UpstreamApp,
+    body_receiver,
+    send_error,
+    upstream_scope,
+)
 
 _NOT_SERVED = (404, 405)
 _UNWIND_SECONDS = 5.0
@@ -34,19 +47,24 @@ _USAGE = b'"usage":{'
 logger = logging.getLogger(__name__)
 
 
-class Exchange:
+class ProxiedRequest:
     """The state of one request."""
 
     def __init__(
-        self, settings: HookSettings, health: Health, inner: Inner, meter: Meter, scope: Scope
+        self,
+        settings: HookSettings,
+        health: Health,
+        upstream: UpstreamApp,
+        metrics: HookMetrics,
+        scope: Scope,
     ) -> None:
-        self._settings, self._health, self._inner, self._meter = settings, health, inner, meter
+        self._settings, self._health, self._upstream, self._metrics = settings, health, upstream, metrics
         self._scope = scope
-        incoming = Incoming.read(Headers(scope=scope))
-        self._ids = incoming.ids
-        self._route = incoming.route or CHAT
+        headers = RequestHeaders.read(Headers(scope=scope))
+        self._ids = headers.ids
+        self._route = headers.route or CHAT
         bound = settings.request_timeout
-        self._patience = bound if incoming.patience is None else min(bound, incoming.patience)
+        self._timeout = bound if headers.timeout is None else min(bound, headers.timeout)
         self._began = time.perf_counter()
 
     async def run(self, receive: Receive, send: Send) -> None:
@@ -54,14 +72,14 @@ class Exchange:
         REQUEST_IDS.set(
             self._ids
         )  # the context is this request's own: the server runs each in a task of its own
-        reply = PassedOn(send, self._ids["request_id"], self._health)
+        reply = ResponseRelay(send, self._ids["request_id"], self._health)
         failure: str | None = None
         try:
             body = await read_body(receive)
             await self._guard(body, receive, reply)
-        except ClientGone:
-            self._meter.count_cancellation()
-            failure = "client_gone"
+        except ClientDisconnectedError:
+            self._metrics.count_cancellation()
+            failure = "client_disconnected"
         except ServingError as error:
             failure = error.code or error.type
             await reply.fail(error)
@@ -71,14 +89,14 @@ class Exchange:
             await reply.fail(internal())
         self._report(reply, failure)
 
-    async def _guard(self, body: bytes, receive: Receive, reply: PassedOn) -> None:
+    async def _guard(self, body: bytes, receive: Receive, reply: ResponseRelay) -> None:
         """Work until the reply's end, the client's leaving, the deadline or the end of the drain."""
         work = asyncio.create_task(self._work(body, reply))
-        gone = asyncio.create_task(disconnected(receive))
+        gone = asyncio.create_task(wait_for_disconnect(receive))
         cut = asyncio.create_task(self._health.cut_off.wait())
         tasks: set[asyncio.Task[Any]] = {work, gone, cut}
         try:
-            done, _ = await asyncio.wait(tasks, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
             if reply.ended:  # after a reply's last byte a server calls its client gone: let the rest unwind
                 done, _ = await asyncio.wait({work}, timeout=_UNWIND_SECONDS)
         finally:
@@ -90,14 +108,14 @@ class Exchange:
         elif reply.ended:
             event(logger, "vLLM went on after its reply", level=logging.WARNING)
         elif gone in done:
-            raise ClientGone
+            raise ClientDisconnectedError
         elif cut in done:
             raise overloaded("The server is shutting down and could not finish this answer.", code="draining")
         else:
-            text = f"The answer was not finished within {self._patience:g} s."
+            text = f"The answer was not finished within {self._timeout:g} s."
             raise ServingError("timeout_error", text, code="request_timeout")
 
-    async def _work(self, body: bytes, reply: PassedOn) -> None:
+    async def _work(self, body: bytes, reply: ResponseRelay) -> None:
         if self._route not in ROUTES:
             text = f"The route '{self._route}' is not served; one of {', '.join(ROUTES)}."
             raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
@@ -108,11 +126,11 @@ class Exchange:
             async with self._health.admission.slot(1):
                 self._health.admitted()
                 await self._pass_on(body, limited, reply)
-        except QueueFull:
-            self._meter.count_rejection("queue_full")
+        except QueueFullError:
+            self._metrics.count_rejection("queue_full")
             raise overloaded("Too many requests are waiting.", code="queue_full") from None
 
-    async def _pass_on(self, body: bytes, limited: bool, reply: PassedOn) -> None:
+    async def _pass_on(self, body: bytes, limited: bool, reply: ResponseRelay) -> None:
         default = self._settings.default_max_tokens
         if not limited and default:
             try:
@@ -123,9 +141,9 @@ class Exchange:
                 # The default leaves no room for this prompt: the rest of the context is the bound then.
         await self._ask(body, reply)
 
-    async def _ask(self, body: bytes, reply: PassedOn) -> None:
-        scope = onward(self._scope, self._route, body, self._ids)
-        await self._inner.app(scope, given(body), reply.send)
+    async def _ask(self, body: bytes, reply: ResponseRelay) -> None:
+        scope = upstream_scope(self._scope, self._route, body, self._ids)
+        await self._upstream.app(scope, body_receiver(body), reply.send)
         if reply.error is not None:
             error, reply.error = reply.error, None
             raise error
@@ -134,12 +152,12 @@ class Exchange:
             if status in _NOT_SERVED and b"does not exist" not in content:
                 text = f"This model does not serve {self._route}."
                 raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unsupported_operation")
-            raise translated(status, content, "messages" if self._route == CHAT else "prompt")
+            raise translate_error(status, content, "messages" if self._route == CHAT else "prompt")
 
-    def _report(self, reply: PassedOn, failure: str | None) -> None:
-        status = reply.status or (STATUS_CLIENT_GONE if failure == "client_gone" else 500)
+    def _report(self, reply: ResponseRelay, failure: str | None) -> None:
+        status = reply.status or (STATUS_CLIENT_DISCONNECTED if failure == "client_disconnected" else 500)
         usage = reply.usage
-        self._meter.observe(
+        self._metrics.observe(
             status=status,
             began=self._began,
             first=reply.first,
@@ -159,7 +177,7 @@ class Exchange:
         )
 
 
-class PassedOn:
+class ResponseRelay:
     """The wrapped server's reply on its way: refusals are held back, the rest goes through as it comes.
 
     Nothing is sent before the first piece of the body, so that a failure until then has its own status.
@@ -186,9 +204,8 @@ class PassedOn:
             if self._refused is not None:
                 self._refused += body
                 return
-            if body.startswith(
-                ERROR_EVENT
-            ):  # not raised here: that would pass through all of vLLM's handlers
+            if body.startswith(ERROR_EVENT):
+                # Not raised here: that would pass through all of vLLM's handlers.
                 self.error = event_error(body)
             if self.error is not None:
                 return
@@ -236,9 +253,8 @@ def check(route: str, body: bytes) -> bool:
     if route == EMBEDDINGS:
         parse(EmbeddingsRequest, body)
         return True
-    request: ChatRequest | CompletionRequest = parse(
-        ChatRequest if route == CHAT else CompletionRequest, body
-    )
+    request: ChatRequest | CompletionRequest
+    request = parse(ChatRequest, body) if route == CHAT else parse(CompletionRequest, body)
     return request.token_limit is not None
 
 

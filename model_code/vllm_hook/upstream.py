@@ -18,7 +18,7 @@ _REPLACED = {b"content-length", b"content-type", b"x-request-id", b"transfer-enc
 
 
 @dataclass
-class Whole:
+class BufferedResponse:
     """A reply collected to its end."""
 
     status: int = 0
@@ -32,7 +32,7 @@ class Whole:
             self.body += message.get("body", b"")
 
 
-class Inner:
+class UpstreamApp:
     """The wrapped application, asked directly."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -43,7 +43,7 @@ class Inner:
         """Keep what every scope of this server carries: frameworks look themselves up in it."""
         self._base = {key: scope[key] for key in ("app", "state") if key in scope}
 
-    async def ask(self, method: str, path: str, content: dict[str, Any] | None = None) -> Whole:
+    async def ask(self, method: str, path: str, content: dict[str, Any] | None = None) -> BufferedResponse:
         """Send a request of our own and collect the reply."""
         body = b"" if content is None else json.dumps(content).encode()
         scope: Scope = {
@@ -61,12 +61,12 @@ class Inner:
             "server": ("127.0.0.1", container.DEFAULT_PORT),
             **self._base,
         }
-        reply = Whole()
-        await self.app(scope, given(body), reply.send)
+        reply = BufferedResponse()
+        await self.app(scope, body_receiver(body), reply.send)
         return reply
 
 
-def onward(scope: Scope, route: str, body: bytes, ids: dict[str, str]) -> Scope:
+def upstream_scope(scope: Scope, route: str, body: bytes, ids: dict[str, str]) -> Scope:
     """A caller's scope as the wrapped application shall see it.
 
     The route's own path gives better refusals than the catch-all `/invocations`, which tries one request type
@@ -90,7 +90,7 @@ def _headers(headers: list[tuple[bytes, bytes]], body: bytes) -> list[tuple[byte
     ]
 
 
-def given(body: bytes) -> Receive:
+def body_receiver(body: bytes) -> Receive:
     """ASGI's `receive` of a client that has sent this body and stays."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

@@ -38,7 +38,7 @@ class Batcher:
         self._compute = compute
         self._max_rows = max_rows
         self._max_tokens = max_tokens
-        self._turns: deque[_Job] = deque()
+        self._waiting_jobs: deque[_Job] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._worker: asyncio.Task[None] | None = None
         self.progress = time.monotonic()
@@ -49,7 +49,7 @@ class Batcher:
         # Shortest first, so that a batch pads little.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         job = _Job(texts, deque(order))
-        self._turns.append(job)
+        self._waiting_jobs.append(job)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         try:
@@ -65,7 +65,7 @@ class Batcher:
             texts = [job.texts[index] for job, index in batch]
             try:
                 rows = await loop.run_in_executor(self._thread, self._compute, texts)
-            except Exception as error:  # these texts failed; the others' turn comes
+            except Exception as error:  # noqa: BLE001 - these texts failed, whatever it was; the others go on
                 for job, _ in batch:
                     job.pending.clear()
                     if not job.done.done():
@@ -81,16 +81,16 @@ class Batcher:
     def _next(self) -> list[tuple[_Job, int]]:
         batch: list[tuple[_Job, int]] = []
         longest = 0
-        while self._turns and len(batch) < self._max_rows:
-            job = self._turns.popleft()
+        while self._waiting_jobs and len(batch) < self._max_rows:
+            job = self._waiting_jobs.popleft()
             if not job.pending:
                 continue
             longest = max(longest, len(job.texts[job.pending[0]]))
             if batch and longest * (len(batch) + 1) > self._max_tokens:
-                self._turns.appendleft(job)
+                self._waiting_jobs.appendleft(job)
                 break
             batch.append((job, job.pending.popleft()))
-            self._turns.append(job)
+            self._waiting_jobs.append(job)
         return batch
 
     def close(self) -> None:

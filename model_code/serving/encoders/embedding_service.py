@@ -17,14 +17,15 @@ from tokenizers import Tokenizer
 
 from contracts.artefact import verify
 from model_code.serving import engines
-from model_code.serving.admission import Admission, QueueFull
+from model_code.serving.admission import Admission, QueueFullError
 from model_code.serving.encoders.batcher import Batcher
+from model_code.serving.engines.base import EngineStats
 from model_code.serving.engines.encoder import Encoder, Normalisation, Numbers
 from model_code.serving.engines.errors import EngineError
 from model_code.serving.errors import ServingError, invalid, overloaded
 from model_code.serving.logs import event
 from model_code.serving.metrics import Metrics
-from model_code.serving.model_tasks import Kind
+from model_code.serving.model_tasks import ModelTask
 from model_code.serving.settings import ServerSettings
 
 BATCH_TOKENS = 4096
@@ -34,12 +35,12 @@ _LARGE_TEXT = 16_384  # characters; more are tokenised off the event loop
 logger = logging.getLogger(__name__)
 
 
-class EncodingService:
+class EmbeddingService:
     """A model that encodes, being served."""
 
-    def __init__(self, settings: ServerSettings, kind: Kind) -> None:
+    def __init__(self, settings: ServerSettings, task: ModelTask) -> None:
         self.settings = settings
-        self.kind = kind
+        self.task = task
         self.metrics = Metrics(settings.model_name)
         self._encoder: Encoder | None = None
         self._tokenizer: Tokenizer | None = None
@@ -59,7 +60,7 @@ class EncodingService:
         settings = self.settings
         _, encoder = await asyncio.gather(
             asyncio.to_thread(verify, settings.model_folder, settings.model_digest),
-            asyncio.to_thread(engines.create_encoder, settings, self.kind),
+            asyncio.to_thread(engines.create_encoder, settings, self.task),
         )
         self._tokenizer = await asyncio.to_thread(_read_tokenizer, settings.model_folder)
         await asyncio.to_thread(encoder.load, settings.model_folder)
@@ -73,7 +74,7 @@ class EncodingService:
             logger,
             "ready",
             engine=encoder.name,
-            kind=self.kind,
+            task=self.task,
             context_tokens=encoder.context_tokens,
             start_seconds=round(time.perf_counter() - began, 3),
         )
@@ -164,7 +165,7 @@ class EncodingService:
                 if self._admission.running == 1:  # it was idle until now: its silence meant nothing
                     self._batcher.progress = time.monotonic()
                 return _finite(await self._batcher.run(tokens))
-        except QueueFull:
+        except QueueFullError:
             self.metrics.count_rejection("queue_full")
             raise overloaded("Too many requests are waiting.", code="queue_full") from None
 
@@ -176,7 +177,11 @@ class EncodingService:
     def render_metrics(self) -> bytes:
         """The text of `/metrics`; an encoder keeps no cache."""
         return self.metrics.render(
-            queued=self._admission.queued, running=self._admission.running, cache_use=0.0
+            EngineStats(running=self._admission.running, waiting=0, cache_use=0.0),
+            queued=self._admission.queued,
+            queued_tokens=self._admission.queued_tokens,
+            running=self._admission.running,
+            slots=self._admission.max_running,
         )
 
     async def drain(self, seconds: float) -> None:
@@ -222,8 +227,7 @@ def normalised(scores: Numbers, how: Normalisation) -> Numbers:
     if how == "none":
         return scores
     if how == "sigmoid":
-        single: Numbers = 1 / (1 + np.exp(-np.clip(scores, -80, 80)))
-        return single
+        return (1 / (1 + np.exp(-np.clip(scores, -80, 80)))).astype(np.float32)
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares: Numbers = powers / powers.sum(axis=1, keepdims=True)
     return shares

@@ -7,13 +7,13 @@ class EngineError(Exception):
     """The engine failed at a request, or died; the message is fit for a log, not for a caller."""
 
 
-class SchemaRefused(Exception):
+class UnsupportedSchemaError(Exception):
     """The engine cannot hold an answer to this schema; the message is fit for the caller."""
 
 
-class AdapterRefused(Exception):
+class IncompatibleAdapterError(Exception):
     """An adapter that this model cannot take; the message says what is wrong and fits a caller."""
 
 
-class OutOfMemory(EngineError):
+class OutOfMemoryError(EngineError):
     """There was no memory left for a request; others may go on."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors.numpy import save_file
 
 from model_code.serving.engines.base import (
-    Abilities,
+    Capabilities,
     Engine,
     EngineStats,
     GenerationRequest,
@@ -57,9 +57,9 @@ class MergedAdapters:
         return self._base.cache_tokens
 
     @property
-    def abilities(self) -> Abilities:
+    def capabilities(self) -> Capabilities:
         """See `base.Engine`."""
-        return self._base.abilities
+        return self._base.capabilities
 
     def load(self, folder: Path) -> None:
         """See `base.Engine`."""

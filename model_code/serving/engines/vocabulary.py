@@ -7,7 +7,9 @@ and SentencePiece's (`▁` for a space, `<0x0A>` for a byte, as in Llama 2 and M
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -24,10 +26,10 @@ class Vocabulary:
 
 def read_vocabulary(tokenizer: dict[str, Any]) -> Vocabulary | None:
     """The vocabulary of a parsed `tokenizer.json`; None where its way of writing bytes is not known."""
+    in_bytes: Callable[[str], bytes]
     kinds = _kinds(tokenizer.get("decoder")) | _kinds(tokenizer.get("pre_tokenizer"))
     if "ByteLevel" in kinds:
-        table = _byte_table()
-        in_bytes = lambda text: _byte_level(text, table)  # noqa: E731
+        in_bytes = partial(_byte_level, table=_byte_table())
     elif kinds & {"ByteFallback", "Metaspace"}:
         in_bytes = _sentence_piece
     else:

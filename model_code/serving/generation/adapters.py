@@ -16,7 +16,7 @@ from pathlib import Path
 
 from contracts.adapters import AdapterListing, AdapterRegistration
 from model_code.serving.engines.base import Engine
-from model_code.serving.engines.errors import AdapterRefused, EngineError
+from model_code.serving.engines.errors import EngineError, IncompatibleAdapterError
 from model_code.serving.errors import ServingError, invalid
 from model_code.serving.logs import event
 
@@ -52,9 +52,9 @@ class Adapters:
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._by_name: dict[str, _Loaded] = {}
-        self._held: set[_Loaded] = set()  # in the engine, those that are leaving among them
+        self._resident: set[_Loaded] = set()  # in the engine, those that are leaving among them
         self._numbers = itertools.count()
-        self._one_at_a_time = asyncio.Lock()
+        self._load_lock = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -86,7 +86,7 @@ class Adapters:
                 param="preload",
                 code="invalid_value",
             )
-        async with self._one_at_a_time:
+        async with self._load_lock:
             await self._load(wanted.name, wanted.src)
 
     async def _load(self, name: str, source: str) -> None:
@@ -104,12 +104,12 @@ class Adapters:
 
         try:
             size = await asyncio.to_thread(adapter_bytes, Path(source))
-            self._make_sure_of_room(size)
+            self._check_capacity(size)
             key = f"{name}#{next(self._numbers)}"
             shapes = await asyncio.to_thread(lambda: Weights(self._folder).shapes)
             adapter = await asyncio.to_thread(read_adapter, key, Path(source), shapes, self._digest)
             await asyncio.to_thread(self._engine.load_adapter, adapter)
-        except AdapterRefused as error:
+        except IncompatibleAdapterError as error:
             raise invalid(
                 f"The adapter '{name}' was not loaded: {error}.", param="src", code="adapter_refused"
             ) from None
@@ -118,14 +118,14 @@ class Adapters:
             text = f"The engine could not load the adapter '{name}'."
             raise ServingError("server_error", text, code="adapter_failed") from None
         loaded = _Loaded(name, key, source, size)
-        self._held.add(loaded)
+        self._resident.add(loaded)
         self._by_name[name] = loaded
         event(logger, "adapter loaded", adapter=name, bytes=size, layers=len(adapter.layers))
 
-    def _make_sure_of_room(self, size: int) -> None:
-        total = sum(one.bytes for one in self._held)
-        if len(self._held) >= self._max_count:
-            text = f"{len(self._held)} adapters are held, which is the most this container takes"
+    def _check_capacity(self, size: int) -> None:
+        total = sum(one.bytes for one in self._resident)
+        if len(self._resident) >= self._max_count:
+            text = f"{len(self._resident)} adapters are held, which is the most this container takes"
         elif total + size > self._max_bytes:
             text = f"The adapter's {size} bytes exceed what is left of {self._max_bytes} ({total} are held)"
         else:
@@ -140,7 +140,7 @@ class Adapters:
             raise not_found(name, self.names)
         loaded.leaving = True
         if loaded.users == 0:
-            await asyncio.shield(self._let_go(loaded))
+            await asyncio.shield(self._start_unload(loaded))
 
     @contextmanager
     def hold(self, name: str) -> Iterator[str]:
@@ -154,9 +154,9 @@ class Adapters:
         finally:
             loaded.users -= 1
             if loaded.leaving and loaded.users == 0:
-                self._let_go(loaded)
+                self._start_unload(loaded)
 
-    def _let_go(self, loaded: _Loaded) -> asyncio.Task[None]:
+    def _start_unload(self, loaded: _Loaded) -> asyncio.Task[None]:
         task = asyncio.create_task(self._drop(loaded))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
@@ -164,7 +164,7 @@ class Adapters:
 
     async def _drop(self, loaded: _Loaded) -> None:
         await asyncio.to_thread(self._engine.unload_adapter, loaded.key)
-        self._held.discard(loaded)
+        self._resident.discard(loaded)
         event(logger, "adapter unloaded", adapter=loaded.name)
 
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from contracts.chat import Message, Tool
 from model_code.serving.engines.vocabulary import read_vocabulary
 from model_code.serving.errors import invalid
-from model_code.serving.generation import tool_calls as tool_texts
+from model_code.serving.generation import tool_calls as tool_calls
 from model_code.serving.generation.detokenizer import ByteDecoder, Decoder, StreamDecoder
 
 _NAMED_TOKENS = ("bos_token", "eos_token")
@@ -45,9 +45,9 @@ class ChatTokenizer:
         self._plain_bytes = self._bytes if byte_level else None
 
     @property
-    def call_syntax(self) -> tool_texts.Syntax:
+    def tool_call_syntax(self) -> tool_calls.ToolCallSyntax:
         """How this model writes tool calls."""
-        return tool_texts.syntax_of(self._source)
+        return tool_calls.tool_call_syntax(self._source)
 
     def fewest_tokens(self, text: str) -> int:
         """A lower bound of a text's token count that costs nothing: refuses absurd prompts unread."""
@@ -58,15 +58,15 @@ class ChatTokenizer:
 
         Raises ServingError when the model's template refuses the conversation.
         """
-        own_way = tool_texts.knows_tools(self._source)
-        turns = tool_texts.turns(messages, with_calls=own_way)
+        own_way = tool_calls.knows_tools(self._source)
+        template_messages = tool_calls.template_messages(messages, with_calls=own_way)
         extra: dict[str, Any] = {name: _token_text(self._config.get(name)) for name in _NAMED_TOKENS}
         if tools and own_way:
-            extra["tools"] = [tool_texts.definition(tool) for tool in tools]
+            extra["tools"] = [tool_calls.definition(tool) for tool in tools]
         elif tools:
-            turns = tool_texts.described(turns, tools)
+            template_messages = tool_calls.described(template_messages, tools)
         try:
-            return self._template.render(messages=turns, add_generation_prompt=True, **extra)
+            return self._template.render(messages=template_messages, add_generation_prompt=True, **extra)
         except _TEMPLATE_FAULTS as error:
             raise invalid(
                 f"the model's chat template refuses these messages: {error}", param="messages"

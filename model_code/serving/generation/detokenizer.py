@@ -65,7 +65,7 @@ class StreamDecoder:
 
 
 class StopMatcher:
-    """Finds stop strings in text that arrives in pieces, and holds back what may become one."""
+    """Finds stop strings in text that arrives in deltas, and holds back what may become one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = list(stops)

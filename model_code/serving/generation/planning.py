@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from contracts.chat import ChatRequest, NamedTool, Tool
 from contracts.completions import CompletionRequest
-from model_code.serving.engines.base import Engine, Sampling
+from model_code.serving.engines.base import Engine, SamplingParams
 from model_code.serving.errors import ServingError, invalid
-from model_code.serving.generation import structured_output as constraint
+from model_code.serving.generation import structured_output as structured_output
 from model_code.serving.generation.chat_tokenizer import ChatTokenizer
-from model_code.serving.generation.tool_calls import Syntax
+from model_code.serving.generation.tool_calls import ToolCallSyntax
 from model_code.serving.settings import ServerSettings
 
 _LARGE_TEXT = 16_384  # characters; longer prompts are tokenised off the event loop
@@ -31,7 +31,7 @@ class ToolPlan:
     """
 
     names: set[str]
-    syntax: Syntax
+    syntax: ToolCallSyntax
     visible: frozenset[int]
     forced: bool
     only: str | None
@@ -44,7 +44,7 @@ class Plan:
 
     prompt: list[int]
     max_tokens: int
-    sampling: Sampling
+    sampling: SamplingParams
     stops: list[str]
     answers: int = 1
     schema: str | None = None
@@ -71,11 +71,11 @@ class Planner:
         self._check_answers(request.answers)
         offered = request.tools if request.tools and request.tool_choice != "none" else []
         tools, schema = self._tools(request, offered)
-        schema = schema or constraint.of_format(request.response_format)
-        if schema and not self._engine.abilities.schemas:
+        schema = schema or structured_output.response_format_schema(request.response_format)
+        if schema and not self._engine.capabilities.schemas:
             raise self._cannot("response_format" if not offered else "tool_choice")
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
-        if logprobs is not None and logprobs > (most := self._engine.abilities.top_logprobs):
+        if logprobs is not None and logprobs > (most := self._engine.capabilities.top_logprobs):
             raise self._cannot("top_logprobs", f" above {most}")
         text = self._tokenizer.render(request.messages, offered)
         return await self._plan(request, text, schema=schema, logprobs=logprobs, tools=tools)
@@ -127,14 +127,16 @@ class Planner:
             functions = [function for function in functions if function.name == choice.function.name]
         forced = choice != "auto"
         only = functions[0].name if forced and len(functions) == 1 else None
-        syntax = self._tokenizer.call_syntax
+        syntax = self._tokenizer.tool_call_syntax
         marks = (syntax.begin, syntax.end or syntax.begin)
         visible = frozenset().union(*(self._tokenizer.control_tokens(mark) for mark in marks))
         several = request.parallel_tool_calls is not False
         plan = ToolPlan({f.name for f in functions}, syntax, visible, forced, only, several)
         if not forced:
             return plan, None
-        return plan, constraint.of_arguments(functions[0]) if only else constraint.of_any_call(functions)
+        return plan, structured_output.arguments_schema(
+            functions[0]
+        ) if only else structured_output.any_tool_call_schema(functions)
 
     def _check_answers(self, answers: int) -> None:
         if answers > self._settings.max_running:
@@ -146,9 +148,9 @@ class Planner:
         return invalid(text, param=field, code="unsupported_by_engine")
 
 
-def _sampling(request: ChatRequest | CompletionRequest) -> Sampling:
+def _sampling(request: ChatRequest | CompletionRequest) -> SamplingParams:
     temperature = _DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
-    return Sampling(
+    return SamplingParams(
         temperature=temperature if temperature >= _LEAST else 0.0,
         top_p=1.0 if request.top_p is None else max(request.top_p, _LEAST),
         seed=request.seed,

@@ -18,35 +18,35 @@ from typing import Any
 from contracts.artefact import Manifest, verify
 from contracts.chat import Message
 from model_code.serving import engines
-from model_code.serving.admission import Admission, QueueFull
+from model_code.serving.admission import Admission, QueueFullError
 from model_code.serving.engines.base import (
     Engine,
     EngineStats,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
 )
 from model_code.serving.engines.errors import (
     EngineError,
-    OutOfMemory,
-    SchemaRefused,
+    OutOfMemoryError,
+    UnsupportedSchemaError,
 )
 from model_code.serving.errors import ServingError, invalid, overloaded
 from model_code.serving.generation.adapters import Adapters
 from model_code.serving.generation.chat_tokenizer import ChatTokenizer
 from model_code.serving.generation.operations import Operation, Request
-from model_code.serving.generation.output_stream import Choice
+from model_code.serving.generation.output_stream import OutputStream
 from model_code.serving.generation.planning import Plan, Planner
-from model_code.serving.generation.stream_merge import merged
+from model_code.serving.generation.stream_merge import merge_streams
 from model_code.serving.logs import event
 from model_code.serving.metrics import Metrics
-from model_code.serving.protocol.deltas import Piece
+from model_code.serving.protocol.deltas import OutputDelta
 from model_code.serving.settings import ServerSettings
 
 _WARM_UP_TOKENS = 4
 _CHECK = "check"
 CHECK_SECONDS = 30.0
 """How often the model's numbers are looked at while requests run."""
-_NO_NUMBERS = "the model's logits are not numbers"
+_NOT_FINITE = "the model's logits are not numbers"
 _QUEUE_CACHES = 32
 """The queue holds the tokens of so many full caches, unless the settings say how many tokens."""
 
@@ -69,7 +69,7 @@ class Service:
         self._progress = time.monotonic()  # when the engine last showed a sign of life
         self._broken: str | None = None
         self._used = False  # since its memory was last given back
-        self._tending: list[asyncio.Task[None]] = []
+        self._background_tasks: list[asyncio.Task[None]] = []
         self.cut_off = asyncio.Event()
         """Set when draining has run out of time: whatever still runs must end now."""
 
@@ -103,8 +103,8 @@ class Service:
         )
         self._not_ready = ""
         if self.settings.idle_release:
-            self._tend(self._release_when_idle(engine, self.settings.idle_release))
-        self._tend(self._check_numbers(engine, CHECK_SECONDS))
+            self._start_background_task(self._release_when_idle(engine, self.settings.idle_release))
+        self._start_background_task(self._watch_logits(engine, CHECK_SECONDS))
         event(
             logger,
             "ready",
@@ -121,24 +121,26 @@ class Service:
 
     async def _warm_up(self, engine: Engine, tokenizer: ChatTokenizer) -> None:
         prompt = tokenizer.encode(tokenizer.render([Message(role="user", content="Hello")]))
-        request = GenerationRequest("warm-up", prompt, _WARM_UP_TOKENS, Sampling(1.0, 0.9, 0), logprobs=0)
-        if not await _gives_numbers(engine, request):
-            raise EngineError(_NO_NUMBERS)
+        request = GenerationRequest(
+            "warm-up", prompt, _WARM_UP_TOKENS, SamplingParams(1.0, 0.9, 0), logprobs=0
+        )
+        if not await _has_finite_logprobs(engine, request):
+            raise EngineError(_NOT_FINITE)
 
-    async def _check_numbers(self, engine: Engine, seconds: float) -> None:
+    async def _watch_logits(self, engine: Engine, seconds: float) -> None:
         """While requests run, look now and then at a token's log probability: not every engine shows more."""
-        request = GenerationRequest(_CHECK, [0], 1, Sampling(0.0, 1.0, None), logprobs=0)
+        request = GenerationRequest(_CHECK, [0], 1, SamplingParams(0.0, 1.0, None), logprobs=0)
         while True:
             await asyncio.sleep(seconds)
             if self._slots().running == 0 or engine.fault():
                 continue
             with suppress(EngineError):  # what fails otherwise shows in the requests themselves
-                if not await _gives_numbers(engine, request):
-                    self._broken = _NO_NUMBERS
+                if not await _has_finite_logprobs(engine, request):
+                    self._broken = _NOT_FINITE
                     return
 
-    def _tend(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tending.append(asyncio.create_task(work))
+    def _start_background_task(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background_tasks.append(asyncio.create_task(work))
 
     async def _release_when_idle(self, engine: Engine, seconds: float) -> None:
         """Give memory back that filled with use, once nobody has used it for so long."""
@@ -199,8 +201,8 @@ class Service:
             raise overloaded(f"No adapter can change now: {self._not_ready}.", code="not_ready")
         return self._adapters
 
-    async def generate(self, plan: Plan) -> AsyncGenerator[Piece, None]:
-        """Wait for room, then stream the answers. An answer's first piece marks its first token, text or not.
+    async def generate(self, plan: Plan) -> AsyncGenerator[OutputDelta, None]:
+        """Wait for room, then stream the answers. An answer's first delta marks its first token, text or not.
 
         Closing the generator frees the room. Raises ServingError (queue full, no memory) and EngineError.
         """
@@ -208,28 +210,28 @@ class Service:
             with self._adapter_key(plan) as adapter:
                 async with self._slot(plan):
                     if plan.answers == 1:
-                        pieces = self._answer(plan, 0, adapter)
+                        deltas = self._answer(plan, 0, adapter)
                     else:
-                        pieces = merged([self._answer(plan, i, adapter) for i in range(plan.answers)])
-                    async with aclosing(pieces):
-                        async for piece in pieces:
-                            yield piece
+                        deltas = merge_streams([self._answer(plan, i, adapter) for i in range(plan.answers)])
+                    async with aclosing(deltas):
+                        async for delta in deltas:
+                            yield delta
                     self._slots().recover()
-        except QueueFull as full:
+        except QueueFullError as full:
             self.metrics.count_rejection(full.reason)
             raise overloaded("Too many requests are waiting.", code="queue_full") from None
-        except OutOfMemory as error:
+        except OutOfMemoryError as error:
             self._slots().shed()
             self.metrics.count_rejection("out_of_memory")
             event(logger, f"out of memory: {error}", level=logging.ERROR, slots=self._slots().max_running)
             raise overloaded("There was not enough memory.", code="out_of_memory", retry_after=2) from None
-        except SchemaRefused as refused:
+        except UnsupportedSchemaError as refused:
             text = f"The engine cannot hold an answer to this schema: {refused}"
             raise invalid(text, param="response_format", code="unsupported_schema") from None
 
-    async def _answer(self, plan: Plan, index: int, adapter: str | None) -> AsyncGenerator[Piece, None]:
+    async def _answer(self, plan: Plan, index: int, adapter: str | None) -> AsyncGenerator[OutputDelta, None]:
         engine, tokenizer = self._loaded()
-        choice = Choice(plan, tokenizer, index)
+        stream = OutputStream(plan, tokenizer, index)
         sampling = plan.sampling
         if index and sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + index)  # or all answers would be the same
@@ -239,10 +241,10 @@ class Service:
         async with aclosing(engine.generate(request)) as events:
             async for tokens in events:
                 self._progress = time.monotonic()
-                piece = choice.push(tokens)
-                if piece is not None:
-                    yield piece
-                if choice.ended:
+                delta = stream.push(tokens)
+                if delta is not None:
+                    yield delta
+                if stream.ended:
                     return
 
     def _adapter_key(self, plan: Plan) -> AbstractContextManager[str | None]:
@@ -297,13 +299,13 @@ class Service:
 
     async def close(self) -> None:
         """Stop the engine."""
-        for task in self._tending:
+        for task in self._background_tasks:
             task.cancel()
         if self._engine is not None:
             await asyncio.to_thread(self._engine.close)
 
 
-async def _gives_numbers(engine: Engine, request: GenerationRequest) -> bool:
+async def _has_finite_logprobs(engine: Engine, request: GenerationRequest) -> bool:
     """Whether the log probabilities of a request's tokens are numbers. Raises EngineError."""
     sound = True
     async with aclosing(engine.generate(request)) as events:

@@ -21,7 +21,7 @@ _IMPLIED = {
 }  # fmt: skip
 
 
-def of_format(wanted: ResponseFormat | None) -> str | None:
+def response_format_schema(wanted: ResponseFormat | None) -> str | None:
     """The schema of a response format as JSON text; None for plain text."""
     if wanted is None or wanted.type == "text":
         return None
@@ -30,12 +30,12 @@ def of_format(wanted: ResponseFormat | None) -> str | None:
     return json.dumps(_explicit(wanted.json_schema.schema_))
 
 
-def of_arguments(function: Function) -> str:
+def arguments_schema(function: Function) -> str:
     """The schema of one function's arguments."""
     return json.dumps(_explicit(function.parameters or ANY_OBJECT))
 
 
-def of_any_call(functions: Sequence[Function]) -> str:
+def any_tool_call_schema(functions: Sequence[Function]) -> str:
     """The schema of `{"name": …, "arguments": …}` for a call of any of these functions."""
     definitions: dict[str, Any] = {}
     calls = []
@@ -79,11 +79,11 @@ def _explicit(schema: dict[str, Any]) -> dict[str, Any]:
         kinds = {_IMPLIED[key] for key in part if key in _IMPLIED}
         if kinds:
             part["type"] = sorted(kinds) if len(kinds) > 1 else kinds.pop()
-    kinds = part.get("type", [])
-    kinds = kinds if isinstance(kinds, list) else [kinds]
-    if "object" in kinds:
+    named = part.get("type", [])
+    types = named if isinstance(named, list) else [named]
+    if "object" in types:
         part.setdefault("additionalProperties", "properties" not in part)
-    if "array" in kinds:
+    if "array" in types:
         part.setdefault("items", {})
     for keyword in ("properties", "$defs", "definitions"):
         if keyword in part:

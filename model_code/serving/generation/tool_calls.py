@@ -23,7 +23,7 @@ To call one, write nothing but this, with the function's name and its arguments 
 
 
 @dataclass(frozen=True)
-class Syntax:
+class ToolCallSyntax:
     """How calls are written: between `begin` and `end` (None: up to the answer's end).
 
     With `whole`, a call is the answer's first character on, and `begin` belongs to it.
@@ -34,20 +34,20 @@ class Syntax:
     whole: bool = False
 
 
-TAGS = Syntax("<tool_call>", "</tool_call>")
-MISTRAL = Syntax("[TOOL_CALLS]", None)
-BARE_JSON = Syntax("{", None, whole=True)
+TAGS = ToolCallSyntax("<tool_call>", "</tool_call>")
+MISTRAL = ToolCallSyntax("[TOOL_CALLS]", None)
+BARE_JSON = ToolCallSyntax("{", None, whole=True)
 
 
 @dataclass(frozen=True)
-class Call:
+class ParsedToolCall:
     """A call that was found; `arguments` is JSON text."""
 
     name: str
     arguments: str
 
 
-def syntax_of(template: str) -> Syntax:
+def tool_call_syntax(template: str) -> ToolCallSyntax:
     """The way in which a chat template has the model write calls."""
     if TAGS.begin in template or "tools" not in template:
         return TAGS
@@ -61,7 +61,7 @@ def knows_tools(template: str) -> bool:
     return "tools" in template
 
 
-def turns(messages: Sequence[Message], *, with_calls: bool) -> list[dict[str, Any]]:
+def template_messages(messages: Sequence[Message], *, with_calls: bool) -> list[dict[str, Any]]:
     """The conversation for a chat template; without `with_calls` calls and results become plain text."""
     return [_turn(message, with_calls) for message in messages]
 
@@ -119,10 +119,10 @@ def definition(tool: Tool) -> dict[str, Any]:
     }
 
 
-class CallFinder:
+class ToolCallParser:
     """Separates calls from text as it arrives. What only looked like a call stays text."""
 
-    def __init__(self, syntax: Syntax, names: set[str]) -> None:
+    def __init__(self, syntax: ToolCallSyntax, names: set[str]) -> None:
         self._syntax = syntax
         self._names = names
         self._held = ""
@@ -130,9 +130,10 @@ class CallFinder:
         self._started = False
         self._after_call = False  # blanks between calls are nobody's text
 
-    def push(self, text: str) -> tuple[str, list[Call]]:
+    def push(self, text: str) -> tuple[str, list[ParsedToolCall]]:
         """Text that is safe to give out, and calls that are complete."""
-        out, calls = "", []
+        out = ""
+        calls: list[ParsedToolCall] = []
         self._held += text
         while True:
             if not self._inside:
@@ -144,7 +145,7 @@ class CallFinder:
                 return out, calls
             block, self._held = self._held[:position], self._held[position + len(end) :]
             self._inside = False
-            if found := read_calls(block, self._names):
+            if found := parse_tool_calls(block, self._names):
                 calls += found
                 self._after_call = True
             else:
@@ -177,18 +178,18 @@ class CallFinder:
         text, self._held = self._held, ""
         return text
 
-    def flush(self) -> tuple[str, list[Call]]:
+    def flush(self) -> tuple[str, list[ParsedToolCall]]:
         """What was held back, once no more text comes."""
         held, self._held = self._held, ""
         if not self._inside:
             return held, []
         self._inside = False
-        if calls := read_calls(held, self._names):
+        if calls := parse_tool_calls(held, self._names):
             return "", calls
         return held if self._syntax.whole else self._syntax.begin + held, []
 
 
-def read_calls(text: str, names: set[str]) -> list[Call]:
+def parse_tool_calls(text: str, names: set[str]) -> list[ParsedToolCall]:
     """The calls that a JSON object or a list of them stands for; none where it is anything else."""
     try:
         parsed, _ = json.JSONDecoder().raw_decode(text.strip())
@@ -199,12 +200,14 @@ def read_calls(text: str, names: set[str]) -> list[Call]:
     return known if len(known) == len(calls) else []
 
 
-def _call(item: Any) -> Call | None:
+def _call(item: Any) -> ParsedToolCall | None:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         return None
     arguments = item.get("arguments", item.get("parameters", {}))
     if isinstance(arguments, str):
         arguments = _parsed(arguments)
     return (
-        Call(item["name"], json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, dict) else None
+        ParsedToolCall(item["name"], json.dumps(arguments, ensure_ascii=False))
+        if isinstance(arguments, dict)
+        else None
     )

@@ -19,10 +19,10 @@ from model_code.serving.http.invocations import Invocations
 from model_code.serving.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from model_code.serving.encoders.embedding_service import EncodingService
+    from model_code.serving.encoders.embedding_service import EmbeddingService
 
 
-def create_app(service: Service | EncodingService) -> ASGIApp:
+def create_app(service: Service | EmbeddingService) -> ASGIApp:
     """The ASGI application of a service."""
     if isinstance(service, Service):
         generates = service

@@ -8,20 +8,20 @@ from model_code.serving.errors import invalid
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
 """SageMaker's own limit for a real-time request; what is larger never arrives there."""
-STATUS_CLIENT_GONE = 499  # nginx's number for it; only logs and metrics see it
+STATUS_CLIENT_DISCONNECTED = 499  # nginx's number for it; only logs and metrics see it
 
 
-class ClientGone(Exception):
+class ClientDisconnectedError(Exception):
     """The client closed its connection."""
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body. Raises ClientGone, and ServingError for one that is too large."""
+    """The whole body. Raises ClientDisconnectedError, and ServingError for one that is too large."""
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone
+            raise ClientDisconnectedError
         body += message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
             text = f"The body is larger than {MAX_BODY_BYTES} bytes."
@@ -30,7 +30,7 @@ async def read_body(receive: Receive) -> bytes:
             return bytes(body)
 
 
-async def disconnected(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
     """Wait until the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -7,9 +7,10 @@ import logging
 import time
 
 from contracts import container
-from model_code.serving.encoders.embedding_service import EncodingService
-from model_code.serving.http.request_headers import Incoming
-from model_code.serving.http.response_sender import Reply
+from contracts.classification import PipelineRequest
+from model_code.serving.encoders.embedding_service import EmbeddingService
+from model_code.serving.http.request_headers import RequestHeaders
+from model_code.serving.http.response_sender import ResponseSender
 from model_code.serving.logs import event
 from model_code.serving.model_tasks import ROUTES
 from model_code.serving.protocol.encoder_bodies import (
@@ -19,10 +20,10 @@ from model_code.serving.protocol.encoder_bodies import (
     parse_classification,
     parse_embeddings,
 )
-from model_code.serving.protocol.unsupported import refuse_feature, refuse_route
+from model_code.serving.protocol.unsupported import unsupported_feature, unsupported_route
 
 _LARGE_REPLY = 65_536  # numbers; writing more takes long enough to hold up the event loop
-_STATUS_CLIENT_GONE = 499
+_STATUS_CLIENT_DISCONNECTED = 499
 
 logger = logging.getLogger(__name__)
 
@@ -30,24 +31,24 @@ logger = logging.getLogger(__name__)
 class EncoderCall:
     """The state of one request; keeps the `Call` protocol of `invocations`."""
 
-    def __init__(self, service: EncodingService, reply: Reply, incoming: Incoming) -> None:
+    def __init__(self, service: EmbeddingService, reply: ResponseSender, headers: RequestHeaders) -> None:
         self._service = service
         self._reply = reply
-        self._incoming = incoming
+        self._headers = headers
         self._began = time.perf_counter()
         self._texts = 0
         self._tokens: int | None = None
 
     async def run(self, body: bytes) -> None:
         """Parse, encode, reply."""
-        kind, route = self._service.kind, self._incoming.route
+        task, route = self._service.task, self._headers.route
         if not route and (has_field(body, "messages") or has_field(body, "prompt")):
             route = container.ROUTE_CHAT
-        if route and route not in ROUTES[kind]:
-            raise refuse_route(route, kind)
-        if self._incoming.adapter:
-            raise refuse_feature("LoRA adapters", kind)
-        await (self._embed(body) if kind == "embedding" else self._classify(body))
+        if route and route not in ROUTES[task]:
+            raise unsupported_route(route, task)
+        if self._headers.adapter:
+            raise unsupported_feature("LoRA adapters", task)
+        await (self._embed(body) if task == "embedding" else self._classify(body))
 
     async def _embed(self, body: bytes) -> None:
         request = parse_embeddings(body)
@@ -61,7 +62,7 @@ class EncoderCall:
     async def _classify(self, body: bytes) -> None:
         request = parse_classification(body)
         self._texts = len(request.texts)
-        if hasattr(request, "inputs"):
+        if isinstance(request, PipelineRequest):
             model, how, field = None, request.parameters.function_to_apply, "inputs"
         else:
             model, how, field = request.model, request.normalisation, "input"
@@ -71,7 +72,7 @@ class EncoderCall:
     def report(self, failure: str | None) -> None:
         """Count the request and write its log line."""
         seconds = time.perf_counter() - self._began
-        status = _STATUS_CLIENT_GONE if failure == "client_gone" else self._reply.status
+        status = _STATUS_CLIENT_DISCONNECTED if failure == "client_disconnected" else self._reply.status
         metrics = self._service.metrics
         metrics.count_request(status)
         metrics.duration.observe(seconds)

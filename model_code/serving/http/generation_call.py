@@ -9,13 +9,13 @@ from contextlib import aclosing
 from model_code.serving.generation.operations import BY_ROUTE, Request
 from model_code.serving.generation.planning import Plan
 from model_code.serving.generation.service import Service
-from model_code.serving.http.connection import STATUS_CLIENT_GONE
-from model_code.serving.http.request_headers import Incoming
-from model_code.serving.http.response_sender import Reply
+from model_code.serving.http.connection import STATUS_CLIENT_DISCONNECTED
+from model_code.serving.http.request_headers import RequestHeaders
+from model_code.serving.http.response_sender import ResponseSender
 from model_code.serving.logs import event
 from model_code.serving.protocol.parsing import parse
-from model_code.serving.protocol.response_writers import DONE, Gathered, Writer
-from model_code.serving.protocol.unsupported import refuse_route
+from model_code.serving.protocol.response_writers import DONE, CollectedOutput, Writer
+from model_code.serving.protocol.unsupported import unsupported_route
 
 logger = logging.getLogger(__name__)
 
@@ -26,55 +26,55 @@ class GenerationCall:
     Keeps the `Call` protocol of `invocations`.
     """
 
-    def __init__(self, service: Service, reply: Reply, incoming: Incoming) -> None:
+    def __init__(self, service: Service, reply: ResponseSender, headers: RequestHeaders) -> None:
         self._service = service
         self._reply = reply
-        self._incoming = incoming
+        self._headers = headers
         self._began = time.perf_counter()
         self._first_token: float | None = None
         self._prompt_tokens: int | None = None
-        self._answers: list[Gathered] = []
+        self._answers: list[CollectedOutput] = []
         self._streamed = False
 
     async def run(self, body: bytes) -> None:
         """Parse, plan, generate, reply."""
-        if (operation := BY_ROUTE.get(self._incoming.route)) is None:
-            raise refuse_route(self._incoming.route, "generation")
+        if (operation := BY_ROUTE.get(self._headers.route)) is None:
+            raise unsupported_route(self._headers.route, "generation")
         request: Request = parse(operation.request, body)
-        if self._incoming.adapter:  # as SageMaker's containers do: the header takes the model's place
-            request = request.model_copy(update={"model": self._incoming.adapter})
+        if self._headers.adapter:  # as SageMaker's containers do: the header takes the model's place
+            request = request.model_copy(update={"model": self._headers.adapter})
         self._streamed = request.stream
         plan = await self._service.plan(operation, request)
         self._prompt_tokens = len(plan.prompt)
-        self._answers = [Gathered() for _ in range(plan.answers)]
-        writer = operation.writer(self._incoming.request_id, request.model, len(plan.prompt))
+        self._answers = [CollectedOutput() for _ in range(plan.answers)]
+        writer = operation.writer(self._headers.request_id, request.model, len(plan.prompt))
         if request.stream:
             await self._stream(request, plan, writer)
         else:
             await self._collect(plan, writer)
 
     async def _collect(self, plan: Plan, writer: Writer) -> None:
-        async with aclosing(self._service.generate(plan)) as pieces:
-            async for piece in pieces:
-                self._note()
-                self._answers[piece.index].add(piece)
+        async with aclosing(self._service.generate(plan)) as deltas:
+            async for delta in deltas:
+                self._record_first_token()
+                self._answers[delta.index].add(delta)
         await self._reply.body(writer.whole(self._answers))
 
     async def _stream(self, request: Request, plan: Plan, writer: Writer) -> None:
-        async with aclosing(self._service.generate(plan)) as pieces:
-            async for piece in pieces:
+        async with aclosing(self._service.generate(plan)) as deltas:
+            async for delta in deltas:
                 # Nothing is sent before the first token, so that a refusal until then has its own status.
-                answer = self._answers[piece.index]
-                opening, answer.last = answer.last is None, piece
-                self._note()
-                if content := writer.events(piece, opening=opening):
+                answer = self._answers[delta.index]
+                opening, answer.last = answer.last is None, delta
+                self._record_first_token()
+                if content := writer.events(delta, opening=opening):
                     await self._reply.event(content)
         if request.stream_options and request.stream_options.include_usage:
             await self._reply.event(writer.usage(self._answers))
         await self._reply.event(DONE)
         await self._reply.end()
 
-    def _note(self) -> None:
+    def _record_first_token(self) -> None:
         if self._first_token is None:
             self._first_token = time.perf_counter()
 
@@ -85,7 +85,7 @@ class GenerationCall:
     def report(self, failure: str | None) -> None:
         """Count the request and write its log line."""
         now = time.perf_counter()
-        status = STATUS_CLIENT_GONE if failure == "client_gone" else self._reply.status
+        status = STATUS_CLIENT_DISCONNECTED if failure == "client_disconnected" else self._reply.status
         tokens = self._completion_tokens
         last = self._answers[0].last if self._answers else None
         metrics = self._service.metrics

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from model_code.serving.errors import ServingError, internal, overloaded
-from model_code.serving.http.connection import ClientGone, disconnected, read_body
-from model_code.serving.http.request_headers import Incoming
-from model_code.serving.http.response_sender import Reply
+from model_code.serving.http.connection import ClientDisconnectedError, read_body, wait_for_disconnect
+from model_code.serving.http.request_headers import RequestHeaders
+from model_code.serving.http.response_sender import ResponseSender
 from model_code.serving.http.sessions import Sessions
 from model_code.serving.logs import REQUEST_IDS
 from model_code.serving.metrics import Metrics
@@ -22,7 +22,7 @@ from model_code.serving.settings import ServerSettings
 logger = logging.getLogger(__name__)
 
 
-class Served(Protocol):
+class ServedModel(Protocol):
     """What every kind of service has that a request needs, whatever it asks for."""
 
     settings: ServerSettings
@@ -43,7 +43,9 @@ class Call(Protocol):
 class Invocations:
     """The ASGI application behind `POST /invocations`."""
 
-    def __init__(self, service: Served, new_call: Callable[[Reply, Incoming], Call]) -> None:
+    def __init__(
+        self, service: ServedModel, new_call: Callable[[ResponseSender, RequestHeaders], Call]
+    ) -> None:
         self._service = service
         self._new_call = new_call
         settings = service.settings
@@ -53,26 +55,26 @@ class Invocations:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every outcome ends in exactly one reply and one log line."""
-        incoming = Incoming.read(Headers(scope=scope))
+        headers = RequestHeaders.read(Headers(scope=scope))
         # The context is this request's own: uvicorn runs each in a task of its own.
-        REQUEST_IDS.set(incoming.ids)
-        reply = Reply(send, [(b"x-request-id", incoming.request_id.encode())])
-        call = self._new_call(reply, incoming)
+        REQUEST_IDS.set(headers.ids)
+        reply = ResponseSender(send, [(b"x-request-id", headers.request_id.encode())])
+        call = self._new_call(reply, headers)
         failure: str | None = None
         try:
             body = await read_body(receive)
-            session = self._sessions.handle(incoming.session, body)
+            session = self._sessions.handle(headers.session, body)
             if session is not None:
-                reply.say(session.header, session.value)
+                reply.add_header(session.header, session.value)
             if session is not None and session.text is not None:
                 await reply.text(session.text)
             else:
                 bound = self._service.settings.request_timeout
-                seconds = bound if incoming.patience is None else min(bound, incoming.patience)
+                seconds = bound if headers.timeout is None else min(bound, headers.timeout)
                 await self._guard(call, body, receive, seconds)
-        except ClientGone:
+        except ClientDisconnectedError:
             self._service.metrics.count_cancellation()
-            failure = "client_gone"
+            failure = "client_disconnected"
         except ServingError as error:
             failure = error.code or error.type
             await reply.fail(error)
@@ -85,7 +87,7 @@ class Invocations:
     async def _guard(self, call: Call, body: bytes, receive: Receive, seconds: float) -> None:
         """Run a call until it ends, its client goes, its time is up or the server must stop."""
         work = asyncio.create_task(call.run(body))
-        gone = asyncio.create_task(disconnected(receive))
+        gone = asyncio.create_task(wait_for_disconnect(receive))
         cut = asyncio.create_task(self._service.cut_off.wait())
         tasks = {work, gone, cut}
         try:
@@ -97,7 +99,7 @@ class Invocations:
         if work in done:
             work.result()
         elif gone in done:
-            raise ClientGone
+            raise ClientDisconnectedError
         elif cut in done:
             raise overloaded("The server is shutting down and could not finish this answer.", code="draining")
         else:

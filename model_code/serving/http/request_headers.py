@@ -15,20 +15,20 @@ _LONGEST_NUMBER = 12
 
 
 @dataclass(frozen=True)
-class Incoming:
+class RequestHeaders:
     """A request's id, the operation it asks for (empty: the container's own), its adapter, session and
-    patience in seconds; all but the id may be unset."""
+    timeout in seconds; all but the id may be unset."""
 
     request_id: str
     route: str = ""
     traceparent: str | None = None
     adapter: str | None = None
     session: str | None = None
-    patience: float | None = None
+    timeout: float | None = None
 
     @classmethod
-    def read(cls, headers: Headers) -> Incoming:
-        """From a request's headers. Never refuses: a useless id is replaced, a useless patience left out."""
+    def read(cls, headers: Headers) -> RequestHeaders:
+        """From a request's headers. Never refuses: a useless id is replaced, a useless timeout left out."""
         attributes = decode_attributes(headers.get(container.HEADER_CUSTOM_ATTRIBUTES))
         given = attributes.get(container.ATTRIBUTE_REQUEST_ID, "")
         usable = 0 < len(given) <= _LONGEST_ID and given.isascii() and given.isprintable()
@@ -39,7 +39,7 @@ class Incoming:
             traceparent=attributes.get(container.ATTRIBUTE_TRACEPARENT) or None,
             adapter=headers.get(container.HEADER_ADAPTER) or None,
             session=headers.get(container.HEADER_SESSION) or None,
-            patience=int(timeout) / 1000 if timeout.isdecimal() and timeout.isascii() else None,
+            timeout=int(timeout) / 1000 if timeout.isdecimal() and timeout.isascii() else None,
         )
 
     @property

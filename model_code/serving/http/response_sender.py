@@ -16,7 +16,7 @@ _EVENTS: Headers = [
 ]
 
 
-class Reply:
+class ResponseSender:
     """Sends one reply; `status` is 0 until its first byte is on its way."""
 
     def __init__(self, send: Send, headers: Headers) -> None:
@@ -25,7 +25,7 @@ class Reply:
         self._ended = False
         self.status = 0
 
-    def say(self, name: str, value: str) -> None:
+    def add_header(self, name: str, value: str) -> None:
         """Add a header to a reply that has not begun."""
         self._headers = [*self._headers, (name.lower().encode(), value.encode())]
 

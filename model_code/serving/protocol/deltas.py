@@ -8,7 +8,7 @@ from contracts.chat import FinishReason, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
-class CallPiece:
+class ToolCallPart:
     """Part of a tool call: `id` and `name` come with its first piece, arguments in any number of them."""
 
     number: int
@@ -18,7 +18,7 @@ class CallPiece:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class OutputDelta:
     """Part of answer `index`: text (may be empty), tokens so far, and why it ended on the last piece."""
 
     text: str
@@ -26,4 +26,4 @@ class Piece:
     finish_reason: FinishReason | None = None
     index: int = 0
     logprobs: list[TokenLogprob] | None = None
-    calls: tuple[CallPiece, ...] = ()
+    calls: tuple[ToolCallPart, ...] = ()

@@ -1,6 +1,6 @@
 """From pieces to OpenAI's answers: a whole body, or the events of a stream, for chats and text completions.
 
-A piece of plain text, which is nearly every one, is written into a frame that was made once per request.
+A output of plain text, which is nearly every one, is written into a frame that was made once per request.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ from contracts.chat import (
     Usage,
 )
 from contracts.completions import Completion, CompletionChoice
-from model_code.serving.protocol.deltas import CallPiece, Piece
+from model_code.serving.protocol.deltas import OutputDelta, ToolCallPart
 
 DONE = b"data: [DONE]\n\n"
 _quote = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass
-class Gathered:
+class CollectedOutput:
     """One answer put together from its pieces."""
 
     texts: list[str] = field(default_factory=list)
-    calls: list[CallPiece] = field(default_factory=list)
+    calls: list[ToolCallPart] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    last: Piece | None = None
+    last: OutputDelta | None = None
 
     @property
     def text(self) -> str:
         """All of its text."""
         return "".join(self.texts)
 
-    def add(self, piece: Piece) -> None:
-        """Take the next piece."""
-        self.texts.append(piece.text)
-        self.logprobs += piece.logprobs or []
-        self.last = piece
-        for call in piece.calls:
+    def add(self, output: OutputDelta) -> None:
+        """Take the next output."""
+        self.texts.append(output.text)
+        self.logprobs += output.logprobs or []
+        self.last = output
+        for call in output.calls:
             if call.number < len(self.calls):
                 known = self.calls[call.number]
-                self.calls[call.number] = CallPiece(
+                self.calls[call.number] = ToolCallPart(
                     call.number, known.arguments + call.arguments, known.id, known.name
                 )
             else:
@@ -73,7 +73,7 @@ class ChatWriter:
         self._created = int(time.time()) if created is None else created
         self._frames: dict[int, tuple[bytes, bytes]] = {}
 
-    def whole(self, answers: Sequence[Gathered]) -> bytes:
+    def whole(self, answers: Sequence[CollectedOutput]) -> bytes:
         """The body of a reply that is not streamed."""
         choices = [_choice(index, answer) for index, answer in enumerate(answers)]
         completion = ChatCompletion(
@@ -86,21 +86,21 @@ class ChatWriter:
         )
         return completion.model_dump_json().encode()
 
-    def events(self, piece: Piece, *, opening: bool) -> bytes:
-        """The events of one piece: whose turn it is where it opens an answer, what it adds, why it ended."""
-        if not opening and not (piece.finish_reason or piece.calls or piece.logprobs):
-            return self._text(piece.index, piece.text)
+    def events(self, output: OutputDelta, *, opening: bool) -> bytes:
+        """The events of one delta: whose turn it is where it opens an answer, what it adds, why it ended."""
+        if not opening and not (output.finish_reason or output.calls or output.logprobs):
+            return self._text(output.index, output.text)
         parts = []
         if opening:
-            parts.append(self._chunk(piece.index, Delta(role="assistant", content="")))
-        if piece.text or piece.calls or piece.logprobs:
-            parts.append(self._chunk(piece.index, _delta(piece), logprobs=_logprobs(piece.logprobs)))
-        if piece.finish_reason:
-            choice = ChunkChoice(index=piece.index, delta=Delta(), finish_reason=piece.finish_reason)
+            parts.append(self._chunk(output.index, Delta(role="assistant", content="")))
+        if output.text or output.calls or output.logprobs:
+            parts.append(self._chunk(output.index, _delta(output), logprobs=_logprobs(output.logprobs)))
+        if output.finish_reason:
+            choice = ChunkChoice(index=output.index, delta=Delta(), finish_reason=output.finish_reason)
             parts.append(self._event([choice]))
         return b"".join(parts)
 
-    def usage(self, answers: Sequence[Gathered]) -> bytes:
+    def usage(self, answers: Sequence[CollectedOutput]) -> bytes:
         """The event with the token counts, which has no choices."""
         return self._event([], usage=_usage(self._prompt_tokens, answers))
 
@@ -140,7 +140,7 @@ class CompletionWriter:
         self._prompt_tokens = prompt_tokens
         self._created = int(time.time()) if created is None else created
 
-    def whole(self, answers: Sequence[Gathered]) -> bytes:
+    def whole(self, answers: Sequence[CollectedOutput]) -> bytes:
         """The body of a reply that is not streamed."""
         choices = [
             CompletionChoice(
@@ -153,14 +153,14 @@ class CompletionWriter:
         ]
         return self._completion(choices, _usage(self._prompt_tokens, answers)).model_dump_json().encode()
 
-    def events(self, piece: Piece, *, opening: bool) -> bytes:
-        """The event of one piece."""
+    def events(self, output: OutputDelta, *, opening: bool) -> bytes:
+        """The event of one delta."""
         choice = CompletionChoice(
-            index=piece.index, text=piece.text, finish_reason=piece.finish_reason, logprobs=None
+            index=output.index, text=output.text, finish_reason=output.finish_reason, logprobs=None
         )
         return _event(self._completion([choice]))
 
-    def usage(self, answers: Sequence[Gathered]) -> bytes:
+    def usage(self, answers: Sequence[CollectedOutput]) -> bytes:
         """The event with the token counts, which has no choices."""
         return _event(self._completion([], _usage(self._prompt_tokens, answers)))
 
@@ -184,12 +184,12 @@ def _event(chunk: BaseModel) -> bytes:
     return b"data: " + chunk.model_dump_json(exclude_unset=True).encode() + b"\n\n"
 
 
-def _usage(prompt_tokens: int, answers: Sequence[Gathered]) -> Usage:
+def _usage(prompt_tokens: int, answers: Sequence[CollectedOutput]) -> Usage:
     made = sum(answer.last.completion_tokens for answer in answers if answer.last)
     return Usage(prompt_tokens=prompt_tokens, completion_tokens=made, total_tokens=prompt_tokens + made)
 
 
-def _choice(index: int, answer: Gathered) -> Choice:
+def _choice(index: int, answer: CollectedOutput) -> Choice:
     calls = [
         ToolCall(
             id=call.id or "",
@@ -210,16 +210,16 @@ def _choice(index: int, answer: Gathered) -> Choice:
     )
 
 
-def _delta(piece: Piece) -> Delta:
+def _delta(output: OutputDelta) -> Delta:
     delta = Delta()
-    if piece.text:
-        delta.content = piece.text
-    if piece.calls:
-        delta.tool_calls = [_call(call) for call in piece.calls]
+    if output.text:
+        delta.content = output.text
+    if output.calls:
+        delta.tool_calls = [_call(call) for call in output.calls]
     return delta
 
 
-def _call(call: CallPiece) -> ToolCallDelta:
+def _call(call: ToolCallPart) -> ToolCallDelta:
     if call.name is None:
         return ToolCallDelta(index=call.number, function=FunctionDelta(arguments=call.arguments))
     function = FunctionDelta(name=call.name, arguments=call.arguments)

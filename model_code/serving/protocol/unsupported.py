@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contracts import container
 from model_code.serving.errors import ServingError, invalid
-from model_code.serving.model_tasks import ROUTES, Kind
+from model_code.serving.model_tasks import ROUTES, ModelTask
 
-_DOES: dict[Kind, str] = {
+_DOES: dict[ModelTask, str] = {
     "generation": "generates text",
     "embedding": "makes embeddings",
     "classification": "classifies texts",
@@ -16,16 +16,16 @@ _DOES: dict[Kind, str] = {
 _LONGEST_SHOWN = 128
 
 
-def refuse_route(route: str, kind: Kind) -> ServingError:
-    """The refusal of a route that a container with a model of that kind does not answer."""
+def unsupported_route(route: str, task: ModelTask) -> ServingError:
+    """The refusal of a route that a container with a model for that task does not answer."""
     if not any(route in routes for routes in ROUTES.values()):
         text = f"The route '{route[:_LONGEST_SHOWN]}' is not served here."
         return invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
-    return refuse_feature(route, kind, param=container.ATTRIBUTE_ROUTE)
+    return unsupported_feature(route, task, param=container.ATTRIBUTE_ROUTE)
 
 
-def refuse_feature(what: str, kind: Kind, *, param: str | None = None) -> ServingError:
+def unsupported_feature(what: str, task: ModelTask, *, param: str | None = None) -> ServingError:
     """The refusal of something that other kinds of model do."""
-    served = ", ".join(ROUTES[kind])
-    text = f"This model {_DOES[kind]}: it has no {what}. Served here: {served}."
+    served = ", ".join(ROUTES[task])
+    text = f"This model {_DOES[task]}: it has no {what}. Served here: {served}."
     return invalid(text, param=param, code="unsupported_operation")

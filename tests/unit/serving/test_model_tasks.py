@@ -10,7 +10,7 @@ import pytest
 
 from model_code.serving.engines.errors import EngineError
 from model_code.serving.engines.pooling import Pooling, read_pooling
-from model_code.serving.model_tasks import UnservedModel, kind_of
+from model_code.serving.model_tasks import UnsupportedArchitectureError, task_of
 
 
 def write(folder: Path, **files: Any) -> Path:
@@ -40,21 +40,21 @@ def modules(*kinds: str) -> list[dict[str, str]]:
     ],
 )
 def test_the_architecture_says_what_a_model_can_do(tmp_path: Path, architecture: str, kind: str) -> None:
-    assert kind_of(write(tmp_path, config={"architectures": [architecture]})) == kind
+    assert task_of(write(tmp_path, config={"architectures": [architecture]})) == kind
 
 
 def test_sentence_transformers_files_make_any_model_one_of_embeddings(tmp_path: Path) -> None:
     write(tmp_path, config={"architectures": ["Qwen3ForCausalLM"]}, modules=modules("Transformer", "Pooling"))
-    assert kind_of(tmp_path) == "embedding"
+    assert task_of(tmp_path) == "embedding"
 
 
 def test_without_a_word_about_it_a_model_generates(tmp_path: Path) -> None:
-    assert kind_of(write(tmp_path, config={"model_type": "llama"})) == "generation"
+    assert task_of(write(tmp_path, config={"model_type": "llama"})) == "generation"
 
 
 def test_another_kind_is_refused_by_its_name(tmp_path: Path) -> None:
-    with pytest.raises(UnservedModel, match="BertForQuestionAnswering"):
-        kind_of(write(tmp_path, config={"architectures": ["BertForQuestionAnswering"]}))
+    with pytest.raises(UnsupportedArchitectureError, match="BertForQuestionAnswering"):
+        task_of(write(tmp_path, config={"architectures": ["BertForQuestionAnswering"]}))
 
 
 def test_the_pooling_is_the_models_own(tmp_path: Path) -> None:

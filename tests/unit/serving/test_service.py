@@ -16,7 +16,7 @@ from contracts.artefact import MANIFEST_NAME, describe
 from contracts.chat import ChatRequest, Message
 from model_code.serving import engines
 from model_code.serving.engines.base import (
-    Abilities,
+    Capabilities,
     EngineStats,
     GenerationRequest,
     Logprob,
@@ -24,7 +24,7 @@ from model_code.serving.engines.base import (
 )
 from model_code.serving.engines.errors import (
     EngineError,
-    OutOfMemory,
+    OutOfMemoryError,
 )
 from model_code.serving.errors import ServingError
 from model_code.serving.generation.operations import CHAT
@@ -41,7 +41,7 @@ class FakeEngine:
     name = "fake"
     context_tokens = 64
     cache_tokens = 256
-    abilities = Abilities(schemas=False, top_logprobs=0)
+    capabilities = Capabilities(schemas=False, top_logprobs=0)
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
@@ -93,7 +93,7 @@ async def short(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
 
 async def starving(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
     """No memory."""
-    raise OutOfMemory("std::bad_alloc")
+    raise OutOfMemoryError("std::bad_alloc")
     yield TokenEvent([0])
 
 

@@ -13,21 +13,21 @@ from model_code.serving.generation.tool_calls import (
     BARE_JSON,
     MISTRAL,
     TAGS,
-    Call,
-    CallFinder,
-    Syntax,
+    ParsedToolCall,
+    ToolCallParser,
+    ToolCallSyntax,
     described,
-    syntax_of,
-    turns,
+    template_messages,
+    tool_call_syntax,
 )
 
 NAMES = {"add", "find"}
 ADD = '{"name": "add", "arguments": {"a": 1}}'
-EXPECTED = Call("add", '{"a": 1}')
+EXPECTED = ParsedToolCall("add", '{"a": 1}')
 
 
-def run(syntax: Syntax, text: str, size: int) -> tuple[str, list[Call]]:
-    finder = CallFinder(syntax, NAMES)
+def run(syntax: ToolCallSyntax, text: str, size: int) -> tuple[str, list[ParsedToolCall]]:
+    finder = ToolCallParser(syntax, NAMES)
     out, calls = "", []
     for start in range(0, len(text), size):
         more, found = finder.push(text[start : start + size])
@@ -64,10 +64,10 @@ def test_calls_are_found_however_the_text_is_cut(case: str, size: int) -> None:
 
 
 def test_the_template_tells_how_calls_are_written() -> None:
-    assert syntax_of("{{ messages }}") is TAGS
-    assert syntax_of("{% if tools %}<tool_call>{% endif %}") is TAGS
-    assert syntax_of("{% if tools %}[TOOL_CALLS]{% endif %}") is MISTRAL
-    assert syntax_of("{% if tools %}respond with JSON{% endif %}") is BARE_JSON
+    assert tool_call_syntax("{{ messages }}") is TAGS
+    assert tool_call_syntax("{% if tools %}<tool_call>{% endif %}") is TAGS
+    assert tool_call_syntax("{% if tools %}[TOOL_CALLS]{% endif %}") is MISTRAL
+    assert tool_call_syntax("{% if tools %}respond with JSON{% endif %}") is BARE_JSON
 
 
 def test_a_template_without_tools_gets_them_in_the_system_turn() -> None:
@@ -86,11 +86,11 @@ def test_calls_and_results_of_earlier_turns_are_told_either_way() -> None:
         Message(role="assistant", tool_calls=[call]),
         Message(role="tool", content="2", tool_call_id="c1"),
     ]
-    [asked, answered] = turns(messages, with_calls=True)
+    [asked, answered] = template_messages(messages, with_calls=True)
     assert asked["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1}}
     assert (answered["role"], answered["tool_call_id"]) == ("tool", "c1")
 
-    [asked, answered] = turns(messages, with_calls=False)
+    [asked, answered] = template_messages(messages, with_calls=False)
     assert json.loads(asked["content"].split("\n")[1]) == {"name": "add", "arguments": {"a": 1}}
     assert answered == {"role": "user", "content": "<tool_response>\n2\n</tool_response>"}
 
@@ -105,7 +105,7 @@ def test_references_follow_their_definitions_into_the_schema_of_any_call() -> No
         "$defs": {"leaf": {"type": "object", "properties": {"$ref": {"type": "string"}}}},
     }
     functions = [Function(name="a", parameters=tree), Function(name="b")]
-    schema = json.loads(constraint.of_any_call(functions))
+    schema = json.loads(constraint.any_tool_call_schema(functions))
     check(schema)
     tool = schema["$defs"]["tool0"]["properties"]
     assert tool["left"]["anyOf"][0]["$ref"] == "#/$defs/tool0"
@@ -116,7 +116,7 @@ def test_references_follow_their_definitions_into_the_schema_of_any_call() -> No
 def test_nothing_is_left_open_in_a_schema() -> None:
     schema = {"properties": {"a": {"items": {}}, "b": {"type": "object"}}, "required": ["a"]}
     explicit = json.loads(
-        constraint.of_arguments(Function(name="f", parameters={"type": "object", **schema}))
+        constraint.arguments_schema(Function(name="f", parameters={"type": "object", **schema}))
     )
     assert explicit["additionalProperties"] is False
     assert explicit["properties"]["a"]["type"] == "array"

@@ -88,7 +88,7 @@ def check_published(env: str, namespace: str, name: str, dimensions: dict[str, s
 
 def sagemaker_source() -> str:
     """The laptop's SageMaker, whose metric names are held to the service's by its own tests."""
-    return "".join(path.read_text() for path in (ROOT / "local/sagemaker").glob("*.py"))
+    return "".join(path.read_text() for path in (ROOT / "local/sagemaker").rglob("*.py"))
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -55,7 +55,7 @@ test-contract: environments  ## model servers as processes: the container contra
 	@$(BIN)/python -m pytest -m "not peers" tests/contract $(PYTEST)
 
 test-serving: environments  ## the container's code by itself, where torch and OpenVINO are
-	@$(SERVING_TESTS) -m pytest -p no:cacheprovider tests/unit/serving
+	@$(SERVING_TESTS) -m pytest -p no:cacheprovider tests/unit/serving tests/unit/evaluation/test_minilm.py
 
 test-emulator: environments  ## the emulator by itself: alarms, scaling, jobs, functions, endpoints
 	@$(BIN)/python -m pytest -m "not laptop and not peers" tests/cloud $(PYTEST)

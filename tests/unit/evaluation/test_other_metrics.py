@@ -12,8 +12,8 @@ from sklearn import metrics as peer
 from contracts.predictions import Prediction
 from evaluation.metrics import ALL
 from evaluation.metrics.classification import CLASSIFICATION_METRICS, ROC_AUC
-from evaluation.metrics.likelihood import PERPLEXITY
 from evaluation.metrics.operation import OPERATION_METRICS
+from evaluation.metrics.perplexity import PERPLEXITY
 from evaluation.metrics.qa import EXACT_MATCH, TOKEN_F1, exact_match, token_f1
 from evaluation.metrics.semantic import semantic_metric
 from tests.support.evaluation_data import predictions

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from evaluation.statistics.means import Moments, difference_limits
-from evaluation.statistics.rates import (
+from evaluation.statistics.proportions import (
     Rate,
     mcnemar_p_value,
     newcombe_limits,

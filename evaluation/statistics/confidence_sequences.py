@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from contracts.interval import Interval
-from evaluation.statistics.rates import Rate
+from evaluation.statistics.proportions import Rate
 
 _BISECTIONS = 60
 

@@ -217,7 +217,7 @@ def _release_parameters(home: Home, model: dict[str, str], uri: str) -> list[str
 def _api_key(home: Home, step: Step) -> str:
     """The laptop's key: made once, and registered again when the cloud has forgotten it."""
     kept = home.root / "key.json"
-    words = [sys.executable, "-m", "lambdas.authorizer.admin", "create", "--env", ENVIRONMENT]
+    words = [sys.executable, "-m", "operations.keys", "create", "--env", ENVIRONMENT]
     words += ["--tenant", "demo", "--name", "laptop", "--json"]
     if kept.exists():
         words += ["--key", json.loads(kept.read_text())["api_key"]]

@@ -1,10 +1,10 @@
 """Deletes what is kept of one user, with an operator's own credentials.
 
-    python -m lambdas.api.forget --env dev --tenant shop --user u-7
+    python -m operations.forget --env dev --tenant shop --user u-7
 
 Transcripts in the records bucket (all versions of them), rows of the records table, and of the work bucket
 and table the user's jobs, kept answers and lines in files. Counts without a user, such as metrics and usage,
-stay. Not part of what the function runs.
+stay.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import boto3
 
 from contracts.transcripts import PREFIX, day_prefix
-from lambdas.api.forget_work import Erased, WorkEraser
-from lambdas.common.stacks import StackError, stack_output
+from operations.forget_jobs import Erased, WorkEraser
+from operations.stacks import StackError, stack_output
 
 
 class Eraser:
@@ -97,7 +97,7 @@ class Eraser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lambdas.api.forget", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m operations.forget", description=__doc__)
     for name in ("--env", "--tenant", "--user"):
         parser.add_argument(name, required=True)
     options = parser.parse_args(arguments)

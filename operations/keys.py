@@ -1,12 +1,12 @@
 """Lets callers in, lists them and revokes them, with an operator's own credentials.
 
-    python -m lambdas.authorizer.admin create          --env dev --tenant shop --name web --expires-days 90
-    python -m lambdas.authorizer.admin admit-tenant    --env dev --tenant shop --tokens-per-day 1000000
-    python -m lambdas.authorizer.admin admit-principal --env dev --tenant shop --arn arn:aws:iam::1…:role/web
-    python -m lambdas.authorizer.admin list            --env dev
-    python -m lambdas.authorizer.admin revoke          --env dev --id 3f9a1c02b7d4
+    python -m operations.keys create          --env dev --tenant shop --name web --expires-days 90
+    python -m operations.keys admit-tenant    --env dev --tenant shop --tokens-per-day 1000000
+    python -m operations.keys admit-principal --env dev --tenant shop --arn arn:aws:iam::1…:role/web
+    python -m operations.keys list            --env dev
+    python -m operations.keys revoke          --env dev --id 3f9a1c02b7d4
 
-A secret is printed once, when it is made, and kept nowhere. Not part of what the function runs.
+A secret is printed once, when it is made, and kept nowhere.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from contracts.access import (
     principal_pk,
     tenant_pk,
 )
-from lambdas.common.dynamo import from_item, to_item
-from lambdas.common.stacks import StackError, stack_output
+from operations.dynamodb import from_item, to_item
+from operations.stacks import StackError, stack_output
 
 _DAY_SECONDS = 86_400
 
@@ -226,7 +226,7 @@ def _revoke(admin: KeyAdmin, options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lambdas.authorizer.admin", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m operations.keys", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
     create = commands.add_parser("create", help="make a key")

@@ -12,9 +12,9 @@ from infra.policy.estimate import estimate
 from infra.policy.plugin import EvergreenRules
 from infra.settings import Settings
 from infra.settings.endpoint import AsyncEndpoint
+from infra.stacks.api import GatewayStack
 from infra.stacks.data import DataStack
 from infra.stacks.failover import FailoverDataStack, FailoverStack
-from infra.stacks.gateway import GatewayStack
 from infra.stacks.monitoring import MonitoringStack
 from infra.stacks.refresh import RefreshStack
 from infra.stacks.serving import ServingStack

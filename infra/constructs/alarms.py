@@ -13,7 +13,7 @@ from constructs import Construct
 
 from contracts import metrics
 from contracts.jobs import queue_name
-from infra.constructs.published import Published
+from infra.constructs.published_metrics import Published
 from infra.settings import Settings
 
 RUNBOOK = "docs/monitoring.md"

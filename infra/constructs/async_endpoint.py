@@ -15,7 +15,7 @@ from infra.constructs.autoscaling import BacklogFleetScaling, Bounds
 from infra.constructs.encryption import grant_through
 from infra.constructs.hosting import Hosting, Properties, machines
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release import Release
+from infra.constructs.release_parameters import Release
 from infra.constructs.rollback_alarms import RollbackAlarms
 from infra.constructs.topic import Topic
 from infra.settings.endpoint import AsyncEndpoint

@@ -12,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.constructs.bundle import Bundle
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 

@@ -15,7 +15,7 @@ from contracts.routing import CHAMPION
 from infra.constructs.autoscaling import Bounds, CopyScaling
 from infra.constructs.hosting import Hosting, machines, rollback
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release import Release
+from infra.constructs.release_parameters import Release
 from infra.constructs.rollback_alarms import RollbackAlarms
 from infra.settings.components import Adapter, ScaleToZeroEndpoint
 

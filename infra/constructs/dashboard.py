@@ -14,7 +14,7 @@ from constructs import Construct
 from contracts import metrics
 from contracts.routing import CHALLENGER, CHAMPION
 from infra.constructs.alarms import RUNBOOK
-from infra.constructs.published import Published
+from infra.constructs.published_metrics import Published
 from infra.settings import Settings
 
 _WHOLE, _THIRD = 24, 8

@@ -9,7 +9,7 @@ from aws_cdk import aws_apigateway as apigateway
 from constructs import Construct
 
 from contracts.errors import STATUS_OF_TYPE, ErrorType
-from infra.settings.gateway import Gateway
+from infra.settings.api import Gateway
 
 _Of = apigateway.ResponseType
 

@@ -18,7 +18,7 @@ from infra.constructs.container_environment import container_environment
 from infra.constructs.encryption import EncryptionKey
 from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.network import ContainerNetwork
-from infra.constructs.release import Artefact
+from infra.constructs.release_parameters import Artefact
 from infra.settings import Settings
 from infra.settings.images import image_table
 from infra.settings.machines import Machines

@@ -14,7 +14,7 @@ from constructs import Construct
 
 from infra.constructs.api_domain import ApiDomain
 from infra.constructs.gateway_responses import add_gateway_responses
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 

@@ -11,10 +11,10 @@ from constructs import Construct
 
 from contracts.routing import CHALLENGER, CHAMPION
 from infra.constructs.autoscaling import Bounds, FleetScaling
-from infra.constructs.capture import CAPTURED, capture_config, grant_capture
+from infra.constructs.data_capture import CAPTURED, capture_config, grant_capture
 from infra.constructs.hosting import Hosting, Properties, machines, only_if
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release import Experiments, Release
+from infra.constructs.release_parameters import Experiments, Release
 from infra.constructs.rollback_alarms import RollbackAlarms
 from infra.policy.acknowledge import acknowledge
 from infra.settings.endpoint import RealtimeEndpoint

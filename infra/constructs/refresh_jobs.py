@@ -12,7 +12,7 @@ from typing import Any
 
 from contracts.refresh import release_prefix
 from contracts.training import HELDOUT_FILE, metric_definitions
-from infra.settings import instances
+from infra.settings import instance_types
 from infra.settings.refresh import Job, Refresh
 
 _RELEASE_ID = "$$.Execution.Name"
@@ -193,7 +193,7 @@ class Jobs:
         # SageMaker refuses a key for the local NVMe disks, which the hardware encrypts.
         return (
             machine
-            if instances.has_instance_store(spec.instance_type)
+            if instance_types.has_instance_store(spec.instance_type)
             else machine | {"VolumeKmsKeyId": self.key_arn}
         )
 

@@ -12,7 +12,7 @@ from contracts.routing import CHAMPION
 from infra.constructs.autoscaling import ReadyConcurrencyScaling
 from infra.constructs.hosting import Hosting
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release import Release
+from infra.constructs.release_parameters import Release
 from infra.settings.endpoint import ServerlessEndpoint
 
 

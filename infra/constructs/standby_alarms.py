@@ -12,7 +12,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra.constructs.alarms import RUNBOOK, alarm_name
-from infra.constructs.published import Published
+from infra.constructs.published_metrics import Published
 from infra.settings import Settings
 
 

@@ -13,7 +13,7 @@ from contracts.routing import CHAMPION
 from infra.policy.estimate import challenger_most, estimate
 from infra.policy.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
 from infra.policy.rules import Finding, Rule
-from infra.policy.template import Template, instance_types, items, resources
+from infra.policy.template import Template, items, resources, variant_types
 from infra.settings import Settings
 from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
 
@@ -32,7 +32,7 @@ def cost_cap(settings: Settings) -> Rule:
         for logical_id, config in resources(template, "AWS::SageMaker::EndpointConfig"):
             production = items(config.get("ProductionVariants"))
             shadows = items(config.get("ShadowProductionVariants"))
-            unknown = sorted({name for v in production + shadows for name in instance_types(v)} - set(prices))
+            unknown = sorted({name for v in production + shadows for name in variant_types(v)} - set(prices))
             if elsewhere is None and settings.failover:
                 unknown = sorted({*unknown, *settings.failover.instances.types} - set(prices))
             if unknown or elsewhere is None:
@@ -55,7 +55,7 @@ def cost_cap(settings: Settings) -> Rule:
             return float(
                 memory * size["MaxConcurrency"] * table.serverless_usd_per_gb_second * SECONDS_PER_MONTH
             )
-        dearest = max(prices[name] for name in instance_types(variant))
+        dearest = max(prices[name] for name in variant_types(variant))
         return dearest * _machines(variant) * HOURS_PER_MONTH
 
     def _machines(variant: dict[str, Any]) -> int:

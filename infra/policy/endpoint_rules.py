@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from infra.policy.rules import Finding, Rule
-from infra.policy.template import Template, branches, instance_types, items, resources, worlds
-from infra.settings import instances
+from infra.policy.template import Template, branches, items, resources, variant_types, worlds
+from infra.settings import instance_types
 
 _CONFIG, _ENDPOINT = "AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Endpoint"
 _COMPONENT, _TARGET = "AWS::SageMaker::InferenceComponent", "AWS::ApplicationAutoScaling::ScalableTarget"
@@ -114,8 +114,8 @@ def _host_image(template: Template) -> Iterator[Finding]:
             config.get("ShadowProductionVariants")
         ):
             version = variant.get("InferenceAmiVersion", "")
-            for name in instance_types(variant):
-                wanted = instances.accelerator(name)
+            for name in variant_types(variant):
+                wanted = instance_types.accelerator(name)
                 if version and f"-{wanted}-" not in version:
                     yield Finding(
                         logical_id, "ProductionVariants/InferenceAmiVersion", f"{version} is not for {name}"

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from infra.policy.template import Template, branches, instance_types, items, resources, strings
-from infra.settings import instances
+from infra.policy.template import Template, branches, items, resources, strings, variant_types
+from infra.settings import instance_types
 
 _CONFIG = "AWS::SageMaker::EndpointConfig"
 _MODEL = "AWS::SageMaker::Model"
@@ -39,8 +39,8 @@ class Rule:
 def _volume_key(template: Template) -> Iterator[Finding]:
     for logical_id, config in resources(template, _CONFIG):
         variants = items(config.get("ProductionVariants")) + items(config.get("ShadowProductionVariants"))
-        types = sorted({name for variant in variants for name in instance_types(variant)})
-        volumes = [name for name in types if not instances.has_instance_store(name)]
+        types = sorted({name for variant in variants for name in variant_types(variant)})
+        volumes = [name for name in types if not instance_types.has_instance_store(name)]
         if volumes and "KmsKeyId" not in config:
             why = f"the model volume of {', '.join(volumes)} lies under no key of ours"
             yield Finding(logical_id, "KmsKeyId", why)

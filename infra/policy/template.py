@@ -33,7 +33,7 @@ def items(value: Any) -> list[Any]:
     return [item for choice in branches(value) for entry in choice for item in branches(entry)]
 
 
-def instance_types(variant: Any) -> list[str]:
+def variant_types(variant: Any) -> list[str]:
     """The machines a variant may run on, in order of preference; none for a serverless one."""
     pools = [pool["InstanceType"] for pool in variant.get("InstancePools", [])]
     return pools or ([variant["InstanceType"]] if "InstanceType" in variant else [])

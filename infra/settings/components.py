@@ -9,11 +9,11 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from infra.settings import elsewhere, instances
+from infra.settings import inapplicable_keys, instance_types
 from infra.settings.base import SettingsModel, setting
+from infra.settings.capacity_rules import SCHEDULE, check_machines
+from infra.settings.endpoint_base import OnMachines
 from infra.settings.exclusions import exclusion
-from infra.settings.fits import SCHEDULE, check_machines
-from infra.settings.hosted import OnMachines
 from infra.settings.machines import IdleInstances
 from infra.settings.rollout import Rolling
 from infra.settings.scaling import Scaling
@@ -57,8 +57,8 @@ class ScaleToZeroEndpoint(OnMachines):
     """Machines that go while nobody calls; the first caller afterwards is asked to come back."""
 
     foreign = {
-        "challenger_weight": elsewhere.COMPONENT_VARIANTS,
-        "shadow_percent": elsewhere.COMPONENT_VARIANTS,
+        "challenger_weight": inapplicable_keys.COMPONENT_VARIANTS,
+        "shadow_percent": inapplicable_keys.COMPONENT_VARIANTS,
     }
 
     kind: Literal["scale_to_zero"] = setting("Copies and machines that may all go.", "scale_to_zero")
@@ -76,7 +76,7 @@ class ScaleToZeroEndpoint(OnMachines):
         rollout = values.get("deployment") if isinstance(values, dict) else None
         kind = rollout.get("kind") if isinstance(rollout, dict) else None
         if kind in ("canary", "linear", "all_at_once"):
-            raise elsewhere.COMPONENT_ROLLOUT.refusal(
+            raise inapplicable_keys.COMPONENT_ROLLOUT.refusal(
                 "deployment", "kind", what=f"Copies do not roll out by '{kind}'.", example="rolling"
             )
         return values
@@ -92,7 +92,7 @@ class ScaleToZeroEndpoint(OnMachines):
                     what=f"The schedule '{schedule.name}' goes above {self.copies.max} copies.",
                     example=[],
                 )
-        devices = instances.devices(self.instances.type)
+        devices = instance_types.devices(self.instances.type)
         room = devices.count * self.instances.max if devices else None
         if room is not None and self.copies.accelerators * self.copies.max > room:
             raise _DEVICES_OF_COPY.refusal(

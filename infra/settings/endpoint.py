@@ -1,7 +1,7 @@
 """The endpoint: a union of kinds told apart by `kind`; each brings the keys it needs and no others.
 
 A key of another kind is refused with SageMaker's reason where there is one. Rules between endpoint and model
-stand in rules.py. Knows nothing of CDK. Sources of the rules: SageMaker's API reference and developer guide.
+are in cross_section_rules.py. Knows nothing of CDK. Sources: SageMaker's API reference and developer guide.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings import elsewhere
+from infra.settings import inapplicable_keys
 from infra.settings.base import setting
+from infra.settings.capacity_rules import SCHEDULE_ZERO, check_canary, check_machines, check_schedules
 from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.endpoint_base import Hosted, OnMachines
 from infra.settings.exclusions import exclusion
-from infra.settings.fits import SCHEDULE_ZERO, check_canary, check_machines, check_schedules
-from infra.settings.hosted import Hosted, OnMachines
+from infra.settings.infrastructure import DataCapture
 from infra.settings.machines import IdleInstances, Instances
 from infra.settings.rollout import Deployment
 from infra.settings.scaling import BacklogScaling, ReadyScaling, Scaling
-from infra.settings.surroundings import DataCapture
 
 _SERVERLESS_TIMEOUT = exclusion(
     "serverless-timeout",
@@ -116,9 +116,9 @@ class AsyncEndpoint(OnMachines):
     """Requests and answers in S3, hours if need be; machines may all go while nothing waits."""
 
     foreign = {
-        "challenger_weight": elsewhere.ASYNC_VARIANTS,
-        "shadow_percent": elsewhere.ASYNC_VARIANTS,
-        "data_capture": elsewhere.ASYNC_CAPTURE,
+        "challenger_weight": inapplicable_keys.ASYNC_VARIANTS,
+        "shadow_percent": inapplicable_keys.ASYNC_VARIANTS,
+        "data_capture": inapplicable_keys.ASYNC_CAPTURE,
     }
 
     kind: Literal["async"] = setting("Requests and answers in S3.", "async")
@@ -142,14 +142,14 @@ class ServerlessEndpoint(Hosted):
     """A small model on CPUs that exist while a request runs; the first one waits for a cold start."""
 
     foreign = {
-        "challenger_weight": elsewhere.SERVERLESS_VARIANTS,
-        "shadow_percent": elsewhere.SERVERLESS_VARIANTS,
-        "deployment": elsewhere.SERVERLESS_ROLLOUT,
-        "network_isolation": elsewhere.SERVERLESS_NETWORK,
-        "vpc": elsewhere.SERVERLESS_NETWORK,
-        "instances": elsewhere.SERVERLESS_MACHINES,
-        "scaling": elsewhere.SERVERLESS_MACHINES,
-        "data_capture": elsewhere.SERVERLESS_CAPTURE,
+        "challenger_weight": inapplicable_keys.SERVERLESS_VARIANTS,
+        "shadow_percent": inapplicable_keys.SERVERLESS_VARIANTS,
+        "deployment": inapplicable_keys.SERVERLESS_ROLLOUT,
+        "network_isolation": inapplicable_keys.SERVERLESS_NETWORK,
+        "vpc": inapplicable_keys.SERVERLESS_NETWORK,
+        "instances": inapplicable_keys.SERVERLESS_MACHINES,
+        "scaling": inapplicable_keys.SERVERLESS_MACHINES,
+        "data_capture": inapplicable_keys.SERVERLESS_CAPTURE,
     }
 
     kind: Literal["serverless"] = setting("CPUs that exist while a request runs.", "serverless")

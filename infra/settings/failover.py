@@ -5,17 +5,17 @@ Everything else is the environment's: the same model, engine and image. Knows no
 
 from __future__ import annotations
 
-from infra.settings import rules
+from infra.settings import cross_section_rules
 from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.capacity_rules import check_machines
 from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint
 from infra.settings.exclusions import exclusion
-from infra.settings.fits import check_machines
 from infra.settings.hosting_regions import hosting_regions
 from infra.settings.images import image_table
-from infra.settings.instances import family
+from infra.settings.infrastructure import Vpc
+from infra.settings.instance_types import family
 from infra.settings.machines import Instances
 from infra.settings.rollout import AllAtOnce
-from infra.settings.surroundings import Vpc
 
 FAILOVER = "failover"
 """What the second region's stacks are called after the environment's prefix."""
@@ -132,7 +132,7 @@ def check_failover(
 def _check_machines(failover: Failover, endpoint: RealtimeEndpoint, size_gb: float | None) -> None:
     try:
         check_machines(endpoint.engine, failover.instances)
-        rules.check_size(size_gb, failover.endpoint(endpoint))
+        cross_section_rules.check_size(size_gb, failover.endpoint(endpoint))
     except RuleError as error:
         inside = error.path[1:] if error.path[0] == "endpoint" else error.path
         raise RuleError(

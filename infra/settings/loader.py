@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from infra.settings import schema
 from infra.settings.base import RuleError
-from infra.settings.model import Settings
+from infra.settings.environment_settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "settings"
 

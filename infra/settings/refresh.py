@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings import instances
+from infra.settings import instance_types
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
@@ -38,9 +38,9 @@ class Job(SettingsModel):
 
     @model_validator(mode="after")
     def _machine_and_image(self) -> Self:
-        if instances.accelerator(self.instance_type) == "neuron":
+        if instance_types.accelerator(self.instance_type) == "neuron":
             example = "ml.g6.2xlarge"
-            inferentia = instances.family(self.instance_type).startswith("inf")
+            inferentia = instance_types.family(self.instance_type).startswith("inf")
             raise _JOB_MACHINE.refusal(
                 "instance_type",
                 what=f"{self.instance_type} does not run the refresh loop's jobs.",

@@ -7,7 +7,7 @@ from constructs import Construct
 
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
 from infra.constructs.encryption import EncryptionKey
-from infra.constructs.logs import removal_policy
+from infra.constructs.log_group import removal_policy
 from infra.constructs.replication import Replication
 from infra.constructs.storage import AccessLogBucket, EncryptedBucket, Table
 from infra.settings import Settings

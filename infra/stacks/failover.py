@@ -13,9 +13,9 @@ from constructs import Construct
 from infra.constructs.encryption import EncryptionKey
 from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.hosting import Hosting
-from infra.constructs.logs import LogGroup, removal_policy
+from infra.constructs.log_group import LogGroup, removal_policy
 from infra.constructs.realtime_endpoint import RealtimeInference
-from infra.constructs.release import Release
+from infra.constructs.release_parameters import Release
 from infra.constructs.replication import key_alias
 from infra.constructs.standby_alarms import StandbyAlarms, published_there
 from infra.constructs.storage import AccessLogBucket, EncryptedBucket

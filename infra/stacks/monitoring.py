@@ -10,7 +10,7 @@ from constructs import Construct
 
 from infra.constructs.alarms import Alarms
 from infra.constructs.dashboard import Dashboard
-from infra.constructs.published import Published
+from infra.constructs.published_metrics import Published
 from infra.constructs.topic import Topic
 from infra.settings import Settings
 

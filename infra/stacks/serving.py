@@ -13,10 +13,10 @@ from infra.constructs.component_endpoint import ComponentInference
 from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.hosting import Hosting
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.constructs.network import ContainerNetwork
 from infra.constructs.realtime_endpoint import RealtimeInference
-from infra.constructs.release import Experiments, Release
+from infra.constructs.release_parameters import Experiments, Release
 from infra.constructs.serverless_endpoint import ServerlessInference
 from infra.settings import Settings
 from infra.settings.components import ScaleToZeroEndpoint

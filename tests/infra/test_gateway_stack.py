@@ -15,7 +15,7 @@ from contracts.tokens import TokenIssuer
 from infra.compose import compose
 from infra.constructs.web_acl import BODY_RULES
 from infra.settings import load
-from infra.settings.model import Records
+from infra.settings.environment_settings import Records
 from lambdas.api.openapi import document
 from tests.support.environments import ISSUER
 

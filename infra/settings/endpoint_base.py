@@ -12,7 +12,7 @@ from pydantic import model_validator
 from infra.settings.base import SettingsModel, setting
 from infra.settings.engine import Engine
 from infra.settings.exclusions import Exclusion, exclusion
-from infra.settings.surroundings import Monitoring, Vpc
+from infra.settings.infrastructure import Monitoring, Vpc
 
 _ISOLATED = exclusion(
     "isolated-endpoints",

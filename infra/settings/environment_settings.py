@@ -12,14 +12,14 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from infra.settings import rules
+from infra.settings import cross_section_rules
+from infra.settings.api import Gateway
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
 from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.endpoint import Endpoint, RealtimeEndpoint
 from infra.settings.failover import Failover, check_failover
 from infra.settings.fallback import EndpointFallback, Fallback
-from infra.settings.gateway import Gateway
 from infra.settings.guards import Guards
 from infra.settings.jobs import Cache, Jobs
 from infra.settings.monitoring import Monitoring
@@ -236,12 +236,14 @@ class Settings(SettingsModel):
     def download_timeout_seconds(self) -> int:
         """Time to fetch the model."""
         given = self.endpoint.model_download_timeout_seconds
-        return given or rules.download_seconds(self.model.size_gb)
+        return given or cross_section_rules.download_seconds(self.model.size_gb)
 
     @property
     def startup_timeout_seconds(self) -> int:
         """Time until the container is ready."""
-        return self.endpoint.startup_timeout_seconds or rules.startup_seconds(self.model.size_gb)
+        return self.endpoint.startup_timeout_seconds or cross_section_rules.startup_seconds(
+            self.model.size_gb
+        )
 
     @property
     def evaluation_answer_tokens(self) -> int:
@@ -270,17 +272,17 @@ class Settings(SettingsModel):
 
     @model_validator(mode="after")
     def _name_fits(self) -> Self:
-        rules.check_names(self.endpoint_name, *self.component_names)
+        cross_section_rules.check_names(self.endpoint_name, *self.component_names)
         return self
 
     @model_validator(mode="after")
     def _endpoint_fits_the_model(self) -> Self:
-        rules.check_region(self.environment.region, *self._images())
-        rules.check_source(self.model.source, self.endpoint)
-        rules.check_size(self.model.size_gb, self.endpoint)
-        rules.check_refresh(self.refresh is not None, self.endpoint)
+        cross_section_rules.check_region(self.environment.region, *self._images())
+        cross_section_rules.check_source(self.model.source, self.endpoint)
+        cross_section_rules.check_size(self.model.size_gb, self.endpoint)
+        cross_section_rules.check_refresh(self.refresh is not None, self.endpoint)
         try:
-            rules.check_target(self.scaling_target, self.endpoint)
+            cross_section_rules.check_target(self.scaling_target, self.endpoint)
         except CapacityError as error:
             raise RuleError(
                 "endpoint",

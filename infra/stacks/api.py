@@ -9,11 +9,11 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from contracts.transcripts import PREFIX as TRANSCRIPTS
-from infra.constructs import door_options
+from infra.constructs import inference_options as door_options
+from infra.constructs.async_jobs import Jobs
 from infra.constructs.bundled_function import BundledFunction
 from infra.constructs.encryption import grant_through
 from infra.constructs.inference_api import STREAM_TIMEOUT, InferenceApi
-from infra.constructs.jobs import Jobs
 from infra.constructs.web_acl import ApiWebAcl
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings

@@ -13,18 +13,18 @@ from constructs import Construct
 
 from contracts import metrics
 from contracts.jobs import queue_name
-from infra.constructs.published_metrics import Published
+from infra.constructs.published_metrics import PublishedMetrics
 from infra.settings import Settings
 
 RUNBOOK = "docs/monitoring.md"
 _ERROR_BUDGET_DIGITS = 6
 
 
-class Alarms(Construct):
+class ServiceAlarms(Construct):
     """Exposes `all`, the alarms with the composite last, in the order of the dashboard."""
 
     def __init__(
-        self, scope: Construct, id: str, *, settings: Settings, published: Published, topic: sns.ITopic
+        self, scope: Construct, id: str, *, settings: Settings, published: PublishedMetrics, topic: sns.ITopic
     ) -> None:
         super().__init__(scope, id)
         self._settings, self._published = settings, published

@@ -21,14 +21,14 @@ from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.stacks.data import DataStack
 
-_DOOR_SECONDS = 120  # a large file takes its time to be read
+_ROUTES_SECONDS = 120  # a large file takes its time to be read
 _REDELIVERY_MARGIN_SECONDS = 30
 _MOST_DELIVERIES = 8  # above what the worker itself lets a task fail: more means that it cannot even say so
 _BUNDLE = "inference"  # the worker runs that function's pipeline
 
 
-class Jobs(Construct):
-    """Exposes `door`, the function of the routes, and `worker`, which answers what `inference` answers."""
+class AsyncJobs(Construct):
+    """Exposes `routes`, the function of the routes, and `worker`, which answers what `inference` answers."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class Jobs(Construct):
             "JOBS_DEADLINE_SECONDS": str(spec.deadline_hours * 3_600),
             "JOBS_RETENTION_SECONDS": str(spec.retention_days * 86_400),
         }
-        self.door = self._make_door()
+        self.routes = self._make_routes()
         self.worker = self._make_worker(answering)
 
-    def let_hand_over(self, function: BundledFunction) -> None:
+    def allow_offload(self, function: BundledFunction) -> None:
         """Let the function make jobs of requests that the model has no room for."""
         for name, value in self._making.items():
             function.add_environment(name, value)
@@ -85,9 +85,9 @@ class Jobs(Construct):
             **more,  # type: ignore[arg-type]
         )
 
-    def _make_door(self) -> BundledFunction:
+    def _make_routes(self) -> BundledFunction:
         spec, origins = self._settings.jobs, self._settings.gateway.cors_origins
-        door = self._function(
+        routes = self._function(
             "Jobs",
             "handler",
             self._making
@@ -98,13 +98,13 @@ class Jobs(Construct):
                 "JOBS_MAX_LINES": str(spec.max_requests_per_batch),
                 **({"CORS_ORIGINS": json.dumps(origins)} if origins else {}),
             },
-            _DOOR_SECONDS,
+            _ROUTES_SECONDS,
             streaming=True,
         )
-        self._data.work.grant_items(door, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
-        self._objects(door, "GetObject", "PutObject", "DeleteObject")
-        self._send(door)
-        return door
+        self._data.work.grant_items(routes, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
+        self._objects(routes, "GetObject", "PutObject", "DeleteObject")
+        self._send(routes)
+        return routes
 
     def _make_worker(self, answering: dict[str, str]) -> BundledFunction:
         spec = self._settings.jobs

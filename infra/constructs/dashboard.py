@@ -14,7 +14,7 @@ from constructs import Construct
 from contracts import metrics
 from contracts.routing import CHALLENGER, CHAMPION
 from infra.constructs.alarms import RUNBOOK
-from infra.constructs.published_metrics import Published
+from infra.constructs.published_metrics import PublishedMetrics
 from infra.settings import Settings
 
 _WHOLE, _THIRD = 24, 8
@@ -32,7 +32,7 @@ class Dashboard(cloudwatch.Dashboard):
         id: str,
         *,
         settings: Settings,
-        published: Published,
+        published: PublishedMetrics,
         alarms: Sequence[cloudwatch.IAlarm],
     ) -> None:
         super().__init__(scope, id, dashboard_name=settings.prefix, default_interval=cdk.Duration.hours(3))

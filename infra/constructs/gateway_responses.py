@@ -9,7 +9,7 @@ from aws_cdk import aws_apigateway as apigateway
 from constructs import Construct
 
 from contracts.errors import STATUS_OF_TYPE, ErrorType
-from infra.settings.api import Gateway
+from infra.settings.api import ApiSettings
 
 _Of = apigateway.ResponseType
 
@@ -47,7 +47,7 @@ _MESSAGES = {
 _SECONDS = {"DAY": 86_400, "WEEK": 604_800, "MONTH": 2_678_400}
 
 
-def add_gateway_responses(scope: Construct, api: apigateway.RestApi, spec: Gateway) -> None:
+def add_gateway_responses(scope: Construct, api: apigateway.RestApi, spec: ApiSettings) -> None:
     """Give every error that API Gateway makes itself our body, the request id, and CORS for browsers."""
     headers = {"x-request-id": "context.requestId"}
     if spec.cors_origins:
@@ -65,7 +65,7 @@ def add_gateway_responses(scope: Construct, api: apigateway.RestApi, spec: Gatew
         )
 
 
-def _fences(spec: Gateway) -> dict[str, tuple[str, dict[str, str]]]:
+def _fences(spec: ApiSettings) -> dict[str, tuple[str, dict[str, str]]]:
     """The usage plan's two refusals: which limit was met, and when it gives way as far as that is known."""
     rate, quota = spec.throttle, spec.quota
     second = f"{rate.rate_per_second:g} requests per second, {rate.burst} at one moment"

@@ -36,7 +36,7 @@ class InferenceEndpoint(Construct):
         )
 
     @property
-    def door_environment(self) -> dict[str, str]:
+    def function_environment(self) -> dict[str, str]:
         """What the front door has to know of this kind; nothing for the plain one."""
         return {}
 

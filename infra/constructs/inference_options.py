@@ -12,16 +12,16 @@ from infra.settings import Settings
 from infra.settings.fallback import BedrockFallback, EndpointFallback
 
 
-def take_tokens(authorizer: lambda_.Function, settings: Settings) -> None:
+def configure_jwt_issuers(authorizer: lambda_.Function, settings: Settings) -> None:
     """Tell the authorizer whose tokens are good."""
     if settings.gateway.jwt:
         issuers = [issuer.model_dump(exclude_none=True) for issuer in settings.gateway.jwt]
         authorizer.add_environment("JWT_ISSUERS", json.dumps(issuers))
 
 
-def guard(function: lambda_.Function, settings: Settings) -> None:
+def configure_guards(function: lambda_.Function, settings: Settings) -> None:
     """Switch the guards on; only Bedrock's take a permission."""
-    guards = settings.guards.for_the_door()
+    guards = settings.guards.for_functions()
     if guards is None:
         return
     function.add_environment("GUARDS", guards.model_dump_json(exclude_defaults=True))
@@ -35,7 +35,7 @@ def guard(function: lambda_.Function, settings: Settings) -> None:
         function.add_to_role_policy(checks)
 
 
-def fall_back(function: lambda_.Function, settings: Settings) -> None:
+def configure_fallbacks(function: lambda_.Function, settings: Settings) -> None:
     """Tell the function where else to ask, and let it call those targets and no others."""
     chain = settings.fallback_chain
     if not chain:

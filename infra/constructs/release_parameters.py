@@ -35,7 +35,7 @@ class Artefact:
     version: str
 
 
-class Release(Construct):
+class ReleaseParameters(Construct):
     """The champion as parameters whose logical ids are the names the release loop sets.
 
     `archive` for kinds that take one tar.gz in place of a prefix.
@@ -84,7 +84,7 @@ class Release(Construct):
         return cdk.CfnCondition(self._stack, name, expression=cdk.Fn.condition_equals(given, value))
 
 
-class Experiments(Release):
+class ExperimentParameters(ReleaseParameters):
     """A release with a challenger beside the champion: its artefact, the phase, how updates roll out."""
 
     def __init__(self, scope: Construct, *, source: str | None, version: str) -> None:

@@ -16,7 +16,7 @@ from constructs import Construct
 from contracts import metrics
 from infra.constructs.execution_role import ExecutionRole
 from infra.settings import Settings
-from infra.settings.rollout import OWN_ALARMS, Gradual
+from infra.settings.rollout import OWN_ALARMS, GradualDeployment
 
 _MICROSECONDS = 1000
 _ERROR_SHARE = 0.05  # of the new version's own requests
@@ -35,7 +35,7 @@ class RollbackAlarms(Construct):
         scope: Construct,
         id: str,
         *,
-        rollout: Gradual,
+        rollout: GradualDeployment,
         settings: Settings,
         role: ExecutionRole,
         metric: Callable[[str, str], cloudwatch.Metric],
@@ -61,7 +61,7 @@ class RollbackAlarms(Construct):
     def _first_token(
         self,
         share: float,
-        rollout: Gradual,
+        rollout: GradualDeployment,
         settings: Settings,
         metric: Callable[[str, str], cloudwatch.Metric],
     ) -> cloudwatch.Alarm:

@@ -12,7 +12,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra.constructs.alarms import RUNBOOK, alarm_name
-from infra.constructs.published_metrics import Published
+from infra.constructs.published_metrics import PublishedMetrics
 from infra.settings import Settings
 
 
@@ -20,7 +20,7 @@ class StandbyAlarms(Construct):
     """Two alarms on the second endpoint's own metrics."""
 
     def __init__(
-        self, scope: Construct, id: str, *, settings: Settings, published: Published, topic: sns.ITopic
+        self, scope: Construct, id: str, *, settings: Settings, published: PublishedMetrics, topic: sns.ITopic
     ) -> None:
         super().__init__(scope, id)
         self._settings, self._topic = settings, topic
@@ -65,9 +65,9 @@ class StandbyAlarms(Construct):
             alarm.add_ok_action(actions.SnsAction(self._topic))
 
 
-def published_there(settings: Settings) -> Published:
+def published_there(settings: Settings) -> PublishedMetrics:
     """What the second endpoint publishes; of a door and a loop there is nothing in its region."""
-    return Published(
+    return PublishedMetrics(
         endpoint=settings.endpoint_name,
         api="",
         machine_arn="",

@@ -86,7 +86,7 @@ class EncryptedBucket(s3.Bucket):
         )
 
 
-class Table(dynamodb.Table):
+class EncryptedTable(dynamodb.Table):
     """A pay-per-request table under our key; keys `pk` and, if asked, `sk`.
 
     With point-in-time recovery unless told otherwise: without it what is deleted is gone at once.

@@ -12,7 +12,7 @@ from typing import Any
 from contracts.routing import CHAMPION
 from infra.policy.estimate import challenger_most, estimate
 from infra.policy.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
-from infra.policy.rules import Finding, Rule
+from infra.policy.rules import PolicyFinding, PolicyRule
 from infra.policy.template import Template, items, resources, variant_types
 from infra.settings import Settings
 from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
@@ -20,7 +20,7 @@ from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
 __all__ = ["cost_cap", "price_table"]
 
 
-def cost_cap(settings: Settings) -> Rule:
+def cost_cap(settings: Settings) -> PolicyRule:
     """The rule that holds the endpoint of `settings` to its monthly cap."""
     environment = settings.environment
     spec = settings.endpoint
@@ -28,7 +28,7 @@ def cost_cap(settings: Settings) -> Rule:
     elsewhere = estimate(settings.standby).most if settings.standby else 0.0
     most = 0 if isinstance(spec, ServerlessEndpoint) else spec.instances.max
 
-    def check(template: Template) -> Iterator[Finding]:
+    def check(template: Template) -> Iterator[PolicyFinding]:
         for logical_id, config in resources(template, "AWS::SageMaker::EndpointConfig"):
             production = items(config.get("ProductionVariants"))
             shadows = items(config.get("ShadowProductionVariants"))
@@ -36,7 +36,9 @@ def cost_cap(settings: Settings) -> Rule:
             if elsewhere is None and settings.failover:
                 unknown = sorted({*unknown, *settings.failover.instances.types} - set(prices))
             if unknown or elsewhere is None:
-                yield Finding(logical_id, "ProductionVariants", f"no price is known for {', '.join(unknown)}")
+                yield PolicyFinding(
+                    logical_id, "ProductionVariants", f"no price is known for {', '.join(unknown)}"
+                )
                 continue
             monthly = elsewhere + max(_monthly(production), _monthly([*production[:1], *shadows]))
             if monthly > environment.monthly_cost_cap_usd:
@@ -44,7 +46,7 @@ def cost_cap(settings: Settings) -> Rule:
                     f"{monthly:,.0f} USD a month at full size (prices of {table.checked}) exceed the cap of "
                     f"{environment.monthly_cost_cap_usd:,.0f}"
                 )
-                yield Finding(logical_id, "ProductionVariants", why)
+                yield PolicyFinding(logical_id, "ProductionVariants", why)
 
     def _monthly(variants: list[dict[str, Any]]) -> float:
         return sum(_of_variant(variant) for variant in variants)
@@ -65,7 +67,7 @@ def cost_cap(settings: Settings) -> Rule:
         grows = isinstance(spec, RealtimeEndpoint) and spec.scales
         return challenger_most(count, most) if grows else count
 
-    return Rule(
+    return PolicyRule(
         "monthly-cost-cap",
         "The endpoint at full size, a challenger beside it, stays below the environment's monthly cap.",
         "Lower instances.max, choose a smaller type, add the type's price, or raise monthly_cost_cap_usd.",

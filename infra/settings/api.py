@@ -107,7 +107,7 @@ class Domain(SettingsModel):
     minimum_tls: Literal["1.2", "1.3"] = setting("Oldest TLS version accepted.", "1.2", default="1.2")
 
 
-class Gateway(SettingsModel):
+class ApiSettings(SettingsModel):
     """The HTTP door."""
 
     stage: str = setting(

@@ -12,8 +12,8 @@ from infra.settings import instance_types
 from infra.settings.engine import Engine
 from infra.settings.exclusions import exclusion
 from infra.settings.machines import IdleInstances, Instances, Machines
-from infra.settings.rollout import Deployment, Gradual
-from infra.settings.scaling import BacklogScaling, Scaling
+from infra.settings.rollout import Deployment, GradualDeployment
+from infra.settings.scaling import BacklogScalingSettings, ScalingSettings
 
 _ENGINE_NEEDS: dict[str, tuple[tuple[instance_types.Accelerator, ...], str, str]] = {
     "vllm": (("gpu",), "an NVIDIA GPU type (g5, g6, g6e, p4d, p5 …)", "ml.g6e.xlarge"),
@@ -95,7 +95,9 @@ def check_machines(engine: Engine, machines: Machines) -> None:
             )
 
 
-def check_schedules(scaling: Scaling | BacklogScaling, machines: Instances | IdleInstances) -> None:
+def check_schedules(
+    scaling: ScalingSettings | BacklogScalingSettings, machines: Instances | IdleInstances
+) -> None:
     """Schedules stay below the fleet's max, and machines that keep their number have none."""
     for schedule in scaling.schedules:
         if schedule.max > machines.max:
@@ -112,11 +114,13 @@ def check_schedules(scaling: Scaling | BacklogScaling, machines: Instances | Idl
 
 
 def check_canary(
-    deployment: Deployment, machines: Instances | IdleInstances, scaling: Scaling | BacklogScaling
+    deployment: Deployment,
+    machines: Instances | IdleInstances,
+    scaling: ScalingSettings | BacklogScalingSettings,
 ) -> None:
     """Traffic that shifts in shares finds two machines at any time."""
     least = min([machines.min, *(schedule.min for schedule in scaling.schedules)])
-    if isinstance(deployment, Gradual) and least < 2:
+    if isinstance(deployment, GradualDeployment) and least < 2:
         raise _CANARY.refusal(
             "deployment",
             "kind",

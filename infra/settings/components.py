@@ -12,11 +12,11 @@ from pydantic import model_validator
 from infra.settings import inapplicable_keys, instance_types
 from infra.settings.base import SettingsModel, setting
 from infra.settings.capacity_rules import SCHEDULE, check_machines
-from infra.settings.endpoint_base import OnMachines
+from infra.settings.endpoint_base import InstanceEndpoint
 from infra.settings.exclusions import exclusion
 from infra.settings.machines import IdleInstances
-from infra.settings.rollout import Rolling
-from infra.settings.scaling import Scaling
+from infra.settings.rollout import RollingDeployment
+from infra.settings.scaling import ScalingSettings
 
 _DEVICES_OF_COPY = exclusion(
     "copies-fit",
@@ -32,7 +32,7 @@ _ADAPTERS = exclusion(
 )
 
 
-class Copies(SettingsModel):
+class CopySettings(SettingsModel):
     """Copies of the model, and what each keeps for itself."""
 
     min: int = setting("Copies at least; 0 for none while nobody calls.", 0, ge=0, le=100, default=0)
@@ -42,7 +42,7 @@ class Copies(SettingsModel):
     cpu_cores: float | None = setting("CPU cores of one copy.", 4.0, gt=0, le=512, default=None)
 
 
-class Adapter(SettingsModel):
+class AdapterSettings(SettingsModel):
     """A LoRA adapter beside the base model, as an inference component of its own."""
 
     name: str = setting("Name that callers use.", "support", pattern=r"^[a-z][a-z0-9-]{0,30}$")
@@ -53,7 +53,7 @@ class Adapter(SettingsModel):
     )
 
 
-class ScaleToZeroEndpoint(OnMachines):
+class ScaleToZeroEndpoint(InstanceEndpoint):
     """Machines that go while nobody calls; the first caller afterwards is asked to come back."""
 
     foreign = {
@@ -63,10 +63,12 @@ class ScaleToZeroEndpoint(OnMachines):
 
     kind: Literal["scale_to_zero"] = setting("Copies and machines that may all go.", "scale_to_zero")
     instances: IdleInstances = setting("Machines that hold the copies.", {"type": "ml.g6e.xlarge"})
-    copies: Copies = setting("Copies of the model.", {"max": 4, "memory_mb": 16384})
-    scaling: Scaling = setting("How the number of copies follows the load.", {}, default=Scaling())
-    deployment: Rolling = setting("How an update rolls out.", {"kind": "rolling"})
-    adapters: list[Adapter] = setting(
+    copies: CopySettings = setting("Copies of the model.", {"max": 4, "memory_mb": 16384})
+    scaling: ScalingSettings = setting(
+        "How the number of copies follows the load.", {}, default=ScalingSettings()
+    )
+    deployment: RollingDeployment = setting("How an update rolls out.", {"kind": "rolling"})
+    adapters: list[AdapterSettings] = setting(
         "LoRA adapters on the base model.", [{"name": "support"}], default=[], max_length=50
     )
 

@@ -15,7 +15,7 @@ from infra.settings.images import image_table
 from infra.settings.infrastructure import Vpc
 from infra.settings.instance_types import family
 from infra.settings.machines import Instances
-from infra.settings.rollout import AllAtOnce
+from infra.settings.rollout import AllAtOnceDeployment
 
 FAILOVER = "failover"
 """What the second region's stacks are called after the environment's prefix."""
@@ -96,7 +96,7 @@ class Failover(SettingsModel):
             update={
                 "instances": self.instances,
                 "vpc": self.vpc,
-                "deployment": AllAtOnce(kind="all_at_once", bake_seconds=_OLD_FLEET_STAYS_SECONDS),
+                "deployment": AllAtOnceDeployment(kind="all_at_once", bake_seconds=_OLD_FLEET_STAYS_SECONDS),
                 "scaling": first.scaling.model_copy(update={"schedules": []}),
                 "data_capture": None,
             }

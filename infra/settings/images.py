@@ -50,7 +50,7 @@ class Image(SettingsModel):
         return self.engine_version is not None and tuple(map(int, self.engine_version.split("."))) >= since
 
 
-class ImageTable(SettingsModel):
+class EngineImageTable(SettingsModel):
     """All images, the registries' accounts per region, and the day somebody looked."""
 
     checked: datetime.date
@@ -71,8 +71,8 @@ class ImageTable(SettingsModel):
 
 
 @cache
-def image_table() -> ImageTable:
+def image_table() -> EngineImageTable:
     """The committed table."""
     rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     accounts = yaml.safe_load(REGISTRIES.read_text(encoding="utf-8"))["registries"]
-    return ImageTable.model_validate(rows | {"registries": accounts})
+    return EngineImageTable.model_validate(rows | {"registries": accounts})

@@ -15,7 +15,7 @@ from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.hosting import Hosting
 from infra.constructs.log_group import LogGroup, removal_policy
 from infra.constructs.realtime_endpoint import RealtimeInference
-from infra.constructs.release_parameters import Release
+from infra.constructs.release_parameters import ReleaseParameters
 from infra.constructs.replication import key_alias
 from infra.constructs.standby_alarms import StandbyAlarms, published_there
 from infra.constructs.storage import AccessLogBucket, EncryptedBucket
@@ -83,7 +83,7 @@ class FailoverStack(cdk.Stack):
             volume_key=data.models_key,
             network=container_network(self, settings, data.logs_key, role),
         )
-        release = Release(self, source=settings.model.source, version=settings.model.version)
+        release = ReleaseParameters(self, source=settings.model.source, version=settings.model.version)
         self.endpoint = RealtimeInference(self, "Inference", hosting=hosting, spec=spec, release=release)
         topic = Topic(
             self,

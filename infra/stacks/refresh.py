@@ -22,7 +22,7 @@ from infra.constructs.source_archive import SourceArchive
 from infra.constructs.topic import Topic
 from infra.settings import Settings, instance_types
 from infra.settings.images import image_table
-from infra.settings.refresh import Job
+from infra.settings.refresh import RefreshJobSettings
 from infra.stacks.data import DataStack
 from infra.stacks.serving import ServingStack
 
@@ -137,7 +137,9 @@ class RefreshStack(cdk.Stack):
             answer_tokens=self._settings.evaluation_answer_tokens,
         )
 
-    def _runner(self, kind: str, job: Job, source: SourceArchive, prefixes: tuple[str, ...]) -> Runner:
+    def _runner(
+        self, kind: str, job: RefreshJobSettings, source: SourceArchive, prefixes: tuple[str, ...]
+    ) -> Runner:
         role = JobRole(
             self,
             f"{kind}Role",

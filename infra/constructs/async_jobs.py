@@ -1,6 +1,6 @@
-"""Work that is answered later: the queue of tickets, the routes' function, the worker.
+"""Asynchronous jobs and batches: the queue of tickets, the function of the routes, the worker.
 
-Tickets name a task and say nothing of it; what is asked and answered lies in the data stack's work bucket and
+Tickets hold a task's name only; requests and answers are in the data stack's work bucket and
 table. Each function gets the actions that its own code calls.
 """
 
@@ -37,7 +37,7 @@ class AsyncJobs(Construct):
         *,
         settings: Settings,
         data: DataStack,
-        answering: dict[str, str],
+        environment: dict[str, str],
     ) -> None:
         super().__init__(scope, id)
         self._settings, self._data = settings, data
@@ -60,10 +60,10 @@ class AsyncJobs(Construct):
             "JOBS_RETENTION_SECONDS": str(spec.retention_days * 86_400),
         }
         self.routes = self._make_routes()
-        self.worker = self._make_worker(answering)
+        self.worker = self._make_worker(environment)
 
     def allow_offload(self, function: BundledFunction) -> None:
-        """Let the function make jobs of requests that the model has no room for."""
+        """Let the function create jobs from requests that the endpoint has no capacity for."""
         for name, value in self._making.items():
             function.add_environment(name, value)
         self._data.work.grant_items(function, "GetItem", "PutItem", "DeleteItem", "Query")
@@ -106,12 +106,12 @@ class AsyncJobs(Construct):
         self._send(routes)
         return routes
 
-    def _make_worker(self, answering: dict[str, str]) -> BundledFunction:
+    def _make_worker(self, environment: dict[str, str]) -> BundledFunction:
         spec = self._settings.jobs
         worker = self._function(
             "Worker",
             "worker",
-            answering
+            environment
             | self._places
             | {
                 "JOBS_PARALLEL": str(spec.requests_in_parallel),
@@ -142,7 +142,7 @@ class AsyncJobs(Construct):
         self, id: str, module: str, environment: dict[str, str], seconds: int, *, streaming: bool = False
     ) -> BundledFunction:
         return BundledFunction(
-            # In the stack itself, where the other functions stand.
+            # A child of the stack, as the other functions are.
             cdk.Stack.of(self),
             id,
             name=_BUNDLE,

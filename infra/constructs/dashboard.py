@@ -1,6 +1,6 @@
 """One dashboard per environment: what callers get, what the endpoint does, how the refresh loop goes.
 
-Read from top to bottom it follows a night's questions: is somebody hurt, who, since when, where is it broken.
+From top to bottom: are callers affected, which ones, since when, and which component fails.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class RealtimeInference(InferenceEndpoint):
         """Challenger and shadow under their conditions; guardrails where no variant comes or goes."""
         hosting, spec = self._hosting, self._spec
         challenger = hosting.model(self, "Challenger", release.challenger, isolated=spec.network_isolation)
-        challenger.cfn_options.condition = release.beside
+        challenger.cfn_options.condition = release.has_challenger
         second = self._variant(CHALLENGER, challenger, spec.challenger_weight)
         mirror = self._variant(CHALLENGER, challenger, spec.shadow_percent / 100)
         self.config.add_property_override("ProductionVariants", [first, only_if(release.ab, second)])

@@ -1,4 +1,4 @@
-"""What somebody has to know of the second region: that it is in use, and that it fails.
+"""CloudWatch alarms of the second region: its endpoint receives requests, or fails them.
 
 In its own region, on a topic of its own: alarms and their topics do not cross regions.
 """
@@ -29,7 +29,7 @@ class StandbyAlarms(Construct):
             "InUse",
             published.sagemaker("Invocations"),
             0,
-            f"The endpoint in {place} is asked: the first region is full, starting or down",
+            f"The endpoint in {place} receives requests: the first region is full, starting or down",
             ends=True,
         )
         self._alarm(
@@ -41,7 +41,7 @@ class StandbyAlarms(Construct):
                 errors=published.sagemaker("Invocation5XXErrors", "Average"),
             ),
             1 - settings.goals.availability,
-            f"The endpoint in {place} fails too",
+            f"More of the invocations of the endpoint in {place} end in a 5xx than the goal allows",
         )
 
     def _alarm(
@@ -66,7 +66,7 @@ class StandbyAlarms(Construct):
 
 
 def published_there(settings: Settings) -> PublishedMetrics:
-    """What the second endpoint publishes; of a door and a loop there is nothing in its region."""
+    """Metrics of the second endpoint; its region has no API and no refresh loop."""
     return PublishedMetrics(
         endpoint=settings.endpoint_name,
         api="",

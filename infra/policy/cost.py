@@ -1,7 +1,7 @@
 """The cost cap: what the endpoint's machines may cost in a month, at full size and in the costliest phase.
 
 What the second region's machines may cost is added to the first one's. An estimate from a dated price table.
-The second fleet of a running update is not counted: it lives minutes.
+The second fleet of a running update is not counted: it lasts minutes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Rules for endpoints that hold whatever the settings say: what the service would refuse after minutes.
+"""Rules for endpoints that hold whatever the settings say: what SageMaker would refuse after minutes.
 
-Where it matters, every state that a template's parameters allow is looked at, and not one of them. Pure.
+Rules on variants check every combination of the parameters' allowed values. Pure.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from infra.policy.rules import PolicyFinding, PolicyRule
-from infra.policy.template import Template, branches, items, resources, variant_types, worlds
+from infra.policy.template import Template, branches, items, parameter_combinations, resources, variant_types
 from infra.settings import instance_types
 
 _CONFIG, _ENDPOINT = "AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Endpoint"
@@ -32,10 +32,10 @@ _METRIC_OF_DIMENSION = {
 
 
 def _variants(template: Template) -> Iterator[PolicyFinding]:
-    """In every state of the parameters: a shadow stands beside exactly one production variant."""
+    """For every combination of parameters: a shadow has exactly one production variant."""
     seen = set()
-    for world in worlds(template):
-        for logical_id, config in resources(world, _CONFIG):
+    for combination in parameter_combinations(template):
+        for logical_id, config in resources(combination, _CONFIG):
             production, shadows = (
                 config.get("ProductionVariants", []),
                 config.get("ShadowProductionVariants", []),
@@ -43,9 +43,9 @@ def _variants(template: Template) -> Iterator[PolicyFinding]:
             names = [variant["VariantName"] for variant in (*production, *shadows)]
             why = ""
             if shadows and (len(production), len(shadows)) != (1, 1):
-                why = f"{len(production)} production and {len(shadows)} shadow variants stand together"
+                why = f"{len(production)} production and {len(shadows)} shadow variants are combined"
             elif len(set(names)) != len(names):
-                why = f"a variant name stands twice: {', '.join(sorted(names))}"
+                why = f"a variant name occurs twice: {', '.join(sorted(names))}"
             elif not 1 <= len(production) <= _MOST_VARIANTS:
                 why = f"there are {len(production)} production variants"
             if why and (logical_id, why) not in seen:
@@ -61,18 +61,18 @@ def _retained(template: Template) -> Iterator[PolicyFinding]:
             yield PolicyFinding(
                 logical_id,
                 "RetainAllVariantProperties",
-                "an update puts weights and counts back to their first values",
+                "an update resets weights and counts to their initial values",
             )
 
 
 def _rolling(template: Template) -> Iterator[PolicyFinding]:
-    for world in worlds(template):
+    for combination in parameter_combinations(template):
         several = any(
             len(config.get("ProductionVariants", [])) + len(config.get("ShadowProductionVariants", [])) > 1
             or any("ServerlessConfig" in variant for variant in config.get("ProductionVariants", []))
-            for _, config in resources(world, _CONFIG)
+            for _, config in resources(combination, _CONFIG)
         )
-        for logical_id, endpoint in resources(world, _ENDPOINT):
+        for logical_id, endpoint in resources(combination, _ENDPOINT):
             if several and "RollingUpdatePolicy" in endpoint.get("DeploymentConfig", {}):
                 why = "a rolling update is excluded with several variants and serverless"
                 yield PolicyFinding(logical_id, "DeploymentConfig/RollingUpdatePolicy", why)
@@ -91,7 +91,7 @@ def _rollback(template: Template) -> Iterator[PolicyFinding]:
             place = "DeploymentConfig/AutoRollbackConfiguration"
             if len(named) > _MOST_ALARMS:
                 yield PolicyFinding(
-                    logical_id, place, f"{len(named)} alarms are named, and the service takes ten"
+                    logical_id, place, f"{len(named)} alarms are named, and SageMaker accepts ten"
                 )
             for name in named:
                 alarm = alarms.get(name.get("Ref", "")) if isinstance(name, dict) else None
@@ -105,12 +105,12 @@ def _metrics(template: Template) -> Iterator[PolicyFinding]:
     for logical_id, config in resources(template, _CONFIG):
         chosen = config.get("MetricsConfig", {})
         if not {"EnableDetailedObservability", "MetricPublishFrequencyInSeconds"} <= set(chosen):
-            why = "left out, the service scrapes the container and bills for it"
+            why = "without it SageMaker scrapes the container and bills for it"
             yield PolicyFinding(logical_id, "MetricsConfig", why)
 
 
-def _host_image(template: Template) -> Iterator[PolicyFinding]:
-    """A host image is for the accelerator in its name."""
+def _inference_ami(template: Template) -> Iterator[PolicyFinding]:
+    """InferenceAmiVersion names the accelerator it is for."""
     for logical_id, config in resources(template, _CONFIG):
         for variant in items(config.get("ProductionVariants")) + items(
             config.get("ShadowProductionVariants")
@@ -138,25 +138,25 @@ def _tracked(template: Template) -> Iterator[PolicyFinding]:
             yield PolicyFinding(logical_id, "TargetTrackingScalingPolicyConfiguration", why)
 
 
-def _wakes(template: Template) -> Iterator[PolicyFinding]:
-    """What may scale to zero has a step policy that an alarm calls: nothing is tracked where nothing runs."""
+def _scales_from_zero(template: Template) -> Iterator[PolicyFinding]:
+    """A target that may scale to zero has a step policy with an alarm: tracking needs an instance."""
     alarms = json.dumps([alarm.get("AlarmActions", []) for _, alarm in resources(template, _ALARM)])
-    waking = {
+    scaled_from_zero = {
         policy["ScalingTargetId"]["Ref"]
         for logical_id, policy in resources(template, _POLICY)
         if policy["PolicyType"] == "StepScaling" and f'"{logical_id}"' in alarms
     }
     for logical_id, target in resources(template, _TARGET):
         lows = [target["MinCapacity"], *(_lows(target.get("ScheduledActions", [])))]
-        if min(lows) == 0 and logical_id not in waking:
-            yield PolicyFinding(logical_id, "MinCapacity", "nothing starts the first one again")
+        if min(lows) == 0 and logical_id not in scaled_from_zero:
+            yield PolicyFinding(logical_id, "MinCapacity", "no step policy scales it out from zero")
 
 
 def _lows(actions: list[Any]) -> list[int]:
     return [action["ScalableTargetAction"].get("MinCapacity", 1) for action in actions]
 
 
-def _idle(template: Template) -> Iterator[PolicyFinding]:
+def _scales_to_zero(template: Template) -> Iterator[PolicyFinding]:
     """Managed scaling to zero machines is for variants that name no model."""
     for logical_id, config in resources(template, _CONFIG):
         for variant in items(config.get("ProductionVariants")):
@@ -165,7 +165,7 @@ def _idle(template: Template) -> Iterator[PolicyFinding]:
                 yield PolicyFinding(
                     logical_id,
                     "ProductionVariants/ManagedInstanceScaling",
-                    "only inference components go to zero",
+                    "only inference components scale to zero",
                 )
 
 
@@ -188,20 +188,20 @@ def _serverless(template: Template) -> Iterator[PolicyFinding]:
 
 ENDPOINT_RULES = (
     PolicyRule(
-        "shadow-or-ab",
-        "A shadow variant stands beside exactly one production variant; names are distinct, ten at most.",
+        "shadow-single-variant",
+        "A shadow variant has exactly one production variant; names are distinct, ten at most.",
         "Make the shadow and the A/B challenger depend on exclusive conditions.",
         _variants,
     ),
     PolicyRule(
-        "retain-live-values",
-        "Live weights and instance counts survive an update.",
+        "retain-variant-properties",
+        "An update keeps current weights and instance counts.",
         "Set RetainAllVariantProperties.",
         _retained,
     ),
     PolicyRule(
         "rolling-one-variant",
-        "Rolling updates are for endpoints of one variant with machines.",
+        "Rolling updates need an endpoint with one variant on instances.",
         "Use a canary or a linear shift.",
         _rolling,
     ),
@@ -212,16 +212,16 @@ ENDPOINT_RULES = (
         _rollback,
     ),
     PolicyRule(
-        "metrics-chosen",
+        "explicit-metrics-config",
         "An endpoint config says which metrics it publishes.",
         "Set EnableDetailedObservability and MetricPublishFrequencyInSeconds.",
         _metrics,
     ),
     PolicyRule(
-        "host-image",
-        "The host image fits the machine's accelerator.",
+        "inference-ami-accelerator",
+        "InferenceAmiVersion matches the instance's accelerator.",
         "Choose an InferenceAmiVersion for that accelerator, or leave it out.",
-        _host_image,
+        _inference_ami,
     ),
     PolicyRule(
         "scaling-metric",
@@ -230,20 +230,20 @@ ENDPOINT_RULES = (
         _tracked,
     ),
     PolicyRule(
-        "zero-wakes",
-        "What scales to zero is woken by a step policy and its alarm.",
-        "Add a step policy whose alarm watches calls in vain, or raise MinCapacity.",
-        _wakes,
+        "scale-from-zero-policy",
+        "A target that scales to zero has a step policy with an alarm.",
+        "Add a step policy whose alarm watches invocations without capacity, or raise MinCapacity.",
+        _scales_from_zero,
     ),
     PolicyRule(
-        "zero-components",
-        "Only endpoints of inference components scale their machines to zero.",
+        "scale-to-zero-components",
+        "Only endpoints of inference components scale their instances to zero.",
         "Leave ModelName out and add inference components, or raise MinInstanceCount.",
-        _idle,
+        _scales_to_zero,
     ),
     PolicyRule(
-        "serverless-alone",
-        "A serverless endpoint has no machines, network, capture or shadow.",
+        "serverless-excluded-properties",
+        "A serverless endpoint has no instances, network, capture or shadow.",
         "Remove the property, or choose another kind.",
         _serverless,
     ),

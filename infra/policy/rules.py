@@ -42,10 +42,10 @@ def _volume_key(template: Template) -> Iterator[PolicyFinding]:
         types = sorted({name for variant in variants for name in variant_types(variant)})
         volumes = [name for name in types if not instance_types.has_instance_store(name)]
         if volumes and "KmsKeyId" not in config:
-            why = f"the model volume of {', '.join(volumes)} lies under no key of ours"
+            why = f"the model volume of {', '.join(volumes)} has no KmsKeyId"
             yield PolicyFinding(logical_id, "KmsKeyId", why)
         if types and not volumes and "KmsKeyId" in config:
-            why = f"{', '.join(types)} keeps models on local NVMe, where SageMaker refuses a key"
+            why = f"{', '.join(types)} stores models on local NVMe, where SageMaker refuses a key"
             yield PolicyFinding(logical_id, "KmsKeyId", why)
 
 
@@ -57,7 +57,7 @@ def _rollback_alarms(template: Template) -> Iterator[PolicyFinding]:
             alarms = config.get("AutoRollbackConfiguration", {}).get("Alarms")
             if (gradual or "RollingUpdatePolicy" in config) and not alarms:
                 location = "DeploymentConfig/AutoRollbackConfiguration"
-                yield PolicyFinding(logical_id, location, "traffic shifts in steps that nothing watches")
+                yield PolicyFinding(logical_id, location, "traffic shifts in steps without rollback alarms")
 
 
 def _no_capture(template: Template) -> Iterator[PolicyFinding]:
@@ -102,19 +102,19 @@ def _unnamed(template: Template) -> Iterator[PolicyFinding]:
 RULES = (
     PolicyRule(
         "endpoint-volume-key",
-        "Model volumes lie under our key where the machine has a volume.",
-        "Set KmsKeyId on the endpoint config; leave it out for machines with local NVMe only.",
+        "Model volumes are encrypted with our key where the instance has a volume.",
+        "Set KmsKeyId on the endpoint config; leave it out for instances with local NVMe only.",
         _volume_key,
     ),
     PolicyRule(
         "rollback-alarms",
-        "A deployment in steps has alarms that take it back.",
+        "A gradual deployment has rollback alarms.",
         "Name alarms in AutoRollbackConfiguration, or shift all traffic at once.",
         _rollback_alarms,
     ),
     PolicyRule(
         "no-endpoint-capture",
-        "Requests are recorded at the front door, masked, and not by the endpoint.",
+        "The inference function records requests, masked; the endpoint does not.",
         "Remove DataCaptureConfig, or acknowledge the rule beside the config with the reason.",
         _no_capture,
     ),
@@ -125,7 +125,7 @@ RULES = (
         _no_full_access,
     ),
     PolicyRule(
-        "unnamed-models",
+        "no-physical-model-names",
         "Models and endpoint configs have no physical names.",
         "Remove the name; the endpoint has a fixed one.",
         _unnamed,

@@ -1,4 +1,4 @@
-"""The gateway stack: the HTTP door and the functions behind it."""
+"""The API stack: API Gateway's REST API and its functions. Its id ends in `gateway`, as deployed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ApiStack(cdk.Stack):
             environment=access,
             timeout=cdk.Duration.seconds(10),
         )
-        asking = (
+        invocation_environment = (
             answering
             | {
                 "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
@@ -76,7 +76,7 @@ class ApiStack(cdk.Stack):
             name="inference",
             settings=settings,
             logs_key=data.logs_key,
-            environment=asking | {"CACHE_MAX_SECONDS": str(settings.cache.max_seconds)},
+            environment=invocation_environment | {"CACHE_MAX_SECONDS": str(settings.cache.max_seconds)},
             timeout=STREAM_TIMEOUT,
             streaming=True,
             reserved_concurrency=settings.functions.reserved_concurrency,
@@ -90,13 +90,14 @@ class ApiStack(cdk.Stack):
             environment=answering,
             timeout=cdk.Duration.seconds(29),  # a buffered REST route ends there
         )
-        jobs = AsyncJobs(self, "Work", settings=settings, data=data, answering=asking)
+        # "Work" stays: another id would replace queues whose fixed names still exist.
+        jobs = AsyncJobs(self, "Work", settings=settings, data=data, environment=invocation_environment)
         jobs.allow_offload(inference)
         data.access.grant_items(authorizer, "GetItem")
         data.records.grant_items(api, "GetItem", "PutItem", "Query")
         if settings.gateway.iam.enabled:
             for function in (api, jobs.routes):
-                data.access.grant_items(function, "GetItem")  # whom a principal calls for
+                data.access.grant_items(function, "GetItem")  # the tenant of an IAM principal
         inference_options.configure_jwt_issuers(authorizer, settings)
         for function in (inference, jobs.worker):  # both run the pipeline
             data.access.grant_items(function, "GetItem")
@@ -109,7 +110,7 @@ class ApiStack(cdk.Stack):
 
         api_routes = InferenceApi(
             self,
-            "Door",
+            "Door",  # stays: another id would replace the REST API, whose id is part of its URL
             settings=settings,
             inference=inference,
             api=api,

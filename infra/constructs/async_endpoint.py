@@ -1,7 +1,7 @@
 """Requests that wait in S3: the answer is written beside them, a topic says so, machines follow the queue.
 
 Callers put the request under `async/input/` and are told where the answer will be; both expire with the
-records. There is no front door before it: callers use InvokeEndpointAsync under their own role.
+records. No API is in front of it: callers use InvokeEndpointAsync under their own role.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Machines and copies that may all go: inference components on an endpoint whose variant names no model.
 
-A base component holds the model, adapter components lie on it. Callers name the component. While no copy is
+A base component holds the model, adapter components use it. Callers name the component. While no copy is
 there calls fail, and the failure is what starts the first one.
 """
 

@@ -74,7 +74,7 @@ class ExecutionRole(iam.Role):
         acknowledge(self, {f"AwsSolutions-IAM5[Resource::{named}/{prefix}*]": why})
 
     def allow_rollback(self, alarms: Sequence[cloudwatch.IAlarm], *, further: bool) -> None:
-        """Describe the alarms that take an update back: SageMaker reads them in the role's name.
+        """Describe the rollback alarms of an update: SageMaker reads them in the role's name.
 
         `further` ones of the settings may be composite, which CloudWatch shows only to whoever may see all.
         """

@@ -131,7 +131,7 @@ class Hosting:
     def deployment(
         self, rollout: AllAtOnceDeployment | CanaryDeployment | LinearDeployment, alarms: list[str]
     ) -> Properties:
-        """A second fleet beside the first; a gradual shift is taken back by the alarms."""
+        """A second fleet beside the first; alarms roll a gradual shift back."""
         steps = 1 if isinstance(rollout, AllAtOnceDeployment) else 2
         if isinstance(rollout, LinearDeployment):
             steps = -(-100 // rollout.step_percent)
@@ -167,7 +167,7 @@ def machines(spec: Machines, routing: str, ami: str | None) -> Properties:
 
 
 def rollback(alarms: list[str]) -> Properties:
-    """The alarms that take an update back, as the service wants them."""
+    """The rollback alarms in CloudFormation's form."""
     return {"Alarms": [{"AlarmName": name} for name in alarms]}
 
 

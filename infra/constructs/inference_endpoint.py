@@ -37,7 +37,7 @@ class InferenceEndpoint(Construct):
 
     @property
     def function_environment(self) -> dict[str, str]:
-        """What the front door has to know of this kind; nothing for the plain one."""
+        """Variables that the inference function needs for this kind; none for a realtime endpoint."""
         return {}
 
     @property

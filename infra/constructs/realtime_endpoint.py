@@ -94,7 +94,7 @@ class RealtimeInference(InferenceEndpoint):
         config = capture_config(bucket, key, percent)
         self.config.add_property_override("DataCaptureConfig", config)
         grant_capture(hosting.role, bucket, key)
-        why = f"The settings ask for copies of traffic; they lie encrypted under {CAPTURED} and expire."
+        why = f"The settings ask for copies of traffic; they are encrypted under {CAPTURED} and expire."
         acknowledge(self.config, {"Evergreen::no-endpoint-capture": why})
 
     def _scale(self, release: ReleaseParameters) -> None:

@@ -1,4 +1,4 @@
-"""The alarms that take a bad update back. They watch the service's own metrics of what is being replaced.
+"""The alarms that roll an update back. They watch SageMaker's own metrics of the variant that is replaced.
 
 While traffic shifts the old and the new fleet publish under one name, so a fault of the new one shows diluted
 by its share: thresholds and percentiles are derived from the share of the first step. The alarms name the
@@ -54,7 +54,7 @@ class RollbackAlarms(Construct):
         if not errors_only:
             alarms += [self._first_token(share, rollout, settings, metric), self._verdict(settings)]
         if len(alarms) > OWN_ALARMS:
-            raise ValueError("settings count on fewer alarms of ours")
+            raise ValueError("OWN_ALARMS is lower than the number of alarms here")
         role.allow_rollback(alarms, further=bool(rollout.alarms))
         self.names = [*(alarm.alarm_name for alarm in alarms), *rollout.alarms]
 
@@ -74,7 +74,7 @@ class RollbackAlarms(Construct):
         )
 
     def _verdict(self, settings: Settings) -> cloudwatch.Alarm:
-        """The statistics of the refresh loop have the same word as the service's metrics."""
+        """A verdict of the refresh loop rolls an update back as SageMaker's own metrics do."""
         return cloudwatch.Alarm(
             self,
             "Verdict",

@@ -1,7 +1,7 @@
 """CPUs that exist while a request runs: memory and concurrency in place of machines.
 
 SageMaker takes no uncompressed prefix here, so the artefact is one archive; and since nothing says that it
-streams from a serverless endpoint, the front door asks for the whole answer (60 s, 6 MB).
+streams from a serverless endpoint, the inference function asks for the whole answer (60 s, 6 MB).
 """
 
 from __future__ import annotations

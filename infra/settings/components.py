@@ -54,7 +54,7 @@ class AdapterSettings(SettingsModel):
 
 
 class ScaleToZeroEndpoint(InstanceEndpoint):
-    """Machines that go while nobody calls; the first caller afterwards is asked to come back."""
+    """Instances scale to zero while nobody calls; the first caller afterwards gets 503 with Retry-After."""
 
     foreign = {
         "challenger_weight": inapplicable_keys.COMPONENT_VARIANTS,
@@ -95,13 +95,13 @@ class ScaleToZeroEndpoint(InstanceEndpoint):
                     example=[],
                 )
         devices = instance_types.devices(self.instances.type)
-        room = devices.count * self.instances.max if devices else None
-        if room is not None and self.copies.accelerators * self.copies.max > room:
+        total = devices.count * self.instances.max if devices else None
+        if total is not None and self.copies.accelerators * self.copies.max > total:
             raise _DEVICES_OF_COPY.refusal(
                 "copies",
                 "max",
-                what=f"{self.copies.max} copies of {self.copies.accelerators} devices exceed {room}.",
-                example=max(1, room // self.copies.accelerators),
+                what=f"{self.copies.max} copies of {self.copies.accelerators} devices exceed {total}.",
+                example=max(1, total // self.copies.accelerators),
             )
         if self.adapters and self.engine.kind == "neuron":
             raise _ADAPTERS.refusal("adapters", what="Engine 'neuron' takes no adapters.", example=None)

@@ -1,6 +1,6 @@
 """One environment's settings file as a model: everything a platform team edits.
 
-The sections stand in the order of the file. Endpoint and engine have modules of their own. Knows nothing
+The sections are in the order of the file. Endpoint and engine have modules of their own. Knows nothing
 of CDK, files or line numbers.
 """
 
@@ -155,7 +155,7 @@ class Settings(SettingsModel):
     goals: Goals = setting("The project contract.", {"quality_floor": 0.8})
     environment: Environment = setting("Account, region, retention.", {"region": "us-east-1"})
     functions: FunctionSettings = setting("Lambda runtime and size.", {"runtime": "python3.14"})
-    gateway: ApiSettings = setting("The HTTP door.", {"stage": "prod"})
+    gateway: ApiSettings = setting("The HTTP API.", {"stage": "prod"})
     guards: GuardrailSettings = setting(
         "Checks of prompts and answers.", {"mask_pii": True}, default=GuardrailSettings()
     )

@@ -31,7 +31,7 @@ _SAME = exclusion(
 _KIND = exclusion(
     "failover-realtime",
     refuses="`failover` with a kind other than realtime",
-    why="The door falls back to an endpoint that streams, is awake, and needs no component's name.",
+    why="The fallback endpoint must stream, have running instances, and need no component name.",
     change="leave the section out, or kind realtime",
 )
 _IMAGE = exclusion(
@@ -61,11 +61,9 @@ _NAME = exclusion(
 
 
 class Failover(SettingsModel):
-    """The second region: where, with which machines, and where the first artefact lies there."""
+    """The second region: where, with which machines, and where its first artefact is."""
 
-    region: str = setting(
-        "Where the second endpoint stands.", "us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$"
-    )
+    region: str = setting("Region of the second endpoint.", "us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     instances: Instances = setting(
         "Machines there; `min` of them wait all the time.", {"type": "ml.g6e.xlarge", "min": 1, "max": 4}
     )
@@ -162,7 +160,7 @@ def _check_network(failover: Failover, endpoint: RealtimeEndpoint) -> None:
         raise _ZONES.refusal(
             "failover",
             "vpc",
-            what="The second endpoint would stand outside any network of yours.",
+            what="The second endpoint would be outside any network of yours.",
             example={"cidr": "10.41.0.0/22", "availability_zones": [f"{failover.region}{z}" for z in "ab"]},
         )
     for zone in failover.vpc.availability_zones if failover.vpc else ():

@@ -90,7 +90,7 @@ class GuardrailSettings(SettingsModel):
     )
 
     def for_functions(self) -> GuardSettings | None:
-        """As the front door reads it; None where no check is on."""
+        """As the functions read it; None where no check is on."""
         wanted = GuardSettings.model_validate(self.model_dump())
         return None if wanted == GuardSettings(fail_open=self.fail_open) else wanted
 

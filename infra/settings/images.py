@@ -39,7 +39,7 @@ class Image(SettingsModel):
 
     @property
     def private(self) -> bool:
-        """Whether the image lies in the deploying account's own registry."""
+        """Whether the image is in the deploying account's own registry."""
         return self.registry == OWN_REGISTRY
 
     def knows(self, flag: str) -> bool:
@@ -58,7 +58,7 @@ class EngineImageTable(SettingsModel):
     registries: dict[str, dict[str, str]]
 
     def regions(self, name: str) -> list[str] | None:
-        """Regions that the image is published in; None for one of our own, which lies where it was pushed."""
+        """Regions that the image is published in; None for one of our own, which is where it was pushed."""
         image = self.images[name]
         return None if image.private else sorted(self.registries[image.registry])
 

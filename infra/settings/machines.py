@@ -31,7 +31,7 @@ _BURSTABLE = exclusion(
 _VOLUME = exclusion(
     "volume-on-nvme",
     refuses="`volume_gb` on a machine with local NVMe",
-    why="Models lie on its local NVMe disk, and SageMaker refuses VolumeSizeInGB there.",
+    why="Models are stored on its local NVMe disk, and SageMaker refuses VolumeSizeInGB there.",
     change="leave the key out",
 )
 _ALIKE = exclusion(
@@ -105,7 +105,7 @@ class Machines(SettingsModel):
 
     @property
     def has_volume(self) -> bool:
-        """Whether models lie on a volume, and not on local NVMe."""
+        """Whether models are stored on a volume, and not on local NVMe."""
         return not instance_types.has_instance_store(self.type)
 
     @model_validator(mode="after")

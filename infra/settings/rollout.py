@@ -50,7 +50,7 @@ exclusion(
     change="a composite alarm over the others",
     bound="endpoint.deployment.alarms",
 )
-_BAKE = "Time between two steps of the traffic, in which an alarm takes the update back."
+_BAKE = "Time between two steps of the traffic, in which an alarm rolls the update back."
 
 
 class AllAtOnceDeployment(SettingsModel):
@@ -66,7 +66,7 @@ class GradualDeployment(SettingsModel):
     kind: str
 
     alarms: list[str] = setting(
-        "Names of further alarms that take an update back.",
+        "Names of further alarms that roll an update back.",
         ["checkout-errors"],
         max_length=_ALARMS - OWN_ALARMS,
         default=[],

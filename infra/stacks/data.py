@@ -14,7 +14,7 @@ from infra.settings import Settings
 
 
 class DataStack(cdk.Stack):
-    """Buckets, tables and the keys they lie under."""
+    """Buckets, tables and their encryption keys."""
 
     def __init__(self, scope: Construct, settings: Settings, env: cdk.Environment) -> None:
         super().__init__(scope, f"{settings.prefix}-data", env=env)

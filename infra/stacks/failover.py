@@ -1,6 +1,6 @@
-"""The second region: where copies of the models rest, and the endpoint that serves them.
+"""The second region: the bucket of model copies, and the endpoint that serves them.
 
-Two stacks, because the copies must have a place before S3 is told to make them, and must have arrived before
+Two stacks, because the bucket must exist before S3 is told to make them, and must have arrived before
 an endpoint can load them. Nothing refers across regions: both sides know the names.
 """
 

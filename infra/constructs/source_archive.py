@@ -1,7 +1,7 @@
 """The code of the refresh loop's jobs as one reproducible `tar.gz`, a file asset of the stack.
 
 Equal sources give equal bytes: the archive's hash names it, and is the code version in training cards.
-Layout: `train.py` (script mode's entry), `requirements.txt`, and our packages as they lie in the repository.
+Layout: `train.py` (script mode's entry), `requirements.txt`, and our packages as in the repository.
 """
 
 from __future__ import annotations

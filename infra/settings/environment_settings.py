@@ -1,6 +1,6 @@
 """One environment's settings file as a model: everything a platform team edits.
 
-The sections stand in the order of the file. Endpoint and engine have modules of their own. Knows nothing
+The sections are in the order of the file. Endpoint and engine have modules of their own. Knows nothing
 of CDK, files or line numbers.
 """
 
@@ -12,18 +12,18 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from infra.settings import rules
+from infra.settings import cross_section_rules
+from infra.settings.api import ApiSettings
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
 from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.endpoint import Endpoint, RealtimeEndpoint
 from infra.settings.failover import Failover, check_failover
 from infra.settings.fallback import EndpointFallback, Fallback
-from infra.settings.gateway import Gateway
-from infra.settings.guards import Guards
-from infra.settings.jobs import Cache, Jobs
-from infra.settings.monitoring import Monitoring
-from infra.settings.refresh import Refresh
+from infra.settings.guards import GuardrailSettings
+from infra.settings.jobs import CacheSettings, JobsSettings
+from infra.settings.monitoring import MonitoringSettings
+from infra.settings.refresh import RefreshSettings
 
 Removal = Literal["retain", "destroy"]
 LogDays = Literal[1, 3, 7, 14, 30, 60, 90, 180, 365, 731, 1827, 3653]
@@ -65,7 +65,7 @@ class Environment(SettingsModel):
     )
 
 
-class Functions(SettingsModel):
+class FunctionSettings(SettingsModel):
     """The Lambda functions' runtime and size."""
 
     runtime: Literal["python3.12", "python3.13", "python3.14", "host"] = setting(
@@ -133,7 +133,7 @@ class Model(SettingsModel):
     )
 
 
-class Records(SettingsModel):
+class RecordSettings(SettingsModel):
     """What is kept of a request."""
 
     ttl_days: int = setting("Days a record, feedback or text is kept.", 30, ge=1, le=3650)
@@ -154,9 +154,11 @@ class Settings(SettingsModel):
     )
     goals: Goals = setting("The project contract.", {"quality_floor": 0.8})
     environment: Environment = setting("Account, region, retention.", {"region": "us-east-1"})
-    functions: Functions = setting("Lambda runtime and size.", {"runtime": "python3.14"})
-    gateway: Gateway = setting("The HTTP door.", {"stage": "prod"})
-    guards: Guards = setting("Checks of prompts and answers.", {"mask_pii": True}, default=Guards())
+    functions: FunctionSettings = setting("Lambda runtime and size.", {"runtime": "python3.14"})
+    gateway: ApiSettings = setting("The HTTP API.", {"stage": "prod"})
+    guards: GuardrailSettings = setting(
+        "Checks of prompts and answers.", {"mask_pii": True}, default=GuardrailSettings()
+    )
     fallbacks: list[Fallback] = setting(
         "Targets asked in order while the endpoint is full, starting or down.",
         [{"kind": "bedrock", "model_id": "openai.gpt-oss-20b-1:0"}],
@@ -165,11 +167,15 @@ class Settings(SettingsModel):
     )
     model: Model = setting("The model callers name.", {"name": "llama-3.1-8b-instruct"})
     endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
-    records: Records = setting("What is kept of a request.", {"ttl_days": 30})
-    jobs: Jobs = setting("Work that is answered later.", {"retention_days": 7}, default=Jobs())
-    cache: Cache = setting("Answers that are given again.", {"max_seconds": 3600}, default=Cache())
-    monitoring: Monitoring = setting("Dashboard and alarms.", {}, default=Monitoring())
-    refresh: Refresh | None = setting(
+    records: RecordSettings = setting("What is kept of a request.", {"ttl_days": 30})
+    jobs: JobsSettings = setting(
+        "Work that is answered later.", {"retention_days": 7}, default=JobsSettings()
+    )
+    cache: CacheSettings = setting(
+        "Answers that are given again.", {"max_seconds": 3600}, default=CacheSettings()
+    )
+    monitoring: MonitoringSettings = setting("Dashboard and alarms.", {}, default=MonitoringSettings())
+    refresh: RefreshSettings | None = setting(
         "The loop from new data to a promoted model; realtime endpoints only.",
         {"approval": "manual"},
         default=None,
@@ -236,12 +242,14 @@ class Settings(SettingsModel):
     def download_timeout_seconds(self) -> int:
         """Time to fetch the model."""
         given = self.endpoint.model_download_timeout_seconds
-        return given or rules.download_seconds(self.model.size_gb)
+        return given or cross_section_rules.download_seconds(self.model.size_gb)
 
     @property
     def startup_timeout_seconds(self) -> int:
         """Time until the container is ready."""
-        return self.endpoint.startup_timeout_seconds or rules.startup_seconds(self.model.size_gb)
+        return self.endpoint.startup_timeout_seconds or cross_section_rules.startup_seconds(
+            self.model.size_gb
+        )
 
     @property
     def evaluation_answer_tokens(self) -> int:
@@ -270,17 +278,17 @@ class Settings(SettingsModel):
 
     @model_validator(mode="after")
     def _name_fits(self) -> Self:
-        rules.check_names(self.endpoint_name, *self.component_names)
+        cross_section_rules.check_names(self.endpoint_name, *self.component_names)
         return self
 
     @model_validator(mode="after")
     def _endpoint_fits_the_model(self) -> Self:
-        rules.check_region(self.environment.region, *self._images())
-        rules.check_source(self.model.source, self.endpoint)
-        rules.check_size(self.model.size_gb, self.endpoint)
-        rules.check_refresh(self.refresh is not None, self.endpoint)
+        cross_section_rules.check_region(self.environment.region, *self._images())
+        cross_section_rules.check_source(self.model.source, self.endpoint)
+        cross_section_rules.check_size(self.model.size_gb, self.endpoint)
+        cross_section_rules.check_refresh(self.refresh is not None, self.endpoint)
         try:
-            rules.check_target(self.scaling_target, self.endpoint)
+            cross_section_rules.check_target(self.scaling_target, self.endpoint)
         except CapacityError as error:
             raise RuleError(
                 "endpoint",

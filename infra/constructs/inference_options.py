@@ -1,4 +1,4 @@
-"""What settings switch on at the door: guards, fallbacks, tokens. Each brings variable and permission."""
+"""Optional features of the API: guards, fallbacks, JWT issuers. Each adds a variable and permissions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from infra.settings import Settings
 from infra.settings.fallback import BedrockFallback, EndpointFallback
 
 
-def take_tokens(authorizer: lambda_.Function, settings: Settings) -> None:
-    """Tell the authorizer whose tokens are good."""
+def configure_jwt_issuers(authorizer: lambda_.Function, settings: Settings) -> None:
+    """Give the authorizer the accepted JWT issuers."""
     if settings.gateway.jwt:
         issuers = [issuer.model_dump(exclude_none=True) for issuer in settings.gateway.jwt]
         authorizer.add_environment("JWT_ISSUERS", json.dumps(issuers))
 
 
-def guard(function: lambda_.Function, settings: Settings) -> None:
+def configure_guards(function: lambda_.Function, settings: Settings) -> None:
     """Switch the guards on; only Bedrock's take a permission."""
-    guards = settings.guards.for_the_door()
+    guards = settings.guards.for_functions()
     if guards is None:
         return
     function.add_environment("GUARDS", guards.model_dump_json(exclude_defaults=True))
@@ -35,8 +35,8 @@ def guard(function: lambda_.Function, settings: Settings) -> None:
         function.add_to_role_policy(checks)
 
 
-def fall_back(function: lambda_.Function, settings: Settings) -> None:
-    """Tell the function where else to ask, and let it call those targets and no others."""
+def configure_fallbacks(function: lambda_.Function, settings: Settings) -> None:
+    """Give the function its fallback targets, and permission to call these only."""
     chain = settings.fallback_chain
     if not chain:
         return
@@ -62,6 +62,6 @@ def _call(stack: cdk.Stack, target: EndpointFallback | BedrockFallback) -> iam.P
         resource="foundation-model",
         resource_name=target.model_id,
     )
-    # The OpenAI-compatible route is authorised as the invocation it stands for, whole or streamed.
+    # The OpenAI-compatible route is authorised as the corresponding invocation, whole or streamed.
     actions = ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]
     return iam.PolicyStatement(actions=actions, resources=[arn])

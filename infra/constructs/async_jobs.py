@@ -1,6 +1,6 @@
-"""Work that is answered later: the queue of tickets, the routes' function, the worker.
+"""Asynchronous jobs and batches: the queue of tickets, the function of the routes, the worker.
 
-Tickets name a task and say nothing of it; what is asked and answered lies in the data stack's work bucket and
+Tickets hold a task's name only; requests and answers are in the data stack's work bucket and
 table. Each function gets the actions that its own code calls.
 """
 
@@ -21,14 +21,14 @@ from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.stacks.data import DataStack
 
-_DOOR_SECONDS = 120  # a large file takes its time to be read
+_ROUTES_SECONDS = 120  # a large file takes its time to be read
 _REDELIVERY_MARGIN_SECONDS = 30
 _MOST_DELIVERIES = 8  # above what the worker itself lets a task fail: more means that it cannot even say so
 _BUNDLE = "inference"  # the worker runs that function's pipeline
 
 
-class Jobs(Construct):
-    """Exposes `door`, the function of the routes, and `worker`, which answers what `inference` answers."""
+class AsyncJobs(Construct):
+    """Exposes `routes`, the function of the routes, and `worker`, which answers what `inference` answers."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Jobs(Construct):
         *,
         settings: Settings,
         data: DataStack,
-        answering: dict[str, str],
+        environment: dict[str, str],
     ) -> None:
         super().__init__(scope, id)
         self._settings, self._data = settings, data
@@ -59,11 +59,11 @@ class Jobs(Construct):
             "JOBS_DEADLINE_SECONDS": str(spec.deadline_hours * 3_600),
             "JOBS_RETENTION_SECONDS": str(spec.retention_days * 86_400),
         }
-        self.door = self._make_door()
-        self.worker = self._make_worker(answering)
+        self.routes = self._make_routes()
+        self.worker = self._make_worker(environment)
 
-    def let_hand_over(self, function: BundledFunction) -> None:
-        """Let the function make jobs of requests that the model has no room for."""
+    def allow_offload(self, function: BundledFunction) -> None:
+        """Let the function create jobs from requests that the endpoint has no capacity for."""
         for name, value in self._making.items():
             function.add_environment(name, value)
         self._data.work.grant_items(function, "GetItem", "PutItem", "DeleteItem", "Query")
@@ -85,9 +85,9 @@ class Jobs(Construct):
             **more,  # type: ignore[arg-type]
         )
 
-    def _make_door(self) -> BundledFunction:
+    def _make_routes(self) -> BundledFunction:
         spec, origins = self._settings.jobs, self._settings.gateway.cors_origins
-        door = self._function(
+        routes = self._function(
             "Jobs",
             "handler",
             self._making
@@ -98,20 +98,20 @@ class Jobs(Construct):
                 "JOBS_MAX_LINES": str(spec.max_requests_per_batch),
                 **({"CORS_ORIGINS": json.dumps(origins)} if origins else {}),
             },
-            _DOOR_SECONDS,
+            _ROUTES_SECONDS,
             streaming=True,
         )
-        self._data.work.grant_items(door, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
-        self._objects(door, "GetObject", "PutObject", "DeleteObject")
-        self._send(door)
-        return door
+        self._data.work.grant_items(routes, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
+        self._objects(routes, "GetObject", "PutObject", "DeleteObject")
+        self._send(routes)
+        return routes
 
-    def _make_worker(self, answering: dict[str, str]) -> BundledFunction:
+    def _make_worker(self, environment: dict[str, str]) -> BundledFunction:
         spec = self._settings.jobs
         worker = self._function(
             "Worker",
             "worker",
-            answering
+            environment
             | self._places
             | {
                 "JOBS_PARALLEL": str(spec.requests_in_parallel),
@@ -142,7 +142,7 @@ class Jobs(Construct):
         self, id: str, module: str, environment: dict[str, str], seconds: int, *, streaming: bool = False
     ) -> BundledFunction:
         return BundledFunction(
-            # In the stack itself, where the other functions stand.
+            # A child of the stack, as the other functions are.
             cdk.Stack.of(self),
             id,
             name=_BUNDLE,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from infra.settings import instances
+from infra.settings import instance_types
 from infra.settings.engine import Engine
 from infra.settings.exclusions import exclusion
 from infra.settings.machines import IdleInstances, Instances, Machines
-from infra.settings.rollout import Deployment, Gradual
-from infra.settings.scaling import BacklogScaling, Scaling
+from infra.settings.rollout import Deployment, GradualDeployment
+from infra.settings.scaling import BacklogScalingSettings, ScalingSettings
 
-_ENGINE_NEEDS: dict[str, tuple[tuple[instances.Accelerator, ...], str, str]] = {
+_ENGINE_NEEDS: dict[str, tuple[tuple[instance_types.Accelerator, ...], str, str]] = {
     "vllm": (("gpu",), "an NVIDIA GPU type (g5, g6, g6e, p4d, p5 …)", "ml.g6e.xlarge"),
     "neuron": (("neuron",), "an Inferentia2 or Trainium type (inf2, trn1, trn2)", "ml.inf2.xlarge"),
     "transformers": (("cpu", "gpu"), "a CPU or GPU type (c7i, m7i, g5 …)", "ml.c7i.2xlarge"),
@@ -72,9 +72,9 @@ def check_machines(engine: Engine, machines: Machines) -> None:
     for name in machines.types:
         key = "type" if name == machines.type else "alternatives"
         shown: Any = example if key == "type" else []
-        if instances.family(name) == "inf1":
+        if instance_types.family(name) == "inf1":
             raise _INF1.refusal("instances", key, what=f"{name} is an Inf1 machine.", example=shown)
-        have = instances.accelerator(name)
+        have = instance_types.accelerator(name)
         if have not in accelerators:
             raise _FITS.refusal(
                 "instances",
@@ -84,7 +84,7 @@ def check_machines(engine: Engine, machines: Machines) -> None:
                 change=allowed,
                 example=shown,
             )
-        devices = instances.devices(name)
+        devices = instance_types.devices(name)
         wanted = getattr(engine, "tensor_parallel", 1)
         if devices and wanted > devices.count:
             raise _DEVICES.refusal(
@@ -95,7 +95,9 @@ def check_machines(engine: Engine, machines: Machines) -> None:
             )
 
 
-def check_schedules(scaling: Scaling | BacklogScaling, machines: Instances | IdleInstances) -> None:
+def check_schedules(
+    scaling: ScalingSettings | BacklogScalingSettings, machines: Instances | IdleInstances
+) -> None:
     """Schedules stay below the fleet's max, and machines that keep their number have none."""
     for schedule in scaling.schedules:
         if schedule.max > machines.max:
@@ -105,18 +107,20 @@ def check_schedules(scaling: Scaling | BacklogScaling, machines: Instances | Idl
                 what=f"The schedule '{schedule.name}' goes above {machines.max} machines.",
                 example=[],
             )
-        if any(instances.burstable(name) for name in machines.types):
+        if any(instance_types.burstable(name) for name in machines.types):
             raise _SCHEDULE_BURSTABLE.refusal(
                 "scaling", "schedules", what=f"{machines.type} keeps its number.", example=[]
             )
 
 
 def check_canary(
-    deployment: Deployment, machines: Instances | IdleInstances, scaling: Scaling | BacklogScaling
+    deployment: Deployment,
+    machines: Instances | IdleInstances,
+    scaling: ScalingSettings | BacklogScalingSettings,
 ) -> None:
     """Traffic that shifts in shares finds two machines at any time."""
     least = min([machines.min, *(schedule.min for schedule in scaling.schedules)])
-    if isinstance(deployment, Gradual) and least < 2:
+    if isinstance(deployment, GradualDeployment) and least < 2:
         raise _CANARY.refusal(
             "deployment",
             "kind",

@@ -1,4 +1,4 @@
-"""The HTTP door's settings: who may call it, how much, from where, over what.
+"""The section `gateway`, the HTTP API: callers, limits, origins, domain.
 
 Knows nothing of CDK, files or line numbers.
 """
@@ -23,7 +23,7 @@ class Throttle(SettingsModel):
 
 
 class Quota(SettingsModel):
-    """Requests a caller may make in a period; the coarse fence, exact budgets are the function's."""
+    """Requests a caller may make in a period; a coarse limit, exact budgets are enforced by the function."""
 
     limit: int = setting("Requests per period.", 1_000_000, ge=1)
     period: Literal["DAY", "WEEK", "MONTH"] = setting("When the count starts again.", "MONTH")
@@ -39,7 +39,7 @@ class Waf(SettingsModel):
 
 
 class JwtIssuer(SettingsModel):
-    """Whose tokens (JWT) open the door. A token opens it for a tenant that `admin admit-tenant` let in."""
+    """An accepted issuer of JWTs. A token is valid for a tenant that `admin admit-tenant` registered."""
 
     issuer: str = setting("The token's `iss`, to the letter.", "https://login.example.com/", min_length=1)
     audiences: list[str] = setting("Accepted values of `aud`.", ["evergreen"], min_length=1, max_length=20)
@@ -107,8 +107,8 @@ class Domain(SettingsModel):
     minimum_tls: Literal["1.2", "1.3"] = setting("Oldest TLS version accepted.", "1.2", default="1.2")
 
 
-class Gateway(SettingsModel):
-    """The HTTP door."""
+class ApiSettings(SettingsModel):
+    """The HTTP API."""
 
     stage: str = setting(
         "Stage name, the first part of the API's path.", "prod", pattern=r"^[A-Za-z0-9_-]{1,128}$"
@@ -128,7 +128,7 @@ class Gateway(SettingsModel):
     max_body_bytes: int = setting("Largest request body; above it 413.", 1_048_576, ge=1024, le=6_291_456)
     waf: Waf = setting("Web ACL.", {"enabled": True})
     jwt: list[JwtIssuer] = setting(
-        "Issuers whose tokens open the door beside our own keys.",
+        "Issuers whose JWTs are accepted beside our own keys.",
         [{"issuer": "https://login.example.com/", "audiences": ["evergreen"], "jwks_url": "https://…"}],
         default=[],
         max_length=10,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import aws_cdk as cdk
 from constructs import Construct
 
+from contracts import guardrails
 from infra.policy.acknowledge import acknowledge
 
 _URI = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+/"
@@ -35,7 +36,7 @@ class Artefact:
     version: str
 
 
-class Release(Construct):
+class ReleaseParameters(Construct):
     """The champion as parameters whose logical ids are the names the release loop sets.
 
     `archive` for kinds that take one tar.gz in place of a prefix.
@@ -84,7 +85,7 @@ class Release(Construct):
         return cdk.CfnCondition(self._stack, name, expression=cdk.Fn.condition_equals(given, value))
 
 
-class Experiments(Release):
+class ExperimentParameters(ReleaseParameters):
     """A release with a challenger beside the champion: its artefact, the phase, how updates roll out."""
 
     def __init__(self, scope: Construct, *, source: str | None, version: str) -> None:
@@ -99,39 +100,43 @@ class Experiments(Release):
         self.ab = self._condition("AbTest", phase.value_as_string, "ab")
         self.shadow = self._condition("Shadow", phase.value_as_string, "shadow")
         either = cdk.Fn.condition_or(self.ab, self.shadow)  # type: ignore[arg-type]
-        self.beside = cdk.CfnCondition(self._stack, "Challenged", expression=either)
+        self.has_challenger = cdk.CfnCondition(self._stack, "HasChallenger", expression=either)
         self._require_challenger(phase)
 
     def guard(self, shape: object) -> cdk.CfnCondition:
-        """The condition `Guarded`: false in the one update that adds or removes a variant, true in any other.
+        """The condition `UseGuardrails`: false in the one update that adds or removes a variant.
 
-        The service refuses guardrails where variants come or go. `shape` is what else a template changes
-        about the endpoint; its digest is an output. A plain rollout names that digest and the champion it is
-        for, so whatever comes later, a deployment of new settings or another champion, is guarded again.
+        SageMaker refuses deployment guardrails there. `shape` is what else a template changes about the
+        endpoint; its digest is an output. An update that skips guardrails names that digest and the champion
+        it is for, so any later one, a deployment of new settings or another champion, uses them again.
         """
         resolved = json.dumps(self._stack.resolve(shape), sort_keys=True)
         digest = hashlib.sha256(resolved.encode()).hexdigest()[:_SHAPE_DIGITS]
-        rollout = self._parameter(
-            "Rollout",
-            "`plain-<shape>` for an update that adds or removes a variant: guardrails are refused there",
-            default="guarded",
-            allowed_pattern=r"^(guarded|plain(-[0-9a-f]{12})?)$",
-            constraint_description="must be guarded, or plain- and the output EndpointShape",
+        choice = self._parameter(
+            guardrails.PARAMETER,
+            "`skip-<EndpointShape>` for an update that adds or removes a variant, which SageMaker asks for",
+            default=guardrails.USE,
+            allowed_pattern=f"^({guardrails.USE}|{guardrails.skip('[0-9a-f]{12}')})$",
+            constraint_description="must be use, or skip- and the output EndpointShape",
         )
         version = self._parameter(
-            "RolloutVersion",
-            "The champion's version that a plain rollout is for",
+            guardrails.VERSION_PARAMETER,
+            "The champion's version in the update that skips guardrails",
             default="",
             allowed_pattern=f"^({_VERSION})?$",
             constraint_description="must be letters, digits, dots, dashes and underscores",
         )
         cdk.CfnOutput(self._stack, "EndpointShape", value=digest)
-        for_this = self._condition("PlainHere", rollout.value_as_string, f"plain-{digest}")
-        for_champion = self._condition("PlainNow", version.value_as_string, self.champion.version)
-        why = "The two parameters are equal in the update that a plain rollout is for."
+        for_template = self._condition(
+            "SkipGuardrailsForTemplate", choice.value_as_string, guardrails.skip(digest)
+        )
+        for_version = self._condition(
+            "SkipGuardrailsForVersion", version.value_as_string, self.champion.version
+        )
+        why = "The two parameters are equal in the update that skips guardrails."
         acknowledge(self._stack, {"CloudFormation-Validate::W8003": why})
-        plain = cdk.Fn.condition_and(for_this, for_champion)  # type: ignore[arg-type]
-        return cdk.CfnCondition(self._stack, "Guarded", expression=cdk.Fn.condition_not(plain))
+        skipped = cdk.Fn.condition_and(for_template, for_version)  # type: ignore[arg-type]
+        return cdk.CfnCondition(self._stack, "UseGuardrails", expression=cdk.Fn.condition_not(skipped))
 
     def _require_challenger(self, phase: cdk.CfnParameter) -> None:
         """Refuse an update into `shadow` or `ab` without a challenger before anything changes."""

@@ -1,4 +1,4 @@
-"""The gateway stack: the HTTP door and the functions behind it."""
+"""The API stack: API Gateway's REST API and its functions. Its id ends in `gateway`, as deployed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from contracts.transcripts import PREFIX as TRANSCRIPTS
-from infra.constructs import door_options
+from infra.constructs import inference_options
+from infra.constructs.async_jobs import AsyncJobs
 from infra.constructs.bundled_function import BundledFunction
 from infra.constructs.encryption import grant_through
 from infra.constructs.inference_api import STREAM_TIMEOUT, InferenceApi
-from infra.constructs.jobs import Jobs
 from infra.constructs.web_acl import ApiWebAcl
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
@@ -21,7 +21,7 @@ from infra.stacks.data import DataStack
 from infra.stacks.serving import ServingStack
 
 
-class GatewayStack(cdk.Stack):
+class ApiStack(cdk.Stack):
     """REST API, authorizer, `inference`, `api` and jobs functions, web ACL."""
 
     def __init__(
@@ -61,14 +61,14 @@ class GatewayStack(cdk.Stack):
             environment=access,
             timeout=cdk.Duration.seconds(10),
         )
-        asking = (
+        invocation_environment = (
             answering
             | {
                 "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
                 "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
                 "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
             }
-            | serving.endpoint.door_environment
+            | serving.endpoint.function_environment
         )
         inference = BundledFunction(
             self,
@@ -76,7 +76,7 @@ class GatewayStack(cdk.Stack):
             name="inference",
             settings=settings,
             logs_key=data.logs_key,
-            environment=asking | {"CACHE_MAX_SECONDS": str(settings.cache.max_seconds)},
+            environment=invocation_environment | {"CACHE_MAX_SECONDS": str(settings.cache.max_seconds)},
             timeout=STREAM_TIMEOUT,
             streaming=True,
             reserved_concurrency=settings.functions.reserved_concurrency,
@@ -90,30 +90,31 @@ class GatewayStack(cdk.Stack):
             environment=answering,
             timeout=cdk.Duration.seconds(29),  # a buffered REST route ends there
         )
-        jobs = Jobs(self, "Work", settings=settings, data=data, answering=asking)
-        jobs.let_hand_over(inference)
+        # "Work" stays: another id would replace queues whose fixed names still exist.
+        jobs = AsyncJobs(self, "Work", settings=settings, data=data, environment=invocation_environment)
+        jobs.allow_offload(inference)
         data.access.grant_items(authorizer, "GetItem")
         data.records.grant_items(api, "GetItem", "PutItem", "Query")
         if settings.gateway.iam.enabled:
-            for function in (api, jobs.door):
-                data.access.grant_items(function, "GetItem")  # whom a principal calls for
-        door_options.take_tokens(authorizer, settings)
+            for function in (api, jobs.routes):
+                data.access.grant_items(function, "GetItem")  # the tenant of an IAM principal
+        inference_options.configure_jwt_issuers(authorizer, settings)
         for function in (inference, jobs.worker):  # both run the pipeline
             data.access.grant_items(function, "GetItem")
             data.records.grant_items(function, "PutItem", "UpdateItem")
             if settings.records.keep_text:
                 _keep_transcripts(function, data)
             serving.endpoint.grant_invoke(function)
-            door_options.guard(function, settings)
-            door_options.fall_back(function, settings)
+            inference_options.configure_guards(function, settings)
+            inference_options.configure_fallbacks(function, settings)
 
-        door = InferenceApi(
+        api_routes = InferenceApi(
             self,
-            "Door",
+            "Door",  # stays: another id would replace the REST API, whose id is part of its URL
             settings=settings,
             inference=inference,
             api=api,
-            jobs=jobs.door,
+            jobs=jobs.routes,
             authorizer=authorizer,
             logs_key=data.logs_key,
         )
@@ -124,13 +125,13 @@ class GatewayStack(cdk.Stack):
                 requests_per_five_minutes=settings.gateway.waf.requests_per_five_minutes,
                 max_body_bytes=settings.gateway.max_body_bytes,
             )
-            acl.protect(door.stage_arn)
+            acl.protect(api_routes.stage_arn)
         for name, value in {
-            "RestApiId": door.rest_api.rest_api_id,
-            "StageName": door.stage.stage_name,
-            "ApiUrl": door.url,
-            "UsagePlanId": door.usage_plan.usage_plan_id,
-            **({"DomainTarget": door.domain.target} if door.domain else {}),
+            "RestApiId": api_routes.rest_api.rest_api_id,
+            "StageName": api_routes.stage.stage_name,
+            "ApiUrl": api_routes.url,
+            "UsagePlanId": api_routes.usage_plan.usage_plan_id,
+            **({"DomainTarget": api_routes.domain.target} if api_routes.domain else {}),
         }.items():
             cdk.CfnOutput(self, name, value=value)
 

@@ -19,7 +19,7 @@ exclusion(
 )
 
 
-class Monitoring(SettingsModel):
+class EndpointMetrics(SettingsModel):
     """The endpoint's own metrics. Detailed observability scrapes the container's /metrics and is billed."""
 
     publish_seconds: Literal[10, 30, 60, 120, 180, 240, 300] = setting(

@@ -1,6 +1,6 @@
 """Keys that belong to other kinds of endpoint, with SageMaker's reason against each.
 
-Data only: a kind names what it refuses in its `elsewhere`.
+Data only: a kind lists what it refuses in its `foreign`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ASYNC_CAPTURE = _foreign(
     "capture",
     "async",
     "`data_capture`",
-    "Requests and answers of an asynchronous endpoint lie in S3 already.",
+    "Requests and answers of an asynchronous endpoint are in S3 already.",
     "leave the key out",
 )
 COMPONENT_VARIANTS = _foreign(

@@ -16,7 +16,7 @@ from contracts.routing import CHAMPION
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedMetrics:
     """Metrics of one environment at one resolution."""
 
     endpoint: str

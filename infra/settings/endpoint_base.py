@@ -12,7 +12,7 @@ from pydantic import model_validator
 from infra.settings.base import SettingsModel, setting
 from infra.settings.engine import Engine
 from infra.settings.exclusions import Exclusion, exclusion
-from infra.settings.surroundings import Monitoring, Vpc
+from infra.settings.infrastructure import EndpointMetrics, Vpc
 
 _ISOLATED = exclusion(
     "isolated-endpoints",
@@ -43,7 +43,7 @@ exclusion(
 )
 
 
-class Hosted(SettingsModel):
+class EndpointBase(SettingsModel):
     """What every kind has."""
 
     foreign: ClassVar[dict[str, Exclusion]] = {}
@@ -51,7 +51,7 @@ class Hosted(SettingsModel):
 
     kind: str
     engine: Engine = setting("What runs inside the container.", {"kind": "vllm"})
-    monitoring: Monitoring = setting("The endpoint's own metrics.", {}, default=Monitoring())
+    monitoring: EndpointMetrics = setting("The endpoint's own metrics.", {}, default=EndpointMetrics())
     model_download_timeout_seconds: int | None = setting(
         "Time to fetch the model from S3; left out, from `model.size_gb`, or 600.",
         1800,
@@ -78,7 +78,7 @@ class Hosted(SettingsModel):
         return values
 
 
-class OnMachines(Hosted):
+class InstanceEndpoint(EndpointBase):
     """Kinds that run on machines of ours."""
 
     network_isolation: bool = setting(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from infra.settings import instances
+from infra.settings import instance_types
 from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint, ServerlessEndpoint
 from infra.settings.exclusions import exclusion
@@ -162,7 +162,7 @@ def _check_devices(size_gb: float, endpoint: AnyEndpoint) -> None:
     share = getattr(endpoint.engine, "gpu_memory_utilization", 1.0)
     copies = getattr(endpoint.engine, "tensor_parallel", 1)
     for name in endpoint.instances.types:
-        devices = instances.devices(name)
+        devices = instance_types.devices(name)
         if devices and size_gb > devices.memory_gb * copies * share:
             raise _MEMORY.refusal(
                 "endpoint",

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments test test-rooms test-contract test-serving test-emulator test-cloud check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up down clean chat environments lock test test-rooms test-contract test-serving test-emulator test-cloud check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -12,7 +12,8 @@ VENVS := $(abspath .evergreen/venvs)
 export EVERGREEN_VENVS ?= $(VENVS)
 BIN = $(EVERGREEN_VENVS)/dev/bin
 ENVIRONMENTS = $(basename $(notdir $(wildcard settings/*.yaml)))
-CDK = PATH="$(EVERGREEN_VENVS)/node/bin:$$PATH" node_modules/.bin/cdk --app "$(BIN)/python app.py" -c env=$(ENV)
+export PATH := $(EVERGREEN_VENVS)/node/programs:$(PATH)
+CDK = node_modules/.bin/cdk --app "$(BIN)/python app.py" -c env=$(ENV)
 # What needs torch or OpenVINO is tested where those are, with the test tools of the other environment
 SERVING_TESTS = PYTHONPATH="$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])'):$(CURDIR)" \
 	$(EVERGREEN_VENVS)/serving/bin/python
@@ -36,6 +37,10 @@ chat:  ## stream one answer: make chat PROMPT="…"
 
 environments:
 	@$(PYTHON) -m local environments --development
+
+UPGRADE ?=
+lock:  ## write requirements/locks from the pins: make lock UPGRADE=1 for the newest of what they allow
+	@$(PYTHON) -m local lock $(if $(UPGRADE),--upgrade)
 
 check: environments  ## format, lint, types, import rules, synth with policy
 	@$(BIN)/ruff format --check .

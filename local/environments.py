@@ -116,8 +116,8 @@ def prepare_environment(home: Home, steps: Steps, name: str) -> None:
         words = ["-q", "--system-certs", "--no-deps", "--require-hashes", "--python", python]
         step.run([uv, "pip", "install", *words, "-r", lock_of(name)], cwd=REPOSITORY)
         if TORCH in INPUTS[name]:
-            # With dependencies: a build for CUDA needs packages that the lock leaves out. Not compiled: what is
-            # imported compiles itself, and all of torch takes longer than its installation.
+            # With dependencies: a build for CUDA needs packages that the lock leaves out. Not compiled: what
+            # is imported compiles itself, and all of torch takes longer than its installation.
             pip = [home.venvs / "tools" / "bin" / "python", "-m", "pip", "--python", python]
             step.run([*pip, "install", "-q", "--no-compile", "-r", TORCH], cwd=REPOSITORY)
         (folder / ".stamp").write_text(stamp)

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud check types synth diff deploy bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud check types synth diff deploy key forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -106,6 +106,13 @@ diff: environments  ## what a deploy would change: make diff ENV=prod
 	$(require_env)
 	@$(CDK) diff
 
-deploy: environments  ## deploy to AWS: make deploy ENV=prod
+deploy: synth  ## deploy to AWS: make deploy ENV=prod ARGS="--exclusively"
+	@$(BIN)/python -m operations deploy --env $(ENV) $(ARGS)
+
+key:  ## callers' keys: make key ENV=prod ARGS="create --tenant demo --name first-key"
 	$(require_env)
-	@$(CDK) deploy --all
+	@$(BIN)/python -m operations key $(or $(ARGS),list) --env $(ENV)
+
+forget:  ## delete what is kept of one user: make forget ENV=prod ARGS="--tenant shop --user u-7"
+	$(require_env)
+	@$(BIN)/python -m operations forget --env $(ENV) $(ARGS)

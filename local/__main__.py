@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from local import chat, emulator, environments
 from local.home import REPOSITORY, Home
-from local.progress import Steps, Stop, fail
+from operations.progress import CommandError, Steps, fail
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def _alone(home: Home) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as busy:
-            raise Stop(
+            raise CommandError(
                 f"another `make up`, `down` or `clean` is at work in {home.root}: wait for it to end."
             ) from busy
         yield
@@ -36,7 +36,7 @@ def _hand_over(home: Home, module: str, arguments: list[str]) -> int:
     """Runs a module in the `cloud` environment as this process's child and returns its exit code."""
     python = home.python("cloud")
     if not python.exists():
-        raise Stop("nothing is installed yet: run `make up` first.")
+        raise CommandError("nothing is installed yet: run `make up` first.")
     return os.spawnve(  # noqa: S606 - our own interpreter and module
         os.P_WAIT,
         python,
@@ -90,10 +90,10 @@ def main(words: list[str] | None = None) -> int:
             return _hand_over(
                 home, "local.bringup", [given.command, *since, *(["--tiny"] if home.tiny else [])]
             )
-    except Stop as problem:
+    except CommandError as problem:
         return fail(problem)
     except KeyboardInterrupt:
-        return fail(Stop("interrupted; run the same command again to go on."))
+        return fail(CommandError("interrupted; run the same command again to go on."))
 
 
 if __name__ == "__main__":

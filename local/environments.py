@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local.home import REPOSITORY, Home
 from local.locks import INPUTS, TORCH, compile_command, lock_of
-from local.progress import Steps, Stop
+from operations.progress import CommandError, Steps
 
 DEPLOYING = ("cdk", "cloud", "lambda")
 """What the stacks are synthesized, deployed and run with."""
@@ -40,18 +40,20 @@ MINIMUM_PYTHON = (3, 11)
 
 
 def check_machine(home: Home) -> None:
-    """Raises Stop when Python is too old or the disk too full to make the environments."""
+    """Raises CommandError when Python is too old or the disk too full to make the environments."""
     if sys.version_info < MINIMUM_PYTHON:
-        raise Stop(
+        raise CommandError(
             f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: run with PYTHON=python3.12."
         )
     if sys.version_info >= (3, 15):
-        raise Stop("Python 3.11 to 3.14 is needed: the pinned packages have no builds for newer ones yet.")
+        raise CommandError(
+            "Python 3.11 to 3.14 is needed: the pinned packages have no builds for newer ones yet."
+        )
     home.root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home.root).free
     missing = [name for name in (*DEPLOYING, SERVING) if not (home.venvs / name / ".stamp").exists()]
     if missing and free < MINIMUM_FREE_BYTES:
-        raise Stop(
+        raise CommandError(
             f"The disk that holds {home.root} has {free / 1e9:.1f} GB free; a first run needs "
             f"{MINIMUM_FREE_BYTES / 1e9:.0f} GB. Free some, or set EVERGREEN_HOME and "
             "EVERGREEN_VENVS to folders on another disk."
@@ -91,9 +93,9 @@ def prepare_tools(home: Home, steps: Steps) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         try:
             step.run([sys.executable, "-m", "venv", folder])
-        except Stop as problem:
+        except CommandError as problem:
             if "ensurepip" in step.log.read_text():
-                raise Stop(
+                raise CommandError(
                     "Python's venv module is incomplete on this machine: install it, "
                     "e.g. `apt-get install python3-venv`."
                 ) from problem
@@ -182,7 +184,7 @@ def _prepare_node(home: Home, steps: Steps) -> None:
             (programs / name).unlink(missing_ok=True)
             (programs / name).symlink_to(wheel / path)
         if not _node_serves(home):
-            raise Stop(f"Node.js {MINIMUM_NODE} or newer is needed: install nodejs and npm.")
+            raise CommandError(f"Node.js {MINIMUM_NODE} or newer is needed: install nodejs and npm.")
     _node_modules(home, steps, "cdk command line", REPOSITORY)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 TAIL_LINES = 15
 
 
-class Stop(Exception):
+class CommandError(Exception):
     """The command cannot go on; the message says in one sentence what to change."""
 
 
@@ -45,6 +45,11 @@ class Steps:
         with self._lock:
             print(f"  {mark} {name:<28}{seconds:7.1f} s   {note}".rstrip(), flush=True)
 
+    @classmethod
+    def resumed(cls, logs: Path, timings: Path | None) -> Steps:
+        """Steps that go on with the times that an earlier process saved."""
+        return cls(logs, json.loads(timings.read_text()) if timings and timings.exists() else None)
+
     def save(self, path: Path) -> None:
         """Writes the seconds of each step as JSON."""
         path.write_text(json.dumps(self.seconds, indent=2) + "\n")
@@ -70,7 +75,7 @@ class Step:
     ) -> str:
         """Runs a command to its end, its output in the log; `capture` returns its standard output instead.
 
-        Raises Stop with the last lines of its output when it fails or takes longer than `timeout` seconds.
+        Raises CommandError with the last lines of its output when it fails or takes over `timeout` seconds.
         """
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(map(str, command))}\n")
@@ -87,13 +92,13 @@ class Step:
                     text=True,
                 )
             except FileNotFoundError as missing:
-                raise Stop(f"{command[0]} is not installed: {missing.strerror}.") from missing
+                raise CommandError(f"{command[0]} is not installed: {missing.strerror}.") from missing
             except subprocess.TimeoutExpired as late:
-                raise Stop(
+                raise CommandError(
                     f"'{self.name}' took longer than {timeout:.0f} s and was stopped; its log: {self.log}"
                 ) from late
         if done.returncode != 0:
-            raise Stop(f"'{self.name}' failed; its log: {self.log}\n{self.tail()}")
+            raise CommandError(f"'{self.name}' failed; its log: {self.log}\n{self.tail()}")
         return done.stdout or ""
 
     def tail(self) -> str:
@@ -102,7 +107,7 @@ class Step:
         return "\n".join(f"    {line}" for line in lines)
 
 
-def fail(problem: Stop) -> int:
-    """Prints the sentence of a Stop to standard error; returns the exit code."""
+def fail(problem: Exception) -> int:
+    """Prints what is wrong in one sentence to standard error; returns the exit code."""
     print(f"\nevergreen: {problem}", file=sys.stderr)
     return 1

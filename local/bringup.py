@@ -163,7 +163,7 @@ def _synth(home: Home, step: Step) -> None:
 
 
 def _deploy(home: Home, model: str) -> int:
-    """Runs the operator command that deploys to AWS too; it says itself why it fails. Returns its exit code."""
+    """Runs the operator command that deploys to AWS too, which tells of failures; returns its exit code."""
     words: list[str | Path] = [sys.executable, "-m", "operations", "deploy", "--bootstrap"]
     words += ["--env", ENVIRONMENT, "--assembly", home.assembly, "--model", model]
     words += ["--logs", home.logs, "--timings", home.timings]

@@ -23,7 +23,7 @@ from evaluation.metrics import ALL, Metric
 from evaluation.metrics.operation import ERROR_RATE, TIMINGS, cut_share
 from evaluation.metrics.text import signatures
 from evaluation.predictions import InputError, SystemPredictions, check_pairing, dataset_digest
-from evaluation.report.words import in_sentence, size
+from evaluation.report.formatting import in_sentence, size
 from evaluation.statistics.decision import Criterion, Evidence, cut_doubt, decide, error_shares
 
 MINIMUM_SAMPLE = 30

@@ -19,7 +19,7 @@ from contracts.report import Bin, MetricResult, PairedComparison
 from evaluation.metrics.base import Metric, Scores
 from evaluation.statistics.bootstrap import Replicates, replicate
 from evaluation.statistics.estimators import Floats
-from evaluation.statistics.rates import Rate, mcnemar_p_value, paired_limits, two_sided_critical, wilson
+from evaluation.statistics.proportions import Rate, mcnemar_p_value, paired_limits, two_sided_critical, wilson
 
 _BINS = 21
 _TIE = 1e-12

@@ -57,6 +57,8 @@ def main(words: list[str] | None = None) -> int:
     environment = commands.add_parser("environments", help="make the environments only")
     environment.add_argument("--development", action="store_true", help="with what tests and checks need")
     environment.add_argument("--peers", action="store_true", help="with vLLM and llama.cpp, over a gigabyte")
+    lock = commands.add_parser("lock", help="write the locks of every environment and bundle")
+    lock.add_argument("--upgrade", action="store_true", help="to the newest versions that the pins allow")
     talk = commands.add_parser("chat", help="stream one answer")
     talk.add_argument("prompt")
     for name, text in (("refresh", "run the refresh loop"), ("evaluate", "judge the champion")):
@@ -75,11 +77,14 @@ def main(words: list[str] | None = None) -> int:
                 steps = Steps(home.logs)
                 environments.prepare(home, steps, development=given.development, peers=given.peers)
                 return 0
+            if given.command == "lock":
+                environments.lock(home, Steps(home.logs), upgrade=given.upgrade)
+                return 0
             if given.command == "up":
                 emulator.running(home)  # before minutes of work for a port that another program has
                 print(f"Evergreen on this machine, in {home.root}", flush=True)
                 steps = Steps(home.logs)
-                environments.prepare(home, steps)
+                environments.prepare_deploying(home, steps)  # bringup makes the rest while it synthesizes
                 steps.save(home.timings)
             since = ["--since", f"{began:.3f}"]
             return _hand_over(

@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from contracts.artefact import MANIFEST_NAME, Manifest
 from local import chat, emulator
-from local.environments import node_environment
+from local.environments import SERVING, node_environment, prepare_environment
 from local.home import ACCOUNT, REGION, REPOSITORY, SECRET, Home
 from local.progress import Step, Steps, Stop, fail
 
@@ -76,9 +76,8 @@ def outputs_of(home: Home, room: str) -> dict[str, str]:
 def up(home: Home, since: float) -> int:
     """Every step after the environments; prints how to use what is running, and the time since `since`."""
     steps = Steps(home.logs, json.loads(home.timings.read_text()) if home.timings.exists() else None)
-    cold = "environment serving" in steps.seconds
     with concurrent.futures.ThreadPoolExecutor() as pool:  # neither needs the other, nor the cloud
-        preparing = pool.submit(_step, steps, "model", lambda step: _prepare_model(home, step))
+        preparing = pool.submit(_prepare_serving, home, steps)
         pool.submit(_step, steps, "cdk synth", lambda step: _synth(home, step)).result()
         model = preparing.result()
     with steps.step("cloud") as step:
@@ -102,7 +101,7 @@ def up(home: Home, since: float) -> int:
                 f"the deployed model answered with nothing; the cloud's log: {home.cloud / 'emulator.log'}"
             )
     steps.save(home.timings)
-    if cold:
+    if f"environment {SERVING}" in steps.seconds:
         steps.save(home.timings.with_name("timings-cold.json"))
     _greet(outputs, answer, time.monotonic() - since)
     return 0
@@ -111,6 +110,11 @@ def up(home: Home, since: float) -> int:
 def _step(steps: Steps, name: str, work: Callable[[Step], Result]) -> Result:
     with steps.step(name) as step:
         return work(step)
+
+
+def _prepare_serving(home: Home, steps: Steps) -> dict[str, str]:
+    prepare_environment(home, steps, SERVING)
+    return _step(steps, "model", lambda step: _prepare_model(home, step))
 
 
 def _prepare_model(home: Home, step: Step) -> dict[str, str]:

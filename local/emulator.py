@@ -26,7 +26,7 @@ CODE = (
     "local/console",
     "local/sagemaker",
     "contracts",
-    "requirements/cloud.txt",
+    "requirements/locks/cloud.txt",
 )
 
 

@@ -7,8 +7,8 @@ from html import escape
 
 from contracts.release import CriterionResult
 from contracts.report import EvaluationReport, Example, MetricInfo, MetricResult, PairedComparison
+from evaluation.report.formatting import bounds, in_sentence, signed, size
 from evaluation.report.plots import curve_plot, histogram_plot, interval_plot
-from evaluation.report.words import bounds, in_sentence, signed, size
 from evaluation.statistics.decision import amount, signed_amount, signed_range
 
 ERROR_RATE = "error_rate"

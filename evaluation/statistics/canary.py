@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from contracts.interval import Interval
 from contracts.release import ReleaseDecision
 from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
+from evaluation.statistics.group_sequential import Spending, critical_values, obrien_fleming
 from evaluation.statistics.means import Moments, difference_limits
-from evaluation.statistics.rates import Rate, newcombe_limits
-from evaluation.statistics.sequential import Spending, critical_values, obrien_fleming
+from evaluation.statistics.proportions import Rate, newcombe_limits
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from contracts.refresh import CanarySettings, Observed, VerdictAnswer
 from contracts.release import ReleaseDecision
-from evaluation.statistics.anytime import rate_sequence
 from evaluation.statistics.canary import Arms, CanaryPlan, verdict
+from evaluation.statistics.confidence_sequences import rate_sequence
 from evaluation.statistics.decision import Criterion
 from evaluation.statistics.means import Moments
-from evaluation.statistics.rates import Rate
+from evaluation.statistics.proportions import Rate
 
 _LOOKS = (1 / 3, 2 / 3, 1.0)
 _FAILURES_PART = 0.25

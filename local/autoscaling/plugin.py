@@ -18,15 +18,15 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.autoscaling import api, cloudformation
-from local.autoscaling.fleets import SageMakerFleets
 from local.autoscaling.ports import Alarm
+from local.autoscaling.sagemaker_resources import SageMakerScalableResources
 from local.autoscaling.scaler import TICK_SECONDS, Scaler
-from local.autoscaling.store import Store
+from local.autoscaling.store import ScalingStore
 from local.cloud import ministack_adapter
 from local.cloud.cloudwatch.plugin import latest_point
 from local.cloud.config import CloudConfig
-from local.sagemaker.service import SageMaker
-from local.sagemaker.shapes import service_model
+from local.sagemaker.request_validation import service_model
+from local.sagemaker.service import SageMakerService
 from local.sagemaker.store import Identity
 
 PRINCIPAL = "sagemaker.application-autoscaling.amazonaws.com"
@@ -38,7 +38,7 @@ log = logging.getLogger("evergreen.cloud")
 
 
 class _CloudWatchAlarms:
-    """`ports.Alarms` over the emulator."""
+    """`ports.AlarmService` over the emulator."""
 
     def __init__(self, config: CloudConfig) -> None:
         self._client = functools.cache(lambda: _client(config, "cloudwatch"))
@@ -59,18 +59,18 @@ class _CloudWatchAlarms:
         self._client().delete_alarms(AlarmNames=list(names))
 
 
-def register(config: CloudConfig, sagemaker: SageMaker) -> None:
+def register(config: CloudConfig, sagemaker: SageMakerService) -> None:
     """Make Application Auto Scaling part of the cloud. Call before the server starts."""
     service_model(api.SERVICE)  # read now: no request should wait for it
-    store = Store(Identity(config.account, config.region))
-    fleets, alarms = SageMakerFleets(sagemaker), _CloudWatchAlarms(config)
+    store = ScalingStore(Identity(config.account, config.region))
+    resources, alarms = SageMakerScalableResources(sagemaker), _CloudWatchAlarms(config)
     role_arn = f"arn:aws:iam::{config.account}:role/aws-service-role/{PRINCIPAL}/{ROLE}"
-    control = api.ControlPlane(store, fleets, alarms, role_arn, functools.partial(_make_role, config))
+    control = api.AutoScalingApi(store, resources, alarms, role_arn, functools.partial(_make_role, config))
     sagemaker.store.scaled_variants = control.scaled_variants
     _register_api(control)
     _register_types(control)
     ministack_adapter.add_state(api.SERVICE, store.dump, store.load)
-    scaler = Scaler(store, fleets, alarms)
+    scaler = Scaler(store, resources, alarms)
     tasks: list[asyncio.Task[None]] = []
 
     async def start() -> None:
@@ -85,7 +85,7 @@ def register(config: CloudConfig, sagemaker: SageMaker) -> None:
     ministack_adapter.on_shutdown(stop)
 
 
-async def _run(control: api.ControlPlane, scaler: Scaler) -> None:
+async def _run(control: api.AutoScalingApi, scaler: Scaler) -> None:
     ticks = 0
     while True:
         await asyncio.sleep(TICK_SECONDS)
@@ -99,7 +99,7 @@ async def _run(control: api.ControlPlane, scaler: Scaler) -> None:
             log.exception("scaling could not be decided this time")
 
 
-def _register_api(control: api.ControlPlane) -> None:
+def _register_api(control: api.AutoScalingApi) -> None:
     async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         answer = await control.handle(request.headers.get("x-amz-target", ""), request.body)
         return ministack_adapter.HttpResponse(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
@@ -116,8 +116,8 @@ def _register_api(control: api.ControlPlane) -> None:
     )
 
 
-def _register_types(control: api.ControlPlane) -> None:
-    resources = cloudformation.Resources(control)
+def _register_types(control: api.AutoScalingApi) -> None:
+    resources = cloudformation.ScalingResources(control)
 
     def wait(work: Coroutine[Any, Any, Any]) -> Any:
         return ministack_adapter.run_on_event_loop(work, _CALL_SECONDS)

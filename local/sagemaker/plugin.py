@@ -10,21 +10,25 @@ import functools
 import json
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
 
 from local.cloud import ministack_adapter
 from local.cloud.config import CloudConfig
-from local.sagemaker import api, cloudformation, faults, inventory
+from local.sagemaker import cloudformation
 from local.sagemaker.cloudformation import COMPONENT, ENDPOINT, ResourceKind
-from local.sagemaker.images import default_table
-from local.sagemaker.invoke import operation_of
+from local.sagemaker.control_plane import api, instance_inventory
+from local.sagemaker.data_plane.runtime_api import operation_of
+from local.sagemaker.instances import fault_injection
+from local.sagemaker.instances.images import default_programs
 from local.sagemaker.ports import RoleCredentials
-from local.sagemaker.service import SageMaker, Settings
-from local.sagemaker.shapes import service_model
+from local.sagemaker.request_validation import service_model
+from local.sagemaker.service import SageMakerService, SageMakerSettings
 from local.sagemaker.store import Identity
+
+ResultT = TypeVar("ResultT")
 
 SERVICE = "sagemaker"
 RUNTIME_SERVICE = "sagemaker-runtime"
@@ -44,7 +48,7 @@ _CALL_SECONDS = cloudformation.WAIT_SECONDS + 60
 
 
 class _EmulatedCloud:
-    """`ports.Cloud` over the emulator adapter."""
+    """`ports.CloudServices` by means of the ministack_adapter."""
 
     def __init__(self, config: CloudConfig) -> None:
         self.endpoint_url = config.endpoint_url
@@ -94,23 +98,23 @@ class _EmulatedCloud:
         )
 
 
-def register(config: CloudConfig) -> SageMaker:
+def register(config: CloudConfig) -> SageMakerService:
     """Make SageMaker part of the cloud, and answer it. Call before the server starts."""
     cloud = _EmulatedCloud(config)
-    settings = Settings(
+    settings = SageMakerSettings(
         identity=Identity(config.account, config.region),
         folder=config.folder / "sagemaker",
-        images=default_table(config.venvs, _REPOSITORY_ROOT),
+        images=default_programs(config.venvs, _REPOSITORY_ROOT),
         s3=cloud.s3,
     )
-    sagemaker = SageMaker(settings, cloud, config.processes)
+    sagemaker = SageMakerService(settings, cloud, config.processes)
     for service in (SERVICE, RUNTIME_SERVICE):
         service_model(service)  # read now: it takes a second that no request should wait
     _register_control_plane(sagemaker)
     _register_runtime(sagemaker)
     _register_inventory(sagemaker)
     _register_faults(sagemaker)
-    resources = cloudformation.Resources(sagemaker)
+    resources = cloudformation.SageMakerResources(sagemaker)
     for kind in cloudformation.KINDS:
         _register_type(kind, resources)
     ministack_adapter.add_state(SERVICE, sagemaker.dump, sagemaker.load)
@@ -119,7 +123,7 @@ def register(config: CloudConfig) -> SageMaker:
     return sagemaker
 
 
-def _register_control_plane(sagemaker: SageMaker) -> None:
+def _register_control_plane(sagemaker: SageMakerService) -> None:
     async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         answer = sagemaker.control.handle(_target(request), request.body)
         return ministack_adapter.HttpResponse(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
@@ -141,7 +145,7 @@ def _target(request: ministack_adapter.HttpRequest) -> str:
     return request.headers.get("x-amz-target", "")
 
 
-def _register_runtime(sagemaker: SageMaker) -> None:
+def _register_runtime(sagemaker: SageMakerService) -> None:
     async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         reply = await sagemaker.runtime.handle(request.path, request.headers, request.body)
         body = (
@@ -150,7 +154,10 @@ def _register_runtime(sagemaker: SageMaker) -> None:
         return ministack_adapter.HttpResponse(reply.status, dict(reply.headers), body)
 
     def permission(request: ministack_adapter.HttpRequest) -> ministack_adapter.Permission:
-        operation, endpoint = operation_of(request.path)
+        found = operation_of(request.path)
+        if found is None:
+            raise ValueError(f"{request.path} is no path of the runtime")  # `matches` lets none through
+        operation, endpoint = found
         arns = [sagemaker.store.endpoints.arn(endpoint)]
         if component := request.headers.get("x-amzn-sagemaker-inference-component"):
             arns.append(sagemaker.store.components.arn(component))
@@ -164,21 +171,21 @@ def _register_runtime(sagemaker: SageMaker) -> None:
     )
 
 
-def _register_inventory(sagemaker: SageMaker) -> None:
+def _register_inventory(sagemaker: SageMakerService) -> None:
     async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
-        if request.method != "GET" or request.path != inventory.PATH:
+        if request.method != "GET" or request.path != instance_inventory.PATH:
             return ministack_adapter.HttpResponse(404, {"Content-Type": "text/plain"}, b"no such page")
-        found = inventory.instances(sagemaker.store, sagemaker.deployments, sagemaker.components)
+        found = instance_inventory.instances(sagemaker.store, sagemaker.deployments, sagemaker.components)
         return ministack_adapter.HttpResponse(
             200, {"Content-Type": "application/json"}, json.dumps(found).encode()
         )
 
-    ministack_adapter.add_http_route(inventory.PATH, handle)
+    ministack_adapter.add_http_route(instance_inventory.PATH, handle)
 
 
-def _register_faults(sagemaker: SageMaker) -> None:
+def _register_faults(sagemaker: SageMakerService) -> None:
     async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
-        # Only this machine's own programs: not a page in its browser, which cannot send JSON unasked.
+        # Only programs of this machine: a page in its browser cannot send JSON without a preflight.
         host = request.headers.get("host", "").rpartition(":")[0]
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
         if request.client_ip not in _LOOPBACK or host not in _LOOPBACK_NAMES or "origin" in request.headers:
@@ -186,10 +193,12 @@ def _register_faults(sagemaker: SageMaker) -> None:
         if request.method == "POST" and kind != "application/json":
             return _json(415, {"error": "The Content-Type must be application/json."})
         return _json(
-            *faults.answer(sagemaker.faults, request.method, request.path, request.body, sagemaker.kill)
+            *fault_injection.handle_admin_request(
+                sagemaker.faults, request.method, request.path, request.body, sagemaker.kill
+            )
         )
 
-    ministack_adapter.add_http_route(faults.PATH, handle, max_body_bytes=10_000)
+    ministack_adapter.add_http_route(fault_injection.PATH, handle, max_body_bytes=10_000)
 
 
 def _json(status: int, body: Any) -> ministack_adapter.HttpResponse:
@@ -198,9 +207,10 @@ def _json(status: int, body: Any) -> ministack_adapter.HttpResponse:
     )
 
 
-def _register_type(kind: ResourceKind, resources: cloudformation.Resources) -> None:
-    def wait(work: Coroutine[Any, Any, Any]) -> Any:
-        return ministack_adapter.run_on_event_loop(work, _CALL_SECONDS)
+def _register_type(kind: ResourceKind, resources: cloudformation.SageMakerResources) -> None:
+    def wait(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        result: ResultT = ministack_adapter.run_on_event_loop(work, _CALL_SECONDS)
+        return result
 
     def create(logical_id: str, properties: dict[str, Any], _stack: str) -> tuple[str, dict[str, Any]]:
         return wait(resources.create(kind, logical_id, properties))

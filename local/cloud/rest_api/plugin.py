@@ -80,7 +80,7 @@ class DataPlane:
             source_ip=http.client_ip,
             origin=http,
         )
-        return _seams_reply(await self._gateway.handle(request, deployment))
+        return _http_response(await self._gateway.handle(request, deployment))
 
     def save(self) -> dict[str, Any]:
         """Snapshots and quota counters as JSON data."""
@@ -160,7 +160,7 @@ def _on_completed(completed: CompletedRequest) -> None:
         )
 
 
-def _seams_reply(reply: Reply) -> ministack_adapter.HttpResponse:
+def _http_response(reply: Reply) -> ministack_adapter.HttpResponse:
     body = reply.body if isinstance(reply.body, bytes) else ministack_adapter.StreamingResponse(reply.body)
     return ministack_adapter.HttpResponse(reply.status, _grouped(reply.headers), body)
 

@@ -8,7 +8,7 @@ from scipy.stats import bootstrap as peer_bootstrap
 
 from evaluation.statistics.bootstrap import replicate
 from evaluation.statistics.estimators import QuantileEstimator, SumEstimator, mean_of, ratio
-from evaluation.statistics.planning import items_for_paired
+from evaluation.statistics.sample_size import items_for_paired
 
 SIMULATIONS = 400
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from contracts.interval import Interval
 from evaluation.statistics.canary import Arms, CanaryPlan, verdict
 from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares, judge
+from evaluation.statistics.group_sequential import sample_inflation
 from evaluation.statistics.means import Moments
-from evaluation.statistics.planning import per_arm_for_rates
-from evaluation.statistics.rates import Rate, two_sided_critical
-from evaluation.statistics.sequential import sample_inflation
+from evaluation.statistics.proportions import Rate, two_sided_critical
+from evaluation.statistics.sample_size import per_arm_for_rates
 
 QUALITY = Criterion("token_f1", "token F1", "superior", 0.0, True, "fraction")
 LATENCY = Criterion("ttft", "time to first token", "non_inferior", 0.1, False, "relative")

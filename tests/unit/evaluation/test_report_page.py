@@ -11,9 +11,9 @@ from contracts.predictions import Prediction
 from contracts.report import Bin
 from evaluation.evaluate import Settings, evaluate
 from evaluation.predictions import SystemPredictions
+from evaluation.report.formatting import bounds, signed, size
 from evaluation.report.page import render
 from evaluation.report.plots import Scale, curve_plot, histogram_plot, ticks
-from evaluation.report.words import bounds, signed, size
 from tests.support.evaluation_data import system
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)

@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.statistics.anytime import MeanSequence, difference, rate_sequence
-from evaluation.statistics.planning import (
-    items_for_paired,
-    per_arm_for_means,
-    per_arm_for_rates,
-    smallest_effect,
-)
-from evaluation.statistics.rates import Rate, newcombe_limits, two_sided_critical
-from evaluation.statistics.sequential import (
+from evaluation.statistics.confidence_sequences import MeanSequence, difference, rate_sequence
+from evaluation.statistics.group_sequential import (
     critical_values,
     crossing_probability,
     obrien_fleming,
     pocock,
     sample_inflation,
+)
+from evaluation.statistics.proportions import Rate, newcombe_limits, two_sided_critical
+from evaluation.statistics.sample_size import (
+    items_for_paired,
+    per_arm_for_means,
+    per_arm_for_rates,
+    smallest_effect,
 )
 
 FIFTHS = [0.2, 0.4, 0.6, 0.8, 1.0]

@@ -21,7 +21,7 @@ POLICY = "default-src 'self'; style-src 'self'; img-src 'self' data:; frame-ance
 
 def register(config: CloudConfig) -> None:
     """Adds the console's routes to the emulator."""
-    state = ConsoleState(config.home, config.endpoint_url, config.account, config.region)
+    state = ConsoleState(config)
     views = {"overview.json": state.overview, "dashboards.json": state.dashboards}
 
     async def serve(request: HttpRequest) -> HttpResponse:

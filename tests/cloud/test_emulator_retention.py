@@ -49,20 +49,68 @@ print(json.dumps(counts))
 """
 
 
-def test_every_store_that_use_fills_has_a_bound() -> None:
-    done = subprocess.run(
-        [VENVS / "cloud" / "bin" / "python", "-c", SCRIPT % (ACCOUNT, REGION)],
-        cwd=REPOSITORY,
-        env={
-            "PATH": os.environ["PATH"],
-            "AUTH": "true",
-            "MINISTACK_ACCOUNT_ID": ACCOUNT,
-            "MINISTACK_REGION": REGION,
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
+CONNECTIONS = """
+import asyncio, socket
+from local.cloud.http_server import serve_until_stopped
+
+async def application(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+    elif scope["type"] == "lifespan":
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": message["type"] + ".complete"})
+
+async def ask(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\\r\\nHost: here\\r\\n\\r\\n")
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    writer.close()
+    await writer.wait_closed()
+
+async def main():
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = asyncio.create_task(serve_until_stopped(application, listener))
+    await ask(listener.getsockname()[1])
+    for _ in range(20):
+        await ask(listener.getsockname()[1])
+    for _turn in range(500):
+        if len(asyncio.all_tasks()) < 12:
+            break
+        await asyncio.sleep(0.02)
+    print(len(asyncio.all_tasks()), flush=True)
+    server.cancel()
+
+try:
+    asyncio.run(main())
+except asyncio.CancelledError:
+    pass
+"""
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in the emulator's environment."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AUTH": "true",
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_REGION": REGION,
+    }
+    command = [VENVS / "cloud" / "bin" / "python", "-c", script]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300
     )
+
+
+def test_a_connection_that_its_client_closed_leaves_no_task_behind() -> None:
+    done = run(CONNECTIONS)
+
+    assert done.stdout, done.stderr
+    assert int(done.stdout.split()[0]) < 12
+
+
+def test_every_store_that_use_fills_has_a_bound() -> None:
+    done = run(SCRIPT % (ACCOUNT, REGION))
 
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout)

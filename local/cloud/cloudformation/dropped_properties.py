@@ -7,50 +7,22 @@ client factory, the resource's physical id and its properties.
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
 from local.cloud import ministack_adapter
+from local.cloud.clients import OperatorClients
 from local.cloud.config import CloudConfig
 
 Properties = Mapping[str, Any]
 Clients = Callable[[str], Any]
 
-_CLIENT = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 2})
-
 
 def register(config: CloudConfig) -> None:
     """Complete the emulator's own resource types. Call once, after `ministack_adapter.install`."""
-    clients = _Clients(config)
+    clients = OperatorClients(config)
     for type_name, complete in _RESTORE.items():
         ministack_adapter.after_provisioning(type_name, functools.partial(complete, clients), blocking=True)
-
-
-class _Clients:
-    """Clients of this cloud with its operator's credentials; made once, since making one is slow and, unlike
-    using one, not safe from several threads."""
-
-    def __init__(self, config: CloudConfig) -> None:
-        self._config = config
-        self._made: dict[str, Any] = {}
-        self._making = threading.Lock()
-
-    def __call__(self, service: str) -> Any:
-        with self._making:
-            if service not in self._made:
-                self._made[service] = boto3.client(
-                    service,
-                    endpoint_url=self._config.endpoint_url,
-                    region_name=self._config.region,
-                    aws_access_key_id=self._config.account,
-                    aws_secret_access_key=self._config.account,
-                    config=_CLIENT,
-                )
-            return self._made[service]
 
 
 def restore_bucket(clients: Clients, bucket: str, properties: Properties) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import boto3
-
 from local.cloud import ministack_adapter
+from local.cloud.clients import OperatorClients
 from local.cloud.config import CloudConfig
 
 Properties = dict[str, Any]
@@ -18,17 +17,9 @@ Properties = dict[str, Any]
 def register(config: CloudConfig) -> None:
     """Add the types. They run on worker threads, so calling the emulator from them does not block it."""
 
-    def client(service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=config.endpoint_url,
-            region_name=config.region,
-            aws_access_key_id=config.account,
-            aws_secret_access_key="local",  # noqa: S106 - the emulator's root user
-        )
-
-    _add_web_acl_association(client("wafv2"))
-    _add_composite_alarm(client("cloudwatch"), config)
+    clients = OperatorClients(config)
+    _add_web_acl_association(clients("wafv2"))
+    _add_composite_alarm(clients("cloudwatch"), config)
 
 
 def _add_web_acl_association(waf: Any) -> None:

@@ -67,7 +67,7 @@ async def _evaluate_every_few_seconds() -> None:
         try:
             # On a worker thread: an alarm's action may run a function, and that takes its time.
             await asyncio.to_thread(ministack_adapter.evaluate_alarms)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one evaluation that fails must not end the others
             _log.exception("the alarms could not be evaluated this time")
 
 

@@ -101,7 +101,7 @@ async def _as_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     try:
         async for piece in pieces:
             yield _event_frame("PayloadChunk", "application/octet-stream", piece)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever ends the stream is told to its reader
         outcome = {
             "ErrorCode": getattr(error, "error_type", type(error).__name__),
             "ErrorDetails": str(error),

@@ -142,7 +142,7 @@ def _run_with_timeout(resource: str, data: Any, seconds: float) -> Any:
     def work() -> None:
         try:
             done.set_result(context.run(_states._invoke_resource, resource, data))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again on the thread that waits
             done.set_exception(error)
 
     # A daemon, unlike an executor's threads: the server's end must not wait for it.

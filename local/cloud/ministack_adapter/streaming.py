@@ -33,7 +33,7 @@ def asgi_sender(chunks: AsyncIterator[bytes]) -> Callable[..., Awaitable[None]]:
                 return
             try:
                 pumping.result()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - any fault of the body cuts the reply off
                 log.warning("a streamed reply was cut off: %s", error)
                 return
             await send({"type": "http.response.body", "body": b"", "more_body": False})

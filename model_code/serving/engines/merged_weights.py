@@ -1,7 +1,8 @@
 """Adapters for an engine that cannot mix them in a batch: each gets an engine of its own over merged weights.
 
 Loading one so costs as much time and memory as the model itself, and running it costs nothing extra. The base
-and every adapter compute side by side, and one that dies takes no other along.
+and every adapter compute side by side, and one that dies takes no other along. OpenVINO GenAI's own adapters
+must be the same for all requests of a batch: bench/results/openvino_export.md.
 """
 
 from __future__ import annotations

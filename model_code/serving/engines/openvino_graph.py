@@ -2,7 +2,8 @@
 
 The graph keeps its key-value cache as state, in the shape that OpenVINO GenAI turns into paged attention.
 Weights are 8 bits per value with scale and zero point per output row (the scheme NNCF calls INT8_ASYM);
-activations stay in floating point.
+activations stay in floating point. optimum-intel exports more architectures, but requires an older
+transformers than the handler has, and torch at the start: bench/results/openvino_export.md.
 """
 
 from __future__ import annotations

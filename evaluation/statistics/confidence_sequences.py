@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from contracts.interval import Interval
-from evaluation.statistics.proportions import Rate
+from evaluation.statistics.proportions import Proportion
 
 _BISECTIONS = 60
 
 
-def rate_sequence(rate: Rate, alpha: float, prior: float = 0.5) -> Interval:
+def proportion_confseq(rate: Proportion, alpha: float, prior: float = 0.5) -> Interval:
     """Confidence sequence of a rate from its counts alone: Robbins' beta-binomial mixture.
 
     Under the rate p the mixture likelihood ratio B(a + events, b + misses) / (B(a, b) p^events (1-p)^misses)
@@ -25,7 +25,7 @@ def rate_sequence(rate: Rate, alpha: float, prior: float = 0.5) -> Interval:
     the rates it does not exclude make up the interval. `prior` is a = b. Source: Robbins 1970, Annals of
     Mathematical Statistics 41, 1397-1409.
 
-    >>> bound = rate_sequence(Rate(0, 100), 0.05)
+    >>> bound = proportion_confseq(Proportion(0, 100), 0.05)
     >>> bound.low, round(bound.high, 3)
     (0.0, 0.057)
     """
@@ -48,7 +48,7 @@ def rate_sequence(rate: Rate, alpha: float, prior: float = 0.5) -> Interval:
 
 
 @dataclass(frozen=True)
-class MeanSequence:
+class MeanConfidenceSequence:
     """Confidence sequence of a mean of outcomes in [0, 1], taken one by one in the order they arrived.
 
     Predictable plug-in empirical Bernstein: narrow where outcomes vary little. Source: Waudby-Smith and
@@ -66,7 +66,7 @@ class MeanSequence:
     low: float = 0.0
     high: float = 1.0
 
-    def add(self, outcome: float) -> MeanSequence:
+    def add(self, outcome: float) -> MeanConfidenceSequence:
         """The state after one more outcome. Raises ValueError outside [0, 1]."""
         if not 0 <= outcome <= 1:
             raise ValueError(f"outcomes must lie in [0, 1], not {outcome}")
@@ -83,7 +83,7 @@ class MeanSequence:
         centre, half = bet_outcomes / bet_total, (log_term + penalty) / bet_total
         # Limits only ever tighten: what was excluded once stays excluded. A crossing is kept ordered.
         low = max(self.low, min(centre - half, self.high))
-        return MeanSequence(
+        return MeanConfidenceSequence(
             alpha=self.alpha,
             count=count,
             total=total,
@@ -95,7 +95,7 @@ class MeanSequence:
             high=max(low, min(self.high, centre + half)),
         )
 
-    def add_all(self, outcomes: Iterable[float]) -> MeanSequence:
+    def add_all(self, outcomes: Iterable[float]) -> MeanConfidenceSequence:
         """The state after several outcomes, in order."""
         state = self
         for outcome in outcomes:

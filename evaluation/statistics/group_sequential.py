@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import NormalDist
 
-Spending = Callable[[float, float], float]
+SpendingFunction = Callable[[float, float], float]
 """(information fraction, alpha) to the part of a one-sided alpha that may be spent by then."""
 
 _NORMAL = NormalDist()
@@ -37,7 +37,7 @@ def pocock(fraction: float, alpha: float) -> float:
 
 
 def critical_values(
-    fractions: Sequence[float], alpha: float, spending: Spending = obrien_fleming
+    fractions: Sequence[float], alpha: float, spending: SpendingFunction = obrien_fleming
 ) -> list[float]:
     """Two-sided critical values of Z, one per look, for a total two-sided error `alpha`.
 
@@ -74,12 +74,12 @@ def crossing_probability(fractions: Sequence[float], criticals: Sequence[float],
     return crossed
 
 
-def sample_inflation(
-    fractions: Sequence[float], alpha: float, power: float, spending: Spending = obrien_fleming
+def inflation_factor(
+    fractions: Sequence[float], alpha: float, power: float, spending: SpendingFunction = obrien_fleming
 ) -> float:
     """How much larger the sample must be than a single look's, to keep the power with these looks.
 
-    >>> round(sample_inflation([0.2, 0.4, 0.6, 0.8, 1.0], 0.05, 0.8), 2)
+    >>> round(inflation_factor([0.2, 0.4, 0.6, 0.8, 1.0], 0.05, 0.8), 2)
     1.02
     """
     criticals = critical_values(fractions, alpha, spending)

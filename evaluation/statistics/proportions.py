@@ -2,7 +2,7 @@
 
 The plain normal interval claims certainty when nothing happened (0 of 50 is not "exactly 0 %"); every
 interval here keeps a width then. `critical` is a standard normal quantile; group-sequential tests pass
-their own (see `sequential`).
+their own (see `group_sequential`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contracts.interval import Interval
 
 
 @dataclass(frozen=True)
-class Rate:
+class Proportion:
     """`events` out of `trials`."""
 
     events: int
@@ -31,10 +31,10 @@ class Rate:
         return self.events / self.trials if self.trials else 0.0
 
 
-def two_sided_critical(alpha: float) -> float:
+def two_sided_critical_value(alpha: float) -> float:
     """The normal quantile that leaves alpha / 2 on either side.
 
-    >>> round(two_sided_critical(0.05), 3)
+    >>> round(two_sided_critical_value(0.05), 3)
     1.96
     """
     if not 0 < alpha < 1:
@@ -42,7 +42,7 @@ def two_sided_critical(alpha: float) -> float:
     return NormalDist().inv_cdf(1 - alpha / 2)
 
 
-def wilson_limits(rate: Rate, critical: float) -> tuple[float, float]:
+def wilson_limits(rate: Proportion, critical: float) -> tuple[float, float]:
     """Wilson's score limits of one rate; (0, 1) without trials. Source: Wilson 1927, JASA 22, 209-212."""
     if rate.trials == 0:
         return 0.0, 1.0
@@ -55,18 +55,18 @@ def wilson_limits(rate: Rate, critical: float) -> tuple[float, float]:
     return low, high
 
 
-def wilson(rate: Rate, level: float = 0.95) -> Interval:
+def wilson(rate: Proportion, level: float = 0.95) -> Interval:
     """Wilson's interval of one rate.
 
-    >>> zero = wilson(Rate(0, 50))
+    >>> zero = wilson(Proportion(0, 50))
     >>> zero.low, round(zero.high, 3)
     (0.0, 0.071)
     """
-    low, high = wilson_limits(rate, two_sided_critical(1 - level))
+    low, high = wilson_limits(rate, two_sided_critical_value(1 - level))
     return Interval(low=low, high=high, level=level, method="Wilson")
 
 
-def newcombe_limits(control: Rate, treated: Rate, critical: float) -> tuple[float, float]:
+def newcombe_limits(control: Proportion, treated: Proportion, critical: float) -> tuple[float, float]:
     """Limits of treated minus control for independent samples: Newcombe's hybrid score interval.
 
     Source: Newcombe 1998, Statistics in Medicine 17, 873-890, method 10.
@@ -80,7 +80,7 @@ def newcombe_limits(control: Rate, treated: Rate, critical: float) -> tuple[floa
     )
 
 
-def paired_limits(gained: int, lost: int, items: int, critical: float) -> tuple[float, float]:
+def paired_proportion_limits(gained: int, lost: int, items: int, critical: float) -> tuple[float, float]:
     """Limits of the difference of two rates measured on the same items: Agresti and Min's adjusted interval.
 
     `gained` items are right for the candidate alone, `lost` for the baseline alone. Half an item is added to

@@ -1,7 +1,7 @@
 """How many observations a comparison needs before it may be trusted. No numpy.
 
 All sizes are for two-sided intervals at 1 - alpha (so one direction errs with alpha / 2) and the given power
-when the truth is what the plan assumes. Multiply by `sequential.sample_inflation` for interim looks.
+when the truth is what the plan assumes. Multiply by `group_sequential.inflation_factor` for interim looks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from statistics import NormalDist
 
 
-def per_arm_for_rates(
+def sample_size_proportions(
     rate: float, margin: float, *, alpha: float = 0.05, power: float = 0.8, share: float = 0.5
 ) -> int:
     """Observations in the smaller arm to exclude a rate more than `margin` above, when both truly are `rate`.
@@ -19,7 +19,7 @@ def per_arm_for_rates(
     at 10 % the larger arm brings nine times as many, and the smaller one needs little more than half of an
     even split's. The limit is judged by the variance at the rate to exclude, the power by that at the truth.
 
-    >>> per_arm_for_rates(0.02, 0.02)
+    >>> sample_size_proportions(0.02, 0.02)
     1020
     """
     if rate < 0 or margin <= 0 or rate + margin >= 1:
@@ -33,7 +33,7 @@ def per_arm_for_rates(
     return max(1, math.ceil((spread / margin) ** 2))
 
 
-def per_arm_for_means(
+def sample_size_means(
     deviation: float, margin: float, *, alpha: float = 0.05, power: float = 0.8, share: float = 0.5
 ) -> int:
     """The same for a mean with the standard deviation `deviation`; `margin` in the same unit.
@@ -46,10 +46,10 @@ def per_arm_for_means(
     return max(1, math.ceil(variance * (_quantile_sum(alpha, power) / margin) ** 2))
 
 
-def items_for_paired(deviation: float, effect: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+def sample_size_paired(deviation: float, effect: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
     """Items for a paired comparison to see a mean difference `effect`; `deviation` of the item differences.
 
-    >>> items_for_paired(0.3, 0.05)
+    >>> sample_size_paired(0.3, 0.05)
     283
     """
     if deviation < 0 or effect <= 0:
@@ -57,7 +57,9 @@ def items_for_paired(deviation: float, effect: float, *, alpha: float = 0.05, po
     return max(1, math.ceil((deviation * _quantile_sum(alpha, power) / effect) ** 2))
 
 
-def smallest_effect(deviation: float, items: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+def minimum_detectable_effect(
+    deviation: float, items: int, *, alpha: float = 0.05, power: float = 0.8
+) -> float:
     """The mean difference that a paired comparison over `items` items can still see: the inverse."""
     if items < 1:
         raise ValueError("a comparison needs at least one item")

@@ -10,16 +10,18 @@ from scipy.stats import binomtest
 
 from evaluation.statistics.means import Moments, difference_limits
 from evaluation.statistics.proportions import (
-    Rate,
+    Proportion,
     mcnemar_p_value,
     newcombe_limits,
-    paired_limits,
-    two_sided_critical,
+    paired_proportion_limits,
+    two_sided_critical_value,
     wilson,
 )
 
-Z95 = two_sided_critical(0.05)
-RATES = st.integers(1, 200).flatmap(lambda trials: st.builds(Rate, st.integers(0, trials), st.just(trials)))
+Z95 = two_sided_critical_value(0.05)
+RATES = st.integers(1, 200).flatmap(
+    lambda trials: st.builds(Proportion, st.integers(0, trials), st.just(trials))
+)
 
 
 @given(RATES, st.sampled_from([0.8, 0.95, 0.99]))
@@ -33,7 +35,7 @@ def test_wilson_equals_scipy(rate, level):
 
 def test_newcombe_gives_the_published_example():
     # Newcombe 1998, table II, contrast (a): 56/70 against 48/80
-    low, high = newcombe_limits(Rate(48, 80), Rate(56, 70), Z95)
+    low, high = newcombe_limits(Proportion(48, 80), Proportion(56, 70), Z95)
 
     assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
 
@@ -48,9 +50,9 @@ def test_newcombe_turns_its_sign_with_the_arms(control, treated):
 
 
 def test_no_event_is_not_certainty():
-    assert wilson(Rate(0, 50)).high > 0.05
-    assert newcombe_limits(Rate(0, 50), Rate(0, 50), Z95)[1] > 0.05
-    assert paired_limits(0, 0, 50, Z95)[1] > 0.03
+    assert wilson(Proportion(0, 50)).high > 0.05
+    assert newcombe_limits(Proportion(0, 50), Proportion(0, 50), Z95)[1] > 0.05
+    assert paired_proportion_limits(0, 0, 50, Z95)[1] > 0.03
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
@@ -69,7 +71,7 @@ def test_paired_limits_cover_what_they_state(gained_share, lost_share, items):
 
     covered = 0
     for gained, lost, _ in draws:
-        low, high = paired_limits(int(gained), int(lost), items, Z95)
+        low, high = paired_proportion_limits(int(gained), int(lost), items, Z95)
         covered += low <= gained_share - lost_share <= high
 
     assert covered / 4000 > 0.94
@@ -104,4 +106,4 @@ def test_difference_of_logarithms_is_a_ratio():
 @pytest.mark.parametrize(("events", "trials"), [(-1, 3), (4, 3)])
 def test_impossible_rates_are_refused(events, trials):
     with pytest.raises(ValueError, match="not a rate"):
-        Rate(events, trials)
+        Proportion(events, trials)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from contracts.predictions import Prediction
-from evaluation.metrics.base import Metric, Scores, averaged
+from evaluation.metrics.base import Metric, Scores, mean_scores
 from evaluation.statistics.estimators import QuantileEstimator
 
 Timing = Literal["duration", "ttft", "tpot"]
@@ -89,7 +89,7 @@ def _mean(timing: Timing) -> Metric:
         formula="Arithmetic mean over answered items",
         needs=lambda prediction: read(prediction) is not None,
         needs_all=False,
-        score=lambda predictions: averaged(_values(read, predictions)),
+        score=lambda predictions: mean_scores(_values(read, predictions)),
     )
 
 
@@ -100,7 +100,7 @@ ERROR_RATE = Metric(
     higher_is_better=False,
     formula="Share of items without an answer",
     needs=lambda _: True,
-    score=lambda predictions: averaged([float(one.error is not None) for one in predictions], binary=True),
+    score=lambda predictions: mean_scores([float(one.error is not None) for one in predictions], binary=True),
 )
 OPERATION_METRICS = (
     ERROR_RATE,

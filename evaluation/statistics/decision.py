@@ -50,7 +50,7 @@ class Evidence:
     interval: Interval | None = None
 
 
-def error_shares(criteria: Sequence[Criterion], alpha: float) -> Mapping[str, float]:
+def allocate_alpha(criteria: Sequence[Criterion], alpha: float) -> Mapping[str, float]:
     """Each criterion's part of alpha, by weight; the parts add up to alpha.
 
     Raises ValueError for no criteria, a name used twice, or an alpha outside (0, 1).
@@ -64,7 +64,7 @@ def error_shares(criteria: Sequence[Criterion], alpha: float) -> Mapping[str, fl
     return {criterion.name: alpha * criterion.weight / total for criterion in criteria}
 
 
-def cut_doubt(shares: Mapping[str, float | None], maximum: float) -> str | None:
+def truncation_reason(shares: Mapping[str, float | None], maximum: float) -> str | None:
     """Why answers cut at the limit of tokens bar a decision; None where no system has too many of them.
 
     A metric from 0 to 1 is off by at most the share of cut answers, in either direction.
@@ -103,7 +103,7 @@ def decide(evidence: Sequence[Evidence], *, alpha: float, observed: int, planned
     states = [judge(one) for one in evidence]
     harmed = [one for one, state in zip(evidence, states, strict=True) if state == "harmed"]
     open_ones = [one for one, state in zip(evidence, states, strict=True) if state == "open"]
-    error_shares([one.criterion for one in evidence], alpha)  # refuses what no budget can cover
+    allocate_alpha([one.criterion for one in evidence], alpha)  # refuses what no budget can cover
     if harmed:
         outcome, reason = "roll_back", "Roll back: " + "; ".join(_finding(one) for one in harmed) + "."
     elif observed < planned:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
 from contracts.fallback import Target
 from contracts.guards import GuardSettings
-from contracts.tokens import TokenIssuer
+from contracts.jwt_issuers import TokenIssuer
 
 
 class BadEnvironment(Exception):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from contracts.access import routing_pk
-from contracts.guards import BedrockChecks, BedrockSettings
+from contracts.guards import BedrockSettings, GuardrailChecks
 from contracts.records import InferenceRecord
 from contracts.routing import Routing
 from lambdas.common import aws
@@ -145,7 +145,7 @@ class GuardrailApi:
 class GuardrailChecksApi:
     """Amazon Bedrock's InvokeGuardrailChecks for one direction; attacks are looked for in prompts only."""
 
-    def __init__(self, settings: BedrockChecks, *, of_prompts: bool) -> None:
+    def __init__(self, settings: GuardrailChecks, *, of_prompts: bool) -> None:
         self._role = "user" if of_prompts else "assistant"
         content = [{"category": category} for category in settings.content]
         attacks = [{"category": category} for category in settings.attacks if of_prompts]

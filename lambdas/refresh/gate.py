@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from contracts.refresh import GateAnswer, GateSettings, ServedModel
 from contracts.release import CriterionResult, ReleaseDecision
-from contracts.report import EvaluationReport, System
-from evaluation.statistics.decision import Criterion, Evidence, cut_doubt, decide, error_shares
+from contracts.report import EvaluatedSystem, EvaluationReport
+from evaluation.statistics.decision import Criterion, Evidence, allocate_alpha, decide, truncation_reason
 
 _ROUNDING = 1e-9
 
@@ -41,11 +41,11 @@ def gate(settings: GateSettings, report: EvaluationReport, facts: Facts) -> Gate
             decision="keep",
             reason=f"The report does not judge by {settings.metric}, the metric that the gate asks for.",
         )
-    doubt = cut_doubt(
+    truncated = truncation_reason(
         {f"the {_whose(one)}": one.cut_share for one in report.systems}, settings.maximum_cut_share
     )
-    if doubt:
-        return GateAnswer(decision="keep", reason=f"Inconclusive: {doubt}.")
+    if truncated:
+        return GateAnswer(decision="keep", reason=f"Inconclusive: {truncated}.")
     narrow = _too_narrow(criteria, settings.alpha, report.decision)
     if narrow:
         return GateAnswer(decision="keep", reason=narrow)
@@ -82,7 +82,7 @@ def _mismatch(report: EvaluationReport, facts: Facts) -> str | None:
     return None
 
 
-def _whose(system: System) -> str:
+def _whose(system: EvaluatedSystem) -> str:
     return "champion" if system.role == "baseline" else "challenger"
 
 
@@ -122,7 +122,7 @@ def _criteria(settings: GateSettings, judged: Sequence[CriterionResult]) -> list
 
 def _too_narrow(criteria: Sequence[Criterion], alpha: float, judged: ReleaseDecision) -> str | None:
     """Intervals made for a larger error budget let more bad challengers pass than the settings allow."""
-    shares = error_shares(criteria, alpha)
+    shares = allocate_alpha(criteria, alpha)
     for one in judged.criteria:
         asked = 1 - shares.get(one.name, alpha)
         if one.interval is not None and one.interval.level < asked - _ROUNDING:

@@ -42,7 +42,7 @@ def admin(laptop: Laptop, *words: str) -> str:
         "AWS_ENDPOINT_URL": laptop.outputs["aws_endpoint_url"],
     }
     done = subprocess.run(
-        [sys.executable, "-m", "operations.keys", *words, "--env", "local"],
+        [sys.executable, "-m", "operations", "key", *words, "--env", "local"],
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     return done.stdout

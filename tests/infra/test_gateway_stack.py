@@ -11,7 +11,7 @@ import pytest
 
 from contracts.errors import STATUS_OF_TYPE, ErrorReply, statuses_of
 from contracts.guards import GuardSettings, ToxicitySettings
-from contracts.tokens import TokenIssuer
+from contracts.jwt_issuers import TokenIssuer
 from infra.compose import compose
 from infra.constructs.web_acl import BODY_RULES
 from infra.settings import load

@@ -79,7 +79,7 @@ def check_published(env: str, namespace: str, name: str, dimensions: dict[str, s
         assert name in GATEWAY
     elif namespace == metrics.QUEUE_NAMESPACE:
         assert dimensions == {metrics.QUEUE_DIMENSION: f"evergreen-{env}-jobs-dead"}
-        assert f'"{name}"' in (ROOT / "local/cloud/queue_metrics.py").read_text()
+        assert f'"{name}"' in (ROOT / "local/cloud/sqs_metrics.py").read_text()
     else:
         assert namespace == metrics.STATES_NAMESPACE
         assert dimensions[metrics.STATES_DIMENSION].endswith(f":stateMachine:evergreen-{env}-refresh")
@@ -88,7 +88,7 @@ def check_published(env: str, namespace: str, name: str, dimensions: dict[str, s
 
 def sagemaker_source() -> str:
     """The laptop's SageMaker, whose metric names are held to the service's by its own tests."""
-    return "".join(path.read_text() for path in (ROOT / "local/sagemaker").glob("*.py"))
+    return "".join(path.read_text() for path in (ROOT / "local/sagemaker").rglob("*.py"))
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

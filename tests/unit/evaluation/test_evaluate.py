@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 import pytest
 
 from contracts.report import EvaluationReport
-from evaluation.evaluate import Settings, evaluate
+from evaluation.evaluate import EvaluationSettings, evaluate
 from evaluation.predictions import InputError, SystemPredictions, dataset_digest
 from evaluation.report.page import render
 from tests.support.evaluation_data import system
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-QUICK = Settings(resamples=400)
+QUICK = EvaluationSettings(resamples=400)
 
 
 def report_on(*systems, settings=QUICK):
@@ -209,7 +209,7 @@ def test_different_evaluation_sets_are_refused(change, message):
 
 def test_a_primary_metric_that_does_not_fit_is_refused():
     with pytest.raises(InputError, match="'accuracy' does not fit these files; these do: token_f1"):
-        report_on(system("old", loss=0.5), settings=Settings(primary="accuracy"))
+        report_on(system("old", loss=0.5), settings=EvaluationSettings(primary="accuracy"))
 
 
 def test_two_systems_of_one_name_are_refused():

@@ -23,7 +23,7 @@ VOCABULARY = 258
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bases") / "base"
-    made = python("-m", "tests.unit.training.tiny_base", str(folder))
+    made = python("-m", "tests.support.tiny_base", str(folder))
     assert made.returncode == 0, made.stderr
     return folder
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from evaluation.metrics.base import Metric, averaged, has_references, over_references
+from evaluation.metrics.base import Metric, best_reference, has_references, mean_scores
 from evaluation.metrics.porter import stem
 
 Kind = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _NOT_A_TOKEN = re.compile(r"[^a-z0-9]+")
 
 
@@ -135,7 +136,7 @@ def _metric(kind: Kind, title: str, formula: str) -> Metric:
         higher_is_better=True,
         formula=f"{formula}; best reference, mean over items (rouge-score, no stemming)",
         needs=has_references,
-        score=lambda predictions: averaged(over_references(score)(predictions)),
+        score=lambda predictions: mean_scores(best_reference(score)(predictions)),
     )
 
 

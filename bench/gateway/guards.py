@@ -16,10 +16,10 @@ from typing import Any
 
 from bench.gateway import stub
 from contracts.guards import GuardSettings
-from lambdas.common.environment import InferenceEnvironment
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.operations import CHAT
-from lambdas.inference.service import Service
+from lambdas.pipeline.assembly import Service
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import Arrival
+from lambdas.runtime.environment import InferenceEnvironment
 
 WORDS = 200
 GUARDS = {

@@ -17,7 +17,7 @@ from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
-STREAM_BOOTSTRAP = "/var/task/lambdas/common/stream_bootstrap"
+STREAM_BOOTSTRAP = "/var/task/lambdas/runtime/stream_bootstrap"
 
 
 class BundledFunction(lambda_.Function):

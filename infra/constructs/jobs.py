@@ -89,7 +89,7 @@ class Jobs(Construct):
         spec, origins = self._settings.jobs, self._settings.gateway.cors_origins
         door = self._function(
             "Jobs",
-            "handler",
+            "jobs",
             self._making
             | {
                 "ACCESS_TABLE": self._data.access.table_name,
@@ -110,7 +110,7 @@ class Jobs(Construct):
         spec = self._settings.jobs
         worker = self._function(
             "Worker",
-            "worker",
+            "job_worker",
             answering
             | self._places
             | {
@@ -139,14 +139,14 @@ class Jobs(Construct):
         return worker
 
     def _function(
-        self, id: str, module: str, environment: dict[str, str], seconds: int, *, streaming: bool = False
+        self, id: str, function: str, environment: dict[str, str], seconds: int, *, streaming: bool = False
     ) -> BundledFunction:
         return BundledFunction(
             # In the stack itself, where the other functions stand.
             cdk.Stack.of(self),
             id,
             name=_BUNDLE,
-            handler=f"lambdas.jobs.{module}.handler",
+            handler=f"lambdas.{function}.handler.handler",
             settings=self._settings,
             logs_key=self._data.logs_key,
             environment=environment,

@@ -19,7 +19,7 @@ import boto3
 
 from contracts.transcripts import PREFIX, day_prefix
 from lambdas.api.forget_work import Erased, WorkEraser
-from lambdas.common.stacks import StackError, stack_output
+from lambdas.aws.stacks import StackError, stack_output
 
 
 class Eraser:

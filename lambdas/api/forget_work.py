@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.jobs import OPEN
-from lambdas.common.dynamo import from_item, to_attribute
-from lambdas.jobs.tasks import Task
+from contracts.tasks import Task
+from lambdas.aws.dynamodb import from_item, to_attribute
 
 
 @dataclass

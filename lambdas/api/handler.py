@@ -13,8 +13,9 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from lambdas.api.openapi import document
 from lambdas.api.playground import page
 from lambdas.api.service import from_environment
-from lambdas.common import logs, requests
-from lambdas.common.errors import ApiError, to_api_error
+from lambdas.runtime import http_event as requests
+from lambdas.runtime import logs
+from lambdas.runtime.errors import ApiError, to_api_error
 
 _service = from_environment(os.environ)
 _logger = logs.Logger("api", os.environ.get("LOG_LEVEL", "INFO"))

@@ -13,16 +13,16 @@ from contracts import metrics
 from contracts.chat import ModelCard, ModelList
 from contracts.records import Feedback, FeedbackReceipt, FeedbackRequest, InferenceRecord
 from contracts.usage import DayUsage, UsageReport
-from lambdas.api.gateway import RecordsTable, UsageTable
-from lambdas.common.access import AccessSource, AccessTable
-from lambdas.common.cors import cors_headers
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import ApiEnvironment, load
-from lambdas.common.errors import ApiError
-from lambdas.common.metrics import MetricLine
-from lambdas.common.principals import admit_principal
-from lambdas.inference.guards.pii import PiiRules
-from lambdas.inference.guards.vault import Vault
+from lambdas.aws.access_table import AccessSource, AccessTable
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.records_table import RecordsTable, UsageTable
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.guards.vault import Vault
+from lambdas.pipeline.principals import admit_principal
+from lambdas.runtime.cors import cors_headers
+from lambdas.runtime.environment import ApiEnvironment, load
+from lambdas.runtime.errors import ApiError
+from lambdas.runtime.metrics import MetricLine
 
 MAX_USAGE_DAYS = 400
 MAX_FEEDBACK_BYTES = 256 * 1024

@@ -31,8 +31,8 @@ from contracts.access import (
     principal_pk,
     tenant_pk,
 )
-from lambdas.common.dynamo import from_item, to_item
-from lambdas.common.stacks import StackError, stack_output
+from lambdas.aws.dynamodb import from_item, to_item
+from lambdas.aws.stacks import StackError, stack_output
 
 _DAY_SECONDS = 86_400
 

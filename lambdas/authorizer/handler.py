@@ -8,10 +8,10 @@ from typing import Any
 from lambdas.authorizer.claims import Refused
 from lambdas.authorizer.service import Authorizer
 from lambdas.authorizer.tokens import TokenVerifier
-from lambdas.common import logs
-from lambdas.common.access import AccessTable
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import AuthorizerEnvironment, load
+from lambdas.aws.access_table import AccessTable
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.runtime import logs
+from lambdas.runtime.environment import AuthorizerEnvironment, load
 
 _settings = load(AuthorizerEnvironment, os.environ)
 _logger = logs.Logger("authorizer", _settings.log_level)

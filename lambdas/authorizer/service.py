@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from contracts.access import AccessKey, key_pk, tenant_pk
 from lambdas.authorizer.claims import Claims, Refused
-from lambdas.common.access import AccessSource, context_of
-from lambdas.common.requests import headers
+from lambdas.aws.access_table import AccessSource, context_of
+from lambdas.runtime.http_event import headers
 
 _LONGEST_KEY = 512
 _LONGEST_TOKEN = 8_192

@@ -6,10 +6,11 @@ import os
 import time
 from typing import Any
 
-from lambdas.common import logs, requests
-from lambdas.common.streaming_runtime import Context, StreamingReply
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.service import from_environment
+from lambdas.pipeline.assembly import from_environment
+from lambdas.pipeline.request import Arrival
+from lambdas.runtime import http_event as requests
+from lambdas.runtime import logs
+from lambdas.runtime.streaming import Context, StreamingReply
 
 _service = from_environment(os.environ)
 

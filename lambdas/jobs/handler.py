@@ -15,18 +15,19 @@ from typing import Any
 from pydantic import BaseModel
 
 from contracts.jobs import Job
-from lambdas.common import logs, requests
-from lambdas.common.access import AccessTable
-from lambdas.common.cors import cors_headers
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import JobsEnvironment, load
-from lambdas.common.errors import ApiError, to_api_error
-from lambdas.common.principals import admit_principal
-from lambdas.common.streaming_runtime import Context, StreamingReply
+from lambdas.aws.access_table import AccessTable
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.work_store import WorkBucket, WorkQueue, WorkTable
 from lambdas.jobs.batches import batch_list, batch_of
 from lambdas.jobs.service import Limits, Work
-from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
-from lambdas.jobs.submitting import Submissions
+from lambdas.pipeline.job_submission import Submissions
+from lambdas.pipeline.principals import admit_principal
+from lambdas.runtime import http_event as requests
+from lambdas.runtime import logs
+from lambdas.runtime.cors import cors_headers
+from lambdas.runtime.environment import JobsEnvironment, load
+from lambdas.runtime.errors import ApiError, to_api_error
+from lambdas.runtime.streaming import Context, StreamingReply
 
 _settings = load(JobsEnvironment, os.environ)
 _logger = logs.Logger("jobs", _settings.log_level)

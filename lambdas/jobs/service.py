@@ -25,12 +25,12 @@ from contracts.jobs import (
     JobStatus,
     Ticket,
 )
-from lambdas.common.errors import ApiError
-from lambdas.jobs import lines
+from contracts.tasks import StoredFile, Task, new_file
+from lambdas.aws.work_store import LostLease, Missing
 from lambdas.jobs.multipart import BadForm, fields
-from lambdas.jobs.store import LostLease, Missing
-from lambdas.jobs.submitting import SLOT_GRACE_SECONDS, Queue, Submissions, job_of, owner
-from lambdas.jobs.tasks import StoredFile, Task, new_file
+from lambdas.pipeline import batch_lines as lines
+from lambdas.pipeline.job_submission import SLOT_GRACE_SECONDS, Queue, Submissions, job_of, owner
+from lambdas.runtime.errors import ApiError
 
 MOST_LISTED = 100
 _MOST_FILENAME = 256

@@ -1,6 +1,6 @@
 """The tables of a release: ledger, lock, routing item, and what a stage's traffic left in the records.
 
-Speaks DynamoDB through lambdas.common.dynamo; decides nothing.
+Speaks DynamoDB through lambdas.aws.dynamodb; decides nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from contracts.access import routing_pk
 from contracts.refresh import LedgerRow, ServedModel
 from contracts.routing import Routing
-from lambdas.common.dynamo import ConditionFailed, Dynamo, from_item, to_item
+from lambdas.aws.dynamodb import ConditionFailed, Dynamo, from_item, to_item
 from lambdas.refresh.canary import Call, Rating
 from lambdas.refresh.registering import Question
 

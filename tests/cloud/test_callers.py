@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from contracts.access import AccessKey
 from contracts.guards import GuardSettings, ToxicitySettings
-from lambdas.common.dynamo import DynamoDB, from_item
-from lambdas.inference.exchange import Caller
-from lambdas.inference.prices import Prices
-from lambdas.inference.stages.limits import Exhausted
-from lambdas.inference.usage_table import UsageTable
+from contracts.prices import Prices
+from lambdas.aws.dynamodb import DynamoDB, from_item
+from lambdas.aws.usage_ledger import UsageTable
+from lambdas.pipeline.limits import Exhausted
+from lambdas.pipeline.request import Caller
 from tests.support.laptop import REPOSITORY, Laptop
 
 HELLO = [{"role": "user", "content": "Hi"}]

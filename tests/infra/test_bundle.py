@@ -36,7 +36,7 @@ def checkout(tmp_path, monkeypatch):
         "lambdas/door/handler.py": "def handler(event, context): ...\n",
         "lambdas/door/__pycache__/handler.pyc": "stale",
         "lambdas/door/tests/test_handler.py": "",
-        "lambdas/common/stream_bootstrap": "#!/bin/sh\n",
+        "lambdas/runtime/stream_bootstrap": "#!/bin/sh\n",
         "contracts/__init__.py": "",
         "evaluation/__init__.py": "",
         "evaluation/report.py": "",
@@ -45,7 +45,7 @@ def checkout(tmp_path, monkeypatch):
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
-    (root / "lambdas/common/stream_bootstrap").chmod(0o755)
+    (root / "lambdas/runtime/stream_bootstrap").chmod(0o755)
     write_wheel(tmp_path / "wheels")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
@@ -87,7 +87,7 @@ def test_a_bundle_holds_sources_and_pins_and_no_ballast(checkout, tmp_path, host
     assert listing(tmp_path / "out") == {
         "lambdas/__init__.py",
         "lambdas/door/handler.py",
-        "lambdas/common/stream_bootstrap",
+        "lambdas/runtime/stream_bootstrap",
         "contracts/__init__.py",
         "evaluation/__init__.py",
         "evaluation/statistics/__init__.py",
@@ -98,7 +98,7 @@ def test_a_bundle_holds_sources_and_pins_and_no_ballast(checkout, tmp_path, host
 def test_the_bootstrap_stays_executable(checkout, tmp_path):
     bundle(checkout).build(tmp_path / "out", cache=tmp_path / "cache")
 
-    assert (tmp_path / "out/lambdas/common/stream_bootstrap").stat().st_mode & stat.S_IXUSR
+    assert (tmp_path / "out/lambdas/runtime/stream_bootstrap").stat().st_mode & stat.S_IXUSR
 
 
 def test_the_hash_follows_sources_pins_platform_and_mode(checkout):
@@ -112,7 +112,7 @@ def test_the_hash_follows_sources_pins_platform_and_mode(checkout):
     seen.add(bundle(checkout, host=False).hash)
     (checkout / "lambdas/door/handler.py").write_text("changed = True\n")
     seen.add(bundle(checkout).hash)
-    (checkout / "lambdas/common/stream_bootstrap").chmod(0o644)
+    (checkout / "lambdas/runtime/stream_bootstrap").chmod(0o644)
     seen.add(bundle(checkout).hash)
     (checkout / "requirements/lambda-door.txt").write_text("tinydep==1.0  # again\n")
     seen.add(bundle(checkout).hash)
@@ -184,5 +184,9 @@ def test_the_real_functions_ship_their_bootstrap_and_contracts():
         path.as_posix() for path in Bundle("inference", "python3.14", "arm64", host=False).source_files()
     }
 
-    assert {"lambdas/inference/handler.py", "lambdas/common/stream_bootstrap", "contracts/chat.py"} <= shipped
+    assert {
+        "lambdas/inference/handler.py",
+        "lambdas/runtime/stream_bootstrap",
+        "contracts/chat.py",
+    } <= shipped
     assert not {path for path in shipped if "__pycache__" in path or path.startswith("tests/")}

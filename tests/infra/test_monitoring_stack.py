@@ -14,14 +14,14 @@ import pytest
 from contracts import metrics
 from infra.settings import load
 from lambdas.api.service import ApiService
-from lambdas.common.errors import ApiError
-from lambdas.common.logs import Logger
-from lambdas.inference.stages.afterwards import PublishMetrics
-from lambdas.inference.stages.cache import KeepAnswerForAgain
-from lambdas.inference.stages.hand_over import HandOver
-from lambdas.jobs.counting import CountEnds
-from lambdas.jobs.submitting import Submissions
+from lambdas.job_worker.metrics import CountEnds
+from lambdas.pipeline.async_offload import HandOver
+from lambdas.pipeline.cache import KeepAnswerForAgain
+from lambdas.pipeline.job_submission import Submissions
+from lambdas.pipeline.post_response import PublishMetrics
 from lambdas.refresh.judging import JudgeService
+from lambdas.runtime.errors import ApiError
+from lambdas.runtime.logs import Logger
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("local", "dev", "prod")

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from botocore.response import StreamingBody
 from botocore.validate import ParamValidator
 
-from lambdas.common.dynamo import ConditionFailed, DynamoError, from_item
+from lambdas.aws.dynamodb import ConditionFailed, DynamoError, from_item
 
 _session = botocore.session.Session()
 

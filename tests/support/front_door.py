@@ -9,11 +9,11 @@ from typing import Any
 
 from contracts.access import routing_pk
 from contracts.routing import Routing
-from lambdas.common.dynamo import from_item, to_item
-from lambdas.common.environment import InferenceEnvironment
-from lambdas.common.streaming_runtime import StreamingReply
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.operations import CHAT
+from lambdas.aws.dynamodb import from_item, to_item
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import Arrival
+from lambdas.runtime.environment import InferenceEnvironment
+from lambdas.runtime.streaming import StreamingReply
 from tests.support.fake_model_endpoint import FakeSageMaker
 
 MODEL = "smollm2"

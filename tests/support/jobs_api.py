@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contracts.jobs import Ticket
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.logs import Logger
-from lambdas.common.streaming_runtime import Context
-from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
-from lambdas.jobs.tasks import Task
-from lambdas.jobs.working import Run, Worker
+from contracts.tasks import Task
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.work_store import WorkBucket, WorkQueue, WorkTable
+from lambdas.job_worker.service import Run, Worker
+from lambdas.runtime.logs import Logger
+from lambdas.runtime.streaming import Context
 from tests.support.fake_jobs_aws import FakeWork
 from tests.support.front_door import AUTHORIZER, Door
 

@@ -15,7 +15,7 @@ from tests.cloud.roles.door import INFERENCE, _log_of
 from tests.cloud.roles.world import Probe, World, marker
 from tests.cloud.test_callers import admin, signed, user
 
-JOBS, WORKER = "lambdas.jobs.handler", "lambdas.jobs.worker"
+JOBS, WORKER = "lambdas.jobs.handler", "lambdas.job_worker.handler"
 ROUTE = "/v1/chat/completions"
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import InferenceEnvironment
-from lambdas.inference.gateway import RecordsTable, RoutingTable
-from lambdas.inference.prices import Prices
-from lambdas.inference.service import Service, endpoints
-from lambdas.inference.usage_table import UsageTable
+from contracts.prices import Prices
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.sagemaker import RecordsTable, RoutingTable
+from lambdas.aws.usage_ledger import UsageTable
+from lambdas.pipeline.assembly import Service, endpoints
+from lambdas.runtime.environment import InferenceEnvironment
 from tests.support import fake_dynamodb, fake_model_endpoint
 from tests.support import fake_jobs_aws as fake_work
 from tests.support.fake_jobs_aws import FakeWork

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from contracts import metrics
+from contracts.prices import Prices
 from contracts.records import InferenceRecord
-from lambdas.common.dynamo import DynamoDB, from_item
-from lambdas.inference.exchange import Caller
-from lambdas.inference.gateway import RecordsTable
-from lambdas.inference.prices import Prices
-from lambdas.inference.stages.budget import Charge
-from lambdas.inference.usage_table import UsageTable
+from lambdas.aws.dynamodb import DynamoDB, from_item
+from lambdas.aws.sagemaker import RecordsTable
+from lambdas.aws.usage_ledger import UsageTable
+from lambdas.pipeline.budgets import Charge
+from lambdas.pipeline.request import Caller
 from tests.support.front_door import ENDPOINT, MODEL, emitted
 
 Call = Callable[..., tuple[int, Any, dict[str, Any]]]

@@ -21,9 +21,9 @@ from contracts.access import AccessKey, key_pk
 from contracts.routing import Routing, VariantRoute
 from lambdas.authorizer import service as authorizer
 from lambdas.authorizer.service import Authorizer, Refused
-from lambdas.common import dynamo
-from lambdas.common.access import AccessTable
-from lambdas.common.dynamo import DynamoDB, DynamoError
+from lambdas.aws import dynamodb as dynamo
+from lambdas.aws.access_table import AccessTable
+from lambdas.aws.dynamodb import DynamoDB, DynamoError
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted
 
 # --- keys ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 
 from contracts.access import AccessKey, key_pk
 from lambdas.authorizer import admin
-from lambdas.common.dynamo import from_item, to_item
+from lambdas.aws.dynamodb import from_item, to_item
 
 SECRET = "eg-" + "s" * 43
 METHOD_ARN = "arn:aws:execute-api:us-east-1:123456789012:api1/dev/POST/v1/chat/completions"

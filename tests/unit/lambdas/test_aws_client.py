@@ -18,10 +18,10 @@ from botocore.credentials import Credentials as SdkCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdas.common import aws
-from lambdas.common.dynamo import ConditionFailed, DynamoDB, DynamoError
-from lambdas.common.sigv4 import Credentials, Scope, sign
-from lambdas.inference.eventstream import BadEventStream, messages
+from lambdas.aws import client as aws
+from lambdas.aws.dynamodb import ConditionFailed, DynamoDB, DynamoError
+from lambdas.aws.event_stream import BadEventStream, messages
+from lambdas.aws.signing import Credentials, Scope, sign
 from tests.support import fake_model_endpoint
 
 SCOPE = Scope("eu-central-1", "sagemaker")

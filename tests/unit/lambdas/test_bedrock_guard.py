@@ -21,8 +21,8 @@ from contracts.guards import (
     GuardSettings,
     PersonalData,
 )
-from lambdas.inference.guards.base import Action
-from lambdas.inference.guards.bedrock import BedrockGuardrail, BedrockScores, TooMuchFound
+from lambdas.pipeline.guards.base import Action
+from lambdas.pipeline.guards.bedrock import BedrockGuardrail, BedrockScores, TooMuchFound
 from tests.support.front_door import SETTINGS, Door, chat
 
 NOTHING = {"action": "NONE", "outputs": [], "assessments": []}

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from contracts import metrics
-from lambdas.common.dynamo import DynamoDB, from_item
-from lambdas.inference.exchange import Caller
-from lambdas.inference.prices import Prices
-from lambdas.inference.stages.budget import Charge, Exhausted, Spent
-from lambdas.inference.usage_table import UsageTable
+from contracts.prices import Prices
+from lambdas.aws.dynamodb import DynamoDB, from_item
+from lambdas.aws.usage_ledger import UsageTable
+from lambdas.pipeline.budgets import Charge, Exhausted, Spent
+from lambdas.pipeline.request import Caller
 from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
 from tests.support.front_door import AUTHORIZER, Door, chat, emitted
 

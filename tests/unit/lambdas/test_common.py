@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from contracts.errors import ErrorReply
-from lambdas.common import requests
-from lambdas.common.dynamo import from_item, to_attribute, to_item
-from lambdas.common.environment import BadEnvironment, InferenceEnvironment, load
-from lambdas.common.errors import ApiError, to_api_error
-from lambdas.common.metrics import MetricLine
+from lambdas.aws.dynamodb import from_item, to_attribute, to_item
+from lambdas.runtime import http_event as requests
+from lambdas.runtime.environment import BadEnvironment, InferenceEnvironment, load
+from lambdas.runtime.errors import ApiError, to_api_error
+from lambdas.runtime.metrics import MetricLine
 
 VARIABLES = {
     "ENVIRONMENT": "local",

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from contracts.chat import ChatCompletion
 from contracts.errors import ErrorReply
 from contracts.guards import GuardSettings
-from lambdas.common.streaming_runtime import StreamingReply
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.service import Service
+from lambdas.pipeline.assembly import Service
+from lambdas.pipeline.request import Arrival
+from lambdas.runtime.streaming import StreamingReply
 from tests.support.fake_model_endpoint import chat_events
 from tests.support.front_door import MODEL, SETTINGS
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lambdas.common import aws
-from lambdas.common.dynamo import DynamoDB
+from lambdas.aws import client as aws
+from lambdas.aws.dynamodb import DynamoDB
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import boto3
 import pytest
 
 from lambdas.api.forget_work import Erased, WorkEraser
-from lambdas.common.dynamo import DynamoDB
-from lambdas.inference.gateway import AnswersTable
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.sagemaker import AnswersTable
 from tests.support.front_door import SETTINGS, Door, chat
 from tests.support.jobs_api import KEY, Jobs, line
 

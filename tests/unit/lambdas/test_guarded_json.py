@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from contracts.chat import ChatRequest
 from contracts.guards import BedrockSettings, GuardSettings
-from lambdas.common.logs import Logger
-from lambdas.inference.exchange import Arrival, Chunk, Exchange
-from lambdas.inference.guards import json_text
-from lambdas.inference.guards.base import Action, Finding, Guards
-from lambdas.inference.guards.pii import PiiRules
-from lambdas.inference.guards.vault import Vault
-from lambdas.inference.operations import CHAT
-from lambdas.inference.stages.guard_answer import GuardAnswer
+from lambdas.pipeline.answer_guard import GuardAnswer
+from lambdas.pipeline.guards import json_text
+from lambdas.pipeline.guards.base import Action, Finding, Guards
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.guards.vault import Vault
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import Arrival, Chunk, Exchange
+from lambdas.runtime.logs import Logger
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import MODEL, SETTINGS, Door, chat, events
 from tests.unit.lambdas.test_bedrock_guard import bedrock, intervened

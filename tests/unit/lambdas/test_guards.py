@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from contracts import metrics
 from contracts.guards import GuardSettings, ToxicitySettings
-from lambdas.common.errors import ApiError
-from lambdas.common.logs import Logger
-from lambdas.inference.guards.base import Action, Finding, Guards, GuardTimes
-from lambdas.inference.guards.phrases import denied_topics, injection_rules
-from lambdas.inference.guards.pii import PiiRules
-from lambdas.inference.guards.toxicity import ToxicityRules
-from lambdas.inference.guards.vault import Vault
-from lambdas.inference.stages.guard_answer import LONGEST_WINDOW, window_end
+from lambdas.pipeline.answer_guard import LONGEST_WINDOW, window_end
+from lambdas.pipeline.guards.base import Action, Finding, Guards, GuardTimes
+from lambdas.pipeline.guards.phrases import denied_topics, injection_rules
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.guards.toxicity import ToxicityRules
+from lambdas.pipeline.guards.vault import Vault
+from lambdas.runtime.errors import ApiError
+from lambdas.runtime.logs import Logger
 from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted, events
 

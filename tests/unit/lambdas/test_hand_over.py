@@ -10,11 +10,11 @@ import pytest
 
 from contracts import metrics
 from contracts.access import AccessKey, principal_pk
-from lambdas.common.access import AccessTable
-from lambdas.common.dynamo import DynamoDB, to_item
-from lambdas.inference.exchange import Arrival
-from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
-from lambdas.jobs.submitting import Submissions
+from lambdas.aws.access_table import AccessTable
+from lambdas.aws.dynamodb import DynamoDB, to_item
+from lambdas.aws.work_store import WorkBucket, WorkQueue, WorkTable
+from lambdas.pipeline.job_submission import Submissions
+from lambdas.pipeline.request import Arrival
 from tests.support.fake_jobs_aws import FakeWork
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lambdas.inference import opening
-from lambdas.inference.sse import COMMENT
-from lambdas.inference.stages import invoke
+from lambdas.pipeline import invocation as invoke
+from lambdas.pipeline import pending_response as opening
+from lambdas.pipeline.sse import COMMENT
 from tests.support.fake_model_endpoint import Reply, chat_events, payload_part
 from tests.support.front_door import Door, chat, events
 

@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 
 from contracts.errors import STATUS_OF_TYPE, error_body, statuses_of
 from lambdas.api.openapi import document
-from lambdas.inference.model_errors import from_container
-from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
+from lambdas.aws.model_errors import from_container
+from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
 from tests.support.front_door import chat
 from tests.support.openapi_changes import VERSION_ONE, breaks
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from contracts.container import decode_attributes
-from lambdas.common.cors import cors_headers
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.operations import CHAT
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import Arrival
+from lambdas.runtime.cors import cors_headers
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat
 
 

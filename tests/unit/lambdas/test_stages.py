@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from contracts.chat import ChatRequest
 from contracts.routing import ROUTING_CACHE_SECONDS, Routing, VariantRoute
-from lambdas.common.logs import Logger
-from lambdas.inference import sse
-from lambdas.inference.exchange import Arrival, Chunk, Exchange
-from lambdas.inference.operations import CHAT
-from lambdas.inference.retry_budget import RetryBudget
-from lambdas.inference.stages.choose_variant import CachedRouting, assign
-from lambdas.inference.stages.observe import Observe
-from lambdas.inference.tracing import traceparent
+from lambdas.pipeline import sse
+from lambdas.pipeline.observe import Observe
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import Arrival, Chunk, Exchange
+from lambdas.pipeline.retry_budget import RetryBudget
+from lambdas.pipeline.tracing import traceparent
+from lambdas.pipeline.variants import CachedRouting, assign
+from lambdas.runtime.logs import Logger
 from tests.support.fake_model_endpoint import chat_events
 from tests.support.front_door import chat
 

@@ -27,7 +27,7 @@ from contracts.tokens import TokenIssuer
 from lambdas.authorizer import jwks
 from lambdas.authorizer.claims import KeysUnavailable, Refused
 from lambdas.authorizer.jwks import KeySet, fetch_keys
-from lambdas.common.dynamo import to_item
+from lambdas.aws.dynamodb import to_item
 
 ISSUER, AUDIENCE = "https://login.example.com/", "evergreen"
 RSA_KEY = rsa.generate_private_key(65537, 2048)

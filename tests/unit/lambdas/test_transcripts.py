@@ -17,8 +17,8 @@ from contracts import metrics
 from contracts.records import InferenceRecord
 from contracts.transcripts import Transcript, transcript_key
 from lambdas.api import forget
-from lambdas.common.dynamo import to_item
-from lambdas.inference.gateway import TranscriptBucket, TranscriptRefused
+from lambdas.aws.dynamodb import to_item
+from lambdas.aws.sagemaker import TranscriptBucket, TranscriptRefused
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import AUTHORIZER, MODEL, SETTINGS, Door, chat, emitted
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from contracts.routing import Routing, VariantRoute
-from lambdas.common.dynamo import to_item
-from lambdas.common.environment import BadEnvironment
-from lambdas.inference.gateway import RoutingTable as FrontDoorsRouting
+from lambdas.aws.dynamodb import to_item
+from lambdas.aws.sagemaker import RoutingTable as FrontDoorsRouting
 from lambdas.refresh.aws import clients
 from lambdas.refresh.errors import BadInput
 from lambdas.refresh.tables import RoutingTable, TrafficTable
+from lambdas.runtime.environment import BadEnvironment
 
 VARIABLES = {
     "ENVIRONMENT": "test",

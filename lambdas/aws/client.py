@@ -1,0 +1,177 @@
+"""A small client for the AWS calls on the request path: signed requests over kept-alive connections.
+
+The SDK would do, but importing botocore and building two clients takes as long as all the rest of a cold
+start together, and a call through it costs three times the processor time. What is left out is left out on
+purpose: credentials and region come from the environment Lambda sets, there is no pagination, no query
+string, no FIPS endpoint. Functions off the request path and commands use boto3.
+"""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import os
+import select
+import ssl
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lambdas.aws.signing import Credentials, Scope, sign
+
+_MAX_IDLE_CONNECTIONS = 8
+_READ_BYTES = 65_536
+
+
+class NotReached(Exception):
+    """No reply came: no connection, or it broke before the first byte of one."""
+
+
+class Silent(Exception):
+    """A reply was due and nothing came within the time set."""
+
+
+class Broken(Exception):
+    """A reply began and broke off."""
+
+
+class Reply:
+    """An open reply. Read it to its end or close it; only then may its connection serve the next request."""
+
+    def __init__(self, client: Client, connection: http.client.HTTPConnection) -> None:
+        self._client = client
+        self._connection = connection
+        self._response = connection.getresponse()
+        self.status = self._response.status
+
+    def header(self, name: str) -> str | None:
+        """A header by its name in any case."""
+        return self._response.getheader(name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The body's bytes as they come. Raises Silent or Broken."""
+        try:
+            while piece := self._response.read1(_READ_BYTES):
+                yield piece
+            if self._response.length:
+                raise http.client.IncompleteRead(b"", self._response.length)
+        except TimeoutError as error:
+            self.close()
+            raise Silent from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Broken from error
+        # http.client does not notice the end of a body read piece by piece; the connection itself stays open.
+        self._response.close()
+        self._client.take_back(self._connection)
+
+    def json(self) -> dict[str, Any]:
+        """The whole body, parsed; empty where it is not an object. Raises Silent or Broken."""
+        body = b"".join(self)
+        try:
+            parsed = json.loads(body)
+        except ValueError:
+            return {}
+        return parsed if isinstance(parsed, dict) else {}
+
+    def close(self) -> None:
+        """Drop the connection, unless the reply has been read to its end."""
+        if not self._response.isclosed():
+            self._response.close()
+            self._connection.close()
+
+
+class Client:
+    """One service in one region, this function's unless told otherwise.
+
+    `connect_timeout` and `read_timeout` (between bytes) are in seconds.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        host_prefix: str,
+        signing_name: str,
+        connect_timeout: float,
+        read_timeout: float,
+        region: str | None = None,
+    ) -> None:
+        region = region or os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
+        url = urllib.parse.urlsplit(_endpoint(service, host_prefix, region))
+        self._secure = url.scheme == "https"
+        self._host = url.netloc
+        self._scope = Scope(region, signing_name)
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+        self._idle: list[http.client.HTTPConnection] = []
+        self._tls: ssl.SSLContext | None = None
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """The reply to a signed request, whatever its status. Raises NotReached or Silent."""
+        signed = sign(
+            method,
+            path,
+            {**headers, "host": self._host},
+            body,
+            _credentials(),
+            self._scope,
+            datetime.datetime.now(datetime.UTC),
+        )
+        connection = self._connect()
+        try:
+            connection.request(method, path, body, signed)
+            return Reply(self, connection)
+        except TimeoutError as error:
+            connection.close()
+            raise Silent from error
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise NotReached from error
+
+    def take_back(self, connection: http.client.HTTPConnection) -> None:
+        """Keep a connection whose reply has been read to its end."""
+        if connection.sock is not None and len(self._idle) < _MAX_IDLE_CONNECTIONS:
+            self._idle.append(connection)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            # Between requests nothing is due: what can be read is the other side's goodbye.
+            if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
+                return connection
+            connection.close()
+        connection = self._new_connection()
+        try:
+            connection.connect()
+        except OSError as error:
+            raise NotReached from error
+        connection.sock.settimeout(self._read_timeout)
+        return connection
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if not self._secure:
+            return http.client.HTTPConnection(self._host, timeout=self._connect_timeout)
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
+        return http.client.HTTPSConnection(self._host, timeout=self._connect_timeout, context=self._tls)
+
+
+def _endpoint(service: str, host_prefix: str, region: str) -> str:
+    """Where a service is: as the SDKs have it, an environment variable first."""
+    variable = "AWS_ENDPOINT_URL_" + service.upper().replace("-", "_")
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return (
+        os.environ.get(variable)
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or f"https://{host_prefix}.{region}.{suffix}"
+    )
+
+
+def _credentials() -> Credentials:
+    """As Lambda sets them; read for each request, since a local runtime may renew them."""
+    return Credentials(
+        os.environ["AWS_ACCESS_KEY_ID"],
+        os.environ["AWS_SECRET_ACCESS_KEY"],
+        os.environ.get("AWS_SESSION_TOKEN"),
+    )

@@ -1,0 +1,215 @@
+"""Puts the inference function together: the stages of each operation in order, each with what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from contracts.fallback import BedrockTarget, Target
+from contracts.guards import GuardSettings
+from contracts.prices import Prices
+from lambdas.aws.access_table import AccessSource, AccessTable
+from lambdas.aws.bedrock import BedrockChat
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.sagemaker import (
+    AnswersTable,
+    GuardrailApi,
+    GuardrailChecksApi,
+    RecordsTable,
+    RoutingTable,
+    SageMakerEndpoint,
+    TranscriptBucket,
+)
+from lambdas.aws.usage_ledger import UsageTable
+from lambdas.aws.work_store import WorkBucket, WorkQueue, WorkTable
+from lambdas.pipeline.admission import Authorise
+from lambdas.pipeline.answer_guard import GuardAnswer
+from lambdas.pipeline.async_offload import HandOver, Jobs
+from lambdas.pipeline.budgets import Ledger, ReserveBudget, SettleBudget
+from lambdas.pipeline.cache import Answers, FindAnswer, GatherAnswer, KeepAnswerForAgain
+from lambdas.pipeline.deadline import Patience
+from lambdas.pipeline.delivery import Render
+from lambdas.pipeline.embed import Embed
+from lambdas.pipeline.fallback import FallbackChain, Link
+from lambdas.pipeline.guards.base import Guard, Guards
+from lambdas.pipeline.guards.bedrock import BedrockGuardrail, BedrockScores
+from lambdas.pipeline.guards.phrases import denied_topics, injection_rules
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.guards.toxicity import ToxicityRules
+from lambdas.pipeline.invocation import Invoke
+from lambdas.pipeline.job_submission import Submissions
+from lambdas.pipeline.model_calls import ModelCalls, ModelEndpoint
+from lambdas.pipeline.observe import Observe
+from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
+from lambdas.pipeline.pipeline import Pipeline, Stage
+from lambdas.pipeline.post_response import PublishMetrics, Record, RecordSink
+from lambdas.pipeline.prompt_guard import GuardPrompt
+from lambdas.pipeline.refuse_logprobs import RefuseLogprobs
+from lambdas.pipeline.request import Arrival, Exchange
+from lambdas.pipeline.resilience import CircuitBreaker
+from lambdas.pipeline.retry_budget import RetryBudget
+from lambdas.pipeline.transcripts import KeepAnswer, StoreTranscript, TranscriptSink
+from lambdas.pipeline.unknown_route import UnknownRoute
+from lambdas.pipeline.validate import Validate
+from lambdas.pipeline.variants import CachedRouting, ChooseVariant, RoutingSource
+from lambdas.runtime.cors import cors_headers
+from lambdas.runtime.environment import InferenceEnvironment, QueueEnvironment, load
+from lambdas.runtime.logs import Logger
+from lambdas.runtime.streaming import StreamingReply
+
+
+class Service:
+    """Every operation with its pipeline. `endpoint` makes an endpoint from its name and region."""
+
+    def __init__(
+        self,
+        settings: InferenceEnvironment,
+        endpoint: Callable[[str, str | None], ModelEndpoint],
+        routing: RoutingSource,
+        records: RecordSink,
+        ledger: Ledger,
+        transcripts: TranscriptSink | None = None,
+        access: AccessSource | None = None,
+        answers: Answers | None = None,
+        jobs: Jobs | None = None,
+    ) -> None:
+        self._cors_origins = frozenset(settings.cors_origins)
+        logger = Logger("inference", settings.log_level)
+        calls = _calls(settings, endpoint, logger)
+        answer_guards = _guards(settings.guards, logger, of_prompts=False)
+        admit: list[Stage] = [
+            Validate(settings.model_name, settings.max_body_bytes),
+            Authorise(access),
+            Patience(),
+            *([RefuseLogprobs()] if answer_guards else []),
+            GuardPrompt(_guards(settings.guards, logger, of_prompts=True)),
+            ChooseVariant(CachedRouting(routing, logger)),
+            *([_find(answers, settings, logger)] if answers else []),
+            ReserveBudget(ledger, settings.endpoint_name, logger),
+        ]
+        generate: list[Stage] = [
+            *admit,
+            Invoke(calls),
+            Observe(),
+            GuardAnswer(answer_guards),
+            *([GatherAnswer()] if answers else []),
+            *([KeepAnswer()] if transcripts else []),
+            Render(),
+        ]
+        embed: list[Stage] = [*admit, Embed(calls)]
+        prices = Prices(settings.input_token_price, settings.output_token_price)
+        afterwards: list[Stage] = [
+            SettleBudget(ledger),
+            Record(records, settings.endpoint_name, prices, logger),
+            PublishMetrics(settings.endpoint_name, settings.model_version, logger),
+        ]
+        if transcripts:
+            afterwards.append(StoreTranscript(transcripts, settings.endpoint_name, prices, logger))
+        if answers:
+            afterwards.append(KeepAnswerForAgain(answers, settings.endpoint_name, logger))
+        rescue = HandOver(jobs, settings.endpoint_name, logger) if jobs else None
+        self._pipelines: dict[str, tuple[Operation, Pipeline]] = {
+            CHAT.route: (CHAT, Pipeline(generate, afterwards, logger, rescue)),
+            TEXT_COMPLETION.route: (TEXT_COMPLETION, Pipeline(generate, afterwards, logger, rescue)),
+            EMBEDDINGS.route: (EMBEDDINGS, Pipeline(embed, afterwards, logger, rescue)),
+        }
+        self._unknown = (CHAT, Pipeline([UnknownRoute()], afterwards, logger))
+
+    def answer(self, route: str, arrival: Arrival) -> StreamingReply:
+        """The reply to a request on a public path. Never raises."""
+        operation, pipeline = self._pipelines.get(route, self._unknown)
+        reply = pipeline.answer(Exchange(arrival, operation))
+        added = cors_headers(arrival.headers.get("origin"), self._cors_origins)
+        return replace(reply, headers={**reply.headers, **added}) if added else reply
+
+
+def _calls(
+    settings: InferenceEnvironment, endpoint: Callable[[str, str | None], ModelEndpoint], logger: Logger
+) -> FallbackChain:
+    """The endpoint and its fallbacks; each has a retry budget and a circuit breaker of its own."""
+
+    def calls(target: ModelEndpoint, version: str) -> ModelCalls:
+        return ModelCalls(target, version, RetryBudget(), CircuitBreaker())
+
+    def stand_in(target: Target) -> ModelEndpoint:
+        if isinstance(target, BedrockTarget):
+            return BedrockChat(target.model_id, target.region)
+        return endpoint(target.endpoint_name, target.region)
+
+    links = [
+        Link(target.name, calls(stand_in(target), target.model_version)) for target in settings.fallbacks
+    ]
+    return FallbackChain(calls(endpoint(settings.endpoint_name, None), settings.model_version), links, logger)
+
+
+def _find(answers: Answers, settings: InferenceEnvironment, logger: Logger) -> FindAnswer:
+    """An answer is the work of the guards as well: under other guards it is another one."""
+    salt = settings.guards.model_dump_json()
+    return FindAnswer(answers, settings.cache_max_seconds, settings.model_version, salt, logger)
+
+
+def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Guards:
+    """The guards that are switched on. Injection is something that only prompts do."""
+    guards: list[Guard] = []
+    if settings.mask_pii:
+        guards.append(PiiRules())
+    if settings.denied_topics:
+        guards.append(denied_topics(settings.denied_topics))
+    if settings.block_injection and of_prompts:
+        guards.append(injection_rules())
+    if settings.toxicity:
+        limits = settings.toxicity
+        guards.append(ToxicityRules(limits.prompt_threshold if of_prompts else limits.answer_threshold))
+    if settings.bedrock:
+        guards.append(BedrockGuardrail(GuardrailApi(settings.bedrock, of_prompts=of_prompts).apply))
+    if settings.bedrock_checks:
+        api = GuardrailChecksApi(settings.bedrock_checks, of_prompts=of_prompts)
+        if api.checks:
+            guards.append(BedrockScores(settings.bedrock_checks, api.invoke))
+    return Guards(guards, logger, fail_open=settings.fail_open)
+
+
+def endpoints(settings: InferenceEnvironment) -> Callable[[str, str | None], ModelEndpoint]:
+    """Endpoints by name and region; only the environment's own has a component, or answers whole."""
+
+    def endpoint(name: str, region: str | None) -> ModelEndpoint:
+        if (name, region) == (settings.endpoint_name, None):
+            component, streamed = settings.inference_component, settings.streamed
+            return SageMakerEndpoint(name, component=component, streamed=streamed)
+        return SageMakerEndpoint(name, region)
+
+    return endpoint
+
+
+def from_environment(variables: Mapping[str, str]) -> Service:
+    """The service against AWS. Raises BadEnvironment."""
+    settings = load(InferenceEnvironment, variables)
+    tables = DynamoDB()
+    return Service(
+        settings,
+        endpoints(settings),
+        RoutingTable(settings.access_table, settings.endpoint_name, tables),
+        RecordsTable(settings.records_table, settings.record_ttl_days, tables),
+        UsageTable(
+            settings.records_table, Prices(settings.input_token_price, settings.output_token_price), tables
+        ),
+        TranscriptBucket(settings.transcripts_bucket) if settings.transcripts_bucket else None,
+        AccessTable(settings.access_table, tables),
+        AnswersTable(settings.work_table, tables)
+        if settings.work_table and settings.cache_max_seconds
+        else None,
+        _jobs(variables, tables) if settings.jobs_open_per_key else None,
+    )
+
+
+def _jobs(variables: Mapping[str, str], tables: DynamoDB) -> Submissions:
+    """Who makes jobs of what the model has no room for. Raises BadEnvironment."""
+    making = load(QueueEnvironment, variables)
+    return Submissions(
+        WorkTable(making.work_table, tables),
+        WorkBucket(making.work_bucket),
+        WorkQueue(making.jobs_queue),
+        open_per_key=making.jobs_open_per_key,
+        deadline=making.jobs_deadline_seconds,
+        retention=making.jobs_retention_seconds,
+    )

@@ -1,0 +1,45 @@
+"""Asks the model for embeddings: one body in, one body out."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from contracts.embeddings import EmbeddingList, EmbeddingsRequest
+from lambdas.aws import model_errors
+from lambdas.pipeline.fallback import Calls
+from lambdas.pipeline.model_calls import ModelStream
+from lambdas.pipeline.request import Exchange
+
+_MAX_REPLY_BYTES = 64 * 1024 * 1024
+
+
+class Embed:
+    """Fills `exchange.body` and `exchange.headers`."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def apply(self, exchange: Exchange) -> None:
+        """Raises ApiError, also where the reply is no list of as many vectors as there are texts."""
+        request = exchange.the_request
+        assert isinstance(request, EmbeddingsRequest)
+        body = self._calls.open(exchange, _whole)
+        try:
+            answer = EmbeddingList.model_validate_json(body)
+        except ValidationError:
+            raise model_errors.garbage() from None
+        if len(answer.data) != len(request.texts):
+            raise model_errors.garbage()
+        answer.model = request.model
+        exchange.prompt_tokens = answer.usage.prompt_tokens
+        exchange.headers["content-type"] = "application/json"
+        exchange.body = iter([answer.model_dump_json().encode()])
+
+
+def _whole(stream: ModelStream) -> bytes:
+    body = bytearray()
+    for piece in stream:
+        body += piece
+        if len(body) > _MAX_REPLY_BYTES:
+            raise model_errors.garbage()
+    return bytes(body)

@@ -1,0 +1,142 @@
+"""Calls to the model: one at a time, repeated at most once, stopped while the endpoint is down.
+
+Before the first bytes of an answer a call may be repeated, within a budget; afterwards never, since the
+caller may have seen part of the answer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+from contracts import container
+from contracts.chat import StreamOptions
+from contracts.embeddings import EmbeddingsRequest
+from lambdas.aws import model_errors
+from lambdas.aws.model_errors import ModelFailure, VariantVanished
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import Exchange
+from lambdas.pipeline.resilience import CircuitBreaker
+from lambdas.pipeline.retry_budget import RetryBudget
+from lambdas.pipeline.tracing import traceparent
+from lambdas.runtime.errors import ApiError
+
+_DEADLINE_MARGIN_MS = 2_000
+"""Left to the front door to pass on the model's own timeout before Lambda ends the invocation."""
+
+A = TypeVar("A")
+
+
+class ModelStream(Protocol):
+    """An open reply. `variant` is the one that answers; iteration raises ApiError when the stream breaks."""
+
+    variant: str | None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The reply's bytes, cut anywhere."""
+
+    def close(self) -> None:
+        """Let go of the connection; the model stops generating."""
+
+
+class ModelEndpoint(Protocol):
+    """Where the model runs."""
+
+    def invoke(self, body: bytes, attributes: str, variant: str | None) -> ModelStream:
+        """Open a reply. Raises ModelFailure, or VariantVanished when `variant` is not there."""
+
+
+class ModelCalls:
+    """Calls to one endpoint."""
+
+    def __init__(
+        self, endpoint: ModelEndpoint, default_version: str, retries: RetryBudget, breaker: CircuitBreaker
+    ) -> None:
+        self._endpoint = endpoint
+        self._default_version = default_version
+        self._retries = retries
+        self._breaker = breaker
+
+    def open(self, exchange: Exchange, read: Callable[[ModelStream], A]) -> A:
+        """What `read` makes of an open reply; its failure counts as the call's. Raises ApiError.
+
+        Fills `exchange.variant` and `exchange.model_version`. The reply is the caller's to close, unless
+        `read` fails.
+        """
+        exchange.model_version = self._version(exchange)
+        wait = self._breaker.seconds_until_next_try()
+        if wait:
+            raise model_errors.unavailable("The model is down.", math.ceil(wait))
+        self._retries.request()
+        try:
+            try:
+                answer = self._attempt(exchange, read)
+            except ModelFailure as failure:
+                if not (failure.retryable and self._retries.take()):
+                    raise
+                answer = self._attempt(exchange, read)
+        except ModelFailure as failure:
+            (self._breaker.failed if failure.is_outage else self._breaker.succeeded)()
+            raise failure.api_error from failure
+        self._breaker.succeeded()
+        exchange.model_version = self._version(exchange)
+        return answer
+
+    def _version(self, exchange: Exchange) -> str:
+        routes = exchange.routing.variants if exchange.routing else []
+        versions = {route.name: route.model_version for route in routes}
+        return versions.get(exchange.variant or "", self._default_version)
+
+    def _attempt(self, exchange: Exchange, read: Callable[[ModelStream], A]) -> A:
+        patience = _patience(exchange)
+        if exchange.patience_ends_at is not None and patience is not None and patience <= 0:
+            raise model_errors.timed_out()
+        body, attributes = _body(exchange), _attributes(exchange)
+        try:
+            stream = self._endpoint.invoke(body, attributes, exchange.variant)
+        except VariantVanished:
+            if exchange.variant_is_the_callers:
+                raise ApiError(
+                    "invalid_request_error", "There is no such variant.", code="unknown_variant"
+                ) from None
+            exchange.variant = None
+            stream = self._endpoint.invoke(body, attributes, None)
+        exchange.variant = stream.variant or exchange.variant
+        try:
+            return read(stream)
+        except BaseException:
+            stream.close()
+            raise
+
+
+def _body(exchange: Exchange) -> bytes:
+    """The caller's request; a generation becomes a stream with usage. Fields the caller left out stay out."""
+    request = exchange.the_request
+    if isinstance(request, EmbeddingsRequest):
+        return request.model_dump_json(exclude_unset=True).encode()
+    changes = {"stream": True, "stream_options": StreamOptions(include_usage=True)}
+    return request.model_copy(update=changes).model_dump_json(exclude_unset=True).encode()
+
+
+def _attributes(exchange: Exchange) -> str:
+    arrival = exchange.arrival
+    attributes = {container.ATTRIBUTE_REQUEST_ID: arrival.request_id}
+    if parent := traceparent(arrival.trace_id):
+        attributes[container.ATTRIBUTE_TRACEPARENT] = parent
+    if exchange.operation is not CHAT:
+        attributes[container.ATTRIBUTE_ROUTE] = exchange.operation.route
+    if (patience := _patience(exchange)) is not None:
+        attributes[container.ATTRIBUTE_TIMEOUT_MS] = str(max(1, patience))
+    return container.encode_attributes(attributes)
+
+
+def _patience(exchange: Exchange) -> int | None:
+    """Milliseconds left until Lambda or the caller stops waiting; None where neither has said when."""
+    ends = []
+    if exchange.arrival.deadline_ms is not None:
+        ends.append(exchange.arrival.deadline_ms - _DEADLINE_MARGIN_MS)
+    if exchange.patience_ends_at is not None:
+        ends.append(exchange.patience_ends_at)
+    return min(ends) - int(time.time() * 1000) if ends else None

@@ -24,7 +24,7 @@ from infra.stacks.data import DataStack
 _DOOR_SECONDS = 120  # a large file takes its time to be read
 _REDELIVERY_MARGIN_SECONDS = 30
 _MOST_DELIVERIES = 8  # above what the worker itself lets a task fail: more means that it cannot even say so
-_BUNDLE = "inference"  # the worker runs that function's pipeline
+_PINS = "inference"  # both run that function's libraries
 
 
 class Jobs(Construct):
@@ -139,14 +139,14 @@ class Jobs(Construct):
         return worker
 
     def _function(
-        self, id: str, function: str, environment: dict[str, str], seconds: int, *, streaming: bool = False
+        self, id: str, name: str, environment: dict[str, str], seconds: int, *, streaming: bool = False
     ) -> BundledFunction:
         return BundledFunction(
             # In the stack itself, where the other functions stand.
             cdk.Stack.of(self),
             id,
-            name=_BUNDLE,
-            handler=f"lambdas.{function}.handler.handler",
+            name=name,
+            pins=_PINS,
             settings=self._settings,
             logs_key=self._data.logs_key,
             environment=environment,

@@ -15,12 +15,14 @@ from contracts.records import Feedback, FeedbackReceipt, FeedbackRequest, Infere
 from contracts.usage import DayUsage, UsageReport
 from lambdas.aws.access_table import AccessSource, AccessTable
 from lambdas.aws.dynamodb import DynamoDB
-from lambdas.aws.records_table import RecordsTable, UsageTable
+from lambdas.aws.records_table import RecordsTable
+from lambdas.aws.usage_ledger import UsageHistory
+from lambdas.pipeline.environment import ApiEnvironment
 from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.guards.vault import Vault
 from lambdas.pipeline.principals import admit_principal
 from lambdas.runtime.cors import cors_headers
-from lambdas.runtime.environment import ApiEnvironment, load
+from lambdas.runtime.environment import load
 from lambdas.runtime.errors import ApiError
 from lambdas.runtime.metrics import MetricLine
 
@@ -196,12 +198,12 @@ def _score(feedback: Feedback) -> float | None:
 
 
 def from_environment(variables: Mapping[str, str]) -> ApiService:
-    """The service against AWS. Raises BadEnvironment."""
+    """The service against AWS. Raises InvalidEnvironmentError."""
     settings = load(ApiEnvironment, variables)
     tables = DynamoDB()
     return ApiService(
         settings,
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
-        UsageTable(settings.records_table, tables),
+        UsageHistory(settings.records_table, tables),
         access=AccessTable(settings.access_table, tables),
     )

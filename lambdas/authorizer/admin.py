@@ -22,15 +22,7 @@ from typing import Any
 
 import boto3
 
-from contracts.access import (
-    KEY_PREFIX,
-    PREFIXES,
-    SCOPE_INFERENCE,
-    AccessKey,
-    key_pk,
-    principal_pk,
-    tenant_pk,
-)
+from contracts.access import KEY_PREFIX, PREFIXES, SCOPE_INFERENCE, AccessKey, key_pk, principal_pk, tenant_pk
 from lambdas.aws.dynamodb import from_item, to_item
 from lambdas.aws.stacks import StackError, stack_output
 

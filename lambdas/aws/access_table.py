@@ -1,11 +1,11 @@
-"""The access table as functions read it, and what the functions behind the door learn of a caller."""
+"""The access table: callers, and the routing item of each endpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
-from contracts.access import AccessKey
+from contracts.access import AccessKey, routing_pk
+from contracts.routing import Routing
 from lambdas.aws.dynamodb import Dynamo, from_item
 
 
@@ -31,21 +31,18 @@ class AccessTable:
         return AccessKey.model_validate(from_item(reply["Item"])) if "Item" in reply else None
 
 
-def context_of(key: AccessKey, scopes: Iterable[str] | None = None) -> dict[str, str]:
-    """A caller as API Gateway's authorizer context has it: strings only. `scopes` narrows its own."""
-    limits: dict[str, Any] = {
-        "requests_per_second": key.requests_per_second,
-        "burst": key.burst,
-        "requests_per_day": key.requests_per_day,
-        "tokens_per_day": key.tokens_per_day,
-        "usd_per_month": key.usd_per_month,
-    }
-    granted = key.scopes if scopes is None else [scope for scope in key.scopes if scope in set(scopes)]
-    return {
-        "tenant": key.tenant,
-        "key_name": key.name,
-        "key_id": key.id,
-        "scopes": " ".join(granted),
-        **({} if key.keep_text else {"keep_text": "false"}),
-        **{name: str(limit) for name, limit in limits.items() if limit is not None},
-    }
+class RoutingTable:
+    """The routing item of an endpoint: the fields of `contracts.routing.Routing` as attributes."""
+
+    def __init__(self, table: str, endpoint_name: str, tables: Dynamo) -> None:
+        self._table = table
+        self._key = {"pk": {"S": routing_pk(endpoint_name)}}
+        self._tables = tables
+
+    def read(self) -> Routing | None:
+        """The item as it is now; None where there is none."""
+        item = self._tables.call("GetItem", TableName=self._table, Key=self._key).get("Item")
+        if item is None:
+            return None
+        fields = from_item(item)
+        return Routing.model_validate({name: fields[name] for name in Routing.model_fields if name in fields})

@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime
 import http.client
 import json
-import os
 import select
 import ssl
 import urllib.parse
@@ -19,20 +18,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lambdas.aws.signing import Credentials, Scope, sign
+from lambdas.runtime import environment
 
 _MAX_IDLE_CONNECTIONS = 8
 _READ_BYTES = 65_536
 
 
-class NotReached(Exception):
+class ConnectionFailedError(Exception):
     """No reply came: no connection, or it broke before the first byte of one."""
 
 
-class Silent(Exception):
+class ReadTimeoutError(Exception):
     """A reply was due and nothing came within the time set."""
 
 
-class Broken(Exception):
+class StreamInterruptedError(Exception):
     """A reply began and broke off."""
 
 
@@ -50,7 +50,7 @@ class Reply:
         return self._response.getheader(name)
 
     def __iter__(self) -> Iterator[bytes]:
-        """The body's bytes as they come. Raises Silent or Broken."""
+        """The body's bytes as they come. Raises ReadTimeoutError or StreamInterruptedError."""
         try:
             while piece := self._response.read1(_READ_BYTES):
                 yield piece
@@ -58,17 +58,21 @@ class Reply:
                 raise http.client.IncompleteRead(b"", self._response.length)
         except TimeoutError as error:
             self.close()
-            raise Silent from error
+            raise ReadTimeoutError from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Broken from error
+            raise StreamInterruptedError from error
         # http.client does not notice the end of a body read piece by piece; the connection itself stays open.
         self._response.close()
         self._client.take_back(self._connection)
 
+    def read(self) -> bytes:
+        """The whole body. Raises ReadTimeoutError or StreamInterruptedError."""
+        return b"".join(self)
+
     def json(self) -> dict[str, Any]:
-        """The whole body, parsed; empty where it is not an object. Raises Silent or Broken."""
-        body = b"".join(self)
+        """The whole body, parsed; empty where it is not an object. Raises as `read` does."""
+        body = self.read()
         try:
             parsed = json.loads(body)
         except ValueError:
@@ -97,7 +101,7 @@ class Client:
         read_timeout: float,
         region: str | None = None,
     ) -> None:
-        region = region or os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
+        region = region or environment.optional("AWS_REGION") or environment.required("AWS_DEFAULT_REGION")
         url = urllib.parse.urlsplit(_endpoint(service, host_prefix, region))
         self._secure = url.scheme == "https"
         self._host = url.netloc
@@ -108,7 +112,10 @@ class Client:
         self._tls: ssl.SSLContext | None = None
 
     def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """The reply to a signed request, whatever its status. Raises NotReached or Silent."""
+        """The reply to a signed request, whatever its status.
+
+        Raises ConnectionFailedError or ReadTimeoutError.
+        """
         signed = sign(
             method,
             path,
@@ -124,10 +131,10 @@ class Client:
             return Reply(self, connection)
         except TimeoutError as error:
             connection.close()
-            raise Silent from error
+            raise ReadTimeoutError from error
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise NotReached from error
+            raise ConnectionFailedError from error
 
     def take_back(self, connection: http.client.HTTPConnection) -> None:
         """Keep a connection whose reply has been read to its end."""
@@ -145,7 +152,7 @@ class Client:
         try:
             connection.connect()
         except OSError as error:
-            raise NotReached from error
+            raise ConnectionFailedError from error
         connection.sock.settimeout(self._read_timeout)
         return connection
 
@@ -153,7 +160,7 @@ class Client:
         if not self._secure:
             return http.client.HTTPConnection(self._host, timeout=self._connect_timeout)
         if self._tls is None:
-            self._tls = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
+            self._tls = ssl.create_default_context(cafile=environment.optional("AWS_CA_BUNDLE"))
         return http.client.HTTPSConnection(self._host, timeout=self._connect_timeout, context=self._tls)
 
 
@@ -162,8 +169,8 @@ def _endpoint(service: str, host_prefix: str, region: str) -> str:
     variable = "AWS_ENDPOINT_URL_" + service.upper().replace("-", "_")
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return (
-        os.environ.get(variable)
-        or os.environ.get("AWS_ENDPOINT_URL")
+        environment.optional(variable)
+        or environment.optional("AWS_ENDPOINT_URL")
         or f"https://{host_prefix}.{region}.{suffix}"
     )
 
@@ -171,7 +178,7 @@ def _endpoint(service: str, host_prefix: str, region: str) -> str:
 def _credentials() -> Credentials:
     """As Lambda sets them; read for each request, since a local runtime may renew them."""
     return Credentials(
-        os.environ["AWS_ACCESS_KEY_ID"],
-        os.environ["AWS_SECRET_ACCESS_KEY"],
-        os.environ.get("AWS_SESSION_TOKEN"),
+        environment.required("AWS_ACCESS_KEY_ID"),
+        environment.required("AWS_SECRET_ACCESS_KEY"),
+        environment.optional("AWS_SESSION_TOKEN"),
     )

@@ -6,15 +6,13 @@ Source: Amazon DynamoDB developer guide, "DynamoDB low-level API".
 from __future__ import annotations
 
 import json
-import time
 from typing import Any, Protocol
 
 from lambdas.aws import client as aws
+from lambdas.aws.retry import with_retries
 
 Item = dict[str, dict[str, Any]]
 
-_ATTEMPTS = 3
-_PAUSE_SECONDS = 0.05
 _REPEATABLE = {"GetItem", "PutItem", "Query"}
 _RETRYABLE = {
     "InternalServerError",
@@ -33,7 +31,7 @@ class DynamoError(Exception):
         self.code = code
 
 
-class ConditionFailed(DynamoError):
+class ConditionFailedError(DynamoError):
     """The condition of a write does not hold; `item` is the row as it is, where the call asked for it."""
 
     def __init__(self, code: str, item: dict[str, Any]) -> None:
@@ -45,14 +43,15 @@ class Dynamo(Protocol):
     """The tables, by DynamoDB's own operation names and parameters."""
 
     def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """The reply of `operation`. Raises DynamoError, or aws.NotReached, aws.Silent, aws.Broken."""
+        """The reply of `operation`. Raises DynamoError, or what `aws.Client` raises."""
 
 
 class DynamoDB:
     """The service itself."""
 
-    def __init__(self) -> None:
-        self._client = aws.Client("dynamodb", "dynamodb", "dynamodb", connect_timeout=1, read_timeout=2)
+    def __init__(self, *, read_timeout: float = 2) -> None:
+        """`read_timeout`: seconds between bytes."""
+        self._client = aws.Client("dynamodb", "dynamodb", "dynamodb", 1, read_timeout)
 
     def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """See Dynamo.call. What DynamoDB calls transient is tried again, a few times with growing pauses.
@@ -61,18 +60,13 @@ class DynamoDB:
         """
         body = json.dumps(parameters).encode()
         repeatable = operation in _REPEATABLE and "ConditionExpression" not in parameters
-        for attempt in range(_ATTEMPTS):
-            last = attempt == _ATTEMPTS - 1
-            try:
-                return self._attempt(operation, body)
-            except (aws.NotReached, aws.Silent):
-                if last or not repeatable:
-                    raise
-            except DynamoError as error:
-                if last or error.code not in _RETRYABLE:
-                    raise
-            time.sleep(_PAUSE_SECONDS * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
+
+        def is_transient(error: Exception) -> bool:
+            if isinstance(error, aws.ConnectionFailedError | aws.ReadTimeoutError):
+                return repeatable
+            return isinstance(error, DynamoError) and error.code in _RETRYABLE
+
+        return with_retries(lambda: self._attempt(operation, body), is_transient)
 
     def _attempt(self, operation: str, body: bytes) -> dict[str, Any]:
         headers = {
@@ -85,7 +79,7 @@ class DynamoDB:
             return answer
         code = str(answer.get("__type", reply.status)).rpartition("#")[2]
         if code in {"ConditionalCheckFailedException", "TransactionCanceledException"}:
-            raise ConditionFailed(code, from_item(answer.get("Item") or {}))
+            raise ConditionFailedError(code, from_item(answer.get("Item") or {}))
         raise DynamoError(code)
 
 

@@ -17,7 +17,7 @@ _FIXED_SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 _STRING = 7
 
 
-class BadEventStream(Exception):
+class InvalidEventStreamError(Exception):
     """The bytes are not an event stream, were damaged, or end within a message."""
 
 
@@ -30,31 +30,31 @@ class Message:
 
 
 def messages(pieces: Iterable[bytes]) -> Iterator[Message]:
-    """The messages in bytes cut anywhere. Raises BadEventStream."""
+    """The messages in bytes cut anywhere. Raises InvalidEventStreamError."""
     buffer = bytearray()
     for piece in pieces:
         buffer += piece
         while len(buffer) >= _PRELUDE.size:
             total, headers_size, prelude_crc = _PRELUDE.unpack_from(buffer)
             if crc32(buffer[:8]) != prelude_crc or not 16 <= total <= _MAX_MESSAGE_BYTES:
-                raise BadEventStream("prelude")
+                raise InvalidEventStreamError("prelude")
             if len(buffer) < total:
                 break
             message = bytes(buffer[:total])
             del buffer[:total]
             yield _decode(message, headers_size)
     if buffer:
-        raise BadEventStream("ends within a message")
+        raise InvalidEventStreamError("ends within a message")
 
 
 def _decode(message: bytes, headers_size: int) -> Message:
     if crc32(message[:-4]) != int.from_bytes(message[-4:]):
-        raise BadEventStream("checksum")
+        raise InvalidEventStreamError("checksum")
     end = _PRELUDE.size + headers_size
     try:
         return Message(dict(_headers(message[_PRELUDE.size : end])), message[end:-4])
     except (IndexError, KeyError, UnicodeDecodeError):
-        raise BadEventStream("headers") from None
+        raise InvalidEventStreamError("headers") from None
 
 
 def _headers(block: bytes) -> Iterator[tuple[str, str]]:

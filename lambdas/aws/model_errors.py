@@ -28,7 +28,7 @@ _UNAVAILABLE = {
 
 
 @dataclass
-class ModelFailure(Exception):
+class ModelCallError(Exception):
     """A call that failed. `retryable`: nothing was generated and another instance may well answer."""
 
     api_error: ApiError
@@ -40,7 +40,7 @@ class ModelFailure(Exception):
         return self.retryable or self.api_error.type == "timeout_error"
 
 
-class VariantVanished(Exception):
+class VariantNotFoundError(Exception):
     """The endpoint has no variant of the name asked for (any more)."""
 
 
@@ -50,26 +50,28 @@ def from_service(
     message: str | None,
     original_status: int | None = None,
     original_message: str | None = None,
-) -> ModelFailure:
+) -> ModelCallError:
     """The failure that an error reply of SageMaker Runtime stands for."""
     if code == "ModelError":
-        return ModelFailure(from_container(original_status or 500, original_message or ""))
+        return ModelCallError(from_container(original_status or 500, original_message or ""))
     if code == "ModelNotReadyException":
-        return ModelFailure(unavailable("The model is starting. Try again shortly.", RETRY_AFTER_WAKING))
+        return ModelCallError(unavailable("The model is starting. Try again shortly.", RETRY_AFTER_WAKING))
     if code in _THROTTLED or http_status == 429 or (http_status == 400 and not message):
         error = ApiError(
             "rate_limit_error", "Too many requests.", code="throttled", retry_after=RETRY_AFTER_BUSY
         )
-        return ModelFailure(error)
+        return ModelCallError(error)
     if code in _UNAVAILABLE or http_status >= 500:
-        return ModelFailure(unavailable("The model is not available.", RETRY_AFTER_BUSY), retryable=True)
+        return ModelCallError(unavailable("The model is not available.", RETRY_AFTER_BUSY), retryable=True)
     if code in {"ValidationError", "ValidationException"}:
         if message and _NO_COPY in message.lower():
             # The call itself is what starts the first copy.
-            return ModelFailure(unavailable("The model was asleep and is being started.", RETRY_AFTER_ASLEEP))
+            return ModelCallError(
+                unavailable("The model was asleep and is being started.", RETRY_AFTER_ASLEEP)
+            )
         # The request was checked before: what SageMaker refuses now is an endpoint that is not there.
-        return ModelFailure(unavailable("The model is not deployed.", RETRY_AFTER_WAKING))
-    return ModelFailure(ApiError("server_error", "The call to the model failed.", code="model_call_failed"))
+        return ModelCallError(unavailable("The model is not deployed.", RETRY_AFTER_WAKING))
+    return ModelCallError(ApiError("server_error", "The call to the model failed.", code="model_call_failed"))
 
 
 def from_container(status: int, body: str) -> ApiError:
@@ -93,9 +95,9 @@ def from_container(status: int, body: str) -> ApiError:
     )
 
 
-def connection_failed() -> ModelFailure:
+def connection_failed() -> ModelCallError:
     """No reply came, or the connection broke before one."""
-    return ModelFailure(unavailable("The model cannot be reached.", RETRY_AFTER_BUSY), retryable=True)
+    return ModelCallError(unavailable("The model cannot be reached.", RETRY_AFTER_BUSY), retryable=True)
 
 
 def timed_out() -> ApiError:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from contracts.access import Principal
 from contracts.prices import Prices
 from contracts.usage import month_sk, usage_pk, usage_sk
-from lambdas.aws.dynamodb import ConditionFailed, Dynamo, from_item, to_attribute
+from lambdas.aws.dynamodb import ConditionFailedError, Dynamo, from_item, to_attribute
 from lambdas.aws.rate_limit import Rate
-from lambdas.pipeline.budgets import Charge
-from lambdas.pipeline.limits import Exhausted, Limit, Spent
-from lambdas.pipeline.request import Caller
 
 _KEPT_SECONDS = 400 * 86_400
 """Long enough to look back on a year."""
@@ -21,16 +20,52 @@ _ATTEMPTS = 8
 """Writes for one reservation while others move the same rate limit at the same moment."""
 
 
+Limit = Literal["requests_per_second", "requests_per_day", "tokens_per_day", "usd_per_month"]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a key has spent, what is reserved for running requests included: today, and this month in dollars.
+
+    `full_at` is the state of its rate limit (`rate`). `reserved_nano_usd` is what this request reserved.
+    """
+
+    requests: int
+    tokens: int
+    nano_usd: int = 0
+    full_at: int = 0
+    reserved_nano_usd: int = 0
+
+
+@dataclass
+class QuotaExceededError(Exception):
+    """A reservation that does not fit into what is left of `limit`."""
+
+    spent: Spent
+    limit: Limit = "tokens_per_day"
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a finished request adds to its day. `reserved` tokens were charged before; None: nothing was."""
+
+    input_tokens: int
+    output_tokens: int
+    reserved: int | None
+    reserved_nano_usd: int = 0
+    counts: bool = True  # as one of the day's requests
+
+
 @dataclass(frozen=True)
 class _Row:
     """One row to write: whose, which, and what it is about."""
 
-    caller: Caller
+    caller: Principal
     sk: str
     day: str
 
 
-class UsageTable:
+class UsageLedger:
     """Each write is one atomic update of one row."""
 
     def __init__(self, table: str, prices: Prices, tables: Dynamo) -> None:
@@ -38,7 +73,7 @@ class UsageTable:
         self._prices = prices
         self._tables = tables
 
-    def reserve(self, caller: Caller, day: str, tokens: int, now: float | None = None) -> Spent:
+    def reserve(self, caller: Principal, day: str, tokens: int, now: float | None = None) -> Spent:
         """See Ledger.reserve. The month is charged first, and given back where the day has no room."""
         at = int((time.time() if now is None else now) * 1e6)
         if caller.usd_per_month is None:
@@ -48,12 +83,12 @@ class UsageTable:
         spent = self._reserve_month(caller, day, cost)
         try:
             today = self._reserve_day(caller, day, tokens, at)
-        except Exhausted:
+        except QuotaExceededError:
             self._charge_month(caller, day, -cost)
             raise
         return Spent(today.requests, today.tokens, spent, today.full_at, cost)
 
-    def settle(self, caller: Caller, day: str, charge: Charge) -> None:
+    def settle(self, caller: Principal, day: str, charge: Charge) -> None:
         """See Ledger.settle."""
         used = charge.input_tokens + charge.output_tokens
         cost = self._prices.cost(charge.input_tokens, charge.output_tokens)
@@ -68,11 +103,11 @@ class UsageTable:
         if caller.usd_per_month is not None:
             self._charge_month(caller, day, cost - charge.reserved_nano_usd)
 
-    def _reserve_month(self, caller: Caller, day: str, cost: int) -> int:
-        """What the month has been charged with then, in billionths of a dollar. Raises Exhausted."""
+    def _reserve_month(self, caller: Principal, day: str, cost: int) -> int:
+        """What the month has been charged with then, in billionths of a dollar. Raises QuotaExceededError."""
         room = math.floor((caller.usd_per_month or 0) * 1e9) - cost
         if room < 0:
-            raise Exhausted(Spent(0, 0), "usd_per_month")
+            raise QuotaExceededError(Spent(0, 0), "usd_per_month")
         try:
             row = self._charge_month(
                 caller,
@@ -83,39 +118,39 @@ class UsageTable:
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
-        except ConditionFailed as refused:
+        except ConditionFailedError as refused:
             spent = Spent(0, 0, int(refused.item.get("charged_nano_usd", 0)))
-            raise Exhausted(spent, "usd_per_month") from None
+            raise QuotaExceededError(spent, "usd_per_month") from None
         return int(row["charged_nano_usd"])
 
-    def _charge_month(self, caller: Caller, day: str, cost: int, **options: Any) -> dict[str, Any]:
+    def _charge_month(self, caller: Principal, day: str, cost: int, **options: Any) -> dict[str, Any]:
         return self._update(
             _Row(caller, month_sk(day, caller.key_id), day), {"charged_nano_usd": cost}, **options
         )
 
-    def _reserve_day(self, caller: Caller, day: str, tokens: int, now: int) -> Spent:
-        """One write where the rate limit is at rest, two where it is in use. Raises Exhausted."""
+    def _reserve_day(self, caller: Principal, day: str, tokens: int, now: int) -> Spent:
+        """One write where the rate limit is at rest, two where it is in use. Raises QuotaExceededError."""
         rate = Rate.of(caller.requests_per_second, caller.burst) if caller.requests_per_second else None
         row = {"requests": 0, "charged": 0, "full_at": 0}
         at_rest = True
         for _ in range(_ATTEMPTS):
             try:
                 return _spent(self._try_day(caller, day, tokens, now, rate, at_rest=at_rest))
-            except ConditionFailed as refused:
+            except ConditionFailedError as refused:
                 row |= refused.item
             if limit := _met(caller, tokens, row):
-                raise Exhausted(_spent(row), limit)
+                raise QuotaExceededError(_spent(row), limit)
             if rate is not None and row["full_at"] - rate.tolerance > now:
                 break
             at_rest = row["full_at"] <= now
-        raise Exhausted(_spent(row), "requests_per_second")
+        raise QuotaExceededError(_spent(row), "requests_per_second")
 
     def _try_day(
-        self, caller: Caller, day: str, tokens: int, now: int, rate: Rate | None, *, at_rest: bool
+        self, caller: Principal, day: str, tokens: int, now: int, rate: Rate | None, *, at_rest: bool
     ) -> dict[str, Any]:
-        """Raises ConditionFailed, with the row as it is."""
+        """Raises ConditionFailedError, with the row as it is."""
         if limit := _met(caller, tokens, {"requests": 0, "charged": 0}):
-            raise Exhausted(Spent(0, 0), limit)
+            raise QuotaExceededError(Spent(0, 0), limit)
         conditions: list[str] = []
         values: dict[str, int] = {}
         additions, changes = {"requests": 1, "charged": tokens}, ""
@@ -178,11 +213,11 @@ class UsageTable:
         return from_item(reply.get("Attributes", {}))
 
 
-def _day(caller: Caller, day: str) -> _Row:
+def _day(caller: Principal, day: str) -> _Row:
     return _Row(caller, usage_sk(day, caller.key_id), day)
 
 
-def _met(caller: Caller, tokens: int, row: dict[str, Any]) -> Limit | None:
+def _met(caller: Principal, tokens: int, row: dict[str, Any]) -> Limit | None:
     """The limit of the day for which one more request is too many."""
     if caller.tokens_per_day is not None and row["charged"] + tokens > caller.tokens_per_day:
         return "tokens_per_day"
@@ -193,3 +228,33 @@ def _met(caller: Caller, tokens: int, row: dict[str, Any]) -> Limit | None:
 
 def _spent(row: dict[str, Any]) -> Spent:
     return Spent(int(row.get("requests", 0)), int(row.get("charged", 0)), full_at=int(row.get("full_at", 0)))
+
+
+class UsageHistory:
+    """A tenant's usage rows, which share the records table."""
+
+    def __init__(self, table: str, tables: Dynamo) -> None:
+        self._table = table
+        self._tables = tables
+
+    def days(self, tenant: str, start: str, end: str) -> Iterator[dict[str, Any]]:
+        """Rows from `start` to `end`, both included, in order of day; page by page."""
+        first: dict[str, Any] = {}
+        while True:
+            reply = self._tables.call(
+                "Query",
+                TableName=self._table,
+                KeyConditionExpression="pk = :pk AND sk BETWEEN :start AND :end",
+                ExpressionAttributeValues={
+                    ":pk": {"S": usage_pk(tenant)},
+                    ":start": {"S": usage_sk(start)},
+                    # Key ids are hexadecimal: this sorts behind all of them.
+                    ":end": {"S": usage_sk(end, "~")},
+                },
+                **first,
+            )
+            for item in reply.get("Items", []):
+                yield from_item(item)
+            if "LastEvaluatedKey" not in reply:
+                return
+            first = {"ExclusiveStartKey": reply["LastEvaluatedKey"]}

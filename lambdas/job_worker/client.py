@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from contracts.tasks import Task
 from lambdas.pipeline.batch_lines import Outcome, request_of
-from lambdas.pipeline.request import Arrival
+from lambdas.pipeline.request import IncomingRequest
 from lambdas.runtime import logs
 from lambdas.runtime.errors import ApiError
 from lambdas.runtime.streaming import StreamingReply
@@ -20,7 +20,7 @@ _DEFECT = ApiError("server_error", "The server failed to answer. The failure has
 class Answering(Protocol):
     """The pipeline; see `lambdas.pipeline.assembly.Service`."""
 
-    def answer(self, route: str, arrival: Arrival) -> StreamingReply: ...
+    def answer(self, route: str, incoming: IncomingRequest) -> StreamingReply: ...
 
 
 def ask(
@@ -43,7 +43,7 @@ def ask(
     # As short as the caller may have sent it: a larger one could be too large.
     body = json.dumps(_whole(request.body), ensure_ascii=False, separators=(",", ":"))
     now = time.time()
-    arrival = Arrival(
+    incoming = IncomingRequest(
         request_id=request_id,
         body=body.encode(),
         authorizer=task.authorizer,
@@ -51,9 +51,9 @@ def ask(
         trace_id=trace,
         received_at=now,
         deadline_ms=int((now + seconds) * 1000),
-        asked_again=again,
+        will_retry=again,
     )
-    reply = service.answer(request.url, arrival)
+    reply = service.answer(request.url, incoming)
     try:
         content = b"".join(reply.body)
     finally:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from contracts.errors import ErrorObject
 from contracts.jobs import JobStatus
 from contracts.tasks import StoredFile, Task, new_file
-from lambdas.aws.work_store import LostLease
+from lambdas.aws.work_table import LeaseLostError
 from lambdas.pipeline import batch_lines as lines
 from lambdas.runtime.logs import Logger
 
@@ -26,7 +26,7 @@ class Table(Protocol):
 
 
 class Bucket(Protocol):
-    """See `store.WorkBucket`."""
+    """See `store.Bucket`."""
 
     def put(self, key: str, body: bytes) -> None: ...
 
@@ -42,7 +42,7 @@ class Ending:
         self._table, self._bucket, self._logger, self._ended = table, bucket, logger, ended
 
     def end(self, task: Task, texts: list[bytes], status: JobStatus, error: ErrorObject | None) -> None:
-        """Write what there is of results, then the last status; afterwards the parts go. Raises LostLease."""
+        """Write what there is of results, then the last status; then the parts go. Raises LeaseLostError."""
         values: dict[str, Any] = {"error": error.model_dump(exclude_none=True)} if error else {}
         made: list[StoredFile] = []
         if task.kind == "batch":
@@ -57,7 +57,7 @@ class Ending:
             values["error"] = self._job_error(task)
         try:
             ended = self._table.end(task, status, values, worker=task.lease_by)
-        except LostLease:
+        except LeaseLostError:
             for file in made:  # nobody would ever learn of them
                 self._bucket.delete(file.key)
                 self._table.remove(file.pk, file.id)

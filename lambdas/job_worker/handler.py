@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from contracts.jobs import Ticket
 from lambdas.aws.dynamodb import DynamoDB
-from lambdas.aws.work_store import WorkBucket, WorkQueue, WorkTable
+from lambdas.aws.s3 import Bucket
+from lambdas.aws.sqs import TicketQueue
+from lambdas.aws.work_table import WorkTable
 from lambdas.job_worker.metrics import CountEnds
 from lambdas.job_worker.service import Run, Worker
 from lambdas.pipeline.assembly import from_environment
-from lambdas.runtime import logs
-from lambdas.runtime.environment import WorkerEnvironment, load
+from lambdas.pipeline.environment import WorkerEnvironment
+from lambdas.runtime import environment, logs
+from lambdas.runtime.environment import load
 
-_settings = load(WorkerEnvironment, os.environ)
+_settings = load(WorkerEnvironment)
 _logger = logs.Logger("worker", _settings.log_level)
 
 _worker = Worker(
     WorkTable(_settings.work_table, DynamoDB()),
-    WorkBucket(_settings.work_bucket),
-    WorkQueue(_settings.jobs_queue),
-    from_environment(os.environ),
+    Bucket(_settings.work_bucket),
+    TicketQueue(_settings.jobs_queue),
+    from_environment(environment.variables()),
     _logger,
     parallel=_settings.jobs_parallel,
     request_seconds=_settings.jobs_request_seconds,
@@ -31,7 +33,7 @@ _worker = Worker(
 
 def handler(event: dict[str, Any], context: Any) -> None:
     """Work on the tickets of one delivery. Raises only where even putting a ticket back failed."""
-    trace = os.environ.get("_X_AMZN_TRACE_ID")
+    trace = environment.trace_id()
     for record in event["Records"]:
         ticket = Ticket.model_validate_json(record["body"])
         logs.correlate(ticket.id, trace)

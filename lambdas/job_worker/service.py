@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from contracts.errors import ErrorObject
 from contracts.jobs import Ticket
 from contracts.tasks import StoredFile, Task
-from lambdas.aws.work_store import LONGEST_DELAY_SECONDS, LostLease
+from lambdas.aws.sqs import LONGEST_DELAY_SECONDS
+from lambdas.aws.work_table import LeaseLostError
 from lambdas.job_worker import completion as ending
 from lambdas.job_worker.client import Answering, ask
 from lambdas.pipeline import batch_lines as lines
@@ -52,7 +53,7 @@ class Table(ending.Table, Protocol):
 
 
 class Queue(Protocol):
-    """See `store.WorkQueue`."""
+    """See `store.TicketQueue`."""
 
     def send(self, ticket: Ticket, delay: int = 0) -> None: ...
 
@@ -96,7 +97,7 @@ class Worker:
             return
         try:
             self._go_on(task, run)
-        except LostLease:
+        except LeaseLostError:
             self._logger.warning("lease_lost", task=ticket.id)
         except Exception as error:
             self._logger.failure("work_failed", error, task=ticket.id)
@@ -105,7 +106,7 @@ class Worker:
     def _claim(self, ticket: Ticket, run: Run) -> Task | None:
         try:
             return self._table.lease(ticket, run.id, self._request_seconds + 2 * MARGIN_SECONDS)
-        except LostLease:
+        except LeaseLostError:
             task = self._table.task(ticket.pk, ticket.id)
             if task is not None and not task.is_over:
                 # Another worker holds it, or one that died did: look again when its claim has run out.
@@ -157,7 +158,7 @@ class Worker:
 
         def one(number: int) -> Outcome:
             failures = task.tries.get(str(number), 0)
-            again = functools.partial(_comes_again, failures=failures)
+            again = functools.partial(_will_retry, failures=failures)
             return ask(self._service, task, number, texts[number], seconds, run.trace, again)
 
         if len(todo) == 1:
@@ -166,12 +167,12 @@ class Worker:
             return list(pool.map(one, todo))
 
     def _store(self, task: Task, part: _Part, results: list[Outcome]) -> Task:
-        """Outcomes first, then the checkpoint that names them. Raises LostLease."""
+        """Outcomes first, then the checkpoint that names them. Raises LeaseLostError."""
         tries = dict(task.tries)
         final = []
         for result in results:
             failures = tries.get(str(result.line), 0)
-            if not _comes_again(result.status, failures):
+            if not _will_retry(result.status, failures):
                 tries.pop(str(result.line), None)
                 final.append(result)
             elif not _is_wait(result.status):
@@ -196,7 +197,7 @@ class Worker:
             }
         try:
             return self._table.advance(task, values)
-        except LostLease:
+        except LeaseLostError:
             self._take_back(task, part)
             raise
 
@@ -239,7 +240,7 @@ def _is_wait(status: int) -> bool:
     return status in (429, 503)
 
 
-def _comes_again(status: int, failures: int) -> bool:
+def _will_retry(status: int, failures: int) -> bool:
     """Whether a line is asked once more after such a reply; `failures` of ours have been met before."""
     return _is_wait(status) or (status >= 500 and failures + 1 < MOST_TRIES)
 

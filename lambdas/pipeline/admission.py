@@ -5,10 +5,10 @@ Callers with AWS credentials have passed no authorizer: whom they call for stand
 
 from __future__ import annotations
 
-from contracts.access import SCOPE_INFERENCE
+from contracts.access import SCOPE_INFERENCE, Principal
 from lambdas.aws.access_table import AccessSource
 from lambdas.pipeline.principals import admit_principal
-from lambdas.pipeline.request import Caller, Exchange
+from lambdas.pipeline.request import Exchange
 from lambdas.runtime.errors import ApiError
 
 
@@ -20,9 +20,9 @@ class Authorise:
 
     def apply(self, exchange: Exchange) -> None:
         """Raises ApiError 401 without a tenant, 403 without the scope or for an unknown principal."""
-        authorizer = exchange.arrival.authorizer
-        if exchange.arrival.principal and self._access is not None:
-            authorizer = admit_principal(exchange.arrival.principal, self._access)
+        authorizer = exchange.incoming.authorizer
+        if exchange.incoming.principal and self._access is not None:
+            authorizer = admit_principal(exchange.incoming.principal, self._access)
         if not authorizer.get("tenant"):
             raise ApiError("authentication_error", "A valid API key is needed.", code="invalid_api_key")
         scopes = frozenset(authorizer.get("scopes", "").split())
@@ -33,25 +33,4 @@ class Authorise:
                 code="insufficient_scope",
             )
         exchange.authorizer = authorizer
-        exchange.caller = Caller(
-            authorizer["tenant"],
-            authorizer.get("key_name", ""),
-            scopes,
-            authorizer.get("key_id", ""),
-            _whole(authorizer.get("requests_per_day")),
-            _whole(authorizer.get("tokens_per_day")),
-            keep_text=authorizer.get("keep_text") != "false",
-            requests_per_second=_number(authorizer.get("requests_per_second")),
-            burst=_whole(authorizer.get("burst")),
-            usd_per_month=_number(authorizer.get("usd_per_month")),
-            subject=authorizer.get("subject", ""),
-        )
-
-
-def _whole(text: str | None) -> int | None:
-    """The authorizer's context knows strings only; a limit that is not set is not there."""
-    return int(text) if text else None
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None
+        exchange.caller = Principal.from_context(authorizer)

@@ -28,7 +28,7 @@ _SENTENCE_END = re.compile(r"""(?<!\d)[.!?…]["')\]]*\s|(?<=\d)[.!?…]["')\]]*
 _BETWEEN_WORDS = re.compile(r"(?<![\d])\s(?=[^\d\s])")
 
 
-class _Blocked(Exception):
+class _BlockedError(Exception):
     """The caller may not see what the model says."""
 
 
@@ -67,7 +67,7 @@ class GuardAnswer:
                 try:
                     if self._passes(exchange, answer, choice):
                         released.append(choice)
-                except _Blocked:
+                except _BlockedError:
                     if released:
                         chunk["choices"] = released
                         yield chunk
@@ -84,7 +84,7 @@ class GuardAnswer:
     def _passes(self, exchange: Exchange, answer: _Answer, choice: dict[str, Any]) -> bool:
         """Whether a chunk's choice goes on to the caller, with what of the answer may go by now.
 
-        Calls are held until they are whole. Raises _Blocked.
+        Calls are held until they are whole. Raises _BlockedError.
         """
         generation, held, ends = exchange.generation, answer.held, choice.get("finish_reason")
         held.text += generation.text(choice)
@@ -113,13 +113,13 @@ class GuardAnswer:
         return {**call, "index": index, "function": {**call["function"], "arguments": arguments}}
 
     def _released(self, exchange: Exchange, reading: json_text.Reading, seen: str) -> str:
-        """The text as the caller may see it; `seen` is what it goes on from. Raises _Blocked."""
+        """The text as the caller may see it; `seen` is what it goes on from. Raises _BlockedError."""
         if not reading.text:
             return ""
         found = self._guards.check(seen + reading.text, exchange.guard_times)
         findings = exchange.note([_moved(finding, len(seen)) for finding in found if finding.end > len(seen)])
         if first_block(findings):
-            raise _Blocked
+            raise _BlockedError
         vault = exchange.vault
         return reading.changed(findings, lambda text, here: vault.unmask(vault.mask_for_good(text, here)))
 

@@ -8,29 +8,25 @@ from dataclasses import replace
 from contracts.fallback import BedrockTarget, Target
 from contracts.guards import GuardSettings
 from contracts.prices import Prices
-from lambdas.aws.access_table import AccessSource, AccessTable
-from lambdas.aws.bedrock import BedrockChat
+from lambdas.aws.access_table import AccessSource, AccessTable, RoutingTable
+from lambdas.aws.bedrock import BedrockChat, GuardrailApi, GuardrailChecksApi
 from lambdas.aws.dynamodb import DynamoDB
-from lambdas.aws.sagemaker import (
-    AnswersTable,
-    GuardrailApi,
-    GuardrailChecksApi,
-    RecordsTable,
-    RoutingTable,
-    SageMakerEndpoint,
-    TranscriptBucket,
-)
-from lambdas.aws.usage_ledger import UsageTable
-from lambdas.aws.work_store import WorkBucket, WorkQueue, WorkTable
+from lambdas.aws.records_table import RecordsTable
+from lambdas.aws.s3 import Bucket
+from lambdas.aws.sagemaker import SageMakerEndpoint
+from lambdas.aws.sqs import TicketQueue
+from lambdas.aws.usage_ledger import UsageLedger
+from lambdas.aws.work_table import AnswersTable, WorkTable
 from lambdas.pipeline.admission import Authorise
 from lambdas.pipeline.answer_guard import GuardAnswer
-from lambdas.pipeline.async_offload import HandOver, Jobs
+from lambdas.pipeline.async_offload import AsyncOffload, Jobs
 from lambdas.pipeline.budgets import Ledger, ReserveBudget, SettleBudget
 from lambdas.pipeline.cache import Answers, FindAnswer, GatherAnswer, KeepAnswerForAgain
 from lambdas.pipeline.deadline import Patience
 from lambdas.pipeline.delivery import Render
 from lambdas.pipeline.embed import Embed
-from lambdas.pipeline.fallback import FallbackChain, Link
+from lambdas.pipeline.environment import InferenceEnvironment, QueueEnvironment
+from lambdas.pipeline.fallback import FallbackChain, FallbackTarget
 from lambdas.pipeline.guards.base import Guard, Guards
 from lambdas.pipeline.guards.bedrock import BedrockGuardrail, BedrockScores
 from lambdas.pipeline.guards.phrases import denied_topics, injection_rules
@@ -45,7 +41,7 @@ from lambdas.pipeline.pipeline import Pipeline, Stage
 from lambdas.pipeline.post_response import PublishMetrics, Record, RecordSink
 from lambdas.pipeline.prompt_guard import GuardPrompt
 from lambdas.pipeline.refuse_logprobs import RefuseLogprobs
-from lambdas.pipeline.request import Arrival, Exchange
+from lambdas.pipeline.request import Exchange, IncomingRequest
 from lambdas.pipeline.resilience import CircuitBreaker
 from lambdas.pipeline.retry_budget import RetryBudget
 from lambdas.pipeline.transcripts import KeepAnswer, StoreTranscript, TranscriptSink
@@ -53,7 +49,7 @@ from lambdas.pipeline.unknown_route import UnknownRoute
 from lambdas.pipeline.validate import Validate
 from lambdas.pipeline.variants import CachedRouting, ChooseVariant, RoutingSource
 from lambdas.runtime.cors import cors_headers
-from lambdas.runtime.environment import InferenceEnvironment, QueueEnvironment, load
+from lambdas.runtime.environment import load
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.streaming import StreamingReply
 
@@ -98,28 +94,28 @@ class Service:
         ]
         embed: list[Stage] = [*admit, Embed(calls)]
         prices = Prices(settings.input_token_price, settings.output_token_price)
-        afterwards: list[Stage] = [
+        post_response: list[Stage] = [
             SettleBudget(ledger),
             Record(records, settings.endpoint_name, prices, logger),
             PublishMetrics(settings.endpoint_name, settings.model_version, logger),
         ]
         if transcripts:
-            afterwards.append(StoreTranscript(transcripts, settings.endpoint_name, prices, logger))
+            post_response.append(StoreTranscript(transcripts, settings.endpoint_name, prices, logger))
         if answers:
-            afterwards.append(KeepAnswerForAgain(answers, settings.endpoint_name, logger))
-        rescue = HandOver(jobs, settings.endpoint_name, logger) if jobs else None
+            post_response.append(KeepAnswerForAgain(answers, settings.endpoint_name, logger))
+        rescue = AsyncOffload(jobs, settings.endpoint_name, logger) if jobs else None
         self._pipelines: dict[str, tuple[Operation, Pipeline]] = {
-            CHAT.route: (CHAT, Pipeline(generate, afterwards, logger, rescue)),
-            TEXT_COMPLETION.route: (TEXT_COMPLETION, Pipeline(generate, afterwards, logger, rescue)),
-            EMBEDDINGS.route: (EMBEDDINGS, Pipeline(embed, afterwards, logger, rescue)),
+            CHAT.route: (CHAT, Pipeline(generate, post_response, logger, rescue)),
+            TEXT_COMPLETION.route: (TEXT_COMPLETION, Pipeline(generate, post_response, logger, rescue)),
+            EMBEDDINGS.route: (EMBEDDINGS, Pipeline(embed, post_response, logger, rescue)),
         }
-        self._unknown = (CHAT, Pipeline([UnknownRoute()], afterwards, logger))
+        self._unknown = (CHAT, Pipeline([UnknownRoute()], post_response, logger))
 
-    def answer(self, route: str, arrival: Arrival) -> StreamingReply:
+    def answer(self, route: str, incoming: IncomingRequest) -> StreamingReply:
         """The reply to a request on a public path. Never raises."""
         operation, pipeline = self._pipelines.get(route, self._unknown)
-        reply = pipeline.answer(Exchange(arrival, operation))
-        added = cors_headers(arrival.headers.get("origin"), self._cors_origins)
+        reply = pipeline.answer(Exchange(incoming, operation))
+        added = cors_headers(incoming.headers.get("origin"), self._cors_origins)
         return replace(reply, headers={**reply.headers, **added}) if added else reply
 
 
@@ -137,7 +133,8 @@ def _calls(
         return endpoint(target.endpoint_name, target.region)
 
     links = [
-        Link(target.name, calls(stand_in(target), target.model_version)) for target in settings.fallbacks
+        FallbackTarget(target.name, calls(stand_in(target), target.model_version))
+        for target in settings.fallbacks
     ]
     return FallbackChain(calls(endpoint(settings.endpoint_name, None), settings.model_version), links, logger)
 
@@ -182,7 +179,7 @@ def endpoints(settings: InferenceEnvironment) -> Callable[[str, str | None], Mod
 
 
 def from_environment(variables: Mapping[str, str]) -> Service:
-    """The service against AWS. Raises BadEnvironment."""
+    """The service against AWS. Raises InvalidEnvironmentError."""
     settings = load(InferenceEnvironment, variables)
     tables = DynamoDB()
     return Service(
@@ -190,10 +187,10 @@ def from_environment(variables: Mapping[str, str]) -> Service:
         endpoints(settings),
         RoutingTable(settings.access_table, settings.endpoint_name, tables),
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
-        UsageTable(
+        UsageLedger(
             settings.records_table, Prices(settings.input_token_price, settings.output_token_price), tables
         ),
-        TranscriptBucket(settings.transcripts_bucket) if settings.transcripts_bucket else None,
+        _transcripts(settings.transcripts_bucket) if settings.transcripts_bucket else None,
         AccessTable(settings.access_table, tables),
         AnswersTable(settings.work_table, tables)
         if settings.work_table and settings.cache_max_seconds
@@ -202,13 +199,18 @@ def from_environment(variables: Mapping[str, str]) -> Service:
     )
 
 
+def _transcripts(bucket: str) -> Bucket:
+    """One attempt with short timeouts: the next request waits for it."""
+    return Bucket(bucket, attempts=1, connect_timeout=1, read_timeout=5)
+
+
 def _jobs(variables: Mapping[str, str], tables: DynamoDB) -> Submissions:
-    """Who makes jobs of what the model has no room for. Raises BadEnvironment."""
+    """Who makes jobs of what the model has no room for. Raises InvalidEnvironmentError."""
     making = load(QueueEnvironment, variables)
     return Submissions(
         WorkTable(making.work_table, tables),
-        WorkBucket(making.work_bucket),
-        WorkQueue(making.jobs_queue),
+        Bucket(making.work_bucket),
+        TicketQueue(making.jobs_queue),
         open_per_key=making.jobs_open_per_key,
         deadline=making.jobs_deadline_seconds,
         retention=making.jobs_retention_seconds,

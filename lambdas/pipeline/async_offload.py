@@ -37,7 +37,7 @@ class Jobs(Protocol):
     ) -> Task: ...
 
 
-class HandOver:
+class AsyncOffload:
     """Asked when a request fails before its answer has begun."""
 
     def __init__(self, jobs: Jobs, endpoint_name: str, logger: Logger) -> None:
@@ -49,13 +49,13 @@ class HandOver:
         Where no job can be made the caller gets the failure that led here. Raises ApiError where the job is
         refused: too many are open, or the idempotency key was used before.
         """
-        if exchange.arrival.headers.get(HEADER, "").strip().lower() != _JOB or not _is_for_now(error):
+        if exchange.incoming.headers.get(HEADER, "").strip().lower() != _JOB or not _is_for_now(error):
             return False
         if exchange.caller is None:
             return False  # whoever has not been let in has nothing to find the job by
         if exchange.variant_is_the_callers:
             return False  # a job goes to whichever variant its turn falls to
-        request = json.loads(exchange.arrival.body)
+        request = json.loads(exchange.incoming.body)
         for name in _DELIVERY:
             request.pop(name, None)
         try:
@@ -63,18 +63,18 @@ class HandOver:
                 exchange.authorizer,
                 cast(Route, exchange.operation.route),
                 request,
-                exchange.arrival.headers.get("idempotency-key"),
+                exchange.incoming.headers.get("idempotency-key"),
             )
         except ApiError:
             raise
         except Exception as failure:
-            self._logger.failure("hand_over_failed", failure)
+            self._logger.failure("async_offload_failed", failure)
             return False
         line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
         line.add({metrics.HANDED_OVER: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
-        line.emit(request_id=exchange.arrival.request_id)
+        line.emit(request_id=exchange.incoming.request_id)
         assert isinstance(error, ApiError)
-        base = requests.SIGNED if exchange.arrival.principal else ""
+        base = requests.SIGNED if exchange.incoming.principal else ""
         exchange.status, exchange.handed_over = 202, True
         exchange.headers |= {
             "content-type": "application/json",

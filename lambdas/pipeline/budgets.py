@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from contracts import metrics
+from contracts.access import Principal
 from contracts.embeddings import EmbeddingsRequest
-from lambdas.pipeline.limits import Exhausted, Spent, refusal, told
-from lambdas.pipeline.request import Caller, Exchange
+from lambdas.aws.usage_ledger import Charge, QuotaExceededError, Spent
+from lambdas.pipeline.limits import rate_limit_headers, refusal
+from lambdas.pipeline.request import Exchange
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.metrics import MetricLine
 
@@ -23,24 +24,16 @@ _BYTES_PER_TOKEN = 4
 _ANSWER_ESTIMATE = 256
 
 
-@dataclass(frozen=True)
-class Charge:
-    """What a finished request adds to its day. `reserved` tokens were charged before; None: nothing was."""
-
-    input_tokens: int
-    output_tokens: int
-    reserved: int | None
-    reserved_nano_usd: int = 0
-    counts: bool = True  # as one of the day's requests
-
-
 class Ledger(Protocol):
     """Where each key's days are kept. `day` is `YYYY-MM-DD`."""
 
-    def reserve(self, caller: Caller, day: str, tokens: int, now: float) -> Spent:
-        """Charge one request and these tokens, if they fit. `now`: seconds, epoch. Raises Exhausted."""
+    def reserve(self, caller: Principal, day: str, tokens: int, now: float) -> Spent:
+        """Charge one request and these tokens, if they fit. `now`: seconds, epoch.
 
-    def settle(self, caller: Caller, day: str, charge: Charge) -> None:
+        Raises QuotaExceededError.
+        """
+
+    def settle(self, caller: Principal, day: str, charge: Charge) -> None:
         """Replace what was reserved by what was used."""
 
 
@@ -69,18 +62,18 @@ class ReserveBudget:
         tokens = 0 if exchange.is_answered else estimate(exchange)
         try:
             spent = self._ledger.reserve(caller, exchange.day, tokens, now)
-        except Exhausted as exhausted:
-            exchange.headers.update(told(caller, exhausted.spent, now, exhausted.limit))
+        except QuotaExceededError as exhausted:
+            exchange.headers.update(rate_limit_headers(caller, exhausted.spent, now, exhausted.limit))
             raise refusal(caller, exhausted, tokens, now) from None
         except Exception as error:
             self._logger.failure("budget_unchecked", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
             line.add({metrics.BUDGET_UNCHECKED: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
-            line.emit(request_id=exchange.arrival.request_id)
+            line.emit(request_id=exchange.incoming.request_id)
             return
         exchange.reserved_tokens = tokens
         exchange.reserved_nano_usd = spent.reserved_nano_usd
-        exchange.headers.update(told(caller, spent, now))
+        exchange.headers.update(rate_limit_headers(caller, spent, now))
 
 
 class SettleBudget:
@@ -104,14 +97,14 @@ class SettleBudget:
             exchange.completion_tokens if exchange.completion_tokens is not None else exchange.pieces,
             reserved,
             exchange.reserved_nano_usd,
-            counts=not exchange.comes_again,
+            counts=not exchange.will_retry,
         )
         self._ledger.settle(caller, exchange.day, charge)
 
 
 def estimate(exchange: Exchange) -> int:
     """Tokens a request will roughly use: by its size, and by its limit or a usual answer's length."""
-    prompt = len(exchange.arrival.body) // _BYTES_PER_TOKEN
+    prompt = len(exchange.incoming.body) // _BYTES_PER_TOKEN
     if isinstance(exchange.request, EmbeddingsRequest):
         return prompt
     request = exchange.the_generation

@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from contracts import metrics
+from contracts.cached_answer import CachedAnswer
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.fallback import FALLBACK_VARIANT
@@ -37,32 +36,13 @@ _WHOLE = ("stop", "length")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
-class KeptAnswer(BaseModel):
-    """One answer in the pieces in which it came. `made_at` is in seconds since the epoch.
-
-    `tenant` and `user` are what deletion goes by.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    made_at: float
-    tenant: str
-    user: str | None = None
-    variant: str | None = None
-    model_version: str
-    pieces: list[str]
-    finish_reason: str
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
 class Answers(Protocol):
     """Where answers are kept, apart for each key."""
 
-    def find(self, owner: str, digest: str) -> KeptAnswer | None:
+    def find(self, owner: str, digest: str) -> CachedAnswer | None:
         """The owner's answer under a digest that has not run out."""
 
-    def keep(self, owner: str, digest: str, answer: KeptAnswer, seconds: int) -> None:
+    def keep(self, owner: str, digest: str, answer: CachedAnswer, seconds: int) -> None:
         """Keep an answer for so long."""
 
 
@@ -87,7 +67,7 @@ class FindAnswer:
 
     def apply(self, exchange: Exchange) -> None:
         """Raises ApiError 400 for a header that is no number of seconds. A table that fails is a miss."""
-        asked = exchange.arrival.headers.get(HEADER)
+        asked = exchange.incoming.headers.get(HEADER)
         if asked is None:
             return
         seconds = self._seconds(asked)
@@ -122,7 +102,7 @@ class FindAnswer:
         return int(asked)
 
     def _digest(self, exchange: Exchange) -> str:
-        request = json.loads(exchange.arrival.body)
+        request = json.loads(exchange.incoming.body)
         for name in _DELIVERY:
             request.pop(name, None)
         parts = [exchange.operation.route, self._versions(exchange), self._salt, request]
@@ -171,10 +151,10 @@ class KeepAnswerForAgain:
         name = metrics.CACHE_HITS if exchange.cache_hit else metrics.CACHE_MISSES
         line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
         line.add({name: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
-        line.emit(request_id=exchange.arrival.request_id)
+        line.emit(request_id=exchange.incoming.request_id)
         if exchange.cache_hit or not _ended_well(exchange):
             return
-        answer = KeptAnswer(
+        answer = CachedAnswer(
             made_at=self._clock(),
             tenant=exchange.the_caller.tenant,
             user=exchange.the_request.user,
@@ -196,7 +176,7 @@ class KeepAnswerForAgain:
 def _owner(exchange: Exchange) -> str:
     """Whose answer it is: the key's, or the bearer's where many share what stands for a key."""
     caller = exchange.the_caller
-    subject = exchange.arrival.authorizer.get("subject", "")
+    subject = exchange.incoming.authorizer.get("subject", "")
     return work_pk(caller.tenant, caller.key_id or caller.key_name, subject)
 
 
@@ -222,11 +202,11 @@ def _gathered(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         yield chunk
 
 
-def _again(exchange: Exchange, kept: KeptAnswer) -> Iterator[Chunk]:
+def _again(exchange: Exchange, kept: CachedAnswer) -> Iterator[Chunk]:
     """The answer as the model would have sent it, usage included."""
     head: Chunk = {
         "object": exchange.generation.chunk_object,
-        "created": int(exchange.arrival.received_at),
+        "created": int(exchange.incoming.received_at),
     }
     for piece in kept.pieces:
         choice: Chunk = {"index": 0, "finish_reason": None}

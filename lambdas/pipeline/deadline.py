@@ -21,7 +21,7 @@ class Patience:
 
     def apply(self, exchange: Exchange) -> None:
         """Raises ApiError 400 for what is no number of seconds between 0 and LONGEST_SECONDS."""
-        text = exchange.arrival.headers.get(HEADER)
+        text = exchange.incoming.headers.get(HEADER)
         if text is None:
             return
         try:
@@ -35,4 +35,4 @@ class Patience:
                 param=HEADER,
                 code="invalid_value",
             )
-        exchange.patience_ends_at = int(exchange.arrival.received_at * 1000 + seconds * 1000)
+        exchange.patience_ends_at = int(exchange.incoming.received_at * 1000 + seconds * 1000)

@@ -55,7 +55,7 @@ def assemble(exchange: Exchange) -> BaseModel:
         raise model_errors.garbage()
     return exchange.generation.whole(
         exchange.answer_id,
-        created or int(exchange.arrival.received_at),
+        created or int(exchange.incoming.received_at),
         exchange.the_request.model,
         [answers[index] for index in sorted(answers)],
         usage,

@@ -29,7 +29,7 @@ class Calls(Protocol):
 
 
 @dataclass(frozen=True)
-class Link:
+class FallbackTarget:
     """One more target; `name` is for the log."""
 
     name: str
@@ -39,7 +39,7 @@ class Link:
 class FallbackChain:
     """Calls to the endpoint itself, then along the links."""
 
-    def __init__(self, first: Calls, links: Sequence[Link], logger: Logger) -> None:
+    def __init__(self, first: Calls, links: Sequence[FallbackTarget], logger: Logger) -> None:
         self._first = first
         self._links = links
         self._logger = logger
@@ -58,13 +58,17 @@ class FallbackChain:
             try:
                 answer = link.calls.open(exchange, read)
             except ApiError as error:
-                if not error.is_ours and not _worth_falling_back(error) and not _not_everybodys(exchange):
+                if (
+                    not error.is_server_error
+                    and not _worth_falling_back(error)
+                    and not _not_everybodys(exchange)
+                ):
                     raise
                 # What is wrong with a stand-in is nothing that the caller could change.
-                self._logger.warning("stand_in_failed", to=link.name, error_code=error.code)
+                self._logger.warning("fallback_failed", to=link.name, error_code=error.code)
                 continue
             exchange.variant = FALLBACK_VARIANT
-            self._logger.warning("fell_back", to=link.name, after=first_error.code)
+            self._logger.warning("fallback_used", to=link.name, after=first_error.code)
             return answer
         exchange.variant, exchange.routing, exchange.model_version = as_asked
         raise first_error

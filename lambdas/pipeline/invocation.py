@@ -9,7 +9,7 @@ from lambdas.aws import model_errors
 from lambdas.pipeline import sse
 from lambdas.pipeline.fallback import Calls
 from lambdas.pipeline.model_calls import ModelStream
-from lambdas.pipeline.pending_response import HEARTBEAT_SECONDS, Answer, Opening
+from lambdas.pipeline.pending_response import HEARTBEAT_SECONDS, Answer, PendingResponse
 from lambdas.pipeline.request import Chunk, Exchange
 
 
@@ -27,8 +27,8 @@ class Invoke:
         if exchange.is_answered:
             return
         if exchange.streamed:
-            opening = Opening(lambda: self._calls.open(exchange, _Answer))
-            begun: Answer | Opening = opening.wait(HEARTBEAT_SECONDS) or opening
+            opening = PendingResponse(lambda: self._calls.open(exchange, _Answer))
+            begun: Answer | PendingResponse = opening.wait(HEARTBEAT_SECONDS) or opening
         else:
             begun = self._calls.open(exchange, _Answer)
         exchange.release = begun.release
@@ -62,7 +62,7 @@ class _Answer:
     def _next(self) -> Chunk | None:
         try:
             payload = next(self._payloads, None)
-        except sse.EventTooLarge:
+        except sse.EventTooLargeError:
             raise model_errors.garbage() from None
         if payload is None:
             raise model_errors.interrupted()

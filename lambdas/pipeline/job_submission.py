@@ -38,13 +38,13 @@ class Tasks(Protocol):
 
 
 class Objects(Protocol):
-    """Where inputs are kept; see `store.WorkBucket`."""
+    """Where inputs are kept; see `store.Bucket`."""
 
     def put(self, key: str, body: bytes) -> None: ...
 
 
 class Queue(Protocol):
-    """Where tickets wait; see `store.WorkQueue`."""
+    """Where tickets wait; see `store.TicketQueue`."""
 
     def send(self, ticket: Ticket, delay: int = 0) -> None: ...
 

@@ -5,43 +5,22 @@ from __future__ import annotations
 import calendar
 import math
 import time
-from dataclasses import dataclass
-from typing import Literal
 
+from contracts.access import Principal
 from lambdas.aws.rate_limit import Rate
-from lambdas.pipeline.request import Caller
+from lambdas.aws.usage_ledger import Limit, QuotaExceededError, Spent
 from lambdas.runtime.errors import ApiError
-
-Limit = Literal["requests_per_second", "requests_per_day", "tokens_per_day", "usd_per_month"]
 
 _DAY_SECONDS = 86_400
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a key has spent, what is reserved for running requests included: today, and this month in dollars.
+def rate_limit_headers(
+    caller: Principal, spent: Spent, now: float, met: Limit | None = None
+) -> dict[str, str]:
+    """The `x-ratelimit-…` headers, as OpenAI names them.
 
-    `full_at` is the state of its rate limit (`rate`). `reserved_nano_usd` is what this request reserved.
+    Of two limits on requests the one that was met is shown, else that of the day.
     """
-
-    requests: int
-    tokens: int
-    nano_usd: int = 0
-    full_at: int = 0
-    reserved_nano_usd: int = 0
-
-
-@dataclass
-class Exhausted(Exception):
-    """A reservation that does not fit into what is left of `limit`."""
-
-    spent: Spent
-    limit: Limit = "tokens_per_day"
-
-
-def told(caller: Caller, spent: Spent, now: float, met: Limit | None = None) -> dict[str, str]:
-    """The `x-ratelimit-…` headers, as OpenAI names them. Of two limits on requests the one that was met is
-    told, else that of the day."""
     day, month = f"{_until_midnight(now)}s", f"{_until_next_month(now)}s"
     headers: dict[str, str] = {}
     if caller.requests_per_second is not None and (
@@ -62,7 +41,7 @@ def told(caller: Caller, spent: Spent, now: float, met: Limit | None = None) -> 
     return headers
 
 
-def refusal(caller: Caller, exhausted: Exhausted, tokens: int, now: float) -> ApiError:
+def refusal(caller: Principal, exhausted: QuotaExceededError, tokens: int, now: float) -> ApiError:
     """The 429 that names the limit and when it gives way."""
     spent, limit = exhausted.spent, exhausted.limit
     reset = float(_until_midnight(now))

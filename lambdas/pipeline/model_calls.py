@@ -1,6 +1,6 @@
 """Calls to the model: one at a time, repeated at most once, stopped while the endpoint is down.
 
-Before the first bytes of an answer a call may be repeated, within a budget; afterwards never, since the
+Before the first bytes of an answer a call may be repeated, within a budget; post_response never, since the
 caller may have seen part of the answer.
 """
 
@@ -15,7 +15,7 @@ from contracts import container
 from contracts.chat import StreamOptions
 from contracts.embeddings import EmbeddingsRequest
 from lambdas.aws import model_errors
-from lambdas.aws.model_errors import ModelFailure, VariantVanished
+from lambdas.aws.model_errors import ModelCallError, VariantNotFoundError
 from lambdas.pipeline.operations import CHAT
 from lambdas.pipeline.request import Exchange
 from lambdas.pipeline.resilience import CircuitBreaker
@@ -45,7 +45,7 @@ class ModelEndpoint(Protocol):
     """Where the model runs."""
 
     def invoke(self, body: bytes, attributes: str, variant: str | None) -> ModelStream:
-        """Open a reply. Raises ModelFailure, or VariantVanished when `variant` is not there."""
+        """Open a reply. Raises ModelCallError, or VariantNotFoundError when `variant` is not there."""
 
 
 class ModelCalls:
@@ -73,11 +73,11 @@ class ModelCalls:
         try:
             try:
                 answer = self._attempt(exchange, read)
-            except ModelFailure as failure:
+            except ModelCallError as failure:
                 if not (failure.retryable and self._retries.take()):
                     raise
                 answer = self._attempt(exchange, read)
-        except ModelFailure as failure:
+        except ModelCallError as failure:
             (self._breaker.failed if failure.is_outage else self._breaker.succeeded)()
             raise failure.api_error from failure
         self._breaker.succeeded()
@@ -96,7 +96,7 @@ class ModelCalls:
         body, attributes = _body(exchange), _attributes(exchange)
         try:
             stream = self._endpoint.invoke(body, attributes, exchange.variant)
-        except VariantVanished:
+        except VariantNotFoundError:
             if exchange.variant_is_the_callers:
                 raise ApiError(
                     "invalid_request_error", "There is no such variant.", code="unknown_variant"
@@ -121,9 +121,9 @@ def _body(exchange: Exchange) -> bytes:
 
 
 def _attributes(exchange: Exchange) -> str:
-    arrival = exchange.arrival
-    attributes = {container.ATTRIBUTE_REQUEST_ID: arrival.request_id}
-    if parent := traceparent(arrival.trace_id):
+    incoming = exchange.incoming
+    attributes = {container.ATTRIBUTE_REQUEST_ID: incoming.request_id}
+    if parent := traceparent(incoming.trace_id):
         attributes[container.ATTRIBUTE_TRACEPARENT] = parent
     if exchange.operation is not CHAT:
         attributes[container.ATTRIBUTE_ROUTE] = exchange.operation.route
@@ -135,8 +135,8 @@ def _attributes(exchange: Exchange) -> str:
 def _patience(exchange: Exchange) -> int | None:
     """Milliseconds left until Lambda or the caller stops waiting; None where neither has said when."""
     ends = []
-    if exchange.arrival.deadline_ms is not None:
-        ends.append(exchange.arrival.deadline_ms - _DEADLINE_MARGIN_MS)
+    if exchange.incoming.deadline_ms is not None:
+        ends.append(exchange.incoming.deadline_ms - _DEADLINE_MARGIN_MS)
     if exchange.patience_ends_at is not None:
         ends.append(exchange.patience_ends_at)
     return min(ends) - int(time.time() * 1000) if ends else None

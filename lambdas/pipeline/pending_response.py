@@ -28,7 +28,7 @@ class Answer(Protocol):
         """Let go of the stream."""
 
 
-class Opening:
+class PendingResponse:
     """A call under way. Once `wait` has returned None the answer is only to be had through `chunks`."""
 
     def __init__(self, call: Callable[[], Answer]) -> None:

@@ -30,18 +30,18 @@ class Rescue(Protocol):
 
 
 class Pipeline:
-    """`stages` lead to the answer, up to the first error; `afterwards` run once the reply has ended."""
+    """`stages` lead to the answer, up to the first error; `post_response` run once the reply has ended."""
 
     def __init__(
         self,
         stages: Sequence[Stage],
-        afterwards: Sequence[Stage],
+        post_response: Sequence[Stage],
         logger: Logger,
         rescue: Rescue | None = None,
     ) -> None:
         self._rescue = rescue
         self._stages = stages
-        self._afterwards = afterwards
+        self._afterwards = post_response
         self._logger = logger
 
     def answer(self, exchange: Exchange) -> StreamingReply:
@@ -62,7 +62,7 @@ class Pipeline:
         return self._reply(exchange, {**exchange.headers, **error.headers}, iter([error.body.encode()]))
 
     def _reply(self, exchange: Exchange, headers: dict[str, str], body: Iterator[bytes]) -> StreamingReply:
-        named = {**headers, "x-request-id": exchange.arrival.request_id}
+        named = {**headers, "x-request-id": exchange.incoming.request_id}
         if exchange.variant:
             named["x-evergreen-variant"] = exchange.variant
         return StreamingReply(exchange.status, named, body, after=lambda: self._finish(exchange))
@@ -78,8 +78,8 @@ class Pipeline:
     def _note(self, exchange: Exchange, error: Exception) -> ApiError:
         api_error = to_api_error(error)
         exchange.fail(api_error)
-        if api_error is not error and api_error.is_ours:
-            self._logger.failure("unforeseen_failure", error)
+        if api_error is not error and api_error.is_server_error:
+            self._logger.failure("unhandled_exception", error)
         return api_error
 
     def _finish(self, exchange: Exchange) -> None:
@@ -91,7 +91,7 @@ class Pipeline:
             try:
                 stage.apply(exchange)
             except Exception as error:
-                self._logger.failure("afterwards_failed", error, stage=type(stage).__name__)
+                self._logger.failure("post_response_task_failed", error, stage=type(stage).__name__)
 
 
 class _Release:

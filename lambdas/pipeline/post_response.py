@@ -37,10 +37,10 @@ class Record:
         try:
             self._sink.store(record_of(exchange, self._prices))
         except Exception as error:
-            self._logger.failure("record_lost", error)
+            self._logger.failure("record_write_failed", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
             line.add({metrics.RECORDS_LOST: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
-            line.emit(request_id=exchange.arrival.request_id)
+            line.emit(request_id=exchange.incoming.request_id)
 
 
 def record_of(exchange: Exchange, prices: Prices) -> InferenceRecord:
@@ -48,10 +48,10 @@ def record_of(exchange: Exchange, prices: Prices) -> InferenceRecord:
     request, caller = exchange.the_request, exchange.the_caller
     tokens = (exchange.prompt_tokens or 0, exchange.completion_tokens or 0)
     return InferenceRecord(
-        request_id=exchange.arrival.request_id,
+        request_id=exchange.incoming.request_id,
         tenant=caller.tenant,
         user=request.user,
-        received_at=exchange.arrival.received_at,
+        received_at=exchange.incoming.received_at,
         model=request.model,
         model_version=exchange.model_version,
         variant=exchange.variant,
@@ -95,11 +95,11 @@ class PublishMetrics:
         line.add(_measurements(exchange), by_variant)
         error = exchange.error
         errors: dict[str, tuple[float, Unit]] = {metrics.ERRORS: (0 if error is None else 1, "Count")}
-        if error is None or error.is_ours:
+        if error is None or error.is_server_error:
             line.add(errors, by_variant)
         if error is not None:
             line.add(errors, [[metrics.DIM_ENDPOINT, metrics.DIM_ERROR_TYPE]])
-        line.emit(request_id=exchange.arrival.request_id)
+        line.emit(request_id=exchange.incoming.request_id)
         self._publish_guards(exchange)
         self._logger.info(
             "request",
@@ -123,7 +123,7 @@ class PublishMetrics:
                 metrics.GUARD_FINDINGS: (found, "Count"),
             }
             line.add(values, [[metrics.DIM_ENDPOINT, metrics.DIM_GUARD]])
-            line.emit(request_id=exchange.arrival.request_id)
+            line.emit(request_id=exchange.incoming.request_id)
 
 
 def _measurements(exchange: Exchange) -> dict[str, tuple[float, Unit]]:

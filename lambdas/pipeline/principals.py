@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from contracts.access import principal_pk
-from lambdas.aws.access_table import AccessSource, context_of
+from contracts.access import context_of, principal_pk
+from lambdas.aws.access_table import AccessSource
 from lambdas.runtime.errors import ApiError
 
 

@@ -147,7 +147,7 @@ def refusal(exchange: Exchange, text: str, answers: Sequence[int] | None = None)
     yield {
         "id": exchange.answer_id,
         "object": exchange.generation.chunk_object,
-        "created": int(exchange.arrival.received_at),
+        "created": int(exchange.incoming.received_at),
         "model": exchange.the_request.model,
         "choices": choices,
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from contracts.access import Principal
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.routing import Routing
@@ -26,7 +27,7 @@ STATUS_CLIENT_GONE = 499
 
 
 @dataclass(frozen=True)
-class Arrival:
+class IncomingRequest:
     """What API Gateway handed over. `received_at`: seconds since the epoch; `deadline_ms`: milliseconds."""
 
     request_id: str
@@ -37,43 +38,20 @@ class Arrival:
     received_at: float
     deadline_ms: int | None = None
     principal: str = ""  # the ARN of a caller whose signature API Gateway has checked
-    asked_again: Callable[[int], bool] = lambda status: False  # whether the same request follows on a status
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks, as the authorizer found out."""
-
-    tenant: str
-    key_name: str
-    scopes: frozenset[str]
-    key_id: str = ""
-    requests_per_day: int | None = None
-    tokens_per_day: int | None = None
-    keep_text: bool = True
-    requests_per_second: float | None = None
-    burst: int | None = None
-    usd_per_month: float | None = None
-    subject: str = ""  # tells bearers of a tenant's tokens apart
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether the key has a budget of its own."""
-        limits = (self.requests_per_second, self.requests_per_day, self.tokens_per_day, self.usd_per_month)
-        return any(limit is not None for limit in limits)
+    will_retry: Callable[[int], bool] = lambda status: False  # whether the same request follows on a status
 
 
 @dataclass
 class Exchange:
     """State of one request. Times are seconds on `clock`, which only ever goes forward."""
 
-    arrival: Arrival
+    incoming: IncomingRequest
     operation: Operation
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
 
     request: ModelRequest | None = None
-    caller: Caller | None = None
+    caller: Principal | None = None
     authorizer: dict[str, str] = field(default_factory=dict)  # the caller as the authorizer would tell of it
     routing: Routing | None = None
     variant: str | None = None  # asked for by ChooseVariant, then the one that answered
@@ -121,7 +99,7 @@ class Exchange:
     @property
     def answer_id(self) -> str:
         """The answer's id, by which feedback finds the request again."""
-        return self.operation.id_prefix + self.arrival.request_id
+        return self.operation.id_prefix + self.incoming.request_id
 
     @property
     def the_request(self) -> ModelRequest:
@@ -146,7 +124,7 @@ class Exchange:
         return isinstance(self.request, ChatRequest | CompletionRequest) and self.request.stream
 
     @property
-    def the_caller(self) -> Caller:
+    def the_caller(self) -> Principal:
         """The caller, for stages after Authorise."""
         assert self.caller is not None
         return self.caller
@@ -174,9 +152,9 @@ class Exchange:
         return next((finding for finding in self.findings if finding.action is Action.BLOCK), None)
 
     @property
-    def comes_again(self) -> bool:
+    def will_retry(self) -> bool:
         """Whether the same request is asked once more later, and counts then."""
-        return self.handed_over or self.arrival.asked_again(self.status)
+        return self.handed_over or self.incoming.will_retry(self.status)
 
     def note(self, findings: list[Finding]) -> list[Finding]:
         """Keep findings for the record and the metrics; returns them."""

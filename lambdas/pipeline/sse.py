@@ -12,7 +12,7 @@ COMMENT = b": waiting\n\n"  # clients skip comments; proxies see that the connec
 MAX_EVENT_BYTES = 1 << 20
 
 
-class EventTooLarge(Exception):
+class EventTooLargeError(Exception):
     """An event grew beyond MAX_EVENT_BYTES without ending: the sender does not speak the protocol."""
 
 
@@ -26,7 +26,7 @@ def payloads(parts: Iterable[bytes]) -> Iterator[bytes]:
         rest = (rest + part).replace(b"\r\n", b"\n")
         *events, rest = rest.split(b"\n\n")
         if len(rest) > MAX_EVENT_BYTES:
-            raise EventTooLarge
+            raise EventTooLargeError
         for text in events:
             data = [line[5:].removeprefix(b" ") for line in text.split(b"\n") if line.startswith(b"data:")]
             if data:

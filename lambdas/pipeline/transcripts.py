@@ -28,7 +28,7 @@ _PII = PiiRules()
 class TranscriptSink(Protocol):
     """Where transcripts are kept."""
 
-    def store(self, key: str, line: bytes) -> None:
+    def put(self, key: str, body: bytes) -> None:
         """Keep one JSON line under its key. Raises when it could not be stored."""
 
 
@@ -78,12 +78,12 @@ class StoreTranscript:
         transcript = self._transcript(exchange, _prompt(exchange.request))
         try:
             key = transcript_key(exchange.day, transcript.record)
-            self._sink.store(key, transcript.model_dump_json().encode() + b"\n")
+            self._sink.put(key, transcript.model_dump_json().encode() + b"\n")
         except Exception as error:
-            self._logger.failure("transcript_lost", error)
+            self._logger.failure("transcript_write_failed", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
             line.add({metrics.RECORDS_LOST: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
-            line.emit(request_id=exchange.arrival.request_id)
+            line.emit(request_id=exchange.incoming.request_id)
 
     def _transcript(self, exchange: Exchange, prompt: list[Turn]) -> Transcript:
         record = record_of(exchange, self._prices)

@@ -15,7 +15,7 @@ class Validate:
 
     def apply(self, exchange: Exchange) -> None:
         """Raises ApiError 413, 400 or 404; pydantic's own errors are mapped with the others."""
-        body = exchange.arrival.body
+        body = exchange.incoming.body
         if len(body) > self._max_body_bytes:
             raise ApiError(
                 "invalid_request_error",

@@ -60,7 +60,7 @@ class ChooseVariant:
     def apply(self, exchange: Exchange) -> None:
         """Outside an experiment the endpoint's own weights decide. Raises ApiError for a wrong choice."""
         routing = exchange.routing = self._routing.read()
-        if HEADER in exchange.arrival.headers:
+        if HEADER in exchange.incoming.headers:
             exchange.variant = _callers_choice(exchange)
             exchange.variant_is_the_callers = True
             return
@@ -80,7 +80,7 @@ def _callers_choice(exchange: Exchange) -> str:
             f"Naming a variant takes a key with the scope '{SCOPE_CHOOSE_VARIANT}'.",
             code="insufficient_scope",
         )
-    name = exchange.arrival.headers[HEADER]
+    name = exchange.incoming.headers[HEADER]
     if not _VARIANT_NAME.fullmatch(name):
         raise ApiError("invalid_request_error", "There is no such variant.", code="unknown_variant")
     return name

@@ -46,7 +46,7 @@ class ApiError(Exception):
         return headers
 
     @property
-    def is_ours(self) -> bool:
+    def is_server_error(self) -> bool:
         """True when the service failed, false when the caller has to change something."""
         return self.status >= 500
 

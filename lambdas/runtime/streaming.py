@@ -15,13 +15,14 @@ import gc
 import http.client
 import importlib
 import json
-import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from lambdas.runtime import environment
 
 _API = "/2018-06-01/runtime"
 _CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
@@ -173,10 +174,7 @@ def _trailers(error: BaseException) -> bytes:
 def serve_one(client: RuntimeClient, handler: Handler) -> None:
     """Take one event and answer it. A handler's failure is posted and logged, never raised."""
     event, context = client.next_event()
-    if context.trace_id:
-        os.environ["_X_AMZN_TRACE_ID"] = context.trace_id
-    else:
-        os.environ.pop("_X_AMZN_TRACE_ID", None)
+    environment.set_trace_id(context.trace_id)
     try:
         reply = handler(event, context)
     except Exception as error:
@@ -220,9 +218,9 @@ def load_handler(name: str) -> Handler:
 
 def main() -> None:
     """Run until the sandbox ends. An error while loading the handler is reported and ends the process."""
-    client = RuntimeClient(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    client = RuntimeClient(environment.required("AWS_LAMBDA_RUNTIME_API"))
     try:
-        handler = load_handler(os.environ["_HANDLER"].replace("/", "."))
+        handler = load_handler(environment.required("_HANDLER").replace("/", "."))
     except Exception as error:
         print(json.dumps({"level": "ERROR", "event": "init_failed", "detail": str(error)}), flush=True)
         client.send_error("init/error", error)

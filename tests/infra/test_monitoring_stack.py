@@ -15,7 +15,7 @@ from contracts import metrics
 from infra.settings import load
 from lambdas.api.service import ApiService
 from lambdas.job_worker.metrics import CountEnds
-from lambdas.pipeline.async_offload import HandOver
+from lambdas.pipeline.async_offload import AsyncOffload
 from lambdas.pipeline.cache import KeepAnswerForAgain
 from lambdas.pipeline.job_submission import Submissions
 from lambdas.pipeline.post_response import PublishMetrics
@@ -180,7 +180,7 @@ def publish_work() -> None:
         headers={},
         variant_is_the_callers=False,
     )
-    assert HandOver(SimpleNamespace(job=lambda *_: task), "evergreen-local", logger).takes(exchange, busy)
+    assert AsyncOffload(SimpleNamespace(job=lambda *_: task), "evergreen-local", logger).takes(exchange, busy)
 
 
 def test_the_catalogue_is_what_the_functions_publish(capsys):

@@ -10,7 +10,9 @@ from typing import Any
 from contracts.jobs import Ticket
 from contracts.tasks import Task
 from lambdas.aws.dynamodb import DynamoDB
-from lambdas.aws.work_store import WorkBucket, WorkQueue, WorkTable
+from lambdas.aws.s3 import Bucket
+from lambdas.aws.sqs import TicketQueue
+from lambdas.aws.work_table import WorkTable
 from lambdas.job_worker.service import Run, Worker
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.streaming import Context
@@ -111,8 +113,8 @@ class Jobs:
         """A worker as a process of the function has it."""
         return Worker(
             WorkTable("work", DynamoDB()),
-            WorkBucket("work"),
-            WorkQueue("http://queue"),
+            Bucket("work"),
+            TicketQueue("http://queue"),
             self.door.service,
             Logger("worker"),
             parallel=parallel,

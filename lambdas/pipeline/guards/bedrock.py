@@ -55,7 +55,7 @@ class BedrockGuardrail:
                 yield Finding(self.name, label, Action.MASK, match.start(), match.end())
 
 
-class TooMuchFound(Exception):
+class TruncatedResultError(Exception):
     """There is more personal data in a text than the service tells of."""
 
 
@@ -72,7 +72,7 @@ class BedrockScores:
         self._invoke = invoke
 
     def check(self, text: str) -> list[Finding]:
-        """What it scored high enough. Raises TooMuchFound: the rest would go unmasked."""
+        """What it scored high enough. Raises TruncatedResultError: the rest would go unmasked."""
         if not text.strip():
             return []
         results = self._invoke(text)["results"]
@@ -84,7 +84,7 @@ class BedrockScores:
         ]
         personal = results.get("sensitiveInformation", {})
         if personal.get("truncated"):
-            raise TooMuchFound
+            raise TruncatedResultError
         return findings + [
             Finding(
                 self.name, str(entry["type"]).lower(), Action.MASK, entry["beginOffset"], entry["endOffset"]

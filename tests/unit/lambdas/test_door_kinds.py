@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contracts.fallback import FallbackTarget
 from lambdas.aws.sagemaker import SageMakerEndpoint
 from lambdas.pipeline.assembly import endpoints
-from lambdas.runtime.environment import InferenceEnvironment, load
+from lambdas.pipeline.environment import InferenceEnvironment
+from lambdas.runtime.environment import load
 from tests.support.fake_model_endpoint import FakeSageMaker, Reply, chat_events
 from tests.support.front_door import ENDPOINT, SETTINGS, Door, chat, events
 

@@ -22,9 +22,9 @@ def test_silence_is_answered_by_asking_again(
 
     def silent(self: DynamoDB, operation: str, body: bytes) -> dict[str, Any]:
         asked.append(operation)
-        raise aws.Silent
+        raise aws.ReadTimeoutError
 
     monkeypatch.setattr(DynamoDB, "_attempt", silent)
-    with pytest.raises(aws.Silent):
+    with pytest.raises(aws.ReadTimeoutError):
         DynamoDB().call(operation, **parameters)
     assert asked == [operation] * attempts

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.jobs import Batch, File
-from lambdas.jobs.multipart import BadForm, fields
+from lambdas.jobs.multipart import InvalidFormError, fields
 from tests.support.jobs_api import CHAT, KEY, Jobs, line
 
 OTHER = {**KEY, "key_id": "def"}
@@ -122,7 +122,7 @@ def test_the_clients_own_encoding_is_understood() -> None:
 
 @given(st.binary(max_size=200), st.sampled_from(["x", "ab", "--", "x y"]))
 def test_no_body_breaks_the_parser(body: bytes, boundary: str) -> None:
-    with contextlib.suppress(BadForm):
+    with contextlib.suppress(InvalidFormError):
         fields(f'multipart/form-data; boundary="{boundary}"', body)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lambdas.api.forget_work import Erased, WorkEraser
 from lambdas.aws.dynamodb import DynamoDB
-from lambdas.aws.sagemaker import AnswersTable
+from lambdas.aws.work_table import AnswersTable
 from tests.support.front_door import SETTINGS, Door, chat
 from tests.support.jobs_api import KEY, Jobs, line
 

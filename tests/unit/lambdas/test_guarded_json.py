@@ -20,7 +20,7 @@ from lambdas.pipeline.guards.base import Action, Finding, Guards
 from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.guards.vault import Vault
 from lambdas.pipeline.operations import CHAT
-from lambdas.pipeline.request import Arrival, Chunk, Exchange
+from lambdas.pipeline.request import Chunk, Exchange, IncomingRequest
 from lambdas.runtime.logs import Logger
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import MODEL, SETTINGS, Door, chat, events
@@ -56,7 +56,7 @@ def as_released(value: Any) -> Any:
 
 def guarded(answer: str, size: int) -> str:
     """What the stage lets through of an answer that comes in pieces of `size` characters."""
-    exchange = Exchange(Arrival("r", b"", {}, {}, None, 0.0), CHAT)
+    exchange = Exchange(IncomingRequest("r", b"", {}, {}, None, 0.0), CHAT)
     exchange.request = ChatRequest.model_validate(chat(**FORM))
     for number, own in enumerate(OWN, start=1):
         masked = exchange.vault.mask(own, [Finding("test", "name", Action.MASK, 0, len(own))])
@@ -84,7 +84,7 @@ def test_what_nobody_changes_is_written_as_it_was(text: str, within: bool) -> No
 
 def test_a_long_string_is_not_held_until_its_end() -> None:
     """The caller of a stream waits for a sentence, within JSON as well."""
-    exchange = Exchange(Arrival("r", b"", {}, {}, None, 0.0), CHAT)
+    exchange = Exchange(IncomingRequest("r", b"", {}, {}, None, 0.0), CHAT)
     exchange.request = ChatRequest.model_validate(chat(stream=True, **FORM))
     said: list[Chunk] = []
 

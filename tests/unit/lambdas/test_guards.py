@@ -147,7 +147,7 @@ def test_topics_are_whole_words_in_any_case() -> None:
 # --- several guards as one -------------------------------------------------------------------------------
 
 
-class Broken:
+class StreamInterruptedError:
     name = "remote"
 
     def check(self, text: str) -> list[Finding]:
@@ -157,9 +157,9 @@ class Broken:
 def test_a_guard_that_fails_refuses_unless_told_otherwise() -> None:
     times = GuardTimes()
     with pytest.raises(ApiError) as refused:
-        Guards([Broken()], Logger("test"), fail_open=False).check("x", times)
+        Guards([StreamInterruptedError()], Logger("test"), fail_open=False).check("x", times)
     assert (refused.value.status, refused.value.code) == (503, "guard_unavailable")
-    assert Guards([Broken()], Logger("test"), fail_open=True).check("x", times) == []
+    assert Guards([StreamInterruptedError()], Logger("test"), fail_open=True).check("x", times) == []
     assert "remote" in times.by_guard
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from contracts import metrics
 from contracts.jobs import Ticket
-from lambdas.aws.work_store import WorkTable
+from lambdas.aws.work_table import WorkTable
 from lambdas.job_worker.service import Run
 from lambdas.pipeline import batch_lines as files
 from lambdas.pipeline.batch_lines import Outcome
@@ -91,11 +91,11 @@ def test_a_redelivery_after_a_crash_repeats_no_finished_line(jobs: Jobs) -> None
     service, answered = jobs.door.service, []
 
     class Dying:
-        def answer(self, route: str, arrival: Any) -> Any:
+        def answer(self, route: str, incoming: Any) -> Any:
             if len(answered) == 1:
                 raise Killed
-            answered.append(arrival.request_id)
-            return service.answer(route, arrival)
+            answered.append(incoming.request_id)
+            return service.answer(route, incoming)
 
     jobs.door.service = Dying()
     with pytest.raises(Killed):
@@ -229,8 +229,8 @@ def test_a_batch_is_cancelled_between_lines_and_keeps_what_it_has(jobs: Jobs) ->
     service = jobs.door.service
 
     class Cancelling:
-        def answer(self, route: str, arrival: Any) -> Any:
-            reply = service.answer(route, arrival)
+        def answer(self, route: str, incoming: Any) -> Any:
+            reply = service.answer(route, incoming)
             assert jobs.ask("POST", f"/v1/batches/{batch['id']}/cancel")[1]["status"] == "cancelling"
             return reply
 
@@ -258,7 +258,7 @@ def test_a_poisoned_job_ends_failed_with_the_reason(jobs: Jobs, capsys: pytest.C
     _, job = jobs.submit(chat("zanzibar-4711"))
 
     class Defect:
-        def answer(self, route: str, arrival: Any) -> Any:
+        def answer(self, route: str, incoming: Any) -> Any:
             raise RuntimeError("zanzibar-4711 broke it")
 
     jobs.door.service = Defect()

@@ -13,7 +13,7 @@ from contracts import metrics
 from contracts.guards import GuardSettings
 from contracts.routing import Routing, VariantRoute
 from lambdas.aws.dynamodb import DynamoDB, from_item
-from lambdas.aws.sagemaker import AnswersTable
+from lambdas.aws.work_table import AnswersTable
 from lambdas.pipeline.operations import EMBEDDINGS, TEXT_COMPLETION
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import AUTHORIZER, ENDPOINT, SETTINGS, Door, chat, emitted, events

@@ -15,7 +15,7 @@ from contracts.routing import ROUTING_CACHE_SECONDS, Routing, VariantRoute
 from lambdas.pipeline import sse
 from lambdas.pipeline.observe import Observe
 from lambdas.pipeline.operations import CHAT
-from lambdas.pipeline.request import Arrival, Chunk, Exchange
+from lambdas.pipeline.request import Chunk, Exchange, IncomingRequest
 from lambdas.pipeline.retry_budget import RetryBudget
 from lambdas.pipeline.tracing import traceparent
 from lambdas.pipeline.variants import CachedRouting, assign
@@ -54,7 +54,7 @@ def test_comments_and_unfinished_events_are_left_out() -> None:
 
 def test_an_event_without_end_is_given_up() -> None:
     endless = (b"x" * 65_536 for _ in range(1_000))
-    with pytest.raises(sse.EventTooLarge):
+    with pytest.raises(sse.EventTooLargeError):
         list(sse.payloads(endless))
 
 
@@ -129,7 +129,7 @@ def test_a_failing_source_leaves_the_last_split_in_force_and_is_not_hammered() -
 
 def exchange(*chunks: Chunk, times: list[float]) -> Exchange:
     clock = iter(times)
-    made = Exchange(Arrival("r", b"", {}, {}, None, 0.0), CHAT, clock=lambda: next(clock))
+    made = Exchange(IncomingRequest("r", b"", {}, {}, None, 0.0), CHAT, clock=lambda: next(clock))
     made.request = ChatRequest.model_validate(chat(stream=True))
     made.chunks = iter(chunks)
     return made
@@ -141,7 +141,7 @@ def delta(text: str) -> Chunk:
 
 def test_times_are_taken_at_the_first_and_the_last_text() -> None:
     usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
-    # Arrival, then one reading per text: an empty text is no token.
+    # IncomingRequest, then one reading per text: an empty text is no token.
     watched = exchange(delta(""), delta("a"), delta("b"), delta("c"), usage, times=[10.0, 10.5, 10.6, 10.9])
     Observe().apply(watched)
     list(watched.chunks)

@@ -12,8 +12,9 @@ from contracts.fallback import FallbackTarget
 from contracts.guards import GuardSettings
 from contracts.routing import Routing, VariantRoute
 from lambdas.aws.dynamodb import DynamoDB
-from lambdas.aws.sagemaker import AnswersTable
-from lambdas.aws.work_store import WorkBucket, WorkQueue, WorkTable
+from lambdas.aws.s3 import Bucket
+from lambdas.aws.sqs import TicketQueue
+from lambdas.aws.work_table import AnswersTable, WorkTable
 from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.job_submission import Submissions
 from tests.support.fake_jobs_aws import FakeWork
@@ -121,8 +122,8 @@ def test_a_plain_request_that_a_stand_in_refuses_is_refused(make_door: MakeDoor)
 def test_a_variant_by_name_is_not_handed_over(make_door: MakeDoor, work_stores: FakeWork) -> None:
     submissions = Submissions(
         WorkTable("work", DynamoDB()),
-        WorkBucket("work"),
-        WorkQueue("http://queue"),
+        Bucket("work"),
+        TicketQueue("http://queue"),
         open_per_key=2,
         deadline=3600,
         retention=86_400,
@@ -182,10 +183,10 @@ class Meanwhile:
     def __init__(self, service: Any, happens: Callable[[], None]) -> None:
         self._service, self._happens, self.asked = service, happens, 0
 
-    def answer(self, route: str, arrival: Any) -> Any:
+    def answer(self, route: str, incoming: Any) -> Any:
         self.asked += 1
         self._happens()
-        return self._service.answer(route, arrival)
+        return self._service.answer(route, incoming)
 
 
 def test_a_job_forgotten_while_it_runs_leaves_nothing(jobs: Jobs) -> None:

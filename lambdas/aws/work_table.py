@@ -1,37 +1,20 @@
-"""The only module of jobs that talks to AWS: the work table, the work bucket, the queue."""
+"""The work table: tasks, files of requests, slots and cached answers, each under its owner."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import time
-import urllib.parse
-from collections.abc import Iterator
 from typing import Any
 
+from contracts.cached_answer import CachedAnswer
 from contracts.jobs import OPEN, JobStatus, Ticket
 from contracts.tasks import StoredFile, Task
-from lambdas.aws import client as aws
-from lambdas.aws.dynamodb import ConditionFailed, Dynamo, from_item, to_attribute, to_item
+from lambdas.aws.dynamodb import ConditionFailedError, Dynamo, from_item, to_attribute, to_item
 
-LONGEST_DELAY_SECONDS = 900
-"""SQS holds a message back no longer."""
-
-_ATTEMPTS = 3
-_PAUSE_SECONDS = 0.1
 _NEVER = "NOBODY"
 
 
-class StoreError(Exception):
-    """S3 or SQS did not do what was asked; holds the status."""
-
-
-class Missing(StoreError):
-    """There is no such object."""
-
-
-class LostLease(Exception):
+class LeaseLostError(Exception):
     """The task is another worker's, is over, or has been deleted."""
 
 
@@ -83,7 +66,7 @@ class WorkTable:
                 Item=to_item(row),
                 ConditionExpression="attribute_not_exists(pk)",
             )
-        except ConditionFailed:
+        except ConditionFailedError:
             return False
         return True
 
@@ -115,7 +98,7 @@ class WorkTable:
                     ConditionExpression="attribute_not_exists(pk) OR expires_at <= :now",
                     ExpressionAttributeValues={":now": {"N": str(now)}},
                 )
-            except ConditionFailed:
+            except ConditionFailedError:
                 continue
             return slot
         return None
@@ -124,7 +107,7 @@ class WorkTable:
         """Give a slot back, if it is still this task's."""
         if slot is None:
             return
-        with contextlib.suppress(ConditionFailed):
+        with contextlib.suppress(ConditionFailedError):
             self._tables.call(
                 "DeleteItem",
                 TableName=self._table,
@@ -136,11 +119,11 @@ class WorkTable:
     # ---- on the way ----
 
     def lease(self, ticket: Ticket, worker: str, seconds: float) -> Task:
-        """Claim an open task that no other worker holds. Raises LostLease; its text says until when."""
+        """Claim an open task that no other worker holds. Raises LeaseLostError; its text says until when."""
         now = time.time()
         task = self.task(ticket.pk, ticket.id)
         if task is None or task.is_over:
-            raise LostLease("over")
+            raise LeaseLostError("over")
         return self._update(
             task,
             "SET lease_by = :worker, lease_until = :until, #status = :status, "
@@ -157,7 +140,10 @@ class WorkTable:
         )
 
     def advance(self, task: Task, values: dict[str, Any]) -> Task:
-        """Write `values` into an open task this worker holds; the row as it is then. Raises LostLease."""
+        """Write `values` into an open task this worker holds; the row as it is then.
+
+        Raises LeaseLostError.
+        """
         sets = ", ".join(f"#{name} = :{name}" for name in values)
         return self._update(
             task,
@@ -176,7 +162,7 @@ class WorkTable:
         worker: str | None = None,
         still: tuple[JobStatus, ...] = OPEN,
     ) -> Task:
-        """Give a task its last status and free its slot. Raises LostLease where its status is none of
+        """Give a task its last status and free its slot. Raises LeaseLostError where its status is none of
         `still`, or where it is not held by `worker`, if one is named."""
         sets = {**values, "status": status, "finished_at": int(time.time())}
         assignments = ", ".join(f"#{name} = :new_{name}" for name in sets)
@@ -196,7 +182,7 @@ class WorkTable:
         return ended
 
     def cancel(self, task: Task) -> Task:
-        """Ask whoever works on an open task to stop. Raises LostLease where it is over already."""
+        """Ask whoever works on an open task to stop. Raises LeaseLostError where it is over already."""
         return self._update(
             task,
             "SET #status = :cancelling, cancelling_at = if_not_exists(cancelling_at, :now)",
@@ -227,8 +213,8 @@ class WorkTable:
                 ReturnValues="ALL_NEW",
                 **({"ExpressionAttributeNames": names} if names else {}),
             )
-        except ConditionFailed:
-            raise LostLease("held") from None
+        except ConditionFailedError:
+            raise LeaseLostError("held") from None
         return Task.model_validate({**from_item(reply["Attributes"]), "id": task.id})
 
 
@@ -236,86 +222,25 @@ def _key(pk: str, sk: str) -> dict[str, Any]:
     return {"pk": {"S": pk}, "sk": {"S": sk}}
 
 
-class WorkBucket:
-    """Objects of the work bucket; encryption is the bucket's own default."""
+class AnswersTable:
+    """Answers that may be given again, in the work table under the key that asked for them."""
 
-    def __init__(self, bucket: str) -> None:
-        self._bucket = bucket
-        self._client = aws.Client("s3", "s3", "s3", connect_timeout=2, read_timeout=20)
+    def __init__(self, table: str, tables: Dynamo) -> None:
+        self._table = table
+        self._tables = tables
 
-    def put(self, key: str, body: bytes) -> None:
-        """Store an object. Raises StoreError."""
-        for _ in self._open("PUT", key, body):
-            pass
+    def find(self, owner: str, digest: str) -> CachedAnswer | None:
+        """See cache.Answers.find. The table itself forgets a row only some time after it has run out."""
+        key = {"pk": {"S": owner}, "sk": {"S": f"ANSWER#{digest}"}}
+        row = from_item(self._tables.call("GetItem", TableName=self._table, Key=key).get("Item") or {})
+        return CachedAnswer.model_validate(row) if row.get("expires_at", 0) > time.time() else None
 
-    def get(self, key: str) -> bytes:
-        """A whole object. Raises StoreError, or Missing."""
-        return b"".join(self._open("GET", key))
-
-    def stream(self, key: str) -> Iterator[bytes]:
-        """An object piece by piece; it has been found when this returns. Raises StoreError, or Missing."""
-        return iter(self._open("GET", key))
-
-    def delete(self, key: str) -> None:
-        """Delete an object; one that is not there is no error. Raises StoreError."""
-        for _ in self._open("DELETE", key):
-            pass
-
-    def _open(self, method: str, key: str, body: bytes = b"") -> aws.Reply:
-        path = urllib.parse.quote(f"/{self._bucket}/{key}", safe="/-_.~")
-        headers = {"x-amz-content-sha256": hashlib.sha256(body).hexdigest()}
-        if method == "PUT":
-            headers["content-type"] = "application/x-ndjson"
-        # All three may be done twice without harm.
-        for attempt in range(_ATTEMPTS):
-            last = attempt == _ATTEMPTS - 1
-            try:
-                reply = self._client.send(method, path, headers, body)
-            except (aws.NotReached, aws.Silent):
-                if last:
-                    raise
-            else:
-                if reply.status < 300:
-                    return reply
-                for _ in reply:
-                    pass  # the reason in XML; read, so that the connection can be used again
-                if reply.status == 404:
-                    raise Missing(404)
-                if last or reply.status < 500:
-                    raise StoreError(reply.status)
-            time.sleep(_PAUSE_SECONDS * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
-
-
-class WorkQueue:
-    """The queue of tickets. At least one worker gets each; the task's lease makes it one at a time."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._client = aws.Client("sqs", "sqs", "sqs", connect_timeout=2, read_timeout=10)
-
-    def send(self, ticket: Ticket, delay: int = 0) -> None:
-        """Queue a ticket; nobody gets it before `delay` seconds are over. Raises StoreError."""
-        body = json.dumps(
-            {
-                "QueueUrl": self._url,
-                "MessageBody": ticket.model_dump_json(),
-                "DelaySeconds": max(0, min(delay, LONGEST_DELAY_SECONDS)),
-            }
-        ).encode()
-        headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": "AmazonSQS.SendMessage"}
-        # Sent twice is harmless: the second ticket finds the task held or over.
-        for attempt in range(_ATTEMPTS):
-            last = attempt == _ATTEMPTS - 1
-            try:
-                reply = self._client.send("POST", "/", headers, body)
-            except (aws.NotReached, aws.Silent):
-                if last:
-                    raise
-            else:
-                reply.json()
-                if reply.status == 200:
-                    return
-                if last or reply.status < 500:
-                    raise StoreError(reply.status)
-            time.sleep(_PAUSE_SECONDS * 2**attempt)
+    def keep(self, owner: str, digest: str, answer: CachedAnswer, seconds: int) -> None:
+        """See cache.Answers.keep."""
+        row = {
+            "pk": owner,
+            "sk": f"ANSWER#{digest}",
+            "expires_at": int(answer.made_at) + seconds,
+            **answer.model_dump(),
+        }
+        self._tables.call("PutItem", TableName=self._table, Item=to_item(row))

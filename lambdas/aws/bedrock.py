@@ -55,7 +55,7 @@ class BedrockChat:
 
 
 def _refusal(reply: aws.Reply) -> ApiError:
-    """Only a fault of the request itself is told to the caller; what is wrong with the stand-in is not."""
+    """Only a fault of the request itself is told to the caller; what is wrong with the fallback is not."""
     detail = reply.json()
     inside = detail.get("error")
     message = inside.get("message") if isinstance(inside, dict) else None

@@ -16,9 +16,10 @@ from contracts.chat import ChatRequest
 from lambdas.aws import model_errors
 from lambdas.pipeline.guards import json_text
 from lambdas.pipeline.guards.base import Finding, Guards
+from lambdas.pipeline.guards.session import GuardSession
 from lambdas.pipeline.operations import Gathered
 from lambdas.pipeline.prompt_guard import first_block, refusal
-from lambdas.pipeline.request import Chunk, Exchange
+from lambdas.pipeline.request import Chunk, Response, TextGeneration
 
 LONGEST_WINDOW = 400
 OVERLAP = 120
@@ -45,17 +46,18 @@ class _Answer:
 
 
 class GuardAnswer:
-    """Wraps `exchange.chunks`."""
+    """Chunks → the chunks that the caller may see."""
 
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
 
-    def apply(self, exchange: Exchange) -> None:
-        """A blocked sentence ends the answer in its place; a guard that fails raises within the stream."""
-        if self._guards and not exchange.is_answered:
-            exchange.chunks = self._guarded(exchange, exchange.chunks)
+    def __bool__(self) -> bool:
+        return bool(self._guards)
 
-    def _guarded(self, exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    def __call__(
+        self, generation: TextGeneration, chunks: Iterable[Chunk], guards: GuardSession, response: Response
+    ) -> Iterator[Chunk]:
+        """A blocked sentence ends the answer in its place; a guard that fails raises within the stream."""
         held: dict[int, _Answer] = {}
         for chunk in chunks:
             if not chunk["choices"]:
@@ -65,14 +67,14 @@ class GuardAnswer:
             for choice in chunk["choices"]:
                 answer = held.setdefault(choice.get("index", 0), _Answer(Gathered(choice.get("index", 0))))
                 try:
-                    if self._passes(exchange, answer, choice):
+                    if self._passes(generation, guards, answer, choice):
                         released.append(choice)
                 except _BlockedError:
                     if released:
                         chunk["choices"] = released
                         yield chunk
-                    exchange.finish_reason = "content_filter"
-                    yield from refusal(exchange, "", _open(exchange, held))
+                    response.finish_reason = "content_filter"
+                    yield from refusal(generation, guards.report.blocked_by, "", _open(generation, held))
                     return
             if released:
                 chunk["choices"] = released
@@ -81,60 +83,62 @@ class GuardAnswer:
             # Text came after which no reason to stop followed: what is held may be half of something.
             raise model_errors.interrupted()
 
-    def _passes(self, exchange: Exchange, answer: _Answer, choice: dict[str, Any]) -> bool:
+    def _passes(
+        self, generation: TextGeneration, guards: GuardSession, answer: _Answer, choice: dict[str, Any]
+    ) -> bool:
         """Whether a chunk's choice goes on to the caller, with what of the answer may go by now.
 
         Calls are held until they are whole. Raises _BlockedError.
         """
-        generation, held, ends = exchange.generation, answer.held, choice.get("finish_reason")
-        held.text += generation.text(choice)
-        if calls := generation.calls(choice):
+        operation, held, ends = generation.operation, answer.held, choice.get("finish_reason")
+        held.text += operation.text(choice)
+        if calls := operation.calls(choice):
             held.add_calls(calls)
-            generation.set_calls(choice, [])
+            operation.set_calls(choice, [])
         end = len(held.text) if ends else window_end(held.text)
         if not ends and ((held.text and not end) or (calls and not held.text)):
             return False
         whole = bool(ends) or end == sentence_end(held.text)
         window, held.text = held.text[:end], held.text[end:]
-        reading = json_text.part(window, answer.within) if _is_json(exchange) else json_text.plain(window)
-        released = self._released(exchange, reading, answer.seen)
+        reading = json_text.part(window, answer.within) if _is_json(generation) else json_text.plain(window)
+        released = self._released(guards, reading, answer.seen)
         answer.seen = "" if whole else (answer.seen + reading.text)[-OVERLAP:]
         answer.within = reading.within
         if ends and held.calls:
-            generation.set_calls(choice, [self._call(exchange, i, c) for i, c in enumerate(held.calls)])
+            operation.set_calls(choice, [self._call(guards, i, c) for i, c in enumerate(held.calls)])
             held.calls = []
         if released or not held.calls:
-            generation.set_text(choice, released)
+            operation.set_text(choice, released)
         held.finish_reason = ends
         return True
 
-    def _call(self, exchange: Exchange, index: int, call: dict[str, Any]) -> dict[str, Any]:
-        arguments = self._released(exchange, json_text.whole(call["function"]["arguments"]), "")
+    def _call(self, guards: GuardSession, index: int, call: dict[str, Any]) -> dict[str, Any]:
+        arguments = self._released(guards, json_text.whole(call["function"]["arguments"]), "")
         return {**call, "index": index, "function": {**call["function"], "arguments": arguments}}
 
-    def _released(self, exchange: Exchange, reading: json_text.Reading, seen: str) -> str:
+    def _released(self, guards: GuardSession, reading: json_text.Reading, seen: str) -> str:
         """The text as the caller may see it; `seen` is what it goes on from. Raises _BlockedError."""
         if not reading.text:
             return ""
-        found = self._guards.check(seen + reading.text, exchange.guard_times)
-        findings = exchange.note([_moved(finding, len(seen)) for finding in found if finding.end > len(seen)])
+        found = self._guards.check(seen + reading.text, guards.report.times)
+        findings = guards.note([_moved(finding, len(seen)) for finding in found if finding.end > len(seen)])
         if first_block(findings):
             raise _BlockedError
-        vault = exchange.vault
+        vault = guards.vault
         return reading.changed(findings, lambda text, here: vault.unmask(vault.mask_for_good(text, here)))
 
 
-def _is_json(exchange: Exchange) -> bool:
+def _is_json(generation: TextGeneration) -> bool:
     """Whether the caller asked for JSON."""
-    request = exchange.request
+    request = generation.body
     form = request.response_format if isinstance(request, ChatRequest) else None
     return form is not None and form.type != "text"
 
 
-def _open(exchange: Exchange, held: dict[int, _Answer]) -> list[int]:
+def _open(generation: TextGeneration, held: dict[int, _Answer]) -> list[int]:
     """The answers that have not ended, those that have not begun included."""
     ended = {index for index, answer in held.items() if answer.held.finish_reason}
-    return sorted({*range(exchange.the_generation.answers), *held} - ended)
+    return sorted({*range(generation.body.answers), *held} - ended)
 
 
 def _moved(finding: Finding, by: int) -> Finding:

@@ -17,13 +17,11 @@ from lambdas.aws.sagemaker import SageMakerEndpoint
 from lambdas.aws.sqs import TicketQueue
 from lambdas.aws.usage_ledger import UsageLedger
 from lambdas.aws.work_table import AnswersTable, WorkTable
-from lambdas.pipeline.admission import Authorise
+from lambdas.pipeline.admission import Admit, CachedRouting, Receive, RoutingSource
 from lambdas.pipeline.answer_guard import GuardAnswer
 from lambdas.pipeline.async_offload import AsyncOffload, Jobs
 from lambdas.pipeline.budgets import Ledger, ReserveBudget, SettleBudget
-from lambdas.pipeline.cache import Answers, FindAnswer, GatherAnswer, KeepAnswerForAgain
-from lambdas.pipeline.deadline import Patience
-from lambdas.pipeline.delivery import Render
+from lambdas.pipeline.cache import Answers, FindAnswer, KeepAnswer
 from lambdas.pipeline.embed import Embed
 from lambdas.pipeline.environment import InferenceEnvironment, QueueEnvironment
 from lambdas.pipeline.fallback import FallbackChain, FallbackTarget
@@ -35,27 +33,24 @@ from lambdas.pipeline.guards.toxicity import ToxicityRules
 from lambdas.pipeline.invocation import Invoke
 from lambdas.pipeline.job_submission import Submissions
 from lambdas.pipeline.model_calls import ModelCalls, ModelEndpoint
-from lambdas.pipeline.observe import Observe
 from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
-from lambdas.pipeline.pipeline import Pipeline, Stage
-from lambdas.pipeline.post_response import PublishMetrics, Record, RecordSink
+from lambdas.pipeline.pipeline import Pipeline, Stages
+from lambdas.pipeline.post_response import PublishMetrics, RecordSink, StoreRecord
 from lambdas.pipeline.prompt_guard import GuardPrompt
-from lambdas.pipeline.refuse_logprobs import RefuseLogprobs
-from lambdas.pipeline.request import Exchange, IncomingRequest
+from lambdas.pipeline.request import IncomingRequest
 from lambdas.pipeline.resilience import CircuitBreaker
 from lambdas.pipeline.retry_budget import RetryBudget
-from lambdas.pipeline.transcripts import KeepAnswer, StoreTranscript, TranscriptSink
-from lambdas.pipeline.unknown_route import UnknownRoute
-from lambdas.pipeline.validate import Validate
-from lambdas.pipeline.variants import CachedRouting, ChooseVariant, RoutingSource
+from lambdas.pipeline.transcripts import StoreTranscript, TranscriptSink
 from lambdas.runtime.cors import cors_headers
 from lambdas.runtime.environment import load
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.streaming import StreamingReply
 
+_OPERATIONS: dict[str, Operation] = {each.route: each for each in (CHAT, TEXT_COMPLETION, EMBEDDINGS)}
+
 
 class Service:
-    """Every operation with its pipeline. `endpoint` makes an endpoint from its name and region."""
+    """The pipeline with its parts. `endpoint` makes an endpoint from its name and region."""
 
     def __init__(
         self,
@@ -71,51 +66,33 @@ class Service:
     ) -> None:
         self._cors_origins = frozenset(settings.cors_origins)
         logger = Logger("inference", settings.log_level)
-        calls = _calls(settings, endpoint, logger)
-        answer_guards = _guards(settings.guards, logger, of_prompts=False)
-        admit: list[Stage] = [
-            Validate(settings.model_name, settings.max_body_bytes),
-            Authorise(access),
-            Patience(),
-            *([RefuseLogprobs()] if answer_guards else []),
-            GuardPrompt(_guards(settings.guards, logger, of_prompts=True)),
-            ChooseVariant(CachedRouting(routing, logger)),
-            *([_find(answers, settings, logger)] if answers else []),
-            ReserveBudget(ledger, settings.endpoint_name, logger),
-        ]
-        generate: list[Stage] = [
-            *admit,
-            Invoke(calls),
-            Observe(),
-            GuardAnswer(answer_guards),
-            *([GatherAnswer()] if answers else []),
-            *([KeepAnswer()] if transcripts else []),
-            Render(),
-        ]
-        embed: list[Stage] = [*admit, Embed(calls)]
+        name, calls = settings.endpoint_name, _calls(settings, endpoint, logger)
+        guard_answer = GuardAnswer(_guards(settings.guards, logger, of_prompts=False))
+        guard_prompt = GuardPrompt(_guards(settings.guards, logger, of_prompts=True))
         prices = Prices(settings.input_token_price, settings.output_token_price)
-        post_response: list[Stage] = [
-            SettleBudget(ledger),
-            Record(records, settings.endpoint_name, prices, logger),
-            PublishMetrics(settings.endpoint_name, settings.model_version, logger),
-        ]
-        if transcripts:
-            post_response.append(StoreTranscript(transcripts, settings.endpoint_name, prices, logger))
-        if answers:
-            post_response.append(KeepAnswerForAgain(answers, settings.endpoint_name, logger))
-        rescue = AsyncOffload(jobs, settings.endpoint_name, logger) if jobs else None
-        self._pipelines: dict[str, tuple[Operation, Pipeline]] = {
-            CHAT.route: (CHAT, Pipeline(generate, post_response, logger, rescue)),
-            TEXT_COMPLETION.route: (TEXT_COMPLETION, Pipeline(generate, post_response, logger, rescue)),
-            EMBEDDINGS.route: (EMBEDDINGS, Pipeline(embed, post_response, logger, rescue)),
-        }
-        self._unknown = (CHAT, Pipeline([UnknownRoute()], post_response, logger))
+        stages = Stages(
+            receive=Receive(_OPERATIONS, settings.model_name, settings.max_body_bytes, access),
+            admit=Admit(guard_prompt, CachedRouting(routing, logger), answers_are_guarded=bool(guard_answer)),
+            find_answer=_find(answers, settings, logger) if answers else None,
+            reserve_budget=ReserveBudget(ledger, name, logger),
+            invoke=Invoke(calls),
+            embed=Embed(calls),
+            guard_answer=guard_answer,
+            offload=AsyncOffload(jobs, name, logger) if jobs else None,
+            settle_budget=SettleBudget(ledger),
+            store_record=StoreRecord(records, name, prices, logger),
+            publish_metrics=PublishMetrics(name, settings.model_version, logger),
+            store_transcript=StoreTranscript(transcripts, name, prices, logger) if transcripts else None,
+            keep_answer=KeepAnswer(answers, name, logger) if answers else None,
+        )
+        self._pipeline = Pipeline(stages, logger)
 
     def answer(self, route: str, incoming: IncomingRequest) -> StreamingReply:
         """The reply to a request on a public path. Never raises."""
-        operation, pipeline = self._pipelines.get(route, self._unknown)
-        reply = pipeline.answer(Exchange(incoming, operation))
-        added = cors_headers(incoming.headers.get("origin"), self._cors_origins)
+        reply = self._pipeline.answer(route, incoming)
+        if "origin" not in incoming.headers:
+            return reply
+        added = cors_headers(incoming.headers["origin"], self._cors_origins)
         return replace(reply, headers={**reply.headers, **added}) if added else reply
 
 
@@ -127,16 +104,18 @@ def _calls(
     def calls(target: ModelEndpoint, version: str) -> ModelCalls:
         return ModelCalls(target, version, RetryBudget(), CircuitBreaker())
 
-    def stand_in(target: Target) -> ModelEndpoint:
+    def fallback(target: Target) -> ModelEndpoint:
         if isinstance(target, BedrockTarget):
             return BedrockChat(target.model_id, target.region)
         return endpoint(target.endpoint_name, target.region)
 
-    links = [
-        FallbackTarget(target.name, calls(stand_in(target), target.model_version))
+    targets = [
+        FallbackTarget(target.name, calls(fallback(target), target.model_version))
         for target in settings.fallbacks
     ]
-    return FallbackChain(calls(endpoint(settings.endpoint_name, None), settings.model_version), links, logger)
+    return FallbackChain(
+        calls(endpoint(settings.endpoint_name, None), settings.model_version), targets, logger
+    )
 
 
 def _find(answers: Answers, settings: InferenceEnvironment, logger: Logger) -> FindAnswer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from contracts import metrics
@@ -16,7 +17,8 @@ from contracts.access import Principal
 from contracts.embeddings import EmbeddingsRequest
 from lambdas.aws.usage_ledger import Charge, QuotaExceededError, Spent
 from lambdas.pipeline.limits import rate_limit_headers, refusal
-from lambdas.pipeline.request import Exchange
+from lambdas.pipeline.operations import ModelRequest
+from lambdas.pipeline.request import Admission, Request, Response
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.metrics import MetricLine
 
@@ -37,8 +39,16 @@ class Ledger(Protocol):
         """Replace what was reserved by what was used."""
 
 
+@dataclass(frozen=True)
+class Reservation:
+    """What was charged before the model is asked: tokens of the day, billionths of a dollar of the month."""
+
+    tokens: int
+    nano_usd: int = 0
+
+
 class ReserveBudget:
-    """Fills `exchange.reserved_tokens`, `exchange.day` and the `x-ratelimit-…` headers of a limited key."""
+    """Admission → Reservation, and the `x-ratelimit-…` headers of a limited key."""
 
     def __init__(
         self, ledger: Ledger, endpoint_name: str, logger: Logger, clock: Callable[[], float] = time.time
@@ -48,32 +58,34 @@ class ReserveBudget:
         self._logger = logger
         self._clock = clock
 
-    def apply(self, exchange: Exchange) -> None:
-        """Raises ApiError 429 naming the limit and when it resets.
+    def day(self) -> str:
+        """The day (UTC) on which a request is booked now."""
+        return time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
+
+    def __call__(self, admission: Admission, day: str, response: Response) -> Reservation | None:
+        """None where there is no limit. Raises ApiError 429 naming the limit and when it resets.
 
         While the ledger cannot be asked requests pass unchecked, counted as such: the usage plan still holds.
         """
-        caller = exchange.the_caller
-        now = self._clock()
-        exchange.day = time.strftime("%Y-%m-%d", time.gmtime(now))
-        if not caller.is_limited:
-            return
-        # What a guard has refused costs nothing, but it was a request.
-        tokens = 0 if exchange.is_answered else estimate(exchange)
+        request = admission.request
+        principal, now = request.principal, self._clock()
+        if not principal.is_limited:
+            return None
+        # What is refused or given again costs nothing, but it was a request.
+        tokens = estimate(len(request.incoming.body), admission.body) if response.from_model else 0
         try:
-            spent = self._ledger.reserve(caller, exchange.day, tokens, now)
-        except QuotaExceededError as exhausted:
-            exchange.headers.update(rate_limit_headers(caller, exhausted.spent, now, exhausted.limit))
-            raise refusal(caller, exhausted, tokens, now) from None
+            spent = self._ledger.reserve(principal, day, tokens, now)
+        except QuotaExceededError as exceeded:
+            response.headers.update(rate_limit_headers(principal, exceeded.spent, now, exceeded.limit))
+            raise refusal(principal, exceeded, tokens, now) from None
         except Exception as error:
             self._logger.failure("budget_unchecked", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
             line.add({metrics.BUDGET_UNCHECKED: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
-            line.emit(request_id=exchange.incoming.request_id)
-            return
-        exchange.reserved_tokens = tokens
-        exchange.reserved_nano_usd = spent.reserved_nano_usd
-        exchange.headers.update(rate_limit_headers(caller, spent, now))
+            line.emit(request_id=request.incoming.request_id)
+            return None
+        response.headers.update(rate_limit_headers(principal, spent, now))
+        return Reservation(tokens, spent.reserved_nano_usd)
 
 
 class SettleBudget:
@@ -82,30 +94,32 @@ class SettleBudget:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def apply(self, exchange: Exchange) -> None:
+    def __call__(
+        self, request: Request, day: str, reservation: Reservation | None, response: Response
+    ) -> None:
         """A request refused before it was reserved leaves no trace. Raises what the ledger raises."""
-        caller, reserved = exchange.caller, exchange.reserved_tokens
-        used_nothing = exchange.prompt_tokens is None and exchange.first_token_at is None
-        if caller is None or not exchange.day or (reserved is None and used_nothing):
+        used_nothing = response.prompt_tokens is None and response.first_token_at is None
+        if reservation is None and used_nothing:
             return
-        if exchange.cache_hit:  # a request like any other, but the model had no part in it
-            self._ledger.settle(caller, exchange.day, Charge(0, 0, reserved))
+        reserved = reservation.tokens if reservation else None
+        if response.is_cached:  # a request like any other, but the model had no part in it
+            self._ledger.settle(request.principal, day, Charge(0, 0, reserved))
             return
         charge = Charge(
-            exchange.prompt_tokens or 0,
+            response.prompt_tokens or 0,
             # An answer that broke off told no usage: what was seen of it counts.
-            exchange.completion_tokens if exchange.completion_tokens is not None else exchange.pieces,
+            response.completion_tokens if response.completion_tokens is not None else response.pieces,
             reserved,
-            exchange.reserved_nano_usd,
-            counts=not exchange.will_retry,
+            reservation.nano_usd if reservation else 0,
+            # The same request may be asked once more later, and counts then.
+            counts=not (response.is_offloaded or request.incoming.will_retry(response.status)),
         )
-        self._ledger.settle(caller, exchange.day, charge)
+        self._ledger.settle(request.principal, day, charge)
 
 
-def estimate(exchange: Exchange) -> int:
+def estimate(body_bytes: int, body: ModelRequest) -> int:
     """Tokens a request will roughly use: by its size, and by its limit or a usual answer's length."""
-    prompt = len(exchange.incoming.body) // _BYTES_PER_TOKEN
-    if isinstance(exchange.request, EmbeddingsRequest):
+    prompt = body_bytes // _BYTES_PER_TOKEN
+    if isinstance(body, EmbeddingsRequest):
         return prompt
-    request = exchange.the_generation
-    return prompt + request.answers * (request.token_limit or _ANSWER_ESTIMATE)
+    return prompt + body.answers * (body.token_limit or _ANSWER_ESTIMATE)

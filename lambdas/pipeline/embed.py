@@ -8,22 +8,23 @@ from contracts.embeddings import EmbeddingList, EmbeddingsRequest
 from lambdas.aws import model_errors
 from lambdas.pipeline.fallback import Calls
 from lambdas.pipeline.model_calls import ModelStream
-from lambdas.pipeline.request import Exchange
+from lambdas.pipeline.request import Admission, Response
 
 _MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 
 class Embed:
-    """Fills `exchange.body` and `exchange.headers`."""
+    """Admission → the one body of the reply."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    def apply(self, exchange: Exchange) -> None:
+    def __call__(self, admission: Admission, response: Response) -> bytes:
         """Raises ApiError, also where the reply is no list of as many vectors as there are texts."""
-        request = exchange.the_request
-        assert isinstance(request, EmbeddingsRequest)
-        body = self._calls.open(exchange, _whole)
+        request = admission.body
+        if not isinstance(request, EmbeddingsRequest):
+            raise TypeError("only a request for embeddings is embedded")
+        body = self._calls.open(admission, response, _whole)
         try:
             answer = EmbeddingList.model_validate_json(body)
         except ValidationError:
@@ -31,9 +32,9 @@ class Embed:
         if len(answer.data) != len(request.texts):
             raise model_errors.garbage()
         answer.model = request.model
-        exchange.prompt_tokens = answer.usage.prompt_tokens
-        exchange.headers["content-type"] = "application/json"
-        exchange.body = iter([answer.model_dump_json().encode()])
+        response.prompt_tokens = answer.usage.prompt_tokens
+        response.headers["content-type"] = "application/json"
+        return answer.model_dump_json().encode()
 
 
 def _whole(stream: ModelStream) -> bytes:

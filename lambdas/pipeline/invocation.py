@@ -10,29 +10,24 @@ from lambdas.pipeline import sse
 from lambdas.pipeline.fallback import Calls
 from lambdas.pipeline.model_calls import ModelStream
 from lambdas.pipeline.pending_response import HEARTBEAT_SECONDS, Answer, PendingResponse
-from lambdas.pipeline.request import Chunk, Exchange
+from lambdas.pipeline.request import Admission, Chunk, Response
 
 
 class Invoke:
-    """Fills `exchange.chunks`."""
+    """Admission → an answer that has begun, or one to be waited for with heartbeats."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    def apply(self, exchange: Exchange) -> None:
+    def __call__(self, admission: Admission, response: Response) -> Answer:
         """Returns with the first event, so that a refusal keeps its status. Raises ApiError.
 
         A stream whose first event is long in coming begins with heartbeats; then a refusal is an event on it.
         """
-        if exchange.is_answered:
-            return
-        if exchange.streamed:
-            opening = PendingResponse(lambda: self._calls.open(exchange, _Answer))
-            begun: Answer | PendingResponse = opening.wait(HEARTBEAT_SECONDS) or opening
-        else:
-            begun = self._calls.open(exchange, _Answer)
-        exchange.release = begun.release
-        exchange.chunks = begun.chunks()
+        if not admission.request.streamed:
+            return self._calls.open(admission, response, _Answer)
+        pending = PendingResponse(lambda: self._calls.open(admission, response, _Answer))
+        return pending.wait(HEARTBEAT_SECONDS) or pending
 
 
 class _Answer:

@@ -1,6 +1,6 @@
 """Calls to the model: one at a time, repeated at most once, stopped while the endpoint is down.
 
-Before the first bytes of an answer a call may be repeated, within a budget; post_response never, since the
+Before the first bytes of an answer a call may be repeated, within a budget; later never, since the
 caller may have seen part of the answer.
 """
 
@@ -16,8 +16,8 @@ from contracts.chat import StreamOptions
 from contracts.embeddings import EmbeddingsRequest
 from lambdas.aws import model_errors
 from lambdas.aws.model_errors import ModelCallError, VariantNotFoundError
-from lambdas.pipeline.operations import CHAT
-from lambdas.pipeline.request import Exchange
+from lambdas.pipeline.operations import CHAT, ModelRequest
+from lambdas.pipeline.request import Admission, Response
 from lambdas.pipeline.resilience import CircuitBreaker
 from lambdas.pipeline.retry_budget import RetryBudget
 from lambdas.pipeline.tracing import traceparent
@@ -59,51 +59,51 @@ class ModelCalls:
         self._retries = retries
         self._breaker = breaker
 
-    def open(self, exchange: Exchange, read: Callable[[ModelStream], A]) -> A:
+    def open(self, admission: Admission, response: Response, read: Callable[[ModelStream], A]) -> A:
         """What `read` makes of an open reply; its failure counts as the call's. Raises ApiError.
 
-        Fills `exchange.variant` and `exchange.model_version`. The reply is the caller's to close, unless
-        `read` fails.
+        Fills `response.variant` and `.model_version`. The caller closes the reply, unless `read` fails.
         """
-        exchange.model_version = self._version(exchange)
+        response.variant = admission.route.variant
+        response.model_version = self._version(admission, response)
         wait = self._breaker.seconds_until_next_try()
         if wait:
             raise model_errors.unavailable("The model is down.", math.ceil(wait))
         self._retries.request()
         try:
             try:
-                answer = self._attempt(exchange, read)
+                answer = self._attempt(admission, response, read)
             except ModelCallError as failure:
                 if not (failure.retryable and self._retries.take()):
                     raise
-                answer = self._attempt(exchange, read)
+                answer = self._attempt(admission, response, read)
         except ModelCallError as failure:
             (self._breaker.failed if failure.is_outage else self._breaker.succeeded)()
             raise failure.api_error from failure
         self._breaker.succeeded()
-        exchange.model_version = self._version(exchange)
+        response.model_version = self._version(admission, response)
         return answer
 
-    def _version(self, exchange: Exchange) -> str:
-        routes = exchange.routing.variants if exchange.routing else []
+    def _version(self, admission: Admission, response: Response) -> str:
+        routes = admission.route.routing.variants if admission.route.routing else []
         versions = {route.name: route.model_version for route in routes}
-        return versions.get(exchange.variant or "", self._default_version)
+        return versions.get(response.variant or "", self._default_version)
 
-    def _attempt(self, exchange: Exchange, read: Callable[[ModelStream], A]) -> A:
-        patience = _patience(exchange)
-        if exchange.patience_ends_at is not None and patience is not None and patience <= 0:
+    def _attempt(self, admission: Admission, response: Response, read: Callable[[ModelStream], A]) -> A:
+        time_left = _time_left_ms(admission)
+        if admission.deadline_ms is not None and time_left is not None and time_left <= 0:
             raise model_errors.timed_out()
-        body, attributes = _body(exchange), _attributes(exchange)
+        body, attributes = _body(admission.body), _attributes(admission, time_left)
         try:
-            stream = self._endpoint.invoke(body, attributes, exchange.variant)
+            stream = self._endpoint.invoke(body, attributes, response.variant)
         except VariantNotFoundError:
-            if exchange.variant_is_the_callers:
+            if admission.route.is_callers_choice:
                 raise ApiError(
                     "invalid_request_error", "There is no such variant.", code="unknown_variant"
                 ) from None
-            exchange.variant = None
+            response.variant = None
             stream = self._endpoint.invoke(body, attributes, None)
-        exchange.variant = stream.variant or exchange.variant
+        response.variant = stream.variant or response.variant
         try:
             return read(stream)
         except BaseException:
@@ -111,32 +111,31 @@ class ModelCalls:
             raise
 
 
-def _body(exchange: Exchange) -> bytes:
+def _body(request: ModelRequest) -> bytes:
     """The caller's request; a generation becomes a stream with usage. Fields the caller left out stay out."""
-    request = exchange.the_request
     if isinstance(request, EmbeddingsRequest):
         return request.model_dump_json(exclude_unset=True).encode()
     changes = {"stream": True, "stream_options": StreamOptions(include_usage=True)}
     return request.model_copy(update=changes).model_dump_json(exclude_unset=True).encode()
 
 
-def _attributes(exchange: Exchange) -> str:
-    incoming = exchange.incoming
+def _attributes(admission: Admission, time_left_ms: int | None) -> str:
+    incoming, operation = admission.request.incoming, admission.request.operation
     attributes = {container.ATTRIBUTE_REQUEST_ID: incoming.request_id}
     if parent := traceparent(incoming.trace_id):
         attributes[container.ATTRIBUTE_TRACEPARENT] = parent
-    if exchange.operation is not CHAT:
-        attributes[container.ATTRIBUTE_ROUTE] = exchange.operation.route
-    if (patience := _patience(exchange)) is not None:
-        attributes[container.ATTRIBUTE_TIMEOUT_MS] = str(max(1, patience))
+    if operation is not CHAT:
+        attributes[container.ATTRIBUTE_ROUTE] = operation.route
+    if time_left_ms is not None:
+        attributes[container.ATTRIBUTE_TIMEOUT_MS] = str(max(1, time_left_ms))
     return container.encode_attributes(attributes)
 
 
-def _patience(exchange: Exchange) -> int | None:
-    """Milliseconds left until Lambda or the caller stops waiting; None where neither has said when."""
+def _time_left_ms(admission: Admission) -> int | None:
+    """A duration: milliseconds until Lambda or the caller stops waiting; None where neither has said when."""
     ends = []
-    if exchange.incoming.deadline_ms is not None:
-        ends.append(exchange.incoming.deadline_ms - _DEADLINE_MARGIN_MS)
-    if exchange.patience_ends_at is not None:
-        ends.append(exchange.patience_ends_at)
+    if admission.request.incoming.deadline_ms is not None:
+        ends.append(admission.request.incoming.deadline_ms - _DEADLINE_MARGIN_MS)
+    if admission.deadline_ms is not None:
+        ends.append(admission.deadline_ms)
     return min(ends) - int(time.time() * 1000) if ends else None

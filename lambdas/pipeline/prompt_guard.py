@@ -15,118 +15,114 @@ from contracts.completions import CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
 from lambdas.pipeline.guards import json_text
 from lambdas.pipeline.guards.base import Action, Finding, Guards
+from lambdas.pipeline.guards.session import GuardSession
 from lambdas.pipeline.operations import ModelRequest
-from lambdas.pipeline.request import Chunk, Exchange
+from lambdas.pipeline.request import Chunk, TextGeneration
 from lambdas.runtime.errors import ApiError
 
 REFUSAL = "I cannot help with this request."
 
 
 class GuardPrompt:
-    """Replaces texts in `exchange.request`; where the request is refused, fills `exchange.chunks`."""
+    """The body as the model may read it; findings that block it stand in the report."""
 
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
 
-    def apply(self, exchange: Exchange) -> None:
+    def __call__(self, body: ModelRequest, guards: GuardSession) -> ModelRequest:
         """Raises ApiError 503 where a guard fails, 400 for embeddings: they have no words to refuse with."""
         if not self._guards:
-            return
-        exchange.request = self._guarded(exchange, exchange.the_request)
-        blocking = exchange.blocked_by
-        if blocking is None:
-            return
-        if isinstance(exchange.request, EmbeddingsRequest):
+            return body
+        guarded = self._guarded(guards, body)
+        blocking = guards.report.blocked_by
+        if blocking is not None and isinstance(guarded, EmbeddingsRequest):
             raise ApiError(
                 "invalid_request_error",
                 f"The input is not accepted ({blocking.guard}: {blocking.label}).",
                 param="input",
                 code="content_filter",
             )
-        exchange.chunks = refusal(exchange, REFUSAL)
-        exchange.is_answered = True
+        return guarded
 
-    def _guarded(self, exchange: Exchange, request: ModelRequest) -> ModelRequest:
+    def _guarded(self, guards: GuardSession, request: ModelRequest) -> ModelRequest:
         if isinstance(request, ChatRequest):
-            changes: dict[str, Any] = {
-                "messages": [self._message(exchange, each) for each in request.messages]
-            }
-            self._refuse_names(exchange, request)
+            changes: dict[str, Any] = {"messages": [self._message(guards, each) for each in request.messages]}
+            self._refuse_names(guards, request)
             if request.tools:
-                changes["tools"] = [self._tool(exchange, tool) for tool in request.tools]
+                changes["tools"] = [self._tool(guards, tool) for tool in request.tools]
             if request.response_format and request.response_format.json_schema:
-                changes["response_format"] = self._format(exchange, request.response_format)
+                changes["response_format"] = self._format(guards, request.response_format)
             return request.model_copy(update=changes)
         if isinstance(request, CompletionRequest):
-            return request.model_copy(update={"prompt": self._text(exchange, request.prompt)})
+            return request.model_copy(update={"prompt": self._text(guards, request.prompt)})
         if isinstance(request.input, str):
-            return request.model_copy(update={"input": self._text(exchange, request.input)})
-        return request.model_copy(update={"input": [self._text(exchange, text) for text in request.input]})
+            return request.model_copy(update={"input": self._text(guards, request.input)})
+        return request.model_copy(update={"input": [self._text(guards, text) for text in request.input]})
 
-    def _refuse_names(self, exchange: Exchange, request: ChatRequest) -> None:
+    def _refuse_names(self, guards: GuardSession, request: ChatRequest) -> None:
         """Callers look functions and schemas up by their names: what would be masked there is refused."""
         names = [tool.function.name for tool in request.tools or []]
         if request.response_format and request.response_format.json_schema:
             names.append(request.response_format.json_schema.name)
         if names:
-            findings = self._guards.check("\n".join(names), exchange.guard_times)
-            exchange.note([replace(finding, action=Action.BLOCK) for finding in findings])
+            findings = self._guards.check("\n".join(names), guards.report.times)
+            guards.note([replace(finding, action=Action.BLOCK) for finding in findings])
 
-    def _tool(self, exchange: Exchange, tool: Tool) -> Tool:
+    def _tool(self, guards: GuardSession, tool: Tool) -> Tool:
         changed = self._json(
-            exchange, tool.function.model_dump(include={"description", "parameters"}, exclude_unset=True)
+            guards, tool.function.model_dump(include={"description", "parameters"}, exclude_unset=True)
         )
         return tool.model_copy(update={"function": tool.function.model_copy(update=changed)})
 
-    def _format(self, exchange: Exchange, wanted: ResponseFormat) -> ResponseFormat:
+    def _format(self, guards: GuardSession, wanted: ResponseFormat) -> ResponseFormat:
         assert wanted.json_schema is not None
         fields = wanted.json_schema.model_dump(
             include={"description", "schema_"}, exclude_unset=True, by_alias=False
         )
-        schema = wanted.json_schema.model_copy(update=self._json(exchange, fields))
+        schema = wanted.json_schema.model_copy(update=self._json(guards, fields))
         return wanted.model_copy(update={"json_schema": schema})
 
-    def _json(self, exchange: Exchange, value: dict[str, Any]) -> dict[str, Any]:
+    def _json(self, guards: GuardSession, value: dict[str, Any]) -> dict[str, Any]:
         """The value with its strings masked; what is no string stays: a schema needs its numbers."""
         reading = json_text.strings(json.dumps(value, ensure_ascii=False))
-        changed: dict[str, Any] = json.loads(self._masked(exchange, reading))
+        changed: dict[str, Any] = json.loads(self._masked(guards, reading))
         return changed
 
-    def _call(self, exchange: Exchange, call: ToolCall) -> ToolCall:
+    def _call(self, guards: GuardSession, call: ToolCall) -> ToolCall:
         changes = {
-            "name": self._name(exchange, call.function.name),
-            "arguments": self._masked(exchange, json_text.whole(call.function.arguments)),
+            "name": self._name(guards, call.function.name),
+            "arguments": self._masked(guards, json_text.whole(call.function.arguments)),
         }
         return call.model_copy(update={"function": call.function.model_copy(update=changes)})
 
-    def _name(self, exchange: Exchange, name: str) -> str:
-        return self._text(exchange, name)[:LONGEST_NAME]  # a mask may be longer than what it stands for
+    def _name(self, guards: GuardSession, name: str) -> str:
+        return self._text(guards, name)[:LONGEST_NAME]  # a mask may be longer than what it stands for
 
-    def _message(self, exchange: Exchange, message: Message) -> Message:
+    def _message(self, guards: GuardSession, message: Message) -> Message:
         changes: dict[str, Any] = {}
         if message.tool_calls:
-            changes["tool_calls"] = [self._call(exchange, call) for call in message.tool_calls]
+            changes["tool_calls"] = [self._call(guards, call) for call in message.tool_calls]
         if message.name:
-            changes["name"] = self._name(exchange, message.name)
+            changes["name"] = self._name(guards, message.name)
         if message.content is not None:
             # Whoever builds on this API writes these two and may speak of what callers may not.
             trusted = message.role in {"system", "developer"}
             # The model reads the parts of a content joined, so joined they are checked.
-            text = self._text(exchange, message.text, trusted)
+            text = self._text(guards, message.text, trusted)
             if isinstance(message.content, str):
                 changes["content"] = text
             elif text != message.text:
                 changes["content"] = [TextPart(type="text", text=text)]
         return message.model_copy(update=changes)
 
-    def _text(self, exchange: Exchange, text: str, trusted: bool = False) -> str:
-        return self._masked(exchange, json_text.plain(text), trusted)
+    def _text(self, guards: GuardSession, text: str, trusted: bool = False) -> str:
+        return self._masked(guards, json_text.plain(text), trusted)
 
-    def _masked(self, exchange: Exchange, reading: json_text.Reading, trusted: bool = False) -> str:
-        findings = self._guards.check(reading.text, exchange.guard_times)
+    def _masked(self, guards: GuardSession, reading: json_text.Reading, trusted: bool = False) -> str:
+        findings = self._guards.check(reading.text, guards.report.times)
         if trusted:
             findings = [finding for finding in findings if finding.action is not Action.BLOCK]
-        return reading.changed(exchange.note(findings), exchange.vault.mask)
+        return reading.changed(guards.note(findings), guards.vault.mask)
 
 
 def first_block(findings: list[Finding]) -> Finding | None:
@@ -134,20 +130,21 @@ def first_block(findings: list[Finding]) -> Finding | None:
     return next((finding for finding in findings if finding.action is Action.BLOCK), None)
 
 
-def refusal(exchange: Exchange, text: str, answers: Sequence[int] | None = None) -> Iterator[Chunk]:
+def refusal(
+    generation: TextGeneration, blocking: Finding | None, text: str, answers: Sequence[int] | None = None
+) -> Iterator[Chunk]:
     """Refused answers, all or these, as a chunk; the model has no part in it, so it has used nothing."""
-    blocking = exchange.blocked_by
     choices: list[Chunk] = []
-    for index in range(exchange.the_generation.answers) if answers is None else answers:
+    for index in range(generation.body.answers) if answers is None else answers:
         choice: Chunk = {"index": index, "finish_reason": "content_filter"}
-        exchange.generation.set_text(choice, text)
+        generation.operation.set_text(choice, text)
         if blocking is not None:
             choice["content_filter"] = f"{blocking.guard}:{blocking.label}"
         choices.append(choice)
     yield {
-        "id": exchange.answer_id,
-        "object": exchange.generation.chunk_object,
-        "created": int(exchange.incoming.received_at),
-        "model": exchange.the_request.model,
+        "id": generation.answer_id,
+        "object": generation.operation.chunk_object,
+        "created": generation.created,
+        "model": generation.body.model,
         "choices": choices,
     }

@@ -1,21 +1,22 @@
-"""One request on its way through the pipeline: what came, what the stages found out, what goes back.
+"""The phases of a request. Each is made from the one before it, and is what the next stages take.
 
-Stages read and write it; it knows neither AWS nor HTTP.
+`IncomingRequest` (what came) → `Request` (parsed, of a known principal) → `Admission` (checked and routed)
+→ `Response` (what goes back: the one thing that changes while the answer flows). A stage that needs an
+earlier phase says so in its signature, so a wrong order is a type error. Knows neither AWS nor HTTP.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from contracts.access import Principal
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.routing import Routing
-from lambdas.pipeline.guards.base import Action, Finding, GuardTimes
-from lambdas.pipeline.guards.vault import Vault
+from lambdas.pipeline.guards.base import Finding, GuardReport
 from lambdas.pipeline.operations import Generation, ModelRequest, Operation
 from lambdas.runtime.errors import ApiError
 
@@ -41,60 +42,15 @@ class IncomingRequest:
     will_retry: Callable[[int], bool] = lambda status: False  # whether the same request follows on a status
 
 
-@dataclass
-class Exchange:
-    """State of one request. Times are seconds on `clock`, which only ever goes forward."""
+@dataclass(frozen=True)
+class Request:
+    """A parsed request of a known principal. `context` is the principal as the authorizer tells of it."""
 
     incoming: IncomingRequest
     operation: Operation
-    clock: Callable[[], float] = time.perf_counter
-    started: float = field(init=False)
-
-    request: ModelRequest | None = None
-    caller: Principal | None = None
-    authorizer: dict[str, str] = field(default_factory=dict)  # the caller as the authorizer would tell of it
-    routing: Routing | None = None
-    variant: str | None = None  # asked for by ChooseVariant, then the one that answered
-    variant_is_the_callers: bool = False
-    model_version: str = ""
-    chunks: Iterable[Chunk] = ()
-    body: Iterable[bytes] = ()
-    release: Callable[[], None] = lambda: None  # lets go of the model's stream
-    headers: dict[str, str] = field(default_factory=dict)
-
-    is_answered: bool = False  # by a guard or the like: the model need not be asked
-    vault: Vault = field(default_factory=Vault)
-    findings: list[Finding] = field(default_factory=list)
-    guard_times: GuardTimes = field(default_factory=GuardTimes)
-
-    patience_ends_at: int | None = None  # milliseconds since the epoch; the caller's own deadline
-
-    cache_digest: str | None = None  # under what the answer is kept, where the caller asked for that
-    cache_seconds: int = 0
-    cache_variant: str | None = None  # the variant that was to answer then
-    cache_hit: bool = False  # the answer is a kept one
-    cache_pieces: list[str] = field(default_factory=list)
-
-    answer_texts: list[str] = field(default_factory=list)  # where a transcript is kept
-
-    day: str = ""  # the day (UTC) it is booked on
-    handed_over: bool = False  # it is a job now
-    reserved_tokens: int | None = None
-    reserved_nano_usd: int = 0
-    pieces: int = 0  # chunks with text: one token each, or close to it
-
-    status: int = 200
-    ended: bool = False
-    error: ApiError | None = None
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    first_token_at: float | None = None
-    last_token_at: float | None = None
-    ended_at: float | None = None
-
-    def __post_init__(self) -> None:
-        self.started = self.clock()
+    body: ModelRequest
+    principal: Principal
+    context: Mapping[str, str]
 
     @property
     def answer_id(self) -> str:
@@ -102,32 +58,85 @@ class Exchange:
         return self.operation.id_prefix + self.incoming.request_id
 
     @property
-    def the_request(self) -> ModelRequest:
-        """The request, for stages after Validate."""
-        assert self.request is not None
-        return self.request
-
-    @property
-    def the_generation(self) -> ChatRequest | CompletionRequest:
-        """The request, for stages that only a generation passes."""
-        assert isinstance(self.request, ChatRequest | CompletionRequest)
-        return self.request
-
-    @property
-    def generation(self) -> Generation:
-        """The operation, for stages that only a generation passes."""
-        return cast(Generation, self.operation)
-
-    @property
     def streamed(self) -> bool:
         """Whether the caller asked for a stream."""
-        return isinstance(self.request, ChatRequest | CompletionRequest) and self.request.stream
+        return isinstance(self.body, ChatRequest | CompletionRequest) and self.body.stream
 
-    @property
-    def the_caller(self) -> Principal:
-        """The caller, for stages after Authorise."""
-        assert self.caller is not None
-        return self.caller
+
+@dataclass(frozen=True)
+class Route:
+    """The split in force and, where it or the caller names one, the variant that is to answer."""
+
+    routing: Routing | None = None
+    variant: str | None = None
+    is_callers_choice: bool = False
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A request that may be answered. `body` is as the guards leave it.
+
+    `deadline_ms`: when the caller stops waiting, in milliseconds since the epoch. `blocked`: the finding for
+    which the model is not asked.
+    """
+
+    request: Request
+    body: ModelRequest
+    route: Route
+    deadline_ms: int | None = None
+    blocked: Finding | None = None
+
+
+@dataclass(frozen=True)
+class TextGeneration:
+    """A request for text: its protocol and body, and what its chunks carry."""
+
+    operation: Generation
+    body: ChatRequest | CompletionRequest
+    answer_id: str
+    created: int  # seconds since the epoch
+
+    @classmethod
+    def of(cls, admission: Admission) -> TextGeneration | None:
+        """None where the request is for something else (embeddings)."""
+        request, body = admission.request, admission.body
+        if isinstance(request.operation, Generation) and isinstance(body, ChatRequest | CompletionRequest):
+            created = int(request.incoming.received_at)
+            return cls(request.operation, body, request.answer_id, created)
+        return None
+
+
+@dataclass
+class Response:
+    """What goes back, and what is known of it so far. Times are seconds on `clock`, which only goes forward.
+
+    `variant` is the one asked for, then the one that answered. `from_model`: neither refused nor kept.
+    """
+
+    clock: Callable[[], float] = time.perf_counter
+    started: float = field(init=False)
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    variant: str | None = None
+    model_version: str = ""
+    from_model: bool = True
+    is_cached: bool = False
+    is_offloaded: bool = False  # it is a job now
+    guards: GuardReport = field(default_factory=GuardReport)
+
+    error: ApiError | None = None
+    ended: bool = False
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    pieces: int = 0  # chunks with text: one token each, or close to it
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+    ended_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
 
     @property
     def time_to_first_token_ms(self) -> float | None:
@@ -147,24 +156,12 @@ class Exchange:
         return ((self.clock() if self.ended_at is None else self.ended_at) - self.started) * 1000
 
     @property
-    def blocked_by(self) -> Finding | None:
-        """The first finding that refuses the request or its answer."""
-        return next((finding for finding in self.findings if finding.action is Action.BLOCK), None)
-
-    @property
-    def will_retry(self) -> bool:
-        """Whether the same request is asked once more later, and counts then."""
-        return self.handed_over or self.incoming.will_retry(self.status)
-
-    def note(self, findings: list[Finding]) -> list[Finding]:
-        """Keep findings for the record and the metrics; returns them."""
-        self.findings += findings
-        return findings
+    def error_type(self) -> str | None:
+        """The type of the error object sent, or `client_gone`; None for a request that ended well."""
+        if self.error is not None:
+            return self.error.type
+        return "client_gone" if self.status == STATUS_CLIENT_GONE else None
 
     def fail(self, error: ApiError) -> None:
         """Note how the request ended when it did not end well."""
         self.error, self.status = error, error.status
-
-    def abandon(self) -> None:
-        """Note that the caller left before the end."""
-        self.status = STATUS_CLIENT_GONE

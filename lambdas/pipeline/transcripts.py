@@ -6,7 +6,6 @@ Only where a bucket is set, and never for keys that opted out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from contracts import metrics
@@ -18,7 +17,7 @@ from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.guards.vault import Vault
 from lambdas.pipeline.operations import Gathered
 from lambdas.pipeline.post_response import record_of
-from lambdas.pipeline.request import Chunk, Exchange
+from lambdas.pipeline.request import Admission, Chunk, Response, TextGeneration
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.metrics import MetricLine
 
@@ -32,25 +31,24 @@ class TranscriptSink(Protocol):
         """Keep one JSON line under its key. Raises when it could not be stored."""
 
 
-class KeepAnswer:
-    """Wraps `exchange.chunks`: gathers the answer as the caller gets it."""
+class AnswerText:
+    """A watcher: gathers the answer as the caller gets it."""
 
-    def apply(self, exchange: Exchange) -> None:
-        """Embeddings say nothing that is worth keeping and do not pass here."""
-        if exchange.the_caller.keep_text:
-            exchange.chunks = _kept(exchange, exchange.chunks)
+    def __init__(self, generation: TextGeneration) -> None:
+        self._generation = generation
+        self._answers: dict[int, Gathered] = {}
 
+    def __call__(self, chunk: Chunk) -> None:
+        """Take what a chunk adds."""
+        for choice in chunk["choices"]:
+            index = choice.get("index", 0)
+            self._generation.operation.gather(self._answers.setdefault(index, Gathered(index)), choice)
 
-def _kept(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    answers: dict[int, Gathered] = {}
-    try:
-        for chunk in chunks:
-            for choice in chunk["choices"]:
-                index = choice.get("index", 0)
-                exchange.generation.gather(answers.setdefault(index, Gathered(index)), choice)
-            yield chunk
-    finally:
-        exchange.answer_texts = [said(answers[index].text, answers[index].calls) for index in sorted(answers)]
+    @property
+    def texts(self) -> list[str]:
+        """The answers so far, in order."""
+        gathered = [self._answers[index] for index in sorted(self._answers)]
+        return [said(answer.text, answer.calls) for answer in gathered]
 
 
 def said(text: str, calls: list[dict[str, Any]]) -> str:
@@ -69,32 +67,28 @@ class StoreTranscript:
         self._prices = prices
         self._logger = logger
 
-    def apply(self, exchange: Exchange) -> None:
+    def __call__(self, admission: Admission, day: str, answer: list[str], response: Response) -> None:
         """A transcript that cannot be stored is logged and counted like a lost record."""
-        if exchange.caller is None or not exchange.caller.keep_text or not exchange.day:
+        request, body = admission.request, admission.body
+        if not request.principal.keep_text or not isinstance(body, ChatRequest | CompletionRequest):
             return
-        if not isinstance(exchange.request, ChatRequest | CompletionRequest):
-            return
-        transcript = self._transcript(exchange, _prompt(exchange.request))
+        record = record_of(request, response, self._prices)
+        transcript = Transcript(
+            operation=request.operation.route,
+            record=record,
+            prompt=[Turn(role=turn.role, text=_masked(turn.text)) for turn in _prompt(body)],
+            answer=_masked("\n\n".join(answer)),
+            findings=record.findings,
+            cost_usd=record.cost_nano_usd / 1e9,
+        )
         try:
-            key = transcript_key(exchange.day, transcript.record)
+            key = transcript_key(day, transcript.record)
             self._sink.put(key, transcript.model_dump_json().encode() + b"\n")
         except Exception as error:
             self._logger.failure("transcript_write_failed", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
             line.add({metrics.RECORDS_LOST: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
-            line.emit(request_id=exchange.incoming.request_id)
-
-    def _transcript(self, exchange: Exchange, prompt: list[Turn]) -> Transcript:
-        record = record_of(exchange, self._prices)
-        return Transcript(
-            operation=exchange.operation.route,
-            record=record,
-            prompt=[Turn(role=turn.role, text=_masked(turn.text)) for turn in prompt],
-            answer=_masked("\n\n".join(exchange.answer_texts)),
-            findings=record.findings,
-            cost_usd=record.cost_nano_usd / 1e9,
-        )
+            line.emit(request_id=request.incoming.request_id)
 
 
 def _prompt(request: ChatRequest | CompletionRequest) -> list[Turn]:

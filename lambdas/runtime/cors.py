@@ -10,6 +10,8 @@ _READABLE = ", ".join(
         "x-evergreen-variant",
         "retry-after",
         "location",
+        "preference-applied",
+        "x-cache",
         "x-evergreen-cache",
         "age",
         *(

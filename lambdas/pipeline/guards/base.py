@@ -57,6 +57,19 @@ class GuardTimes:
         self.by_guard[guard] = self.by_guard.get(guard, 0.0) + milliseconds
 
 
+@dataclass
+class GuardReport:
+    """What the guards found in one request, and the time they took."""
+
+    findings: list[Finding] = field(default_factory=list)
+    times: GuardTimes = field(default_factory=GuardTimes)
+
+    @property
+    def blocked_by(self) -> Finding | None:
+        """The first finding that refuses the request or its answer."""
+        return next((finding for finding in self.findings if finding.action is Action.BLOCK), None)
+
+
 class Guards:
     """All guards of a direction, asked in order."""
 

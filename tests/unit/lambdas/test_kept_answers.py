@@ -126,7 +126,7 @@ def test_text_completions_are_given_again_as_well(door: Door) -> None:
 def test_an_answer_runs_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(door)
     now = time.time()
-    monkeypatch.setattr("lambdas.aws.sagemaker.time.time", lambda: now + 61)
+    monkeypatch.setattr("lambdas.aws.work_table.time.time", lambda: now + 61)
     assert ask(door)[0] == "miss"
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from contracts.chat import ChatRequest
 from contracts.routing import ROUTING_CACHE_SECONDS, Routing, VariantRoute
 from lambdas.pipeline import sse
-from lambdas.pipeline.observe import Observe
+from lambdas.pipeline.admission import CachedRouting, assign
+from lambdas.pipeline.delivery import observed
 from lambdas.pipeline.operations import CHAT
-from lambdas.pipeline.request import Chunk, Exchange, IncomingRequest
+from lambdas.pipeline.request import Chunk, Response, TextGeneration
 from lambdas.pipeline.retry_budget import RetryBudget
 from lambdas.pipeline.tracing import traceparent
-from lambdas.pipeline.variants import CachedRouting, assign
 from lambdas.runtime.logs import Logger
 from tests.support.fake_model_endpoint import chat_events
 from tests.support.front_door import chat
@@ -127,12 +127,12 @@ def test_a_failing_source_leaves_the_last_split_in_force_and_is_not_hammered() -
 # --- observing -------------------------------------------------------------------------------------------
 
 
-def exchange(*chunks: Chunk, times: list[float]) -> Exchange:
+def watch(*chunks: Chunk, times: list[float]) -> Response:
     clock = iter(times)
-    made = Exchange(IncomingRequest("r", b"", {}, {}, None, 0.0), CHAT, clock=lambda: next(clock))
-    made.request = ChatRequest.model_validate(chat(stream=True))
-    made.chunks = iter(chunks)
-    return made
+    response = Response(clock=lambda: next(clock))
+    generation = TextGeneration(CHAT, ChatRequest.model_validate(chat(stream=True)), "chatcmpl-r", 0)
+    list(observed(generation, chunks, response))
+    return response
 
 
 def delta(text: str) -> Chunk:
@@ -142,9 +142,7 @@ def delta(text: str) -> Chunk:
 def test_times_are_taken_at_the_first_and_the_last_text() -> None:
     usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
     # IncomingRequest, then one reading per text: an empty text is no token.
-    watched = exchange(delta(""), delta("a"), delta("b"), delta("c"), usage, times=[10.0, 10.5, 10.6, 10.9])
-    Observe().apply(watched)
-    list(watched.chunks)
+    watched = watch(delta(""), delta("a"), delta("b"), delta("c"), usage, times=[10.0, 10.5, 10.6, 10.9])
 
     assert watched.time_to_first_token_ms == pytest.approx(500)
     assert watched.time_per_output_token_ms == pytest.approx(200)
@@ -152,9 +150,7 @@ def test_times_are_taken_at_the_first_and_the_last_text() -> None:
 
 
 def test_one_token_has_no_time_per_token() -> None:
-    watched = exchange(delta("a"), times=[0.0, 1.0])
-    Observe().apply(watched)
-    list(watched.chunks)
+    watched = watch(delta("a"), times=[0.0, 1.0])
     assert watched.time_per_output_token_ms is None
 
 

@@ -40,7 +40,7 @@ class Profile:
 
 def profile() -> Profile:
     """The profile of the third streamed chat request of one process."""
-    from contracts.prices import Prices
+    from contracts.usage import Prices
     from lambdas.aws.access_table import RoutingTable
     from lambdas.aws.dynamodb import DynamoDB
     from lambdas.aws.records_table import RecordsTable
@@ -50,7 +50,10 @@ def profile() -> Profile:
     from tests.support.fake_model_endpoint import Reply, chat_events, cut
     from tests.support.front_door import ENDPOINT, SETTINGS, Door, chat
 
-    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
+    # The fakes check no signature.
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        os.environ[name] = "test"
+    os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
     with fake_dynamodb.running() as (client, url), fake_model_endpoint.running() as sagemaker:
         os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = url
         os.environ["AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"] = sagemaker.url
@@ -64,7 +67,7 @@ def profile() -> Profile:
                     for key, kind in zip(keys, ["HASH", "RANGE"], strict=False)
                 ],
             )
-        sagemaker.replies = [Reply(parts=cut(chat_events("Hel", "lo", "!"), 1_000))]
+        sagemaker.replies = [Reply(parts=cut(chat_events("Hel", "lo"), 50))]
         service = Service(
             SETTINGS,
             endpoints(SETTINGS),

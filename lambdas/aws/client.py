@@ -3,7 +3,8 @@
 The SDK would do, but importing botocore and building two clients takes as long as all the rest of a cold
 start together, and a call through it costs three times the processor time. What is left out is left out on
 purpose: credentials and region come from the environment Lambda sets, there is no pagination, no query
-string, no FIPS endpoint. Functions off the request path and commands use boto3.
+string, no FIPS endpoint. Functions off the request path and commands use boto3. `bench/gateway/imports.py`
+measures what the import costs.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import http.client
 import json
 import select
 import ssl
+import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from lambdas.aws.signing import Credentials, Scope, sign
 from lambdas.runtime import environment
@@ -182,3 +184,29 @@ def _credentials() -> Credentials:
         environment.required("AWS_SECRET_ACCESS_KEY"),
         environment.optional("AWS_SESSION_TOKEN"),
     )
+
+
+ATTEMPTS = 3
+PAUSE_SECONDS = 0.05
+
+A = TypeVar("A")
+
+
+def with_retries(
+    attempt: Callable[[], A],
+    is_transient: Callable[[Exception], bool],
+    *,
+    attempts: int = ATTEMPTS,
+) -> A:
+    """What `attempt` returns; it is repeated with growing pauses while what it raises is transient.
+
+    Raises what the last attempt raises, and at once what is not transient.
+    """
+    for number in range(1, attempts + 1):
+        try:
+            return attempt()
+        except Exception as error:
+            if number == attempts or not is_transient(error):
+                raise
+        time.sleep(PAUSE_SECONDS * 2 ** (number - 1))
+    raise AssertionError("the last attempt returns or raises")

@@ -9,7 +9,7 @@ import json
 from typing import Any, Protocol
 
 from lambdas.aws import client as aws
-from lambdas.aws.retry import with_retries
+from lambdas.aws.client import with_retries
 
 Item = dict[str, dict[str, Any]]
 

@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Iterator
 
 from lambdas.aws import client as aws
-from lambdas.aws.retry import ATTEMPTS, with_retries
+from lambdas.aws.client import ATTEMPTS, with_retries
 
 
 class StoreError(Exception):

@@ -6,7 +6,7 @@ import json
 
 from contracts.jobs import Ticket
 from lambdas.aws import client as aws
-from lambdas.aws.retry import with_retries
+from lambdas.aws.client import with_retries
 from lambdas.aws.s3 import StoreError, is_transient
 
 LONGEST_DELAY_SECONDS = 900

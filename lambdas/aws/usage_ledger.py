@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from contracts.access import Principal
-from contracts.prices import Prices
-from contracts.usage import month_sk, usage_pk, usage_sk
+from contracts.usage import Prices, month_sk, usage_pk, usage_sk
 from lambdas.aws.dynamodb import ConditionFailedError, Dynamo, from_item, to_attribute
 from lambdas.aws.rate_limit import Rate
 

@@ -130,7 +130,7 @@ class Admit:
     """Request → Admission: deadline, guarded body, route. Embeddings have no words to be refused with."""
 
     def __init__(
-        self, guard_prompt: GuardPrompt, routing: RoutingSource, *, answers_are_guarded: bool
+        self, guard_prompt: GuardPrompt | None, routing: RoutingSource, *, answers_are_guarded: bool
     ) -> None:
         self._guard_prompt = guard_prompt
         self._routing = routing
@@ -141,6 +141,8 @@ class Admit:
         deadline = deadline_ms(request.incoming)
         if self._answers_are_guarded:
             _refuse_logprobs(request.body)
+        if self._guard_prompt is None:
+            return Admission(request, request.body, self._route(request), deadline)
         body = self._guard_prompt(request.body, guards)
         return Admission(request, body, self._route(request), deadline, guards.report.blocked_by)
 

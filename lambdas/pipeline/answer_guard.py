@@ -51,9 +51,6 @@ class GuardAnswer:
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
 
-    def __bool__(self) -> bool:
-        return bool(self._guards)
-
     def __call__(
         self, generation: TextGeneration, chunks: Iterable[Chunk], guards: GuardSession, response: Response
     ) -> Iterator[Chunk]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from contracts.fallback import BedrockTarget, Target
 from contracts.guards import GuardSettings
-from contracts.prices import Prices
+from contracts.usage import Prices
 from lambdas.aws.access_table import AccessSource, AccessTable, RoutingTable
 from lambdas.aws.bedrock import BedrockChat, GuardrailApi, GuardrailChecksApi
 from lambdas.aws.dynamodb import DynamoDB
@@ -24,7 +23,6 @@ from lambdas.pipeline.budgets import Ledger, ReserveBudget, SettleBudget
 from lambdas.pipeline.cache import Answers, FindAnswer, KeepAnswer
 from lambdas.pipeline.embed import Embed
 from lambdas.pipeline.environment import InferenceEnvironment, QueueEnvironment
-from lambdas.pipeline.fallback import FallbackChain, FallbackTarget
 from lambdas.pipeline.guards.base import Guard, Guards
 from lambdas.pipeline.guards.bedrock import BedrockGuardrail, BedrockScores
 from lambdas.pipeline.guards.phrases import denied_topics, injection_rules
@@ -32,24 +30,20 @@ from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.guards.toxicity import ToxicityRules
 from lambdas.pipeline.invocation import Invoke
 from lambdas.pipeline.job_submission import Submissions
-from lambdas.pipeline.model_calls import ModelCalls, ModelEndpoint
+from lambdas.pipeline.model_calls import FallbackCalls, FallbackChain, ModelCalls, ModelEndpoint
 from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
 from lambdas.pipeline.pipeline import Pipeline, Stages
 from lambdas.pipeline.post_response import PublishMetrics, RecordSink, StoreRecord
 from lambdas.pipeline.prompt_guard import GuardPrompt
-from lambdas.pipeline.request import IncomingRequest
-from lambdas.pipeline.resilience import CircuitBreaker
-from lambdas.pipeline.retry_budget import RetryBudget
+from lambdas.pipeline.resilience import CircuitBreaker, RetryBudget
 from lambdas.pipeline.transcripts import StoreTranscript, TranscriptSink
-from lambdas.runtime.cors import cors_headers
 from lambdas.runtime.environment import load
 from lambdas.runtime.logs import Logger
-from lambdas.runtime.streaming import StreamingReply
 
 _OPERATIONS: dict[str, Operation] = {each.route: each for each in (CHAT, TEXT_COMPLETION, EMBEDDINGS)}
 
 
-class Service:
+class Service(Pipeline):
     """The pipeline with its parts. `endpoint` makes an endpoint from its name and region."""
 
     def __init__(
@@ -64,20 +58,23 @@ class Service:
         answers: Answers | None = None,
         jobs: Jobs | None = None,
     ) -> None:
-        self._cors_origins = frozenset(settings.cors_origins)
         logger = Logger("inference", settings.log_level)
         name, calls = settings.endpoint_name, _calls(settings, endpoint, logger)
-        guard_answer = GuardAnswer(_guards(settings.guards, logger, of_prompts=False))
-        guard_prompt = GuardPrompt(_guards(settings.guards, logger, of_prompts=True))
+        answer_guards = _guards(settings.guards, logger, of_prompts=False)
+        prompt_guards = _guards(settings.guards, logger, of_prompts=True)
         prices = Prices(settings.input_token_price, settings.output_token_price)
         stages = Stages(
             receive=Receive(_OPERATIONS, settings.model_name, settings.max_body_bytes, access),
-            admit=Admit(guard_prompt, CachedRouting(routing, logger), answers_are_guarded=bool(guard_answer)),
+            admit=Admit(
+                GuardPrompt(prompt_guards) if prompt_guards else None,
+                CachedRouting(routing, logger),
+                answers_are_guarded=bool(answer_guards),
+            ),
             find_answer=_find(answers, settings, logger) if answers else None,
             reserve_budget=ReserveBudget(ledger, name, logger),
             invoke=Invoke(calls),
             embed=Embed(calls),
-            guard_answer=guard_answer,
+            guard_answer=GuardAnswer(answer_guards) if answer_guards else None,
             offload=AsyncOffload(jobs, name, logger) if jobs else None,
             settle_budget=SettleBudget(ledger),
             store_record=StoreRecord(records, name, prices, logger),
@@ -85,15 +82,7 @@ class Service:
             store_transcript=StoreTranscript(transcripts, name, prices, logger) if transcripts else None,
             keep_answer=KeepAnswer(answers, name, logger) if answers else None,
         )
-        self._pipeline = Pipeline(stages, logger)
-
-    def answer(self, route: str, incoming: IncomingRequest) -> StreamingReply:
-        """The reply to a request on a public path. Never raises."""
-        reply = self._pipeline.answer(route, incoming)
-        if "origin" not in incoming.headers:
-            return reply
-        added = cors_headers(incoming.headers["origin"], self._cors_origins)
-        return replace(reply, headers={**reply.headers, **added}) if added else reply
+        super().__init__(stages, logger, settings.cors_origins)
 
 
 def _calls(
@@ -110,7 +99,7 @@ def _calls(
         return endpoint(target.endpoint_name, target.region)
 
     targets = [
-        FallbackTarget(target.name, calls(fallback(target), target.model_version))
+        FallbackCalls(target.name, calls(fallback(target), target.model_version))
         for target in settings.fallbacks
     ]
     return FallbackChain(

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from contracts.chat import Usage
 from lambdas.aws import model_errors
-from lambdas.pipeline import sse
+from lambdas.pipeline.invocation import DONE, HEARTBEAT
 from lambdas.pipeline.operations import Gathered
-from lambdas.pipeline.pending_response import HEARTBEAT
 from lambdas.pipeline.request import Chunk, Response, TextGeneration
 
 Watcher = Callable[[Chunk], None]
 """Sees each chunk as the caller gets it."""
 
+COMMENT = b": waiting\n\n"  # clients skip comments; proxies see that the connection lives
 _SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 
 
@@ -69,12 +69,12 @@ def deliver(
 def _events(chunks: Iterable[Chunk], watchers: Sequence[Watcher]) -> Iterator[bytes]:
     for chunk in chunks:
         if chunk is HEARTBEAT:
-            yield sse.COMMENT
+            yield COMMENT
             continue
         for watch in watchers:
             watch(chunk)
-        yield sse.event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":")))
-    yield sse.event(sse.DONE.decode())
+        yield event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":")))
+    yield event(DONE.decode())
 
 
 def _assembled(generation: TextGeneration, chunks: Iterable[Chunk], watchers: Sequence[Watcher]) -> bytes:
@@ -100,3 +100,8 @@ def _assembled(generation: TextGeneration, chunks: Iterable[Chunk], watchers: Se
         usage,
     )
     return whole.model_dump_json().encode()
+
+
+def event(data: str) -> bytes:
+    """One event; `data` is a single line, as compact JSON is."""
+    return b"data: " + data.encode() + b"\n\n"

@@ -6,8 +6,7 @@ from pydantic import ValidationError
 
 from contracts.embeddings import EmbeddingList, EmbeddingsRequest
 from lambdas.aws import model_errors
-from lambdas.pipeline.fallback import Calls
-from lambdas.pipeline.model_calls import ModelStream
+from lambdas.pipeline.model_calls import Calls, ModelStream
 from lambdas.pipeline.request import Admission, Response
 
 _MAX_REPLY_BYTES = 64 * 1024 * 1024

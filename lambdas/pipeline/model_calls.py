@@ -1,27 +1,31 @@
-"""Calls to the model: one at a time, repeated at most once, stopped while the endpoint is down.
+"""Calls to the model: repeated at most once, stopped while the endpoint is down, then made elsewhere.
 
-Before the first bytes of an answer a call may be repeated, within a budget; later never, since the
-caller may have seen part of the answer.
+Before the first bytes of an answer a call may be repeated, within a budget, or made to the next fallback
+target; later never, since the caller may have seen part of the answer. A request that is wrong is wrong
+everywhere, so only what another endpoint could do better leads on. But a fallback that knows no tools, say,
+refuses what the endpoint itself would take: its refusal is not the caller's to hear.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from contracts import container
-from contracts.chat import StreamOptions
+from contracts.chat import ChatRequest, StreamOptions
 from contracts.embeddings import EmbeddingsRequest
+from contracts.fallback import FALLBACK_VARIANT
 from lambdas.aws import model_errors
 from lambdas.aws.model_errors import ModelCallError, VariantNotFoundError
 from lambdas.pipeline.operations import CHAT, ModelRequest
-from lambdas.pipeline.request import Admission, Response
-from lambdas.pipeline.resilience import CircuitBreaker
-from lambdas.pipeline.retry_budget import RetryBudget
-from lambdas.pipeline.tracing import traceparent
+from lambdas.pipeline.request import Admission, Response, Route
+from lambdas.pipeline.resilience import CircuitBreaker, RetryBudget
 from lambdas.runtime.errors import ApiError
+from lambdas.runtime.logs import Logger
 
 _DEADLINE_MARGIN_MS = 2_000
 """Left to the front door to pass on the model's own timeout before Lambda ends the invocation."""
@@ -139,3 +143,80 @@ def _time_left_ms(admission: Admission) -> int | None:
     if admission.deadline_ms is not None:
         ends.append(admission.deadline_ms)
     return min(ends) - int(time.time() * 1000) if ends else None
+
+
+_ROOT = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
+_PARENT = re.compile(r"[0-9a-f]{16}")
+
+
+def traceparent(trace_id: str | None) -> str | None:
+    """`00-<trace>-<span>-<flags>` for `Root=1-…;Parent=…;Sampled=…`; None where a part is missing."""
+    fields = dict(piece.split("=", 1) for piece in (trace_id or "").split(";") if "=" in piece)
+    root = _ROOT.fullmatch(fields.get("Root", ""))
+    parent = fields.get("Parent", "")
+    if root is None or not _PARENT.fullmatch(parent):
+        return None
+    flags = "01" if fields.get("Sampled") == "1" else "00"
+    return f"00-{root[1]}{root[2]}-{parent}-{flags}"
+
+
+class Calls(Protocol):
+    """Calls to one endpoint, or to a chain of them."""
+
+    def open(self, admission: Admission, response: Response, read: Callable[[ModelStream], A]) -> A:
+        """What `read` makes of an open reply. Raises ApiError."""
+
+
+@dataclass(frozen=True)
+class FallbackCalls:
+    """One more target; `name` is for the log."""
+
+    name: str
+    calls: Calls
+
+
+class FallbackChain:
+    """Calls to the endpoint itself, then to the targets."""
+
+    def __init__(self, first: Calls, targets: Sequence[FallbackCalls], logger: Logger) -> None:
+        self._first = first
+        self._targets = targets
+        self._logger = logger
+
+    def open(self, admission: Admission, response: Response, read: Callable[[ModelStream], A]) -> A:
+        """See Calls.open. The error raised in the end is the first endpoint's: it is the one asked for."""
+        try:
+            return self._first.open(admission, response, read)
+        except ApiError as error:
+            if admission.route.is_callers_choice or not _worth_falling_back(error):
+                raise
+            first_error = error
+        as_asked = response.variant, response.model_version
+        elsewhere = replace(admission, route=Route())
+        for target in self._targets:
+            try:
+                answer = target.calls.open(elsewhere, response, read)
+            except ApiError as error:
+                is_request_at_fault = not error.is_server_error and not _worth_falling_back(error)
+                if is_request_at_fault and not _needs_more_than_text(admission.body):
+                    raise
+                # What is wrong with a fallback is nothing that the caller could change.
+                self._logger.warning("fallback_failed", to=target.name, error_code=error.code)
+                continue
+            response.variant = FALLBACK_VARIANT
+            self._logger.warning("fallback_used", to=target.name, after=first_error.code)
+            return answer
+        response.variant, response.model_version = as_asked
+        raise first_error
+
+
+def _needs_more_than_text(body: ModelRequest) -> bool:
+    """Whether the request asks for what not every model can do."""
+    return isinstance(body, ChatRequest) and bool(
+        body.tools or body.response_format or body.logprobs or body.answers > 1
+    )
+
+
+def _worth_falling_back(error: ApiError) -> bool:
+    """Full, starting, down, silent or throttled: another endpoint may be none of these."""
+    return error.type in {"overloaded_error", "timeout_error"} or error.code == "throttled"

@@ -5,17 +5,16 @@ Knows the order of things and what happens when one fails; what is done stands i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lambdas.pipeline import sse
 from lambdas.pipeline.admission import Admit, Receive
 from lambdas.pipeline.answer_guard import GuardAnswer
 from lambdas.pipeline.async_offload import AsyncOffload
 from lambdas.pipeline.budgets import Reservation, ReserveBudget, SettleBudget
 from lambdas.pipeline.cache import CacheLookup, FindAnswer, KeepAnswer, gather_pieces, replay
-from lambdas.pipeline.delivery import Watcher, deliver, observed
+from lambdas.pipeline.delivery import Watcher, deliver, event, observed
 from lambdas.pipeline.embed import Embed
 from lambdas.pipeline.guards.session import GuardSession
 from lambdas.pipeline.invocation import Invoke
@@ -32,6 +31,7 @@ from lambdas.pipeline.request import (
     TextGeneration,
 )
 from lambdas.pipeline.transcripts import AnswerText, StoreTranscript
+from lambdas.runtime.cors import cors_headers
 from lambdas.runtime.errors import ApiError, to_api_error
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.streaming import StreamingReply
@@ -54,7 +54,7 @@ class Stages:
     reserve_budget: ReserveBudget  # Admission → Reservation
     invoke: Invoke  # Admission → chunks
     embed: Embed  # Admission → body
-    guard_answer: GuardAnswer  # chunks → chunks
+    guard_answer: GuardAnswer | None  # chunks → chunks
     offload: AsyncOffload | None  # Request, error → body of a job
     settle_budget: SettleBudget
     store_record: StoreRecord
@@ -81,8 +81,9 @@ class _Progress:
 class Pipeline:
     """Answers requests. Never raises: whatever fails becomes the error object."""
 
-    def __init__(self, stages: Stages, logger: Logger) -> None:
+    def __init__(self, stages: Stages, logger: Logger, cors_origins: Collection[str] = ()) -> None:
         self._stages = stages
+        self._cors_origins = frozenset(cors_origins)
         self._logger = logger
 
     def answer(self, route: str, incoming: IncomingRequest) -> StreamingReply:
@@ -96,6 +97,8 @@ class Pipeline:
         headers = {**response.headers, "x-request-id": incoming.request_id}
         if response.variant:
             headers["x-evergreen-variant"] = response.variant
+        if origin := incoming.headers.get("origin"):
+            headers |= cors_headers(origin, self._cors_origins)
         return StreamingReply(response.status, headers, body, after=lambda: self._finish(progress))
 
     def _begin(self, route: str, progress: _Progress) -> Iterator[bytes]:
@@ -118,7 +121,7 @@ class Pipeline:
             body: Iterator[bytes] = iter([stages.embed(admission, response)])
         else:
             chunks = observed(generation, self._chunks(progress, admission, generation), response)
-            if stages.guard_answer and response.from_model:
+            if stages.guard_answer is not None and response.from_model:
                 chunks = stages.guard_answer(generation, chunks, guards, response)
             body = deliver(generation, chunks, response, self._watchers(progress, request, generation))
         return self._delivered(progress, body)
@@ -164,7 +167,7 @@ class Pipeline:
         try:
             yield from body
         except Exception as error:
-            yield sse.event(self._noted(progress, error).body)
+            yield event(self._noted(progress, error).body)
         progress.response.ended = True
 
     def _noted(self, progress: _Progress, error: Exception) -> ApiError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from contracts import metrics
-from contracts.prices import Prices
 from contracts.records import InferenceRecord
+from contracts.usage import Prices
 from lambdas.pipeline.request import Request, Response
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.metrics import MetricLine, Unit

@@ -31,8 +31,6 @@ class GuardPrompt:
 
     def __call__(self, body: ModelRequest, guards: GuardSession) -> ModelRequest:
         """Raises ApiError 503 where a guard fails, 400 for embeddings: they have no words to refuse with."""
-        if not self._guards:
-            return body
         guarded = self._guarded(guards, body)
         blocking = guards.report.blocked_by
         if blocking is not None and isinstance(guarded, EmbeddingsRequest):

@@ -1,6 +1,7 @@
-"""Stops calling a target that is down, so that callers hear it at once instead of after a timeout.
+"""What protects a failing endpoint: a circuit breaker, and retries as a share of requests.
 
-Source: M. Nygard, "Release It!", circuit breaker. State is per process: each sandbox finds out by itself.
+Sources: M. Nygard, "Release It!", circuit breaker; retry budgets of Finagle and gRPC ("Retry throttling").
+State is per process: each sandbox finds out by itself.
 """
 
 from __future__ import annotations
@@ -38,3 +39,23 @@ class CircuitBreaker:
         """The target was down."""
         self._failures += 1
         self._closed_again_at = self._clock() + OPEN_SECONDS
+
+
+class RetryBudget:
+    """Each request earns `share` of a retry, up to `cap`; each retry costs one."""
+
+    def __init__(self, share: float = 0.1, cap: float = 5.0) -> None:
+        self._share = share
+        self._cap = cap
+        self._tokens = cap
+
+    def request(self) -> None:
+        """Count a first attempt."""
+        self._tokens = min(self._cap, self._tokens + self._share)
+
+    def take(self) -> bool:
+        """Take one retry; False when the budget is spent."""
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

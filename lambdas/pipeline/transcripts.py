@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from contracts import metrics
 from contracts.chat import ChatRequest, Message
 from contracts.completions import CompletionRequest
-from contracts.prices import Prices
 from contracts.transcripts import Transcript, Turn, transcript_key
+from contracts.usage import Prices
 from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.guards.vault import Vault
 from lambdas.pipeline.operations import Gathered

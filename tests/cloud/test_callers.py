@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from contracts.access import AccessKey, Principal
 from contracts.guards import GuardSettings, ToxicitySettings
-from contracts.prices import Prices
+from contracts.usage import Prices
 from lambdas.aws.dynamodb import DynamoDB, from_item
 from lambdas.aws.usage_ledger import QuotaExceededError, UsageLedger
 from tests.support.laptop import REPOSITORY, Laptop

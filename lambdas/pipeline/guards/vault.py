@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from lambdas.pipeline.guards.base import Action, Finding
 
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d{1,6}\]")
 
 
+@dataclass
 class Vault:
     """Placeholders such as `[EMAIL_1]` and what they stand for; the same value always gets the same one."""
 
-    def __init__(self) -> None:
-        self._value_of: dict[str, str] = {}
-        self._placeholder_of: dict[str, str] = {}
-        self._counts: dict[str, int] = {}
+    _value_of: dict[str, str] = field(default_factory=dict)
+    _placeholder_of: dict[str, str] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
 
     def mask(self, text: str, findings: list[Finding]) -> str:
         """The text with each finding to be masked replaced by a placeholder that `unmask` knows."""

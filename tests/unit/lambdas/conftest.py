@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from contracts.prices import Prices
+from contracts.usage import Prices
 from lambdas.aws.access_table import RoutingTable
 from lambdas.aws.dynamodb import DynamoDB
 from lambdas.aws.records_table import RecordsTable

@@ -11,8 +11,8 @@ import pytest
 
 from contracts import metrics
 from contracts.access import Principal
-from contracts.prices import Prices
 from contracts.records import InferenceRecord
+from contracts.usage import Prices
 from lambdas.aws.dynamodb import DynamoDB, from_item
 from lambdas.aws.records_table import RecordsTable
 from lambdas.aws.usage_ledger import Charge, UsageLedger

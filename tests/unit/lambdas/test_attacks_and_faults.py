@@ -21,7 +21,7 @@ from contracts.access import AccessKey, key_pk
 from contracts.routing import Routing, VariantRoute
 from lambdas.authorizer import service as authorizer
 from lambdas.authorizer.service import AuthorizationError, Authorizer
-from lambdas.aws import retry
+from lambdas.aws import client as aws
 from lambdas.aws.access_table import AccessTable
 from lambdas.aws.dynamodb import DynamoDB, DynamoError
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted
@@ -132,7 +132,7 @@ def throttling() -> Iterator[str]:
 def test_tables_that_throttle_cost_records_and_no_answer(
     make_door: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(retry, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(aws, "PAUSE_SECONDS", 0.001)
     with throttling() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
         reply, body = make_door(SETTINGS).ask(chat(), **{**AUTHORIZER, "tokens_per_day": "1000"})
@@ -145,7 +145,7 @@ def test_tables_that_throttle_cost_records_and_no_answer(
 
 def test_an_authorizer_that_is_throttled_fails_and_refuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller with a good key must not hear that it is bad: all but AuthorizationError become a 500."""
-    monkeypatch.setattr(retry, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(aws, "PAUSE_SECONDS", 0.001)
     with throttling() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
         keys = AccessTable("access", DynamoDB())

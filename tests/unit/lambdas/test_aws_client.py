@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lambdas.aws import client as aws
 from lambdas.aws.dynamodb import ConditionFailedError, DynamoDB, DynamoError
-from lambdas.aws.event_stream import InvalidEventStreamError, messages
+from lambdas.aws.sagemaker import InvalidEventStreamError, messages
 from lambdas.aws.signing import Credentials, Scope, sign
 from tests.support import fake_model_endpoint
 

@@ -10,7 +10,7 @@ import pytest
 
 from contracts import metrics
 from contracts.access import Principal
-from contracts.prices import Prices
+from contracts.usage import Prices
 from lambdas.aws.dynamodb import DynamoDB, from_item
 from lambdas.aws.usage_ledger import Charge, QuotaExceededError, Spent, UsageLedger
 from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part

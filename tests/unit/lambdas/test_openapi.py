@@ -90,7 +90,7 @@ def refusals(pattern: str) -> Iterator[tuple[str, str, str | None]]:
 
 
 def statuses(function: str) -> set[str]:
-    """Every status with which the code of a function refuses; what cannot be read there comes from a model."""
+    """Every status with which the code of a function refuses; the rest comes from a model."""
     found: set[str] = set()
     for where, kind, status in [each for p in (*CODE[function][1], *SHARED) for each in refusals(p)]:
         if "'" in kind and (status is None or status.isdigit()):

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from contracts.chat import ChatRequest
 from contracts.routing import ROUTING_CACHE_SECONDS, Routing, VariantRoute
-from lambdas.pipeline import sse
+from lambdas.pipeline import invocation
 from lambdas.pipeline.admission import CachedRouting, assign
 from lambdas.pipeline.delivery import observed
+from lambdas.pipeline.model_calls import traceparent
 from lambdas.pipeline.operations import CHAT
 from lambdas.pipeline.request import Chunk, Response, TextGeneration
-from lambdas.pipeline.retry_budget import RetryBudget
-from lambdas.pipeline.tracing import traceparent
+from lambdas.pipeline.resilience import RetryBudget
 from lambdas.runtime.logs import Logger
 from tests.support.fake_model_endpoint import chat_events
 from tests.support.front_door import chat
@@ -45,17 +45,17 @@ def test_events_are_found_wherever_the_bytes_are_cut(sizes: list[int], crlf: boo
             start, number = start + size, number + 1
 
     expected = [block.removeprefix(b"data: ") for block in whole.split(b"\n\n")[:-1]]
-    assert list(sse.payloads(parts())) == expected
+    assert list(invocation.payloads(parts())) == expected
 
 
 def test_comments_and_unfinished_events_are_left_out() -> None:
-    assert list(sse.payloads([b": ping\n\nevent: x\ndata: 1\n\ndata:2\n\ndata: 3"])) == [b"1", b"2"]
+    assert list(invocation.payloads([b": ping\n\nevent: x\ndata: 1\n\ndata:2\n\ndata: 3"])) == [b"1", b"2"]
 
 
 def test_an_event_without_end_is_given_up() -> None:
     endless = (b"x" * 65_536 for _ in range(1_000))
-    with pytest.raises(sse.EventTooLargeError):
-        list(sse.payloads(endless))
+    with pytest.raises(invocation.EventTooLargeError):
+        list(invocation.payloads(endless))
 
 
 # --- variant choice --------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
     python -m bench.gateway.imports [--runs 7]
 
-Processor time of `python -c "import …"` over that of an interpreter that imports nothing, medians. This is the
-part of a cold start that the SDK would add: `lambdas/aws/client.py` is hand-written for it.
+Processor time of `python -c "import …"` over that of an interpreter that imports nothing, medians: the part
+of a cold start that the SDK would add. `lambdas/aws/client.py` is hand-written for it.
 """
 
 from __future__ import annotations

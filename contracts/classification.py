@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from contracts.embeddings import EmbeddingsUsage
-from contracts.texts import Several, Text, TextsRequest, as_list
+from contracts.texts import Text, TextList, TextsRequest, as_list
 
 Normalisation = Literal["softmax", "sigmoid", "none"]
 
@@ -23,7 +23,7 @@ def _shape(value: Any) -> str:
 
 # Told apart beforehand, so that an error is about what was meant.
 _Texts = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[Several, Tag("texts")],
+    Annotated[Text, Tag("text")] | Annotated[TextList, Tag("texts")],
     Discriminator(_shape),
 ]
 _TopK = Annotated[int, Field(ge=1, le=100_000)] | None

@@ -54,7 +54,7 @@ class BedrockSettings(BaseModel):
     version: str = Field(pattern=r"^(DRAFT|[1-9][0-9]{0,7})$")
 
 
-class BedrockChecks(BaseModel):
+class GuardrailChecks(BaseModel):
     """Amazon Bedrock's checks that take no guardrail: what they look for, and from which score it counts.
 
     Content and attacks are refused from `severity` on, personal data is masked from `confidence` on.
@@ -88,5 +88,5 @@ class GuardSettings(BaseModel):
     denied_topics: dict[str, list[_Phrase]] = Field(default_factory=dict)
     toxicity: ToxicitySettings | None = None
     bedrock: BedrockSettings | None = None
-    bedrock_checks: BedrockChecks | None = None
+    bedrock_checks: GuardrailChecks | None = None
     fail_open: bool = False

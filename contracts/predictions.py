@@ -9,6 +9,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from contracts.chat import FinishReason
+
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -18,7 +20,8 @@ class Prediction(BaseModel):
     `references` are right answers, any of which will do; `label` is the right class of a classification
     item, whose predicted class is `prediction`; `label_scores` are the model's scores by class;
     `token_logprobs` are natural logarithms. Items of one `group` (a user, a conversation) are resampled
-    together. `error` says why there is no answer: such an item counts as a wrong one. Times are milliseconds.
+    together. `finish_reason` is `length` where the answer was cut at the limit of tokens. `error` says why
+    there is no answer: such an item counts as a wrong one. Times are milliseconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -35,6 +38,7 @@ class Prediction(BaseModel):
     ttft_ms: Milliseconds | None = None
     duration_ms: Milliseconds | None = None
     completion_tokens: int | None = Field(default=None, ge=0)
+    finish_reason: FinishReason | None = None
     error: str | None = None
 
     @model_validator(mode="after")

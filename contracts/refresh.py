@@ -35,12 +35,16 @@ class ServedModel(_Part):
 
 
 class GateSettings(_Part):
-    """What the offline comparison must show. `minimum_gain` in the metric's unit; 1.25 is 25 % slower."""
+    """What the offline comparison must show. `minimum_gain` in the metric's unit; 1.25 is 25 % slower.
+
+    `maximum_cut_share` is the share of either model's answers that may have been cut at the limit of tokens.
+    """
 
     metric: str
     minimum_gain: float = Field(default=0.0, ge=0)
     alpha: float = Field(default=0.05, gt=0, lt=1)
     maximum_latency_ratio: float = Field(default=1.25, ge=1)
+    maximum_cut_share: float = Field(default=0.05, ge=0, le=1)
 
 
 class CanarySettings(_Part):

@@ -32,13 +32,18 @@ class MetricInfo(_Part):
     formula: str
 
 
-class System(_Part):
-    """One evaluated system; the digest is the SHA-256 of its predictions file."""
+class EvaluatedSystem(_Part):
+    """One evaluated system; the digest is the SHA-256 of its predictions file.
+
+    `cut_share` is the share of its answers that ended at the limit of tokens; None where none says how it
+    ended.
+    """
 
     name: str
     role: Literal["baseline", "candidate"]
     predictions_digest: Digest
     errors: int = Field(ge=0)
+    cut_share: float | None = Field(default=None, ge=0, le=1)
 
 
 class Dataset(_Part):
@@ -100,7 +105,7 @@ class TimingCurve(_Part):
     percentiles: list[float] = Field(min_length=101, max_length=101)
 
 
-class Answer(_Part):
+class ExampleAnswer(_Part):
     """What one system answered to one item, and its value of the primary metric there."""
 
     system: str
@@ -109,7 +114,7 @@ class Answer(_Part):
     error: str | None = None
 
 
-class Example(_Part):
+class ReportExample(_Part):
     """One item, all systems side by side; long texts are cut and end in an ellipsis."""
 
     id: str
@@ -117,10 +122,10 @@ class Example(_Part):
     slice: str | None
     prompt: str
     references: list[str]
-    answers: list[Answer]
+    answers: list[ExampleAnswer]
 
 
-class Method(_Part):
+class EvaluationMethod(_Part):
     """How the figures were computed, enough to compute them again."""
 
     resamples: int
@@ -140,12 +145,12 @@ class EvaluationReport(_Part):
     title: str
     created_at: datetime
     headline: str
-    systems: list[System] = Field(min_length=1)
+    systems: list[EvaluatedSystem] = Field(min_length=1)
     dataset: Dataset
     metrics: list[MetricInfo]
     results: list[MetricResult]
     comparisons: list[PairedComparison] = Field(default_factory=list)
     timings: list[TimingCurve] = Field(default_factory=list)
-    examples: list[Example] = Field(default_factory=list)
+    examples: list[ReportExample] = Field(default_factory=list)
     decision: ReleaseDecision | None = None
-    method: Method
+    method: EvaluationMethod

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Text = Annotated[str, Field(min_length=1)]
-Several = Annotated[list[Text], Field(min_length=1, max_length=2048)]
+TextList = Annotated[list[Text], Field(min_length=1, max_length=2048)]
 
 
 class TextsRequest(BaseModel):
@@ -16,7 +16,7 @@ class TextsRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     model: str = Field(min_length=1, max_length=256)
-    input: Text | Several
+    input: Text | TextList
     user: str | None = Field(default=None, max_length=256)
 
     @property

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from contracts.predictions import Prediction
 from contracts.report import EvaluationReport
-from evaluation.collect import Target, collect
-from evaluation.evaluate import Settings, evaluate
+from evaluation.collect import ApiTarget, collect
+from evaluation.evaluate import EvaluationSettings, evaluate
 from evaluation.metrics import Metric
-from evaluation.metrics.semantic import SemanticUnavailable, minilm_encoder, semantic_metric
+from evaluation.metrics.semantic import EncoderUnavailableError, minilm_encoder, semantic_metric
 from evaluation.predictions import InputError, SystemPredictions, read_dataset, read_predictions
 from evaluation.report.page import render
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-    except (InputError, SemanticUnavailable) as error:
+    except (InputError, EncoderUnavailableError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     return code
@@ -80,7 +80,7 @@ def _collect(options: argparse.Namespace) -> int:
         raise InputError(f"no API key: set {KEY_VARIABLE}, or give --api-key")
     names = ("api_url", "model", "system_prompt", "max_tokens", "temperature", "timeout", "concurrency")
     try:
-        target = Target(api_key=key, **{name: getattr(options, name) for name in names})
+        target = ApiTarget(api_key=key, **{name: getattr(options, name) for name in names})
     except ValueError as error:
         raise InputError(str(error)) from error
     items = read_dataset(options.dataset)
@@ -124,9 +124,9 @@ def _evaluate_and_write(
     return 0
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def _settings(options: argparse.Namespace) -> EvaluationSettings:
     given = {name: getattr(options, name) for name in _SETTING_OPTIONS if hasattr(options, name)}
-    return Settings(**given)
+    return EvaluationSettings(**given)
 
 
 def _write(path: Path, text: str) -> None:
@@ -141,7 +141,7 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-_SETTING_OPTIONS = frozenset(field.name for field in fields(Settings))
+_SETTING_OPTIONS = frozenset(field.name for field in fields(EvaluationSettings))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -176,7 +176,7 @@ def _add_collect(command: argparse.ArgumentParser) -> None:
     command.add_argument("--api-key", help=f"the key; better in the variable {KEY_VARIABLE}")
     command.add_argument("--model", required=True, help="the model's name")
     command.add_argument("--system-prompt", help="a system message before every prompt")
-    command.add_argument("--max-tokens", type=_count, default=256)
+    command.add_argument("--max-tokens", type=_count, help="longest answer (default: the endpoint's limit)")
     command.add_argument("--temperature", type=_margin, default=0.0)
     command.add_argument("--timeout", type=_count, default=120, help="seconds per request")
     command.add_argument("--concurrency", type=_count, default=4, help="requests at once")
@@ -185,7 +185,7 @@ def _add_collect(command: argparse.ArgumentParser) -> None:
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
-    defaults = Settings()
+    defaults = EvaluationSettings()
     text: dict[str, tuple[Callable[[str], object], str]] = {
         "title": (str, "title of the report"),
         "primary": (str, "metric that decides (default: token_f1, accuracy or perplexity, whichever fits)"),
@@ -194,6 +194,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         "latency-margin": (_margin, "accepted slowdown as a share: 0.1 is 10 %%"),
         "error-margin": (_margin, "accepted rise of the error rate as a fraction"),
         "alpha": (_share, "error budget of the decision"),
+        "maximum-cut-share": (_margin, "answers cut at the limit of tokens above which nothing is decided"),
         "planned": (_count, "items that must be there before a promotion (default: all given)"),
         "resamples": (_count, "bootstrap resamples"),
         "seed": (int, "seed of the bootstrap"),

@@ -25,14 +25,15 @@ _MAX_LINE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where and how to ask. `api_url` ends in `/v1`; `timeout` is for one whole request, in seconds."""
+class ApiTarget:
+    """Where and how to ask. `api_url` ends in `/v1`; `timeout` is for one whole request, in seconds;
+    without `max_tokens` the endpoint's own limit holds."""
 
     api_url: str
     api_key: str
     model: str
     system_prompt: str | None = None
-    max_tokens: int = 256
+    max_tokens: int | None = None
     temperature: float = 0.0
     timeout: float = 120.0
     concurrency: int = 4
@@ -44,7 +45,7 @@ class Target:
             raise ValueError(f"the API's address must be an http or https URL, not '{self.api_url}'")
 
 
-class _Refused(Exception):
+class _ApiError(Exception):
     """The server answered with an error; `pause` is how long it asked to wait, None where it did not."""
 
     def __init__(self, message: str, pause: float | None) -> None:
@@ -52,7 +53,7 @@ class _Refused(Exception):
         self.pause = pause
 
 
-def collect(target: Target, items: Sequence[Prediction], done: Callable[[Prediction], None]) -> None:
+def collect(target: ApiTarget, items: Sequence[Prediction], done: Callable[[Prediction], None]) -> None:
     """Ask every item's prompt; `done` gets each finished item, in the order they finish, on this thread.
 
     A request that fails becomes an item with `error`; only programming mistakes raise.
@@ -67,12 +68,12 @@ def collect(target: Target, items: Sequence[Prediction], done: Callable[[Predict
                 future.cancel()
 
 
-def ask(target: Target, item: Prediction) -> Prediction:
+def ask(target: ApiTarget, item: Prediction) -> Prediction:
     """One item with its answer, times and token count, or with the reason why there is none."""
     for attempt in range(target.retries + 1):
         try:
             return item.model_copy(update=_answer(target, item.prompt))
-        except _Refused as refusal:
+        except _ApiError as refusal:
             if refusal.pause is None or attempt == target.retries:
                 return _failed(item, str(refusal))
             time.sleep(min(refusal.pause, _LONGEST_PAUSE_SECONDS))
@@ -89,7 +90,7 @@ def _failed(item: Prediction, reason: str) -> Prediction:
     return item.model_copy(update={"prediction": "", "error": reason})
 
 
-def _answer(target: Target, prompt: str) -> dict[str, object]:
+def _answer(target: ApiTarget, prompt: str) -> dict[str, object]:
     started = time.perf_counter()
     deadline = started + target.timeout
     connection = _connect(target)
@@ -99,13 +100,15 @@ def _answer(target: Target, prompt: str) -> dict[str, object]:
         if response.status != 200:
             pause = _pause(response) if response.status in _RETRIED else None
             detail = response.read(2_000).decode(errors="replace").strip()
-            raise _Refused(f"HTTP {response.status}: {detail[:300]}", pause)
-        text, first, tokens = [], None, None
+            raise _ApiError(f"HTTP {response.status}: {detail[:300]}", pause)
+        text, first, tokens, reason = [], None, None, None
         for chunk in _chunks(response, deadline):
             content = chunk.choices[0].delta.content if chunk.choices else None
             if content:
                 first = first or time.perf_counter()
                 text.append(content)
+            if chunk.choices:
+                reason = chunk.choices[0].finish_reason or reason
             if chunk.usage is not None:
                 tokens = chunk.usage.completion_tokens
         ended = time.perf_counter()
@@ -116,16 +119,17 @@ def _answer(target: Target, prompt: str) -> dict[str, object]:
         "ttft_ms": None if first is None else 1000 * (first - started),
         "duration_ms": 1000 * (ended - started),
         "completion_tokens": tokens,
+        "finish_reason": reason,
     }
 
 
-def _connect(target: Target) -> http.client.HTTPConnection:
+def _connect(target: ApiTarget) -> http.client.HTTPConnection:
     parts = urlsplit(target.api_url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return kind(parts.hostname or "", parts.port, timeout=target.timeout)
 
 
-def _request(target: Target, prompt: str) -> tuple[str, bytes, dict[str, str]]:
+def _request(target: ApiTarget, prompt: str) -> tuple[str, bytes, dict[str, str]]:
     """Path, body and headers."""
     system = [Message(role="system", content=target.system_prompt)] if target.system_prompt else []
     request = ChatRequest(
@@ -153,7 +157,7 @@ def _chunks(response: http.client.HTTPResponse, deadline: float) -> Iterator[Cha
             return
         body = json.loads(data)
         if "error" in body:
-            raise _Refused(f"error on the stream: {body['error'].get('message', body['error'])}", None)
+            raise _ApiError(f"error on the stream: {body['error'].get('message', body['error'])}", None)
         yield ChatChunk.model_validate(body)
     raise ValueError("it ended without [DONE]")
 

@@ -16,15 +16,15 @@ import numpy as np
 
 from contracts.predictions import Prediction
 from contracts.release import Goal, ReleaseDecision
-from contracts.report import Dataset, EvaluationReport, Method, System, TimingCurve
+from contracts.report import Dataset, EvaluatedSystem, EvaluationMethod, EvaluationReport, TimingCurve
 from evaluation.examples import pick_examples
 from evaluation.measure import Answers, Measurement, group_numbers, measure
 from evaluation.metrics import ALL, Metric
-from evaluation.metrics.operation import ERROR_RATE, TIMINGS
+from evaluation.metrics.operation import ERROR_RATE, TIMINGS, cut_share
 from evaluation.metrics.text import signatures
 from evaluation.predictions import InputError, SystemPredictions, check_pairing, dataset_digest
-from evaluation.report.words import in_sentence, size
-from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
+from evaluation.report.formatting import in_sentence, size
+from evaluation.statistics.decision import Criterion, Evidence, allocate_alpha, decide, truncation_reason
 
 MINIMUM_SAMPLE = 30
 """Independent items, or groups, below which a bootstrap interval is too narrow to decide on."""
@@ -32,11 +32,12 @@ PRIMARY_CANDIDATES = ("token_f1", "accuracy", "perplexity")
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """What is asked and how it is computed.
 
     `quality_margin` is in the primary metric's unit, `latency_margin` relative (0.1 is 10 %), `error_margin`
-    a fraction. `planned` items (groups, where items come in groups) must be there before a promotion; None
+    a fraction. Above `maximum_cut_share` of either system's answers cut at the limit of tokens, nothing is
+    decided. `planned` items (groups, where items come in groups) must be there before a promotion; None
     takes the given set as the plan.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     latency_margin: float = 0.1
     error_margin: float = 0.02
     alpha: float = 0.05
+    maximum_cut_share: float = 0.05
     planned: int | None = None
     resamples: int = 4000
     seed: int = 1
@@ -57,7 +59,7 @@ class Settings:
 def evaluate(
     systems: Sequence[SystemPredictions],
     dataset_name: str,
-    settings: Settings,
+    settings: EvaluationSettings,
     created_at: datetime,
     extra_metrics: Sequence[Metric] = (),
 ) -> EvaluationReport:
@@ -74,12 +76,18 @@ def evaluate(
     primary = _primary(metrics, settings.primary)
     overall = measure(answers, metrics, resamples=settings.resamples, seed=settings.seed)
     parts = [overall, *_slices(answers, [primary, ERROR_RATE], settings)]
+    shown = [_system(one, is_baseline=one is not systems[-1]) for one in systems]
     decision = _decide(overall, primary, settings) if len(systems) == 2 else None
+    truncated = truncation_reason({one.name: one.cut_share for one in shown}, settings.maximum_cut_share)
+    if decision and truncated:
+        decision = decision.model_copy(
+            update={"outcome": "inconclusive", "reason": f"Inconclusive: {truncated}."}
+        )
     return EvaluationReport(
         title=settings.title,
         created_at=created_at,
         headline=decision.reason if decision else _headline(overall, primary, settings.level),
-        systems=[_system(one, is_baseline=one is not systems[-1]) for one in systems],
+        systems=shown,
         dataset=_dataset(dataset_name, systems[0].predictions),
         metrics=[metric.info for metric in metrics],
         results=[result for part in parts for result in part.results(settings.level)],
@@ -129,7 +137,7 @@ def _primary(metrics: Sequence[Metric], wanted: str | None) -> Metric:
     raise InputError("nothing to judge: not every item has references, a label or token_logprobs")
 
 
-def _slices(answers: Answers, metrics: Sequence[Metric], settings: Settings) -> list[Measurement]:
+def _slices(answers: Answers, metrics: Sequence[Metric], settings: EvaluationSettings) -> list[Measurement]:
     first = next(iter(answers.values()))
     return [
         measure(
@@ -143,7 +151,7 @@ def _slices(answers: Answers, metrics: Sequence[Metric], settings: Settings) -> 
     ]
 
 
-def _decide(overall: Measurement, primary: Metric, settings: Settings) -> ReleaseDecision:
+def _decide(overall: Measurement, primary: Metric, settings: EvaluationSettings) -> ReleaseDecision:
     """Quality, latency where it was measured, and errors, under one error budget."""
     metrics = {name: measured.metric for row in overall.table.values() for name, measured in row.items()}
     criteria = [_criterion(primary, settings.goal, settings.quality_margin)]
@@ -151,7 +159,7 @@ def _decide(overall: Measurement, primary: Metric, settings: Settings) -> Releas
         latency = metrics[settings.latency_metric]
         criteria.append(_criterion(latency, "non_inferior", settings.latency_margin, unit="relative"))
     criteria.append(_criterion(ERROR_RATE, "non_inferior", settings.error_margin))
-    shares = error_shares(criteria, settings.alpha)
+    shares = allocate_alpha(criteria, settings.alpha)
     evidence = []
     for criterion in criteria:
         found = overall.difference(
@@ -177,24 +185,25 @@ def _criterion(metric: Metric, goal: Goal, margin: float, unit: str | None = Non
 def _headline(overall: Measurement, primary: Metric, level: float) -> str:
     ((system, row),) = overall.table.items()
     interval = overall.interval(system, primary.name, level)
-    value = size(row[primary.name].replicates.value, primary.unit)
+    value = size(row[primary.name].bootstrap_result.value, primary.unit)
     bounds = ""
     if interval:
         low, high = size(interval.low, primary.unit), size(interval.high, primary.unit)
         bounds = f" ({100 * level:g} % interval {low} to {high})"
-    errors = round(overall.items * row[ERROR_RATE.name].replicates.value)
+    errors = round(overall.items * row[ERROR_RATE.name].bootstrap_result.value)
     return (
         f"{system} reaches a {in_sentence(primary.title)} of {value}{bounds} on {overall.items} items, "
         f"{errors or 'none'} of them without an answer."
     )
 
 
-def _system(one: SystemPredictions, *, is_baseline: bool) -> System:
-    return System(
+def _system(one: SystemPredictions, *, is_baseline: bool) -> EvaluatedSystem:
+    return EvaluatedSystem(
         name=one.name,
         role="baseline" if is_baseline else "candidate",
         predictions_digest=one.digest,
         errors=sum(prediction.error is not None for prediction in one.predictions),
+        cut_share=cut_share(one.predictions),
     )
 
 
@@ -222,7 +231,9 @@ def _timings(answers: Answers) -> list[TimingCurve]:
     return curves
 
 
-def _method(settings: Settings, primary: Metric, metrics: Sequence[Metric], *, grouped: bool) -> Method:
+def _method(
+    settings: EvaluationSettings, primary: Metric, metrics: Sequence[Metric], *, grouped: bool
+) -> EvaluationMethod:
     names = {metric.name for metric in metrics}
     notes = [
         "Intervals are for one figure each; the decision divides its error budget over its criteria.",
@@ -230,7 +241,7 @@ def _method(settings: Settings, primary: Metric, metrics: Sequence[Metric], *, g
     ]
     if grouped:
         notes.append("Items of one group were resampled together.")
-    return Method(
+    return EvaluationMethod(
         resamples=settings.resamples,
         seed=settings.seed,
         level=settings.level,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from contracts.predictions import Prediction
-from contracts.report import Answer, Example
+from contracts.report import ExampleAnswer, ReportExample
 from evaluation.measure import Answers
 from evaluation.statistics.estimators import Floats
 
@@ -18,7 +18,7 @@ _MAX_REFERENCES = 5
 
 def pick_examples(
     answers: Answers, values: Mapping[str, Floats | None], *, higher_is_better: bool, seed: int
-) -> list[Example]:
+) -> list[ReportExample]:
     """Up to five wins, five losses (for one system: its weakest answers) and five items by lot.
 
     `values` holds the primary metric's item values by system, None where it has none: then all are by lot.
@@ -42,10 +42,10 @@ def pick_examples(
     return [_example(at, kind, answers, values) for at, kind in picked]
 
 
-def _example(at: int, kind: str, answers: Answers, values: Mapping[str, Floats | None]) -> Example:
+def _example(at: int, kind: str, answers: Answers, values: Mapping[str, Floats | None]) -> ReportExample:
     first: Prediction = next(iter(answers.values()))[at]
     references = first.references or ([first.label] if first.label is not None else [])
-    return Example.model_validate(
+    return ReportExample.model_validate(
         {
             "id": first.id,
             "kind": kind,
@@ -53,7 +53,7 @@ def _example(at: int, kind: str, answers: Answers, values: Mapping[str, Floats |
             "prompt": _cut(first.prompt),
             "references": [_cut(text) for text in references[:_MAX_REFERENCES]],
             "answers": [
-                Answer(
+                ExampleAnswer(
                     system=name,
                     text=_cut(items[at].prediction),
                     value=_value(values[name], at),

@@ -17,9 +17,15 @@ from contracts.interval import Interval
 from contracts.predictions import Prediction
 from contracts.report import Bin, MetricResult, PairedComparison
 from evaluation.metrics.base import Metric, Scores
-from evaluation.statistics.bootstrap import Replicates, replicate
+from evaluation.statistics.bootstrap import BootstrapResult, bootstrap
 from evaluation.statistics.estimators import Floats
-from evaluation.statistics.rates import Rate, mcnemar_p_value, paired_limits, two_sided_critical, wilson
+from evaluation.statistics.proportions import (
+    Proportion,
+    mcnemar_p_value,
+    paired_proportion_limits,
+    two_sided_critical_value,
+    wilson,
+)
 
 _BINS = 21
 _TIE = 1e-12
@@ -34,7 +40,7 @@ class Measured:
 
     metric: Metric
     scores: Scores
-    replicates: Replicates
+    bootstrap_result: BootstrapResult
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,14 @@ class Measurement:
             MetricResult(
                 metric=name,
                 system=system,
-                value=measured.replicates.value,
+                value=measured.bootstrap_result.value,
                 interval=self.interval(system, name, level),
                 items=measured.scores.used,
                 slice=self.slice,
             )
             for system, row in self.table.items()
             for name, measured in row.items()
-            if np.isfinite(measured.replicates.value)
+            if np.isfinite(measured.bootstrap_result.value)
         ]
 
     def interval(self, system: str, metric: str, level: float) -> Interval | None:
@@ -80,17 +86,17 @@ class Measurement:
         measured = self.table[system][metric]
         items = measured.scores.items
         if self._independent_rate(measured) and items is not None:
-            return wilson(Rate(int(items.sum()), len(items)), level)
-        return measured.replicates.interval(level)
+            return wilson(Proportion(int(items.sum()), len(items)), level)
+        return measured.bootstrap_result.interval(level)
 
     def difference(self, metric: str, level: float, *, relative: bool = False) -> Difference:
         """Candidate minus baseline; with `relative` as a share of the baseline, 0.1 for 10 % more."""
         baseline, candidate = (row[metric] for row in self.table.values())
         before, after = baseline.scores.items, candidate.scores.items
         if relative:
-            replicates = candidate.replicates.relative_to(baseline.replicates)
+            replicates = candidate.bootstrap_result.relative_to(baseline.bootstrap_result)
         else:
-            replicates = candidate.replicates.minus(baseline.replicates)
+            replicates = candidate.bootstrap_result.minus(baseline.bootstrap_result)
             if self._independent_rate(baseline) and before is not None and after is not None:
                 return _rate_difference(before, after, level)
         return Difference(replicates.value, replicates.interval(level), replicates.p_value())
@@ -141,7 +147,7 @@ def measure(
     first = next(iter(answers.values()))
     groups = group_numbers(first)
     scored = [(name, metric, metric.score(items)) for name, items in answers.items() for metric in metrics]
-    replicates = replicate(
+    replicates = bootstrap(
         [scores.estimator for _, _, scores in scored],
         len(first),
         resamples=resamples,
@@ -180,7 +186,7 @@ def histogram(values: Floats) -> list[Bin]:
 
 def _rate_difference(before: Floats, after: Floats, level: float) -> Difference:
     gained, lost = int((after > before).sum()), int((after < before).sum())
-    low, high = paired_limits(gained, lost, len(before), two_sided_critical(1 - level))
+    low, high = paired_proportion_limits(gained, lost, len(before), two_sided_critical_value(1 - level))
     return Difference(
         (gained - lost) / len(before),
         Interval(low=low, high=high, level=level, method="Agresti-Min"),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from evaluation.metrics.base import Metric, Scores
 from evaluation.metrics.classification import CLASSIFICATION_METRICS
-from evaluation.metrics.likelihood import PERPLEXITY
 from evaluation.metrics.operation import OPERATION_METRICS
+from evaluation.metrics.perplexity import PERPLEXITY
 from evaluation.metrics.qa import EXACT_MATCH, TOKEN_F1
 from evaluation.metrics.rouge import ROUGE_METRICS
 from evaluation.metrics.text import BLEU_METRIC, CHRF_METRIC

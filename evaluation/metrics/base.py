@@ -59,13 +59,15 @@ class Metric:
         return all(carried) if self.needs_all else any(carried)
 
 
-def averaged(values: Sequence[float], *, binary: bool = False) -> Scores:
+def mean_scores(values: Sequence[float], *, binary: bool = False) -> Scores:
     """Scores whose value is the mean of the item values; NaN marks items without one."""
     items = np.asarray(values, dtype=np.float64)
     return Scores(mean_of(items), items, int((~np.isnan(items)).sum()), binary)
 
 
-def over_references(compare: Callable[[str, str], float]) -> Callable[[Sequence[Prediction]], list[float]]:
+def best_reference(
+    compare: Callable[[str, str], float],
+) -> Callable[[Sequence[Prediction]], list[float]]:
     """Item values: the best of `compare(reference, prediction)` over the references; 0 for a failed item."""
 
     def score(predictions: Sequence[Prediction]) -> list[float]:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from contracts.predictions import Prediction
-from evaluation.metrics.base import Metric, Scores, averaged
+from evaluation.metrics.base import Metric, Scores, mean_scores
 from evaluation.statistics.estimators import AucEstimator, Floats, SumEstimator
 
 Part = Literal["precision", "recall", "f1"]
@@ -94,7 +94,7 @@ ACCURACY = Metric(
     higher_is_better=True,
     formula="Share of answers that name the right class",
     needs=_has_label,
-    score=lambda predictions: averaged(
+    score=lambda predictions: mean_scores(
         [float(predicted_class(one) == one.label) for one in predictions], binary=True
     ),
 )

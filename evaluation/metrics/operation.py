@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from contracts.predictions import Prediction
-from evaluation.metrics.base import Metric, Scores, averaged
+from evaluation.metrics.base import Metric, Scores, mean_scores
 from evaluation.statistics.estimators import QuantileEstimator
 
 Timing = Literal["duration", "ttft", "tpot"]
@@ -50,6 +50,12 @@ def tpot(prediction: Prediction) -> float | None:
 TIMINGS: dict[Timing, Reader] = {"duration": duration, "ttft": ttft, "tpot": tpot}
 
 
+def cut_share(predictions: Sequence[Prediction]) -> float | None:
+    """The share of answers that ended at the limit of tokens; None where none says how it ended."""
+    ends = [one.finish_reason for one in predictions if one.error is None and one.finish_reason is not None]
+    return ends.count("length") / len(ends) if ends else None
+
+
 def _values(read: Reader, predictions: Sequence[Prediction]) -> list[float]:
     return [np.nan if (value := read(prediction)) is None else value for prediction in predictions]
 
@@ -83,7 +89,7 @@ def _mean(timing: Timing) -> Metric:
         formula="Arithmetic mean over answered items",
         needs=lambda prediction: read(prediction) is not None,
         needs_all=False,
-        score=lambda predictions: averaged(_values(read, predictions)),
+        score=lambda predictions: mean_scores(_values(read, predictions)),
     )
 
 
@@ -94,7 +100,7 @@ ERROR_RATE = Metric(
     higher_is_better=False,
     formula="Share of items without an answer",
     needs=lambda _: True,
-    score=lambda predictions: averaged([float(one.error is not None) for one in predictions], binary=True),
+    score=lambda predictions: mean_scores([float(one.error is not None) for one in predictions], binary=True),
 )
 OPERATION_METRICS = (
     ERROR_RATE,

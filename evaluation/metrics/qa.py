@@ -10,7 +10,7 @@ import re
 import string
 from collections import Counter
 
-from evaluation.metrics.base import Metric, averaged, has_references, over_references
+from evaluation.metrics.base import Metric, best_reference, has_references, mean_scores
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -53,7 +53,7 @@ EXACT_MATCH = Metric(
     higher_is_better=True,
     formula="Share of answers equal to a reference after SQuAD normalisation",
     needs=has_references,
-    score=lambda predictions: averaged(over_references(exact_match)(predictions), binary=True),
+    score=lambda predictions: mean_scores(best_reference(exact_match)(predictions), binary=True),
 )
 TOKEN_F1 = Metric(
     name="token_f1",
@@ -62,5 +62,5 @@ TOKEN_F1 = Metric(
     higher_is_better=True,
     formula="Mean over items of the best token F1 over references, SQuAD normalisation",
     needs=has_references,
-    score=lambda predictions: averaged(over_references(token_f1)(predictions)),
+    score=lambda predictions: mean_scores(best_reference(token_f1)(predictions)),
 )

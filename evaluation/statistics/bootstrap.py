@@ -1,9 +1,9 @@
 """Bootstrap intervals and paired comparisons over items or groups of items. Needs numpy.
 
-All systems and metrics are resampled with the same counts, so every difference is paired. Intervals are
+All systems and metrics share the same resamples, so every difference is paired. Intervals are
 BCa (bias-corrected and accelerated) for smooth quantities and plain percentiles for quantiles, whose
 jackknife is inconsistent. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13
-and 14. A p-value is the interval turned round, so that the two never disagree.
+and 14. A p-value inverts the interval, so that the two never disagree.
 """
 
 from __future__ import annotations
@@ -18,43 +18,48 @@ from numpy.typing import NDArray
 from contracts.interval import Interval
 from evaluation.statistics.estimators import Counts, Estimator, Floats
 
-_CELLS = 4_000_000  # counts held at once: 32 MB
+_CELLS = 4_000_000  # counts held at once, of 8 bytes each: 32 MB
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
-class Replicates:
-    """One quantity's value, its bootstrap replicates and its jackknife values (None where not smooth)."""
+class BootstrapResult:
+    """One quantity's bootstrap; all figures are in the quantity's own unit.
+
+    `value` is the estimate on the data. `distribution`, of shape [resamples], is the bootstrap distribution;
+    NaN where a resample leaves the quantity undefined. `jackknife`, of shape [groups], or [items] where items
+    are not grouped, holds the leave-one-out values; None where the jackknife is inconsistent.
+    """
 
     value: float
-    resampled: Floats
-    left_out: Floats | None
+    distribution: Floats
+    jackknife: Floats | None
 
-    def minus(self, other: Replicates) -> Replicates:
-        """The paired difference; both must come from the same call of `replicate`."""
-        left_out = None
-        if self.left_out is not None and other.left_out is not None:
-            left_out = self.left_out - other.left_out
-        return Replicates(self.value - other.value, self.resampled - other.resampled, left_out)
+    def minus(self, other: BootstrapResult) -> BootstrapResult:
+        """The paired difference; both must come from the same call of `bootstrap`."""
+        jackknife = None
+        if self.jackknife is not None and other.jackknife is not None:
+            jackknife = self.jackknife - other.jackknife
+        return BootstrapResult(self.value - other.value, self.distribution - other.distribution, jackknife)
 
-    def relative_to(self, other: Replicates) -> Replicates:
+    def relative_to(self, other: BootstrapResult) -> BootstrapResult:
         """The paired relative difference, 0.1 for 10 % more; NaN where the other is zero."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            left_out = None
-            if self.left_out is not None and other.left_out is not None:
-                left_out = self.left_out / other.left_out - 1
+            jackknife = None
+            if self.jackknife is not None and other.jackknife is not None:
+                jackknife = self.jackknife / other.jackknife - 1
             value = float(np.divide(self.value, other.value)) - 1
-            return Replicates(value, self.resampled / other.resampled - 1, left_out)
+            return BootstrapResult(value, self.distribution / other.distribution - 1, jackknife)
 
     def interval(self, level: float = 0.95) -> Interval | None:
         """BCa or percentile limits; None where the quantity is undefined on the data or on most resamples."""
-        sample = self.resampled[np.isfinite(self.resampled)]
-        if not np.isfinite(self.value) or 2 * sample.size < self.resampled.size:
+        sample = self.distribution[np.isfinite(self.distribution)]
+        if not np.isfinite(self.value) or 2 * sample.size < self.distribution.size:
             return None
         tails, method = ((1 - level) / 2, (1 + level) / 2), "percentile bootstrap"
         correction = self._correction(sample)
         if correction:
-            tails, method = (correction.of(tails[0]), correction.of(tails[1])), "BCa bootstrap"
+            tails, method = (correction.adjusted(tails[0]), correction.adjusted(tails[1])), "BCa bootstrap"
         limits = np.quantile(sample, tails)
         return Interval(low=float(limits[0]), high=float(limits[1]), level=level, method=method)
 
@@ -63,72 +68,84 @@ class Replicates:
 
         1 where the quantity is undefined; never below what this many resamples can show.
         """
-        sample = self.resampled[np.isfinite(self.resampled)]
+        sample = self.distribution[np.isfinite(self.distribution)]
         if not np.isfinite(self.value) or not sample.size:
             return 1.0
         share = (_share_below(sample, 0.0) * sample.size + 1) / (sample.size + 2)
         correction = self._correction(sample)
         if correction:
-            share = correction.undone(share)
+            share = correction.nominal(share)
         return min(1.0, max(2 * min(share, 1 - share), 2 / (sample.size + 2)))
 
-    def _correction(self, sample: Floats) -> _Correction | None:
+    def _correction(self, sample: Floats) -> _BiasCorrection | None:
         """BCa's correction; None where it is undefined and plain percentiles have to do."""
-        if self.left_out is None or self.left_out.size < 2 or not np.isfinite(self.left_out).all():
+        if self.jackknife is None or self.jackknife.size < 2 or not np.isfinite(self.jackknife).all():
             return None
         below = _share_below(sample, self.value)
         if not 0 < below < 1:
             return None
-        deviations = self.left_out.mean() - self.left_out
+        deviations = self.jackknife.mean() - self.jackknife
         spread = float((deviations**2).sum())
         acceleration = float((deviations**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-        return _Correction(_NORMAL.inv_cdf(below), acceleration)
+        return _BiasCorrection(_NORMAL.inv_cdf(below), acceleration)
 
 
 @dataclass(frozen=True)
-class _Correction:
-    """Which quantile of the replicates stands for a nominal one, and back."""
+class _BiasCorrection:
+    """BCa's map from a nominal tail probability to the adjusted one, and its inverse."""
 
     bias: float
     acceleration: float
 
-    def of(self, nominal: float) -> float:
+    def adjusted(self, nominal: float) -> float:
         shifted = self.bias + _NORMAL.inv_cdf(nominal)
         return _NORMAL.cdf(self.bias + shifted / (1 - self.acceleration * shifted))
 
-    def undone(self, corrected: float) -> float:
-        shifted = _NORMAL.inv_cdf(corrected) - self.bias
+    def nominal(self, adjusted: float) -> float:
+        shifted = _NORMAL.inv_cdf(adjusted) - self.bias
         return _NORMAL.cdf(shifted / (1 + self.acceleration * shifted) - self.bias)
 
 
-def replicate(
+def bootstrap(
     estimators: Sequence[Estimator],
     items: int,
     *,
     resamples: int,
     seed: int,
     groups: NDArray[np.int64] | None = None,
-) -> list[Replicates]:
-    """Each estimator's value, bootstrap replicates and jackknife over the same resamples.
+) -> list[BootstrapResult]:
+    """The bootstrap of each estimator, all over the same resamples, in bounded memory.
 
-    `groups` gives each item's group number, 0 and up without gaps: whole groups are then drawn, since items
-    of one user or conversation are not independent. Memory stays bounded whatever the size.
+    Args:
+        estimators: the quantities; each is evaluated on the same counts of shape [resamples, items].
+        items: number of items in the data.
+        resamples: number of bootstrap resamples.
+        seed: seed of the generator; the same seed gives the same figures.
+        groups: shape [items], each item's group number, 0 and up without gaps. Whole groups are then drawn,
+            since items of one user or conversation are not independent. None draws single items.
+
+    Returns:
+        One result per estimator, in order.
+
+    Raises:
+        ValueError: without items or resamples.
     """
     if items < 1 or resamples < 1:
         raise ValueError(f"a bootstrap needs items and resamples, not {items} and {resamples}")
-    codes = np.arange(items) if groups is None else groups
+    group_of = np.arange(items) if groups is None else groups
     ones = np.ones((1, items), dtype=np.int64)
     points = [float(estimator.values(ones)[0]) for estimator in estimators]
-    drawn = _evaluate(estimators, _draws(codes, resamples, seed))
+    drawn = _evaluate(estimators, _bootstrap_counts(group_of, resamples, seed))
     smooth = [estimator for estimator in estimators if estimator.smooth]
-    left_out = iter(_evaluate(smooth, _leave_one_out(codes)))
+    jackknife = iter(_evaluate(smooth, _jackknife_counts(group_of)))
     return [
-        Replicates(point, resampled, next(left_out) if estimator.smooth else None)
-        for point, resampled, estimator in zip(points, drawn, estimators, strict=True)
+        BootstrapResult(point, distribution, next(jackknife) if estimator.smooth else None)
+        for point, distribution, estimator in zip(points, drawn, estimators, strict=True)
     ]
 
 
 def _evaluate(estimators: Sequence[Estimator], chunks: Iterator[Counts]) -> list[Floats]:
+    """Each estimator's values, shape [rows], over chunks of counts of shape [some rows, items]."""
     parts: list[list[Floats]] = [[] for _ in estimators]
     for counts in chunks:
         for part, estimator in zip(parts, estimators, strict=True):
@@ -136,22 +153,31 @@ def _evaluate(estimators: Sequence[Estimator], chunks: Iterator[Counts]) -> list
     return [np.concatenate(part) for part in parts]
 
 
-def _draws(codes: Counts, resamples: int, seed: int) -> Iterator[Counts]:
+def _bootstrap_counts(group_of: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Counts]:
+    """Chunks of counts of shape [some resamples, items]: how often each resample draws each item.
+
+    `group_of` has shape [items]; items of one group have the same count. The chunks hold `resamples` rows.
+    """
     generator = np.random.default_rng(seed)
-    groups = int(codes.max()) + 1
-    shares = np.full(groups, 1 / groups)
-    for size in _chunk_sizes(resamples, len(codes)):
-        yield generator.multinomial(groups, shares, size=size)[:, codes]
+    groups = int(group_of.max()) + 1
+    probabilities = np.full(groups, 1 / groups)
+    for size in _chunk_sizes(resamples, len(group_of)):
+        yield generator.multinomial(groups, probabilities, size=size)[:, group_of]
 
 
-def _leave_one_out(codes: Counts) -> Iterator[Counts]:
+def _jackknife_counts(group_of: NDArray[np.int64]) -> Iterator[Counts]:
+    """Chunks of counts of shape [some groups, items]: row g counts every item outside group g once.
+
+    `group_of` has shape [items]. The chunks hold one row per group.
+    """
     first = 0
-    for size in _chunk_sizes(int(codes.max()) + 1, len(codes)):
-        yield (codes[None, :] != np.arange(first, first + size)[:, None]).astype(np.int64)
+    for size in _chunk_sizes(int(group_of.max()) + 1, len(group_of)):
+        yield (group_of[None, :] != np.arange(first, first + size)[:, None]).astype(np.int64)
         first += size
 
 
 def _chunk_sizes(rows: int, columns: int) -> Iterator[int]:
+    """Numbers of rows that add up to `rows`, so that no chunk holds more than `_CELLS` counts."""
     step = max(1, _CELLS // columns)
     for first in range(0, rows, step):
         yield min(step, rows - first)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from contracts.interval import Interval
 from contracts.release import ReleaseDecision
-from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
+from evaluation.statistics.decision import Criterion, Evidence, allocate_alpha, decide
+from evaluation.statistics.group_sequential import SpendingFunction, critical_values, obrien_fleming
 from evaluation.statistics.means import Moments, difference_limits
-from evaluation.statistics.rates import Rate, newcombe_limits
-from evaluation.statistics.sequential import Spending, critical_values, obrien_fleming
+from evaluation.statistics.proportions import Proportion, newcombe_limits
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class CanaryPlan:
     criteria: tuple[Criterion, ...]
     planned: int
     alpha: float = 0.05
-    spending: Spending = obrien_fleming
+    spending: SpendingFunction = obrien_fleming
 
     def __post_init__(self) -> None:
-        error_shares(self.criteria, self.alpha)
+        allocate_alpha(self.criteria, self.alpha)
         if self.planned < 1:
             raise ValueError(f"a canary needs a planned sample of at least one, not {self.planned}")
 
@@ -37,8 +37,8 @@ class CanaryPlan:
 class Arms:
     """One criterion's outcomes so far: rates, or moments. For the unit `relative`, moments of logarithms."""
 
-    champion: Rate | Moments
-    challenger: Rate | Moments
+    champion: Proportion | Moments
+    challenger: Proportion | Moments
 
     def __post_init__(self) -> None:
         if type(self.champion) is not type(self.challenger):
@@ -59,7 +59,7 @@ def verdict(
     if unknown:
         raise ValueError(f"the plan knows no criteria named {sorted(unknown)}")
     fractions = [look / plan.planned for look in (*earlier_looks, observed)] if observed else []
-    shares = error_shares(plan.criteria, plan.alpha)
+    shares = allocate_alpha(plan.criteria, plan.alpha)
     criticals = {
         share: critical_values(fractions, share, plan.spending)[-1]
         for share in set(shares.values())
@@ -77,7 +77,7 @@ def verdict(
 
 
 def _evidence(criterion: Criterion, arms: Arms, critical: float, alpha: float) -> Evidence:
-    if isinstance(arms.champion, Rate) and isinstance(arms.challenger, Rate):
+    if isinstance(arms.champion, Proportion) and isinstance(arms.challenger, Proportion):
         limits: tuple[float, float] | None = newcombe_limits(arms.champion, arms.challenger, critical)
         difference = arms.challenger.value - arms.champion.value
         method = "Newcombe, repeated"

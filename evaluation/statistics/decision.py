@@ -50,7 +50,7 @@ class Evidence:
     interval: Interval | None = None
 
 
-def error_shares(criteria: Sequence[Criterion], alpha: float) -> Mapping[str, float]:
+def allocate_alpha(criteria: Sequence[Criterion], alpha: float) -> Mapping[str, float]:
     """Each criterion's part of alpha, by weight; the parts add up to alpha.
 
     Raises ValueError for no criteria, a name used twice, or an alpha outside (0, 1).
@@ -62,6 +62,23 @@ def error_shares(criteria: Sequence[Criterion], alpha: float) -> Mapping[str, fl
         raise ValueError(f"a decision needs one or more criteria with names of their own, not {names}")
     total = sum(criterion.weight for criterion in criteria)
     return {criterion.name: alpha * criterion.weight / total for criterion in criteria}
+
+
+def truncation_reason(shares: Mapping[str, float | None], maximum: float) -> str | None:
+    """Why answers cut at the limit of tokens bar a decision; None where no system has too many of them.
+
+    A metric from 0 to 1 is off by at most the share of cut answers, in either direction.
+    """
+    too_many = [
+        f"{100 * share:.3g} % of the answers of {name}"
+        for name, share in shares.items()
+        if share is not None and share > maximum
+    ]
+    if not too_many:
+        return None
+    return (
+        f"{' and '.join(too_many)} were cut at the limit of tokens, above the {100 * maximum:.3g} % accepted"
+    )
 
 
 def judge(evidence: Evidence) -> CriterionState:
@@ -86,7 +103,7 @@ def decide(evidence: Sequence[Evidence], *, alpha: float, observed: int, planned
     states = [judge(one) for one in evidence]
     harmed = [one for one, state in zip(evidence, states, strict=True) if state == "harmed"]
     open_ones = [one for one, state in zip(evidence, states, strict=True) if state == "open"]
-    error_shares([one.criterion for one in evidence], alpha)  # refuses what no budget can cover
+    allocate_alpha([one.criterion for one in evidence], alpha)  # refuses what no budget can cover
     if harmed:
         outcome, reason = "roll_back", "Roll back: " + "; ".join(_finding(one) for one in harmed) + "."
     elif observed < planned:

@@ -1,7 +1,7 @@
 """A Lambda bundle without Docker: our sources and the pinned wheels for the function's platform.
 
-Bundles are named by a hash of everything that goes in (sources, pins, platform), so an unchanged one is taken
-from the output folder, and the wheels of unchanged pins are installed once. Knows nothing of the function.
+Bundles are named by a hash of everything that goes in (sources, lock, platform), so an unchanged one is taken
+from the output folder, and the wheels of an unchanged lock are installed once. Knows nothing of the function.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_lambda as lambda_
+from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[2]
 _LIBRARIES = ("lambdas/runtime", "lambdas/aws", "lambdas/pipeline", "contracts", "evaluation/statistics")
@@ -33,14 +34,14 @@ _TASK_ROOT = "/var/task"
 
 
 class BundleError(Exception):
-    """The wheels of a function cannot be installed; the text holds pip's own last lines."""
+    """The wheels of a function cannot be installed; the text holds uv's own last lines."""
 
 
 @dataclass(frozen=True)
 class Bundle:
     """What goes into one function: its own folder, the libraries that it may import, and its pins.
 
-    `pins` names `requirements/lambda-<pins>.txt`; without it the function has a file of its own.
+    `pins` names the lock `requirements/locks/lambda-<pins>.txt`; without it the function has one of its own.
     """
 
     name: str
@@ -51,9 +52,9 @@ class Bundle:
     pins: str = ""
 
     @property
-    def requirements(self) -> Path:
-        """The function's pins."""
-        return self.root / "requirements" / f"lambda-{self.pins or self.name}.txt"
+    def lock(self) -> Path:
+        """Everything that the function needs, with hashes."""
+        return self.root / "requirements" / "locks" / f"lambda-{self.pins or self.name}.txt"
 
     def source_files(self) -> Iterator[Path]:
         """Files of ours that are shipped, sorted, relative to the repository's root."""
@@ -69,9 +70,9 @@ class Bundle:
 
     @property
     def wheels_hash(self) -> str:
-        """Names the installed wheels: the pins and the platform they are for."""
+        """Names the installed wheels: the lock and the platform they are for."""
         platform = f"{self.runtime} {self.architecture} {sys.platform if self.host else 'lambda'} {_LAYOUT}"
-        return hashlib.sha256(platform.encode() + b"\0" + self.requirements.read_bytes()).hexdigest()
+        return hashlib.sha256(platform.encode() + b"\0" + self.lock.read_bytes()).hexdigest()
 
     @property
     def hash(self) -> str:
@@ -103,19 +104,20 @@ class Bundle:
             target.mkdir()
             try:
                 subprocess.run(
-                    self.pip_command(target),
+                    self.install_command(target),
                     check=True,
                     capture_output=True,
                     text=True,
                     timeout=_INSTALL_TIMEOUT_SECONDS,
                 )
             except subprocess.CalledProcessError as error:
-                tail = "\n".join(error.stderr.strip().splitlines()[-3:])
-                raise BundleError(f"pip could not install {self.requirements.name}:\n{tail}") from None
+                tail = "\n".join(error.stderr.strip().splitlines()[-8:])
+                raise BundleError(f"uv could not install {self.lock.name}:\n{tail}") from None
             except subprocess.TimeoutExpired:
                 raise BundleError(
-                    f"pip did not install {self.requirements.name} within {_INSTALL_TIMEOUT_SECONDS} s"
+                    f"uv did not install {self.lock.name} within {_INSTALL_TIMEOUT_SECONDS} s"
                 ) from None
+            (target / ".lock").unlink(missing_ok=True)  # uv's own, while it writes
             for needless in [*target.glob("*.dist-info"), target / "bin"]:
                 shutil.rmtree(needless, ignore_errors=True)
             self._compile(target, [target])
@@ -137,24 +139,14 @@ class Bundle:
                 invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
             )
 
-    def pip_command(self, target: Path) -> list[str]:
-        """The pip call: wheels only, for Lambda's platform or for this machine's."""
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--no-compile",
-            "--disable-pip-version-check",
-            "--no-color",
-            "--quiet",
-        ]
-        command += ["--target", str(target), "--requirement", str(self.requirements)]
+    def install_command(self, target: Path) -> list[str]:
+        """The uv call: wheels only, for Lambda's platform or for this machine's."""
+        command = [find_uv_bin(), "pip", "install", "--quiet", "--color=never", "--system-certs"]
+        command += ["--no-deps", "--require-hashes", "--only-binary=:all:"]
+        command += ["--python", sys.executable, "--target", str(target), "--requirement", str(self.lock)]
         if not self.host:
-            command += ["--only-binary=:all:", "--implementation", "cp"]
             command += ["--python-version", self.runtime.removeprefix("python")]
-            command += ["--platform", f"manylinux2014_{_PLATFORMS[self.architecture]}"]
-            command += ["--platform", f"manylinux_2_28_{_PLATFORMS[self.architecture]}"]
+            command += ["--python-platform", f"{_PLATFORMS[self.architecture]}-manylinux_2_28"]
         return command
 
     def code(self) -> lambda_.AssetCode:

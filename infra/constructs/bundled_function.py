@@ -12,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.constructs.bundle import Bundle
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 
@@ -41,6 +41,21 @@ class BundledFunction(lambda_.Function):
         handler: str | None = None,
         pins: str = "",
     ) -> None:
+        """Make the function, its role and its log group.
+
+        Args:
+            scope: The construct that owns the function.
+            id: Its construct id; role and log group take it as a prefix.
+            name: The folder below `lambdas/` that is bundled.
+            pins: The lock `lambda-<pins>.txt` of another function that it shares.
+            settings: Runtime, architecture, memory (MB) and log level are read from it.
+            logs_key: Key of the log group.
+            environment: Variables beside ENVIRONMENT and LOG_LEVEL.
+            timeout: Longest invocation, 900 s at most.
+            streaming: Whether the answer is streamed, through our bootstrap.
+            reserved_concurrency: Most invocations at one moment; None for the account's limit.
+            handler: Dotted path of the handler where several functions share one bundle.
+        """
         spec = settings.functions
         common = {"ENVIRONMENT": settings.name, "LOG_LEVEL": spec.log_level}
         bootstrap = {"AWS_LAMBDA_EXEC_WRAPPER": STREAM_BOOTSTRAP} if streaming else {}

@@ -1,12 +1,14 @@
 """What a model container is told, by engine: a pure function from settings to environment variables.
 
 Our own names come from contracts.container; `SM_VLLM_*` and `SM_ON_*` become flags of the two vLLM images.
+vLLM ends on a flag that its version lacks, so the image's row decides which are passed.
 """
 
 from __future__ import annotations
 
 from contracts import container
-from infra.settings.engine import Engine, NeuronEngine, TransformersEngine, VllmEngine
+from infra.settings.engine import Engine, NeuronSettings, TransformersSettings, VllmSettings
+from infra.settings.images import VLLM_QUEUE_FLAG, Image, image_table
 
 _MODEL_DIR = container.DEFAULT_MODEL_DIR
 _AUTO = "auto"  # our handler takes the fastest of its engines that the model and the device allow
@@ -22,8 +24,19 @@ _HOOK = {
 """Read by model-hosting-container-standards, which AWS's vLLM image starts its server with."""
 
 
-def container_environment(engine: Engine, model_name: str, version: str, digest: str) -> dict[str, str]:
-    """Environment of the container; `version` and `digest` may be CloudFormation tokens."""
+def container_environment(
+    engine: Engine, model_name: str, version: str, digest: str, *, image: Image | None = None
+) -> dict[str, str]:
+    """Environment of the container.
+
+    Args:
+        engine: The settings of what runs inside.
+        model_name: What callers say.
+        version: The model's version; may be a CloudFormation token, as `digest` may.
+        digest: SHA-256 of the artefact's manifest in hex; empty where it has none.
+        image: What the flags are for; the row that the engine names, if left out.
+    """
+    image = image or image_table().images[engine.image]
     environment = {
         container.ENV_ENGINE: _AUTO if engine.kind == "transformers" else engine.kind,
         container.ENV_MODEL_NAME: model_name,
@@ -35,31 +48,31 @@ def container_environment(engine: Engine, model_name: str, version: str, digest:
         container.ENV_DEFAULT_MAX_TOKENS: str(engine.default_max_tokens),
         container.ENV_REQUEST_TIMEOUT: str(engine.request_timeout_seconds),
     }
-    if not isinstance(engine, NeuronEngine) and engine.stateful_sessions:
+    if not isinstance(engine, NeuronSettings) and engine.stateful_sessions:
         environment[container.ENV_SESSIONS_ENABLED] = "true"
-    if isinstance(engine, TransformersEngine) and engine.max_adapters:
+    if isinstance(engine, TransformersSettings) and engine.max_adapters:
         environment[container.ENV_MAX_ADAPTERS] = str(engine.max_adapters)
-    if isinstance(engine, TransformersEngine):
+    if isinstance(engine, TransformersSettings):
         bounds = {
             container.ENV_MAX_QUEUED_TOKENS: engine.max_queued_tokens,
             container.ENV_IDLE_RELEASE: engine.idle_release_seconds,
         }
         environment |= {name: str(value) for name, value in bounds.items() if value is not None}
-    if isinstance(engine, VllmEngine) and engine.max_adapters:
+    if isinstance(engine, VllmSettings) and engine.max_adapters:
         environment |= {
             "SM_VLLM_ENABLE_LORA": "true",
             "SM_VLLM_MAX_LORAS": str(engine.max_adapters),
             "SM_VLLM_MAX_CPU_LORAS": str(engine.max_adapters),
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         }
-    if isinstance(engine, VllmEngine):
+    if isinstance(engine, VllmSettings):
         environment |= {
             "SM_VLLM_MODEL": _MODEL_DIR,
             "SM_VLLM_SERVED_MODEL_NAME": model_name,
             "SM_VLLM_MAX_MODEL_LEN": str(engine.max_context_tokens),
             "SM_VLLM_MAX_NUM_SEQS": str(engine.max_running_requests),
-            # vLLM counts those that run among those that wait
-            "SM_VLLM_MAX_NUM_QUEUED_REQS": str(engine.max_running_requests + engine.max_queued_requests),
+            # vLLM counts those that run among those that wait; where it cannot count, the hook does
+            VLLM_QUEUE_FLAG: str(engine.max_running_requests + engine.max_queued_requests),
             "SM_VLLM_TENSOR_PARALLEL_SIZE": str(engine.tensor_parallel),
             "SM_VLLM_GPU_MEMORY_UTILIZATION": str(engine.gpu_memory_utilization),
             "SM_VLLM_SHUTDOWN_TIMEOUT": str(_DRAIN_SECONDS),  # vLLM's default, 0, aborts running answers
@@ -71,11 +84,11 @@ def container_environment(engine: Engine, model_name: str, version: str, digest:
             environment["SM_VLLM_QUANTIZATION"] = engine.quantization
         if engine.hook:
             environment |= _HOOK
-    if isinstance(engine, NeuronEngine):
+    if isinstance(engine, NeuronSettings):
         environment |= {
             "SM_ON_MODEL": _MODEL_DIR,
             "SM_ON_BATCH_SIZE": str(engine.max_running_requests),
             "SM_ON_SEQUENCE_LENGTH": str(engine.max_context_tokens),
             "SM_ON_TENSOR_PARALLEL_SIZE": str(engine.tensor_parallel),
         }
-    return environment
+    return {name: value for name, value in environment.items() if image.knows(name)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.constructs.encryption import EncryptionKey, grant_through
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.settings.images import image_table
@@ -54,7 +57,8 @@ class ExecutionRole(iam.Role):
         self._publish_metrics()
         self._pull(settings)
         reasons["AwsSolutions-IAM5[Resource::*]"] = (
-            "PutMetricData (held to SageMaker's namespaces) and GetAuthorizationToken take no resource."
+            "PutMetricData (held to SageMaker's namespaces) and GetAuthorizationToken take no resource; "
+            "composite alarms are described only under `*`."
         )
         acknowledge(self, reasons)
 
@@ -68,6 +72,18 @@ class ExecutionRole(iam.Role):
         grant_through(key, self, "s3", use)
         named = imported_arn(cdk.Stack.of(bucket), bucket.bucket_arn)
         acknowledge(self, {f"AwsSolutions-IAM5[Resource::{named}/{prefix}*]": why})
+
+    def allow_rollback(self, alarms: Sequence[cloudwatch.IAlarm], *, further: bool) -> None:
+        """Describe the rollback alarms of an update: SageMaker reads them in the role's name.
+
+        `further` ones of the settings may be composite, which CloudWatch shows only to whoever may see all.
+        """
+        self.add_to_policy(
+            iam.PolicyStatement(
+                actions=["cloudwatch:DescribeAlarms"],
+                resources=["*"] if further else [alarm.alarm_arn for alarm in alarms],
+            )
+        )
 
     def allow_read(self, bucket: str, key: str) -> None:
         """Read one object of a bucket by name."""

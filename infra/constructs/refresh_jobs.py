@@ -12,8 +12,8 @@ from typing import Any
 
 from contracts.refresh import release_prefix
 from contracts.training import HELDOUT_FILE, metric_definitions
-from infra.settings import instances
-from infra.settings.refresh import Job, Refresh
+from infra.settings import instance_types
+from infra.settings.refresh import RefreshJobSettings, RefreshSettings
 
 _RELEASE_ID = "$$.Execution.Name"
 _IN, _OUT = "/opt/ml/processing/input", "/opt/ml/processing/output"
@@ -45,14 +45,15 @@ _RETRY = [
 class Runner:
     """What one kind of job runs on: settings, image, role."""
 
-    job: Job
+    job: RefreshJobSettings
     image_uri: str
     role_arn: str
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """The jobs of one environment. `name_prefix` starts every job's name, so that a policy can name them."""
+    """The jobs of one environment. `name_prefix` starts every job's name, so that a policy can name them;
+    `answer_tokens` is the length at which evaluation cuts an answer."""
 
     name_prefix: str
     bucket: str
@@ -62,6 +63,7 @@ class Jobs:
     tags: Mapping[str, str]
     training: Runner
     processing: Runner
+    answer_tokens: int
 
     def prepare(self) -> dict[str, Any]:
         """Source data becomes the release's training and held-out sets with their card."""
@@ -82,12 +84,13 @@ class Jobs:
                 *("--model", f"{_IN}/model"),
                 *("--data", f"{_IN}/data/{HELDOUT_FILE}"),
                 *("--output", f"{_OUT}/predictions.jsonl"),
+                *("--max-new-tokens", str(self.answer_tokens)),
             ],
             inputs={"model": {"S3Uri.$": model}, "data": {"S3Uri.$": self._uri("data/")}},
             output=f"{variant}/",
         )
 
-    def compare(self, settings: Refresh) -> dict[str, Any]:
+    def compare(self, settings: RefreshSettings) -> dict[str, Any]:
         """Both models' answers become the report that the gate reads."""
         gate = settings.gate
         options = {
@@ -99,6 +102,7 @@ class Jobs:
             "latency-margin": round(gate.maximum_latency_ratio - 1, 6),
             "error-margin": settings.canary.maximum_error_rate,
             "alpha": gate.alpha,
+            "maximum-cut-share": gate.maximum_cut_share,
             "out": _OUT,
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -184,12 +188,12 @@ class Jobs:
         }
         return _task("arn:aws:states:::sagemaker:createProcessingJob.sync", parameters, seconds)
 
-    def _machine(self, spec: Job) -> dict[str, Any]:
+    def _machine(self, spec: RefreshJobSettings) -> dict[str, Any]:
         machine = {"InstanceType": spec.instance_type, "InstanceCount": 1, "VolumeSizeInGB": spec.volume_gb}
         # SageMaker refuses a key for the local NVMe disks, which the hardware encrypts.
         return (
             machine
-            if instances.has_instance_store(spec.instance_type)
+            if instance_types.has_instance_store(spec.instance_type)
             else machine | {"VolumeKmsKeyId": self.key_arn}
         )
 

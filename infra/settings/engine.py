@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.exclusions import exclusion
-from infra.settings.images import image_table
+from infra.settings.images import VLLM_QUEUE_FLAG, image_table
 
 _IMAGE = exclusion(
     "engine-image",
@@ -24,6 +24,12 @@ _ANSWER = exclusion(
     refuses="`default_max_tokens` above the context",
     why="Prompt and answer share max_context_tokens.",
     change="a number up to max_context_tokens",
+)
+_QUEUE = exclusion(
+    "queue-bound",
+    refuses="`hook: false` on an image whose vLLM has no bound for its queue",
+    why="vLLM bounds its queue from 0.29.0; before, nothing but the hook holds max_queued_requests.",
+    change="`hook: true`, or an image with vLLM 0.29.0 or later",
 )
 _DRIVER = exclusion(
     "host-image",
@@ -89,7 +95,7 @@ class _Adaptable(SettingsModel):
     )
 
 
-class VllmEngine(_Engine, _Adaptable):
+class VllmSettings(_Engine, _Adaptable):
     """AWS's vLLM container on NVIDIA GPUs."""
 
     kind: Literal["vllm"] = setting("vLLM on NVIDIA GPUs.", "vllm")
@@ -125,8 +131,20 @@ class VllmEngine(_Engine, _Adaptable):
         _check_driver(self.image, self.inference_ami_version)
         return self
 
+    @model_validator(mode="after")
+    def _queue_is_bounded(self) -> Self:
+        image = image_table().images[self.image]
+        if not self.hook and not image.knows(VLLM_QUEUE_FLAG):
+            holds = f"vLLM {image.engine_version}" if image.engine_version else "an unknown version of vLLM"
+            raise _QUEUE.refusal(
+                "hook",
+                what=f"Image '{self.image}' holds {holds}, whose queue takes no bound.",
+                example=True,
+            )
+        return self
 
-class NeuronEngine(_Engine):
+
+class NeuronSettings(_Engine):
     """vLLM on Inferentia and Trainium. Batch and context are compiled into the model: match the artefact."""
 
     kind: Literal["neuron"] = setting("vLLM on Inferentia2 and Trainium.", "neuron")
@@ -144,7 +162,7 @@ class NeuronEngine(_Engine):
         return self
 
 
-class TransformersEngine(_Engine, _Adaptable):
+class TransformersSettings(_Engine, _Adaptable):
     """Our own inference handler: any model that transformers loads, on CPU or GPU."""
 
     kind: Literal["transformers"] = setting("Our inference handler on CPU or GPU.", "transformers")
@@ -204,4 +222,4 @@ def _check_driver(name: str, version: str | None) -> None:
         )
 
 
-Engine = Annotated[VllmEngine | NeuronEngine | TransformersEngine, Field(discriminator="kind")]
+Engine = Annotated[VllmSettings | NeuronSettings | TransformersSettings, Field(discriminator="kind")]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
+from pydantic import Field
 
 from infra.settings.base import SettingsModel
 
@@ -19,6 +20,9 @@ EngineKind = Literal["vllm", "neuron", "transformers", "training"]
 TABLE = Path(__file__).with_name("images.yaml")
 REGISTRIES = Path(__file__).with_name("image_registries.yaml")
 OWN_REGISTRY = "account"
+VLLM_QUEUE_FLAG = "SM_VLLM_MAX_NUM_QUEUED_REQS"
+VLLM_FLAGS_SINCE = {VLLM_QUEUE_FLAG: (0, 29, 0)}
+"""First vLLM version of each flag that an image may lack: the server ends at once on one it does not know."""
 
 
 class Image(SettingsModel):
@@ -28,17 +32,25 @@ class Image(SettingsModel):
     repository: str
     tag: str
     engine: EngineKind
+    engine_version: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$")
     accelerator: Literal["cpu", "gpu", "neuron"]
     cuda: int | None = None
     inference_ami_versions: list[str] = []
 
     @property
     def private(self) -> bool:
-        """Whether the image lies in the deploying account's own registry."""
+        """Whether the image is in the deploying account's own registry."""
         return self.registry == OWN_REGISTRY
 
+    def knows(self, flag: str) -> bool:
+        """Whether the image's engine takes a flag, by the variable that becomes it."""
+        since = VLLM_FLAGS_SINCE.get(flag)
+        if since is None:
+            return True
+        return self.engine_version is not None and tuple(map(int, self.engine_version.split("."))) >= since
 
-class ImageTable(SettingsModel):
+
+class EngineImageTable(SettingsModel):
     """All images, the registries' accounts per region, and the day somebody looked."""
 
     checked: datetime.date
@@ -46,7 +58,7 @@ class ImageTable(SettingsModel):
     registries: dict[str, dict[str, str]]
 
     def regions(self, name: str) -> list[str] | None:
-        """Regions that the image is published in; None for one of our own, which lies where it was pushed."""
+        """Regions that the image is published in; None for one of our own, which is where it was pushed."""
         image = self.images[name]
         return None if image.private else sorted(self.registries[image.registry])
 
@@ -59,8 +71,8 @@ class ImageTable(SettingsModel):
 
 
 @cache
-def image_table() -> ImageTable:
+def image_table() -> EngineImageTable:
     """The committed table."""
     rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     accounts = yaml.safe_load(REGISTRIES.read_text(encoding="utf-8"))["registries"]
-    return ImageTable.model_validate(rows | {"registries": accounts})
+    return EngineImageTable.model_validate(rows | {"registries": accounts})

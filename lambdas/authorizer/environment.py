@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Json
 
-from contracts.tokens import TokenIssuer
+from contracts.jwt_issuers import TokenIssuer
 from lambdas.runtime.function_environment import FunctionEnvironment
 
 

@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
-from contracts.tokens import TokenIssuer
+from contracts.jwt_issuers import TokenIssuer
 from lambdas.authorizer.claims import AuthorizationError, KeysUnavailableError
 
 FRESH_SECONDS = 600.0

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from contracts.tokens import TokenIssuer
+from contracts.jwt_issuers import TokenIssuer
 from lambdas.authorizer.claims import AuthorizationError, Claims
 from lambdas.authorizer.jwks import KeySet
 

@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 from contracts import container
-from contracts.guards import BedrockChecks, BedrockSettings
+from contracts.guards import BedrockSettings, GuardrailChecks
 from lambdas.aws import client as aws
 from lambdas.aws import model_errors
 from lambdas.aws.model_errors import ModelCallError
@@ -83,7 +83,7 @@ class GuardrailApi:
 class GuardrailChecksApi:
     """Amazon Bedrock's InvokeGuardrailChecks for one direction; attacks are looked for in prompts only."""
 
-    def __init__(self, settings: BedrockChecks, *, of_prompts: bool) -> None:
+    def __init__(self, settings: GuardrailChecks, *, of_prompts: bool) -> None:
         self._role = "user" if of_prompts else "assistant"
         content = [{"category": category} for category in settings.content]
         attacks = [{"category": category} for category in settings.attacks if of_prompts]

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from contracts.refresh import CanarySettings, Observed, VerdictAnswer
 from contracts.release import ReleaseDecision
-from evaluation.statistics.anytime import rate_sequence
 from evaluation.statistics.canary import Arms, CanaryPlan, verdict
+from evaluation.statistics.confidence_sequences import proportion_confseq
 from evaluation.statistics.decision import Criterion
 from evaluation.statistics.means import Moments
-from evaluation.statistics.rates import Rate
+from evaluation.statistics.proportions import Proportion
 
 _LOOKS = (1 / 3, 2 / 3, 1.0)
 _FAILURES_PART = 0.25
@@ -144,14 +144,14 @@ def _completions(ratings: Sequence[Rating]) -> list[float]:
     return sorted(first.values())
 
 
-def _content(ratings: Sequence[Rating], until: float) -> Rate:
+def _content(ratings: Sequence[Rating], until: float) -> Proportion:
     """Requests whose latest rating until then is a good one, out of those rated."""
     latest = {
         rating.request_id: rating.score
         for rating in sorted(ratings, key=lambda rating: rating.given_at)
         if rating.given_at <= until
     }
-    return Rate(sum(score >= _CONTENT_FROM for score in latest.values()), len(latest))
+    return Proportion(sum(score >= _CONTENT_FROM for score in latest.values()), len(latest))
 
 
 def _ttft(calls: Sequence[Call], until: float) -> Moments:
@@ -160,15 +160,15 @@ def _ttft(calls: Sequence[Call], until: float) -> Moments:
     )
 
 
-def _failures(calls: Sequence[Call]) -> Rate:
+def _failures(calls: Sequence[Call]) -> Proportion:
     counted = [call for call in calls if call.counts]
-    return Rate(sum(call.failed for call in counted), len(counted))
+    return Proportion(sum(call.failed for call in counted), len(counted))
 
 
 def _failing(ceiling: float, alpha: float, calls: Sequence[Call]) -> str | None:
     """Why the challenger fails too often, once that is shown."""
     failures = _failures(calls)
-    if rate_sequence(failures, alpha).low <= ceiling:
+    if proportion_confseq(failures, alpha).low <= ceiling:
         return None
     return (
         f"Roll back: {failures.events} of the challenger's {failures.trials} answers failed, "

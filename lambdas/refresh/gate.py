@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from contracts.refresh import GateAnswer, GateSettings, ServedModel
 from contracts.release import CriterionResult, ReleaseDecision
-from contracts.report import EvaluationReport
-from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
+from contracts.report import EvaluatedSystem, EvaluationReport
+from evaluation.statistics.decision import Criterion, Evidence, allocate_alpha, decide, truncation_reason
 
 _ROUNDING = 1e-9
 
@@ -41,6 +41,11 @@ def gate(settings: GateSettings, report: EvaluationReport, facts: Facts) -> Gate
             decision="keep",
             reason=f"The report does not judge by {settings.metric}, the metric that the gate asks for.",
         )
+    truncated = truncation_reason(
+        {f"the {_whose(one)}": one.cut_share for one in report.systems}, settings.maximum_cut_share
+    )
+    if truncated:
+        return GateAnswer(decision="keep", reason=f"Inconclusive: {truncated}.")
     narrow = _too_narrow(criteria, settings.alpha, report.decision)
     if narrow:
         return GateAnswer(decision="keep", reason=narrow)
@@ -71,11 +76,14 @@ def _mismatch(report: EvaluationReport, facts: Facts) -> str | None:
     wanted = {"baseline": facts.champion_predictions, "candidate": facts.challenger_predictions}
     for system in report.systems:
         if system.predictions_digest != wanted[system.role]:
-            whose = "champion" if system.role == "baseline" else "challenger"
-            return f"The report judges other answers of the {whose} than this release collected."
+            return f"The report judges other answers of the {_whose(system)} than this release collected."
     if report.dataset.items != facts.heldout_rows:
         return f"The report judges {report.dataset.items} of the {facts.heldout_rows} held-out items."
     return None
+
+
+def _whose(system: EvaluatedSystem) -> str:
+    return "champion" if system.role == "baseline" else "challenger"
 
 
 def _criteria(settings: GateSettings, judged: Sequence[CriterionResult]) -> list[Criterion]:
@@ -114,7 +122,7 @@ def _criteria(settings: GateSettings, judged: Sequence[CriterionResult]) -> list
 
 def _too_narrow(criteria: Sequence[Criterion], alpha: float, judged: ReleaseDecision) -> str | None:
     """Intervals made for a larger error budget let more bad challengers pass than the settings allow."""
-    shares = error_shares(criteria, alpha)
+    shares = allocate_alpha(criteria, alpha)
     for one in judged.criteria:
         asked = 1 - shares.get(one.name, alpha)
         if one.interval is not None and one.interval.level < asked - _ROUNDING:

@@ -21,7 +21,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from contracts.artefact import ArtefactError, verify
 from contracts.predictions import Prediction
@@ -29,7 +34,6 @@ from contracts.training import SupportPair
 from model_code.training.precision import working_dtype
 
 BATCH_SIZE = 32
-MAX_NEW_TOKENS = 64
 MAX_ITEMS = 5000
 
 
@@ -60,8 +64,14 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=working_dtype("auto")).to(device).eval()
-    return model, tokenizer
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=working_dtype("auto"))
+    return model.to(device).eval(), tokenizer  # type: ignore[arg-type]  # transformers wraps `to` unbound
+
+
+def end_tokens(model: PreTrainedModel) -> list[int]:
+    """The tokens that end an answer, as `generate` reads them; none where the model names none."""
+    given = model.generation_config.eos_token_id
+    return given if isinstance(given, list) else [] if given is None else [given]
 
 
 def answer(
@@ -71,7 +81,8 @@ def answer(
     max_new_tokens: int,
 ) -> Iterator[Prediction]:
     """One prediction per item, batch by batch. An item's duration is its batch's, in milliseconds: what a
-    client sees of a server that answers them together."""
+    client sees of a server that answers them together. One without an end token was cut."""
+    ends = end_tokens(model)
     for start in range(0, len(items), BATCH_SIZE):
         batch = items[start : start + BATCH_SIZE]
         prompts = [
@@ -84,7 +95,7 @@ def answer(
         encoded = encoded.to(model.device)
         began = time.perf_counter()
         with torch.inference_mode():
-            written = model.generate(
+            written = model.generate(  # type: ignore[operator]  # from GenerationMixin, which this type does not name
                 **encoded,
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
@@ -92,16 +103,20 @@ def answer(
             )
         duration = 1000 * (time.perf_counter() - began)
         answers = written[:, encoded["input_ids"].shape[1] :]
-        for item, ids in zip(batch, answers, strict=True):
+        ended = torch.isin(answers, torch.tensor(ends).to(answers)).any(dim=1).tolist()
+        for item, ids, stopped in zip(batch, answers, ended, strict=True):
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            assert isinstance(text, str)  # of one sequence
             yield Prediction(
                 id=item.id,
                 prompt=item.prompt,
                 references=[item.answer],
-                prediction=tokenizer.decode(ids, skip_special_tokens=True).strip(),
+                prediction=text.strip(),
                 slice=item.intent,
                 group=item.group,
                 duration_ms=duration,
                 completion_tokens=int((ids != tokenizer.pad_token_id).sum()),
+                finish_reason="stop" if stopped else "length",
             )
 
 
@@ -111,7 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="folder of a model artefact")
     parser.add_argument("--data", type=Path, required=True, help="heldout.jsonl")
     parser.add_argument("--output", type=Path, required=True, help="predictions.jsonl to write")
-    parser.add_argument("--max-new-tokens", type=int, default=MAX_NEW_TOKENS)
+    parser.add_argument(
+        "--max-new-tokens", type=int, required=True, help="longest answer, as the endpoint's callers get it"
+    )
     parser.add_argument("--limit", type=int, default=MAX_ITEMS, help="answer at most so many items")
     given = parser.parse_args(arguments)
     try:

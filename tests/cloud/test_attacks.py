@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import re
 import socket
 import time
 import urllib.parse
@@ -19,6 +18,7 @@ import pytest
 from contracts.errors import ErrorReply
 from tests.support.keys import EXPIRED, REVOKED, make_key
 from tests.support.laptop import Laptop
+from tests.support.waiting import running_requests
 
 HELLO = [{"role": "user", "content": "Hi"}]
 SECONDS = 60
@@ -251,17 +251,6 @@ def test_a_body_larger_than_anything_is_refused_by_the_gateway(laptop: Laptop) -
 # --- callers that leave ----------------------------------------------------------------------------------
 
 
-def _running(laptop: Laptop) -> float:
-    """Requests that the model's process works on, by its own metrics."""
-    (instance,) = httpx.get(
-        f"{laptop.outputs['aws_endpoint_url']}/_evergreen/instances", timeout=SECONDS
-    ).json()[:1]
-    text = httpx.get(f"{instance['url']}/metrics", timeout=SECONDS).text
-    found = re.search(r"^\S*running\S* ([0-9.e+]+)$", text, re.MULTILINE)
-    assert found, text
-    return float(found[1])
-
-
 def test_a_caller_that_leaves_holds_no_slot_and_leaves_its_record(laptop: Laptop) -> None:
     """Lambda may let a function run on for nobody, as here: that ends by itself, and is on record."""
     body: dict[str, Any] = {
@@ -275,7 +264,7 @@ def test_a_caller_that_leaves_holds_no_slot_and_leaves_its_record(laptop: Laptop
         answer_id = json.loads(first[6:])["id"]
     laptop.settled(answer_id)
     deadline = time.monotonic() + SECONDS
-    while _running(laptop) > 0:
+    while running_requests(laptop) > 0:
         assert time.monotonic() < deadline, "the model still writes for nobody"
         time.sleep(0.1)
     table = laptop.stack_outputs("data")["RecordsTableName"]

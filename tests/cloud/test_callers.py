@@ -40,7 +40,7 @@ def admin(laptop: Laptop, *words: str) -> str:
         "AWS_ENDPOINT_URL": laptop.outputs["aws_endpoint_url"],
     }
     done = subprocess.run(
-        [sys.executable, "-m", "lambdas.authorizer.admin", *words, "--env", "local"],
+        [sys.executable, "-m", "operations", "key", *words, "--env", "local"],
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     return done.stdout

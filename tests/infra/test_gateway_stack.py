@@ -11,11 +11,11 @@ import pytest
 
 from contracts.errors import STATUS_OF_TYPE, ErrorReply, statuses_of
 from contracts.guards import GuardSettings, ToxicitySettings
-from contracts.tokens import TokenIssuer
+from contracts.jwt_issuers import TokenIssuer
 from infra.compose import compose
 from infra.constructs.web_acl import BODY_RULES
 from infra.settings import load
-from infra.settings.model import Records
+from infra.settings.environment_settings import RecordSettings
 from lambdas.api.openapi import document
 from tests.support.environments import ISSUER
 
@@ -324,7 +324,7 @@ def test_the_api_function_touches_records_only(resources):
 
 def test_texts_are_kept_only_where_the_settings_say(resources, context, tmp_path):
     """Nowhere in the shipped settings; where asked for, the function may write them and nothing more."""
-    kept = load("dev").model_copy(update={"records": Records(ttl_days=14, keep_text=True)})
+    kept = load("dev").model_copy(update={"records": RecordSettings(ttl_days=14, keep_text=True)})
     app = cdk.App(context=context, outdir=str(tmp_path))
     compose(app, kept)
     app.synth()

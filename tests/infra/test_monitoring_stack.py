@@ -84,7 +84,7 @@ def check_published(env: str, namespace: str, name: str, dimensions: dict[str, s
         assert name in GATEWAY
     elif namespace == metrics.QUEUE_NAMESPACE:
         assert dimensions == {metrics.QUEUE_DIMENSION: f"evergreen-{env}-jobs-dead"}
-        assert f'"{name}"' in (ROOT / "local/cloud/queue_metrics.py").read_text()
+        assert f'"{name}"' in (ROOT / "local/cloud/sqs_metrics.py").read_text()
     else:
         assert namespace == metrics.STATES_NAMESPACE
         assert dimensions[metrics.STATES_DIMENSION].endswith(f":stateMachine:evergreen-{env}-refresh")
@@ -93,7 +93,7 @@ def check_published(env: str, namespace: str, name: str, dimensions: dict[str, s
 
 def sagemaker_source() -> str:
     """The laptop's SageMaker, whose metric names are held to the service's by its own tests."""
-    return "".join(path.read_text() for path in (ROOT / "local/sagemaker").glob("*.py"))
+    return "".join(path.read_text() for path in (ROOT / "local/sagemaker").rglob("*.py"))
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -206,12 +206,12 @@ def test_thresholds_are_the_goals(resources, env):
         "time-to-first-token",
         "endpoint5xx",
         "refresh-failed",
-        "jobs-dead",
+        "jobs-dlq-not-empty",
     }
     assert alarms["availability"]["Threshold"] == pytest.approx(1 - goals.availability)
     assert alarms["endpoint5xx"]["Threshold"] == pytest.approx(1 - goals.availability)
     assert alarms["time-to-first-token"]["Threshold"] == goals.ttft_ms
-    assert alarms["refresh-failed"]["Threshold"] == alarms["jobs-dead"]["Threshold"] == 0
+    assert alarms["refresh-failed"]["Threshold"] == alarms["jobs-dlq-not-empty"]["Threshold"] == 0
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -221,7 +221,7 @@ def test_silence_is_no_fault_and_few_requests_prove_nothing(resources, env):
         properties = alarm["Properties"]
         assert properties["TreatMissingData"] == "notBreaching"
         assert properties["ComparisonOperator"] == "GreaterThanThreshold"
-        if properties["AlarmName"].endswith(("refresh-failed", "jobs-dead")):
+        if properties["AlarmName"].endswith(("refresh-failed", "jobs-dlq-not-empty")):
             assert (properties["DatapointsToAlarm"], properties["EvaluationPeriods"]) == (1, 1)
         else:
             (asked,) = [entry for entry in properties["Metrics"] if entry.get("ReturnData", True)]
@@ -239,14 +239,14 @@ def test_one_composite_pages_for_all_that_callers_feel(resources, env):
     assert [entry["Ref"][:10] for entry in page["Properties"]["AlarmActions"]] == ["AlarmTopic"]
     for alarm in resources(env, "monitoring", ALARM).values():
         # What no caller feels at once is told by itself.
-        own = alarm["Properties"]["AlarmName"].endswith("jobs-dead")
+        own = alarm["Properties"]["AlarmName"].endswith("jobs-dlq-not-empty")
         assert ("AlarmActions" in alarm["Properties"]) is own
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_the_alarm_on_given_up_tickets_watches_the_queue_that_gets_them(resources, env):
     alarms = [alarm["Properties"] for alarm in resources(env, "monitoring", ALARM).values()]
-    (dead,) = [alarm for alarm in alarms if alarm["AlarmName"].endswith("jobs-dead")]
+    (dead,) = [alarm for alarm in alarms if alarm["AlarmName"].endswith("jobs-dlq-not-empty")]
     queues = [queue["Properties"] for queue in resources(env, "gateway", "AWS::SQS::Queue").values()]
     (redrive,) = [queue["RedrivePolicy"] for queue in queues if "RedrivePolicy" in queue]
     (target,) = [

@@ -154,6 +154,18 @@ def test_every_task_has_a_limit_a_budget_of_retries_and_a_way_to_restore(machine
 
 
 @pytest.mark.parametrize("env", MACHINES)
+def test_both_models_answer_as_long_as_the_endpoint_lets_callers(machine, resources, env):
+    settings = load(env, ROOT / "tests" / "fixtures" / "settings") if env == "two-regions" else load(env)
+    states = machine(env)["States"]
+
+    for name in ("EvaluateChampion", "EvaluateChallenger"):
+        words = states[name]["Parameters"]["AppSpecification"]["ContainerArguments"]
+        assert words[words.index("--max-new-tokens") + 1] == str(settings.evaluation_answer_tokens)
+    (compare,) = [states["Compare"]["Parameters"]["AppSpecification"]["ContainerArguments"]]
+    assert compare[compare.index("--maximum-cut-share") + 1] == str(settings.refresh.gate.maximum_cut_share)
+
+
+@pytest.mark.parametrize("env", MACHINES)
 def test_every_task_of_a_function_is_one_that_it_knows(machine, env):
     for name, state in tasks(machine(env)).items():
         if "lambda:invoke" not in state["Resource"]:

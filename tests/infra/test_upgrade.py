@@ -39,6 +39,7 @@ ALSO_REPLACED = {
     "AWS::DynamoDB::Table": ["KeySchema", "LocalSecondaryIndexes"],
     "AWS::ApiGateway::RestApi": ["EndpointConfiguration"],
 }
+RETAINED = ("Retain", "RetainExceptOnCreate")
 
 Held = dict[str, dict[str, Any]]
 
@@ -77,7 +78,7 @@ def losses(before: Held, now: Held) -> list[str]:
             found.append(f"{name} ({old['Type']}) is removed")
         elif new["Replacing"] != old["Replacing"]:
             found.append(f"{name} ({old['Type']}) is replaced")
-        elif old["DeletionPolicy"] == "Retain" != new["DeletionPolicy"]:
+        elif old["DeletionPolicy"] in RETAINED and new["DeletionPolicy"] not in RETAINED:
             found.append(f"{name} ({old['Type']}) is no longer retained")
     return found
 

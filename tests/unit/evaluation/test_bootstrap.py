@@ -6,16 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap as peer_bootstrap
 
-from evaluation.statistics.bootstrap import replicate
+from evaluation.statistics.bootstrap import bootstrap
 from evaluation.statistics.estimators import QuantileEstimator, SumEstimator, mean_of, ratio
-from evaluation.statistics.planning import items_for_paired
+from evaluation.statistics.sample_size import sample_size_paired
 
 SIMULATIONS = 400
 
 
 def one(values, **options):
     values = np.asarray(values, dtype=float)
-    return replicate([mean_of(values)], len(values), **{"resamples": 800, "seed": 3, **options})[0]
+    return bootstrap([mean_of(values)], len(values), **{"resamples": 800, "seed": 3, **options})[0]
 
 
 def test_bca_agrees_with_scipy():
@@ -77,7 +77,7 @@ def test_false_positive_rate_of_the_paired_comparison(shape):
 
 
 def test_power_is_as_planned():
-    items = items_for_paired(0.3, 0.1)
+    items = sample_size_paired(0.3, 0.1)
     generator = np.random.default_rng(12)
     found = 0
     for number in range(200):
@@ -103,7 +103,7 @@ def test_groups_are_resampled_whole():
 def test_quantiles_get_percentile_intervals():
     values = np.random.default_rng(1).lognormal(5, 0.4, 300)
 
-    replicates = replicate([QuantileEstimator(values, 0.95)], 300, resamples=500, seed=1)[0]
+    replicates = bootstrap([QuantileEstimator(values, 0.95)], 300, resamples=500, seed=1)[0]
 
     interval = replicates.interval()
     assert interval.method == "percentile bootstrap"
@@ -115,7 +115,7 @@ def test_differences_are_paired():
     hard = generator.normal(0, 5, 100)
     first, second = mean_of(hard), mean_of(hard + 0.2 + generator.normal(0, 0.1, 100))
 
-    before, after = replicate([first, second], 100, resamples=500, seed=1)
+    before, after = bootstrap([first, second], 100, resamples=500, seed=1)
 
     interval = after.minus(before).interval()
     assert interval.high - interval.low < 0.1
@@ -123,7 +123,7 @@ def test_differences_are_paired():
 
 
 def test_relative_differences():
-    before, after = replicate(
+    before, after = bootstrap(
         [mean_of(np.full(40, 200.0)), mean_of(np.full(40, 220.0))], 40, resamples=50, seed=1
     )
 
@@ -133,7 +133,7 @@ def test_relative_differences():
 def test_an_undefined_quantity_has_no_interval():
     nothing = SumEstimator(np.zeros((10, 2)), ratio)
 
-    replicates = replicate([nothing], 10, resamples=50, seed=1)[0]
+    replicates = bootstrap([nothing], 10, resamples=50, seed=1)[0]
 
     assert replicates.interval() is None
     assert replicates.p_value() == 1.0
@@ -146,5 +146,5 @@ def test_memory_stays_bounded_and_the_result_does_not_depend_on_pieces(monkeypat
 
     pieces = one(values)
 
-    assert np.array_equal(whole.resampled, pieces.resampled)
-    assert np.array_equal(whole.left_out, pieces.left_out)
+    assert np.array_equal(whole.distribution, pieces.distribution)
+    assert np.array_equal(whole.jackknife, pieces.jackknife)

@@ -33,6 +33,8 @@ class Api(BaseHTTPRequestHandler):
             self.event({"choices": [{"index": 0, "delta": {"content": piece}}]})
         if prompt == "break":
             return None
+        end = "length" if prompt == "long" else "stop"
+        self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": end}]})
         if prompt == "fault":
             return self.event({"error": {"message": "out of memory", "type": "server_error"}}, bare=True)
         self.event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}})
@@ -103,6 +105,16 @@ def test_answers_come_with_times_and_tokens(api, tmp_path):
     assert (path, key) == ("/v1/chat/completions", "Bearer k")
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert body["stream_options"] == {"include_usage": True}
+
+
+def test_an_answer_says_whether_it_was_cut_and_the_endpoint_sets_the_length(api, tmp_path):
+    answers = ask(api, tmp_path, ["short", "long"])
+
+    assert {one.id: one.finish_reason for one in answers.values()} == {"short": "stop", "long": "length"}
+    assert all("max_tokens" not in body for _, _, body in api.asked)
+
+    ask(api, tmp_path, ["short"], "--max-tokens", "9")
+    assert api.asked[-1][2]["max_tokens"] == 9
 
 
 def test_failures_become_items_with_a_reason(api, tmp_path):

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from contracts.interval import Interval
 from evaluation.statistics.canary import Arms, CanaryPlan, verdict
-from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares, judge
+from evaluation.statistics.decision import Criterion, Evidence, allocate_alpha, decide, judge
+from evaluation.statistics.group_sequential import inflation_factor
 from evaluation.statistics.means import Moments
-from evaluation.statistics.planning import per_arm_for_rates
-from evaluation.statistics.rates import Rate, two_sided_critical
-from evaluation.statistics.sequential import sample_inflation
+from evaluation.statistics.proportions import Proportion, two_sided_critical_value
+from evaluation.statistics.sample_size import sample_size_proportions
 
 QUALITY = Criterion("token_f1", "token F1", "superior", 0.0, True, "fraction")
 LATENCY = Criterion("ttft", "time to first token", "non_inferior", 0.1, False, "relative")
@@ -100,13 +100,13 @@ def test_doubt_is_inconclusive_and_says_what_is_missing():
 def test_the_budget_is_divided_and_used_up():
     heavy = Criterion("errors", "error rate", "non_inferior", 0.02, False, "fraction", weight=3)
 
-    assert error_shares([QUALITY, heavy], 0.04) == pytest.approx({"token_f1": 0.01, "errors": 0.03})
+    assert allocate_alpha([QUALITY, heavy], 0.04) == pytest.approx({"token_f1": 0.01, "errors": 0.03})
 
 
 @pytest.mark.parametrize("criteria", [[], [QUALITY, QUALITY]])
 def test_a_budget_without_owners_is_refused(criteria):
     with pytest.raises(ValueError, match="names of their own"):
-        error_shares(criteria, 0.05)
+        allocate_alpha(criteria, 0.05)
 
 
 @pytest.mark.parametrize("margin", [-0.1, math.inf, math.nan])
@@ -120,7 +120,7 @@ def test_three_criteria_share_one_budget():
     criteria = [
         Criterion(name, name, "non_inferior", 3.0, True, "score") for name in ("quality", "speed", "errors")
     ]
-    shares = error_shares(criteria, 0.10)
+    shares = allocate_alpha(criteria, 0.10)
     generator = np.random.default_rng(2)
 
     def share(outcome, truths, runs=3000):
@@ -128,7 +128,7 @@ def test_three_criteria_share_one_budget():
         for estimates in generator.normal(truths, 1.0, size=(runs, 3)):
             evidence = []
             for criterion, estimate in zip(criteria, estimates, strict=True):
-                half = two_sided_critical(shares[criterion.name])
+                half = two_sided_critical_value(shares[criterion.name])
                 interval = Interval(low=estimate - half, high=estimate + half, level=0.9, method="z")
                 evidence.append(Evidence(criterion, estimate, interval))
             count += decide(evidence, alpha=0.10, observed=1, planned=1).outcome == outcome
@@ -149,7 +149,7 @@ def run_canary(generator, plan, champion_rate, challenger_rate, looks=(0.5, 1.0)
         for arm, size, rate in (("champion", 9 * more, champion_rate), ("challenger", more, challenger_rate)):
             seen[arm][0] += int(generator.binomial(size, rate))
             seen[arm][1] += size
-        arms = Arms(Rate(*seen["champion"]), Rate(*seen["challenger"]))
+        arms = Arms(Proportion(*seen["champion"]), Proportion(*seen["challenger"]))
         decision = verdict(plan, {"errors": arms}, earlier, observed)
         if decision.outcome != "inconclusive":
             return decision.outcome
@@ -158,8 +158,10 @@ def run_canary(generator, plan, champion_rate, challenger_rate, looks=(0.5, 1.0)
 
 
 def share_of(outcome, champion_rate, challenger_rate, runs=160):
-    inflation = sample_inflation([0.5, 1.0], 0.05, 0.8)
-    plan = CanaryPlan((ERRORS,), planned=math.ceil(inflation * per_arm_for_rates(0.05, 0.02, share=0.1)))
+    inflation = inflation_factor([0.5, 1.0], 0.05, 0.8)
+    plan = CanaryPlan(
+        (ERRORS,), planned=math.ceil(inflation * sample_size_proportions(0.05, 0.02, share=0.1))
+    )
     generator = np.random.default_rng(21)
     outcomes = [run_canary(generator, plan, champion_rate, challenger_rate) for _ in range(runs)]
     return outcomes.count(outcome) / runs
@@ -200,21 +202,22 @@ def test_latency_is_judged_as_a_ratio():
 
 def test_a_plan_does_not_take_outcomes_it_does_not_know():
     with pytest.raises(ValueError, match="cost"):
-        verdict(CanaryPlan((ERRORS,), planned=10), {"cost": Arms(Rate(0, 1), Rate(0, 1))}, [], 5)
+        verdict(CanaryPlan((ERRORS,), planned=10), {"cost": Arms(Proportion(0, 1), Proportion(0, 1))}, [], 5)
 
 
 def test_arms_are_measured_alike():
     with pytest.raises(ValueError, match="alike"):
-        Arms(Rate(0, 1), Moments(1, 0.0, 0.0))
+        Arms(Proportion(0, 1), Moments(1, 0.0, 0.0))
 
 
 WITHOUT_NUMPY = """
 import sys
 sys.modules["numpy"] = None
 import evaluation.statistics
-from evaluation.statistics import anytime, canary, decision, means, planning, rates, sequential
+from evaluation.statistics import canary, confidence_sequences, decision, group_sequential, means
+from evaluation.statistics import proportions, sample_size
 criterion = decision.Criterion("e", "error rate", "non_inferior", 0.02, False, "fraction")
-arms = canary.Arms(rates.Rate(0, 90), rates.Rate(9, 10))
+arms = canary.Arms(proportions.Proportion(0, 90), proportions.Proportion(9, 10))
 print(canary.verdict(canary.CanaryPlan((criterion,), planned=9), {"e": arms}, [5], 10).outcome)
 """
 

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 import pytest
 
 from contracts.report import EvaluationReport
-from evaluation.evaluate import Settings, evaluate
+from evaluation.evaluate import EvaluationSettings, evaluate
 from evaluation.predictions import InputError, SystemPredictions, dataset_digest
+from evaluation.report.page import render
 from tests.support.evaluation_data import system
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-QUICK = Settings(resamples=400)
+QUICK = EvaluationSettings(resamples=400)
 
 
 def report_on(*systems, settings=QUICK):
@@ -142,6 +143,38 @@ def test_the_same_input_gives_the_same_report(improved):
     assert report_on(system("old", loss=0.5), system("new", loss=0.2)) == improved
 
 
+def cut(given, count):
+    rows = [
+        one.model_copy(update={"finish_reason": "length" if number < count else "stop"})
+        for number, one in enumerate(given.predictions)
+    ]
+    return SystemPredictions(given.name, tuple(rows), given.digest)
+
+
+@pytest.mark.parametrize(("losses", "verdict"), [((0.5, 0.2), "promote"), ((0.2, 0.5), "roll_back")])
+def test_a_report_on_stumps_decides_nothing_and_says_how_many_there_are(losses, verdict):
+    old, new = (system(name, loss=loss) for name, loss in zip(("old", "new"), losses, strict=True))
+
+    report = report_on(cut(old, 0), cut(new, 12))
+
+    assert [one.cut_share for one in report.systems] == [0, 0.1]
+    assert report.decision.outcome == "inconclusive"
+    assert report.headline == (
+        "Inconclusive: 10 % of the answers of new were cut at the limit of tokens, above the 5 % accepted."
+    )
+    assert "Cut at the limit</span> <b>old 0 %, new 10 %" in render(report)
+    assert report_on(cut(old, 6), cut(new, 6)).decision.outcome == verdict
+
+
+def test_the_share_of_cut_answers_is_of_those_that_say_how_they_ended():
+    old = cut(system("old", loss=0.5, items=40, failing=20), 30)
+
+    (shown,) = report_on(old).systems
+
+    assert shown.cut_share == 0.5
+    assert report_on(system("old", loss=0.5)).systems[0].cut_share is None
+
+
 def test_one_system_gets_a_report_without_a_decision():
     report = report_on(system("only", loss=0.3, failing=2))
 
@@ -176,7 +209,7 @@ def test_different_evaluation_sets_are_refused(change, message):
 
 def test_a_primary_metric_that_does_not_fit_is_refused():
     with pytest.raises(InputError, match="'accuracy' does not fit these files; these do: token_f1"):
-        report_on(system("old", loss=0.5), settings=Settings(primary="accuracy"))
+        report_on(system("old", loss=0.5), settings=EvaluationSettings(primary="accuracy"))
 
 
 def test_two_systems_of_one_name_are_refused():

@@ -9,15 +9,15 @@ import pytest
 from contracts.interval import Interval
 from contracts.predictions import Prediction
 from contracts.report import Bin
-from evaluation.evaluate import Settings, evaluate
+from evaluation.evaluate import EvaluationSettings, evaluate
 from evaluation.predictions import SystemPredictions
+from evaluation.report.formatting import bounds, signed, size
 from evaluation.report.page import render
 from evaluation.report.plots import Scale, curve_plot, histogram_plot, ticks
-from evaluation.report.words import bounds, signed, size
 from tests.support.evaluation_data import system
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-QUICK = Settings(resamples=200)
+QUICK = EvaluationSettings(resamples=200)
 VOID = {"meta"}
 
 
@@ -96,7 +96,7 @@ def test_untrusted_text_stays_text():
     ]
     hostile = [SystemPredictions(name, tuple(rows), "0" * 64) for name in (attack, f"{attack}2")]
 
-    page = render(evaluate(hostile, attack, Settings(resamples=20, title=attack), NOW))
+    page = render(evaluate(hostile, attack, EvaluationSettings(resamples=20, title=attack), NOW))
 
     assert "<script" not in page
     assert attack in Outline(page).text

@@ -7,20 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.statistics.anytime import MeanSequence, difference, rate_sequence
-from evaluation.statistics.planning import (
-    items_for_paired,
-    per_arm_for_means,
-    per_arm_for_rates,
-    smallest_effect,
+from evaluation.statistics.confidence_sequences import (
+    MeanConfidenceSequence,
+    difference,
+    proportion_confseq,
 )
-from evaluation.statistics.rates import Rate, newcombe_limits, two_sided_critical
-from evaluation.statistics.sequential import (
+from evaluation.statistics.group_sequential import (
     critical_values,
     crossing_probability,
+    inflation_factor,
     obrien_fleming,
     pocock,
-    sample_inflation,
+)
+from evaluation.statistics.proportions import Proportion, newcombe_limits, two_sided_critical_value
+from evaluation.statistics.sample_size import (
+    minimum_detectable_effect,
+    sample_size_means,
+    sample_size_paired,
+    sample_size_proportions,
 )
 
 FIFTHS = [0.2, 0.4, 0.6, 0.8, 1.0]
@@ -39,7 +43,7 @@ def test_boundaries_equal_the_published_ones(spending, published):
 
 
 def test_one_look_is_the_plain_test():
-    assert critical_values([1.0], 0.05) == pytest.approx([two_sided_critical(0.05)], abs=1e-6)
+    assert critical_values([1.0], 0.05) == pytest.approx([two_sided_critical_value(0.05)], abs=1e-6)
 
 
 @given(
@@ -68,7 +72,7 @@ def test_false_positive_rate_and_power_by_simulation():
 
 
 def test_looking_without_bounds_would_not_hold_alpha():
-    unadjusted = [two_sided_critical(0.05)] * 5
+    unadjusted = [two_sided_critical_value(0.05)] * 5
 
     assert crossing_probability(FIFTHS, unadjusted) == pytest.approx(0.142, abs=2e-3)
 
@@ -84,8 +88,8 @@ def test_a_sample_beyond_the_plan_counts_as_full():
 
 
 def test_inflation_costs_little_with_late_spending():
-    late = sample_inflation([0.5, 1.0], 0.05, 0.8)
-    even = sample_inflation([0.5, 1.0], 0.05, 0.8, pocock)
+    late = inflation_factor([0.5, 1.0], 0.05, 0.8)
+    even = inflation_factor([0.5, 1.0], 0.05, 0.8, pocock)
 
     assert 1 < late < 1.02
     assert 1.08 < even < 1.15
@@ -97,7 +101,9 @@ def test_rate_sequence_covers_at_all_times_together():
     checked = sorted({int(1.3**power) for power in range(4, 28)})
     for _ in range(300):
         events = np.cumsum(generator.random(1200) < 0.1)
-        bounds = [rate_sequence(Rate(int(events[at - 1]), at), 0.05) for at in checked if at <= 1200]
+        bounds = [
+            proportion_confseq(Proportion(int(events[at - 1]), at), 0.05) for at in checked if at <= 1200
+        ]
         missed += any(not bound.low <= 0.1 <= bound.high for bound in bounds)
 
     # 5 % at most in theory; the binomial error of 300 runs is 1.3 points
@@ -109,7 +115,7 @@ def test_mean_sequence_covers_at_all_times_together(outcomes):
     missed = 0
     for seed in range(150):
         generator = random.Random(seed)
-        state = MeanSequence(alpha=0.05)
+        state = MeanConfidenceSequence(alpha=0.05)
         for _ in range(400):
             value = float(generator.random() < 0.3) if outcomes == "binary" else generator.betavariate(3, 7)
             state = state.add(value)
@@ -122,15 +128,20 @@ def test_mean_sequence_covers_at_all_times_together(outcomes):
 
 def test_mean_sequence_is_narrow_where_outcomes_vary_little():
     generator = random.Random(1)
-    calm = MeanSequence(alpha=0.05).add_all(0.5 + generator.uniform(-0.05, 0.05) for _ in range(2000))
-    wild = MeanSequence(alpha=0.05).add_all(float(generator.random() < 0.5) for _ in range(2000))
+    calm = MeanConfidenceSequence(alpha=0.05).add_all(
+        0.5 + generator.uniform(-0.05, 0.05) for _ in range(2000)
+    )
+    wild = MeanConfidenceSequence(alpha=0.05).add_all(float(generator.random() < 0.5) for _ in range(2000))
 
     assert calm.high - calm.low < 0.4 * (wild.high - wild.low)
     assert calm.low < 0.5 < calm.high
 
 
 def test_difference_of_sequences_holds_the_union_bound():
-    bound = difference(rate_sequence(Rate(10, 100), 0.025), rate_sequence(Rate(30, 100), 0.025))
+    bound = difference(
+        proportion_confseq(Proportion(10, 100), 0.025),
+        proportion_confseq(Proportion(30, 100), 0.025),
+    )
 
     assert bound.level == pytest.approx(0.95)
     assert bound.low < 0.2 < bound.high
@@ -139,31 +150,31 @@ def test_difference_of_sequences_holds_the_union_bound():
 @pytest.mark.parametrize("outcome", [-0.1, 1.1, float("nan")])
 def test_outcomes_outside_the_unit_interval_are_refused(outcome):
     with pytest.raises(ValueError, match="must lie in"):
-        MeanSequence(alpha=0.05).add(outcome)
+        MeanConfidenceSequence(alpha=0.05).add(outcome)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1])
 def test_planned_samples_have_the_planned_power(share):
     rate, margin = 0.1, 0.06
-    smaller = per_arm_for_rates(rate, margin, share=share)
+    smaller = sample_size_proportions(rate, margin, share=share)
     larger = round(smaller * (1 - share) / share)
     generator = np.random.default_rng(3)
     shown = 0
     for _ in range(1500):
-        control = Rate(int(generator.binomial(larger, rate)), larger)
-        treated = Rate(int(generator.binomial(smaller, rate)), smaller)
-        shown += newcombe_limits(control, treated, two_sided_critical(0.05))[1] < margin
+        control = Proportion(int(generator.binomial(larger, rate)), larger)
+        treated = Proportion(int(generator.binomial(smaller, rate)), smaller)
+        shown += newcombe_limits(control, treated, two_sided_critical_value(0.05))[1] < margin
 
     assert 0.74 < shown / 1500 < 0.88
 
 
 def test_plans_are_inverse_to_each_other_and_grow_as_they_should():
-    assert smallest_effect(0.3, items_for_paired(0.3, 0.05)) == pytest.approx(0.05, rel=0.01)
-    assert per_arm_for_means(1.0, 0.05) == pytest.approx(4 * per_arm_for_means(1.0, 0.1), rel=0.001)
-    assert per_arm_for_means(1.0, 0.1, share=0.1) < per_arm_for_means(1.0, 0.1)
+    assert minimum_detectable_effect(0.3, sample_size_paired(0.3, 0.05)) == pytest.approx(0.05, rel=0.01)
+    assert sample_size_means(1.0, 0.05) == pytest.approx(4 * sample_size_means(1.0, 0.1), rel=0.001)
+    assert sample_size_means(1.0, 0.1, share=0.1) < sample_size_means(1.0, 0.1)
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.0}, {"margin": -1.0}, {"margin": 0.1, "share": 0.7}])
 def test_impossible_plans_are_refused(options):
     with pytest.raises(ValueError, match=r"plan|share"):
-        per_arm_for_rates(0.1, **options)
+        sample_size_proportions(0.1, **options)

@@ -13,8 +13,8 @@ import pytest
 from botocore.stub import Stubber
 
 from contracts.access import AccessKey, key_pk
-from lambdas.authorizer import admin
 from lambdas.aws.dynamodb import from_item, to_item
+from operations import keys as admin
 
 SECRET = "eg-" + "s" * 43
 METHOD_ARN = "arn:aws:execute-api:us-east-1:123456789012:api1/dev/POST/v1/chat/completions"

@@ -15,9 +15,9 @@ from botocore.validate import ParamValidator
 
 from contracts.guards import (
     AttackCategory,
-    BedrockChecks,
     BedrockSettings,
     ContentCategory,
+    GuardrailChecks,
     GuardSettings,
     PersonalData,
 )
@@ -172,7 +172,7 @@ def test_scores_count_from_where_the_settings_say() -> None:
         promptAttack=[{"category": "JAILBREAK", "severityScore": 1.0}],
         sensitiveInformation=[name_at(0, 3), name_at(4, 7, 0.2)],
     )
-    guard = BedrockScores(BedrockChecks(content=["HATE"], severity=0.7, confidence=0.3), lambda text: reply)
+    guard = BedrockScores(GuardrailChecks(content=["HATE"], severity=0.7, confidence=0.3), lambda text: reply)
     found = [(each.label, each.action, each.start, each.end) for each in guard.check("Ann met Bob")]
     assert found == [
         ("hate", Action.BLOCK, 0, 11),
@@ -184,7 +184,7 @@ def test_scores_count_from_where_the_settings_say() -> None:
 def test_what_it_does_not_tell_in_full_is_a_failure() -> None:
     reply = scored(sensitiveInformation=[name_at(0, 3)])
     reply["results"]["sensitiveInformation"]["truncated"] = True
-    guard = BedrockScores(BedrockChecks(personal_data=["NAME"]), lambda text: reply)
+    guard = BedrockScores(GuardrailChecks(personal_data=["NAME"]), lambda text: reply)
     with pytest.raises(TruncatedResultError):
         guard.check("Ann")
     assert guard.check(" ") == []
@@ -207,7 +207,7 @@ def test_the_checks_are_called_as_the_service_describes(
         at = text.find("Ann")
         return 200, scored(sensitiveInformation=[name_at(at, at + 3)] if at >= 0 else [])
 
-    checks = BedrockChecks(content=["HATE"], attacks=["JAILBREAK"], personal_data=["NAME", "URL"])
+    checks = GuardrailChecks(content=["HATE"], attacks=["JAILBREAK"], personal_data=["NAME", "URL"])
     with bedrock_service(answer) as (url, paths):
         monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", url)
         door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(bedrock_checks=checks)}))
@@ -243,7 +243,7 @@ def test_answers_are_not_asked_about_where_only_attacks_are_looked_for(
     make_door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = scored(promptAttack=[{"category": "PROMPT_LEAKAGE", "severityScore": 0.8}])
-    checks = BedrockChecks(attacks=["PROMPT_LEAKAGE"])
+    checks = GuardrailChecks(attacks=["PROMPT_LEAKAGE"])
     with bedrock_service(lambda request: (200, found)) as (url, paths):
         monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", url)
         door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(bedrock_checks=checks)}))
@@ -257,7 +257,7 @@ def test_checks_that_are_refused_close_the_door(
 ) -> None:
     with bedrock_service(lambda request: (403, {"message": "no"})) as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", url)
-        guards = GuardSettings(bedrock_checks=BedrockChecks(content=["HATE"]))
+        guards = GuardSettings(bedrock_checks=GuardrailChecks(content=["HATE"]))
         door = make_door(SETTINGS.model_copy(update={"guards": guards}))
         status, error = door.error(chat("Hi"))
     assert (status, error["code"]) == (503, "guard_unavailable")

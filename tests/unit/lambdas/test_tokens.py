@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from contracts.access import AccessKey, tenant_pk
-from contracts.tokens import TokenIssuer
+from contracts.jwt_issuers import TokenIssuer
 from lambdas.authorizer import jwks
 from lambdas.authorizer.claims import AuthorizationError, KeysUnavailableError
 from lambdas.authorizer.jwks import KeySet, fetch_keys

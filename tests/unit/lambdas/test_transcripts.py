@@ -16,9 +16,9 @@ import pytest
 from contracts import metrics
 from contracts.records import InferenceRecord
 from contracts.transcripts import Transcript, transcript_key
-from lambdas.api import forget
 from lambdas.aws.dynamodb import to_item
 from lambdas.aws.s3 import Bucket, StoreError
+from operations import forget
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import AUTHORIZER, MODEL, SETTINGS, Door, chat, emitted
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from contracts.predictions import Prediction
-from evaluation.evaluate import Settings, evaluate
+from evaluation.evaluate import EvaluationSettings, evaluate
 from evaluation.predictions import SystemPredictions
 from lambdas.refresh.errors import ReportUnusable
 from tests.support.release_loop import BUCKET, NEW, OLD, RELEASE, World
@@ -43,13 +43,21 @@ def mostly_right(number: int) -> str:
     return WRONG if number % 10 == 0 else RIGHT
 
 
+def cut(rows: list[Prediction], count: int) -> list[Prediction]:
+    """The first `count` of the answers end at the limit of tokens, the others by themselves."""
+    return [
+        one.model_copy(update={"finish_reason": "length" if number < count else "stop"})
+        for number, one in enumerate(rows)
+    ]
+
+
 def publish(
     world: World,
     champion: list[Prediction],
     challenger: list[Prediction],
     *,
     heldout_rows: int = ITEMS,
-    settings: Settings | None = None,
+    settings: EvaluationSettings | None = None,
 ) -> None:
     """Predictions, data card and report of the release, as its jobs leave them."""
     systems = []
@@ -57,7 +65,7 @@ def publish(
         content = b"".join(one.model_dump_json().encode() + b"\n" for one in predictions)
         world.bucket.objects[f"{FOLDER}{name}/predictions.jsonl"] = content
         systems.append(SystemPredictions(name, tuple(predictions), hashlib.sha256(content).hexdigest()))
-    report = evaluate(systems, "heldout", settings or Settings(resamples=400), datetime.now(UTC))
+    report = evaluate(systems, "heldout", settings or EvaluationSettings(resamples=400), datetime.now(UTC))
     world.bucket.objects[f"{FOLDER}report/report.json"] = report.model_dump_json().encode()
     world.put_data_card(heldout_rows)
 
@@ -160,7 +168,7 @@ def test_given_a_report_on_a_part_of_the_held_out_items_then_the_champion_stays(
 
 
 def test_given_a_report_by_another_metric_then_the_champion_stays(world: World) -> None:
-    settings = Settings(primary="exact_match", resamples=400)
+    settings = EvaluationSettings(primary="exact_match", resamples=400)
     publish(world, answers(half_right), answers(mostly_right), settings=settings)
     decision, reason = decide(world)
     assert decision == "keep"
@@ -168,11 +176,26 @@ def test_given_a_report_by_another_metric_then_the_champion_stays(world: World) 
 
 
 def test_given_a_report_with_a_larger_error_budget_then_the_champion_stays(world: World) -> None:
-    settings = Settings(alpha=0.2, resamples=400)
+    settings = EvaluationSettings(alpha=0.2, resamples=400)
     publish(world, answers(half_right), answers(mostly_right), settings=settings)
     decision, reason = decide(world)
     assert decision == "keep"
     assert "too narrow" in reason
+
+
+@pytest.mark.parametrize("side", ["champion", "challenger"])
+def test_given_many_answers_cut_on_either_side_then_nothing_is_decided(world: World, side: str) -> None:
+    """Four of 60 are above 5 %, three are not."""
+    systems = {"champion": answers(half_right), "challenger": answers(mostly_right)}
+    systems[side] = cut(systems[side], 4)
+    publish(world, **systems, settings=EvaluationSettings(resamples=400, maximum_cut_share=1))
+    reason = (
+        f"Inconclusive: 6.67 % of the answers of the {side} were cut at the limit of tokens, above the "
+        "5 % accepted."
+    )
+    assert decide(world) == ("keep", reason)
+    publish(world, **systems | {side: cut(systems[side], 3)})
+    assert decide(world)[0] == "promote"
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,11 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"endpoint.engine.default_max_tokens": 8193},
         {"endpoint.engine.default_max_tokens": 8192},
     ),
+    "queue-bound": (
+        "prod",
+        {"endpoint.engine.hook": False},
+        {"endpoint.engine.hook": True},
+    ),
     "host-image": (
         "prod",
         {"endpoint.engine.inference_ami_version": GONE},

@@ -10,7 +10,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from infra.settings import SettingsError, hosting_regions, image_registries, instances, load, reference
+from infra.settings import SettingsError, hosting_regions, image_registries, instance_types, load, reference
 from infra.settings.images import image_table
 from infra.settings.loader import FOLDER
 
@@ -67,9 +67,9 @@ def test_host_means_this_machine():
     ],
 )
 def test_machines_are_known_by_their_family(machine, accelerator, store, burstable):
-    assert instances.accelerator(machine) == accelerator
-    assert instances.has_instance_store(machine) is store
-    assert instances.burstable(machine) is burstable
+    assert instance_types.accelerator(machine) == accelerator
+    assert instance_types.has_instance_store(machine) is store
+    assert instance_types.burstable(machine) is burstable
 
 
 def test_images_are_pinned_and_dated():
@@ -158,6 +158,18 @@ def test_our_own_image_lies_in_the_deploying_account():
     uri = image_table().uri("evergreen-serving-local", account="111122223333", region="us-east-1")
 
     assert uri.startswith("111122223333.dkr.ecr.us-east-1.")
+
+
+def test_evaluation_cuts_answers_where_callers_have_them_cut_unless_the_file_says_another(tmp_path):
+    text = (FOLDER / "prod.yaml").read_text()
+    (tmp_path / "prod.yaml").write_text(text)
+    assert load("prod", tmp_path).evaluation_answer_tokens == 1024
+
+    (tmp_path / "prod.yaml").write_text(text.replace("default_max_tokens: 1024", "default_max_tokens: 900"))
+    assert load("prod", tmp_path).evaluation_answer_tokens == 900
+
+    (tmp_path / "prod.yaml").write_text(text.replace("refresh:\n", "refresh:\n  answer_tokens: 300\n"))
+    assert load("prod", tmp_path).evaluation_answer_tokens == 300
 
 
 def test_the_reference_is_current():

@@ -6,7 +6,6 @@ Torch lives in the serving environment only, so each run is a process of that en
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -19,31 +18,15 @@ from contracts.artefact import ArtefactError, file_sha256, verify
 from contracts.training import TrainingCard
 from model_code.training.job import EXIT_STOPPED
 from model_code.training.prepare import PrepareSettings, prepare
+from tests.support.serving_python import PYTHON, python
 from tests.support.training_data import FIXTURES, REPOSITORY
 
-VENVS = Path(os.environ.get("EVERGREEN_VENVS", REPOSITORY / ".evergreen" / "venvs"))
-PYTHON = VENVS / "serving" / "bin" / "python"
-PROCESS_SECONDS = 400
 SMALL = [
     *("--parameter_budget", "20000", "--adapted_layers", "1", "--precision", "float32"),
     *("--epochs", "2", "--batch_size", "16", "--learning_rate", "0.02"),
 ]
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason=f"needs the serving environment at {PYTHON}")
-
-
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a module of ours in the serving environment, from the repository's root."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
-    return subprocess.run(
-        [str(PYTHON), *arguments],
-        cwd=REPOSITORY,
-        env=inherited | {"CUDA_VISIBLE_DEVICES": ""} | environment,
-        capture_output=True,
-        text=True,
-        timeout=PROCESS_SECONDS,
-        check=False,
-    )
 
 
 class JobFolder:

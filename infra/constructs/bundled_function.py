@@ -47,6 +47,7 @@ class BundledFunction(lambda_.Function):
             scope: The construct that owns the function.
             id: Its construct id; role and log group take it as a prefix.
             name: The folder below `lambdas/` that is bundled.
+            pins: The lock `lambda-<pins>.txt` of another function that it shares.
             settings: Runtime, architecture, memory (MB) and log level are read from it.
             logs_key: Key of the log group.
             environment: Variables beside ENVIRONMENT and LOG_LEVEL.

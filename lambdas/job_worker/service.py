@@ -99,7 +99,7 @@ class Worker:
             self._go_on(task, run)
         except LeaseLostError:
             self._logger.warning("lease_lost", task=ticket.id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a task must never lose its ticket
             self._logger.failure("work_failed", error, task=ticket.id)
             self._later(task, _FIRST_WAIT_SECONDS)
 

@@ -125,7 +125,7 @@ def handler(event: dict[str, Any], context: Context) -> StreamingReply:
     try:
         status, answer = _answer(event)
         headers, body = _rendered(answer, requests.base(event))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - every failure becomes an error object
         refusal = to_api_error(error)
         if refusal is not error and refusal.is_server_error:
             _logger.failure("unhandled_exception", error)

@@ -120,7 +120,7 @@ class CachedRouting:
         if self._clock() >= self._fresh_until:
             try:
                 self._routing = self._source.read()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the last split stays in force
                 self._logger.failure("routing_unavailable", error)
             self._fresh_until = self._clock() + ROUTING_CACHE_SECONDS
         return self._routing

@@ -69,7 +69,7 @@ class AsyncOffload:
             )
         except ApiError:
             raise
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - the caller gets the first failure
             self._logger.failure("async_offload_failed", failure)
             return None
         line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})

@@ -78,7 +78,7 @@ class ReserveBudget:
         except QuotaExceededError as exceeded:
             response.headers.update(rate_limit_headers(principal, exceeded.spent, now, exceeded.limit))
             raise refusal(principal, exceeded, tokens, now) from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - without the ledger requests pass
             self._logger.failure("budget_unchecked", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
             line.add({metrics.BUDGET_UNCHECKED: (1, "Count")}, [[metrics.DIM_ENDPOINT]])

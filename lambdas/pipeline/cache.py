@@ -94,7 +94,7 @@ class FindAnswer:
         lookup = CacheLookup(self._digest(request, admission.route), seconds, admission.route.variant)
         try:
             kept = self._answers.find(_owner(request.principal), lookup.digest)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a table that fails is a miss
             self._logger.failure("cache_failed", error)
             kept = None
         if kept is None or kept.made_at + seconds < self._clock():
@@ -168,7 +168,7 @@ class KeepAnswer:
             return
         try:
             self._answers.keep(_owner(request.principal), lookup.digest, answer, lookup.seconds)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the reply stands without it
             self._logger.failure("cache_failed", error)
 
 

@@ -76,7 +76,7 @@ class PendingResponse:
     def _run(self) -> None:
         try:
             answer = self._call()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again in the waiting thread
             self._error = error
         else:
             with self._lock:

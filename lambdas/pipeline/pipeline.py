@@ -91,7 +91,7 @@ class Pipeline:
         progress = _Progress(incoming)
         try:
             body = self._begin(route, progress)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every failure becomes an error object
             body = self._failed(progress, error)
         response = progress.response
         headers = {**response.headers, "x-request-id": incoming.request_id}
@@ -166,7 +166,7 @@ class Pipeline:
         """The answer's pieces; after the first one an error can only become an event on the stream."""
         try:
             yield from body
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the stream ends with the error as an event
             yield event(self._noted(progress, error).body)
         progress.response.ended = True
 
@@ -187,7 +187,7 @@ class Pipeline:
         for task in self._tasks(progress):
             try:
                 task()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - no task keeps another from running
                 self._logger.failure("post_response_task_failed", error)
 
     def _tasks(self, progress: _Progress) -> Iterator[Callable[[], None]]:

@@ -34,7 +34,7 @@ class StoreRecord:
         """A record that cannot be stored is logged and counted; the reply has long gone."""
         try:
             self._sink.store(record_of(request, response, self._prices))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the reply has gone
             self._logger.failure("record_write_failed", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
             line.add({metrics.RECORDS_LOST: (1, "Count")}, [[metrics.DIM_ENDPOINT]])

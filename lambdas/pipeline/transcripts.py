@@ -84,7 +84,7 @@ class StoreTranscript:
         try:
             key = transcript_key(day, transcript.record)
             self._sink.put(key, transcript.model_dump_json().encode() + b"\n")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the reply has gone
             self._logger.failure("transcript_write_failed", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
             line.add({metrics.RECORDS_LOST: (1, "Count")}, [[metrics.DIM_ENDPOINT]])

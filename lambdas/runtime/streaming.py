@@ -106,7 +106,7 @@ class RuntimeClient:
                 piece = next(pieces)
             except StopIteration:
                 break
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - told in the trailers, then raised again
                 failure, trailers = error, _trailers(error)
                 break
             self._send_piece(piece)
@@ -177,7 +177,7 @@ def serve_one(client: RuntimeClient, handler: Handler) -> None:
     environment.set_trace_id(context.trace_id)
     try:
         reply = handler(event, context)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the runtime goes on
         _log(error, context)
         client.send_error(f"invocation/{context.aws_request_id}/error", error)
         return
@@ -187,7 +187,7 @@ def serve_one(client: RuntimeClient, handler: Handler) -> None:
         # The receiver has gone, or the body's own source broke in a way that left the connection unusable.
         client.reset()
         _log(error, context)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the runtime goes on
         _log(error, context)
     finally:
         _finish(reply, context)
@@ -200,7 +200,7 @@ def _finish(reply: StreamingReply, context: Context) -> None:
         try:
             if step is not None:
                 step()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the runtime goes on
             _log(error, context)
 
 
@@ -221,7 +221,7 @@ def main() -> None:
     client = RuntimeClient(environment.required("AWS_LAMBDA_RUNTIME_API"))
     try:
         handler = load_handler(environment.required("_HANDLER").replace("/", "."))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - told to Lambda, then the process ends
         print(json.dumps({"level": "ERROR", "event": "init_failed", "detail": str(error)}), flush=True)
         client.send_error("init/error", error)
         sys.exit(1)

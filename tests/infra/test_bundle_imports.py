@@ -102,7 +102,7 @@ def lay_out(name: str, pins: str, root: Path, folder: Path) -> None:
         shutil.copy2(root / relative, folder / relative)
     pinned = [
         line.partition("==")[0]
-        for line in bundle.requirements.read_text().splitlines()
+        for line in bundle.lock.read_text().splitlines()
         if re.match(r"[A-Za-z]", line)
     ]
     _link(_distributions([*pinned, *_RUNTIME]), folder)

@@ -46,7 +46,7 @@ class Reading:
     """A text as its reader sees it (`text`). `within`: it ends in the middle of a string."""
 
     def __init__(self, pieces: list[_Piece], within: bool = False) -> None:
-        self._pieces = pieces
+        self.pieces = pieces
         self.text = "".join(piece.text for piece in pieces)
         self.within = within
 
@@ -55,7 +55,7 @@ class Reading:
         coming = deque(sorted(findings, key=lambda found: found.start))
         open_ones: list[Finding] = []  # those that reach into the piece: never many, however many there are
         written, start = [], 0
-        for piece in self._pieces:
+        for piece in self.pieces:
             end = start + len(piece.text)
             open_ones = [found for found in open_ones if found.end > start]
             while coming and coming[0].start < end:
@@ -86,7 +86,7 @@ def whole(text: str) -> Reading:
 
 def strings(text: str) -> Reading:
     """A text that is JSON and of which nothing but strings is ever changed."""
-    pieces = part(text)._pieces
+    pieces = part(text).pieces
     return Reading([p if p.kind is _Kind.STRING else replace(p, kind=_Kind.MARK) for p in pieces])
 
 

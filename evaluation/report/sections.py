@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from contracts.release import CriterionResult
+from contracts.release_decision import CriterionResult
 from contracts.report import EvaluationReport, Example, MetricInfo, MetricResult, PairedComparison
 from evaluation.report.plots import curve_plot, histogram_plot, interval_plot
 from evaluation.report.words import bounds, in_sentence, signed, size

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.interval import Interval
-from contracts.release import ReleaseDecision
+from contracts.release_decision import ReleaseDecision
 from evaluation.statistics.decision import Criterion, Evidence, decide, error_shares
 from evaluation.statistics.means import Moments, difference_limits
 from evaluation.statistics.rates import Rate, newcombe_limits

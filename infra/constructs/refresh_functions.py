@@ -14,7 +14,7 @@ from constructs import Construct
 
 from contracts.access import routing_pk
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
-from contracts.refresh import CanarySettings, GateSettings
+from contracts.release_tasks import CanarySettings, GateSettings
 from infra.constructs.bundled_function import BundledFunction
 from infra.constructs.encryption import grant_through
 from infra.constructs.job_role import RELEASES_PREFIX
@@ -28,7 +28,7 @@ from infra.settings.failover import FAILOVER, Failover
 if TYPE_CHECKING:
     from infra.stacks.data import DataStack
 
-_BUNDLE = "refresh"
+_PINS = "refresh"  # requirements/lambda-refresh.txt
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ class RefreshFunctions(Construct):
         canary = CanarySettings(**settings.refresh.canary.model_dump())
         rules = {"GATE": gate.model_dump_json(), "CANARY": canary.model_dump_json()}
         topic = {"APPROVAL_TOPIC_ARN": approvals.topic_arn} if approvals else {}
-        self.judge = self._function("Judge", JUDGE_SECONDS, shared | rules)
+        self.judge = self._function("Judge", "analysis_handler", JUDGE_SECONDS, shared | rules)
         scaled = isinstance(settings.endpoint, RealtimeEndpoint) and settings.endpoint.scales
         autoscaled = {"AUTOSCALED": "true"} if scaled else {}
-        self.release = self._function("Release", RELEASE_SECONDS, shared | topic | autoscaled)
+        self.release = self._function("Release", "handler", RELEASE_SECONDS, shared | topic | autoscaled)
         self._let_judge()
         self._let_release()
         if settings.failover:
@@ -82,12 +82,12 @@ class RefreshFunctions(Construct):
         if approvals:
             self._let_ask(approvals)
 
-    def _function(self, id: str, seconds: int, environment: dict[str, str]) -> BundledFunction:
+    def _function(self, id: str, module: str, seconds: int, environment: dict[str, str]) -> BundledFunction:
         function = BundledFunction(
             self,
             id,
-            name=_BUNDLE,
-            handler=f"lambdas.{_BUNDLE}.{id.lower()}.handler",
+            name=_PINS,
+            handler=f"lambdas.release.{module}.handler",
             settings=self._settings,
             logs_key=self._data.logs_key,
             environment=environment,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.refresh import release_prefix
+from contracts.release_tasks import release_prefix
 from contracts.training import HELDOUT_FILE, metric_definitions
 from infra.settings import instances
 from infra.settings.refresh import Job, Refresh

@@ -2,7 +2,7 @@
 
 Read `_happy_path` for the order of things and `_ways_out` for how a release ends. Every task that fails
 leads to `Broken`, and from there over `Restore` and `ReleaseLock` to `Failed`: the endpoint is put back and
-the lock freed whatever happened. What the two functions do stands in contracts/refresh.py, the jobs in
+the lock freed whatever happened. What the two functions do stands in contracts/release_tasks.py, the jobs in
 refresh_jobs.py.
 
 Pure: from names and settings to plain JSON in the Amazon States Language. Knows nothing of CDK.
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.refresh import release_prefix
+from contracts.release_tasks import release_prefix
 from infra.constructs.refresh_jobs import Jobs
 from infra.constructs.states import BUSY, COPYING, TRANSIENT, State, catch, choice, invoke, wait
 from infra.settings.refresh import Refresh

@@ -20,9 +20,9 @@ TRANSIENT = {
     "BackoffRate": 2,
     "JitterStrategy": "FULL",
 }
-COPYING = {"ErrorEquals": ["CopyPending"], "IntervalSeconds": 120, "MaxAttempts": 60, "BackoffRate": 1}
+COPYING = {"ErrorEquals": ["CopyPendingError"], "IntervalSeconds": 120, "MaxAttempts": 60, "BackoffRate": 1}
 BUSY = {
-    "ErrorEquals": ["StackBusy", "EndpointBusy"],
+    "ErrorEquals": ["StackBusyError", "EndpointBusyError"],
     "IntervalSeconds": 10,
     "MaxAttempts": 60,
     "BackoffRate": 1,

@@ -221,7 +221,7 @@ def test_the_loop_brings_it_each_promoted_champion_and_nothing_else(resources):
     ]
     assert states["Follow"]["Catch"][0]["Next"] == "NotFollowed"
     assert states["NotFollowed"]["Next"] == "ReleaseLock"  # the first region keeps its champion
-    assert "CopyPending" in str(states["Follow"]["Retry"])
+    assert "CopyPendingError" in str(states["Follow"]["Retry"])
 
 
 def test_the_loop_may_update_that_stack_and_is_told_its_names(resources):

@@ -21,7 +21,7 @@ from lambdas.inference.stages.cache import KeepAnswerForAgain
 from lambdas.inference.stages.hand_over import HandOver
 from lambdas.jobs.counting import CountEnds
 from lambdas.jobs.submitting import Submissions
-from lambdas.refresh.judging import JudgeService
+from lambdas.release.analysis_tasks import JudgeService
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("local", "dev", "prod")

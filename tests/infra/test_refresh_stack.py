@@ -13,10 +13,10 @@ import pytest
 from cfnlint.api import ManualArgs, lint
 
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
-from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, GateSettings
+from contracts.release_tasks import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, GateSettings
 from infra.constructs.source_archive import archive
 from infra.settings import load
-from lambdas.refresh import tables
+from lambdas.release import store
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("local", "dev", "prod")
@@ -465,8 +465,8 @@ def test_the_functions_are_told_what_their_contracts_read(resources, env):
         *("LEDGER_TABLE", "ARTEFACTS_BUCKET", "MODEL_PACKAGE_GROUP"),
     }
 
-    judge = by_handler["lambdas.refresh.judge.handler"]["Environment"]["Variables"]
-    release = by_handler["lambdas.refresh.release.handler"]["Environment"]["Variables"]
+    judge = by_handler["lambdas.release.analysis_handler.handler"]["Environment"]["Variables"]
+    release = by_handler["lambdas.release.handler.handler"]["Environment"]["Variables"]
     assert set(judge) == shared | {"GATE", "CANARY"}
     assert set(release) == shared | ({"APPROVAL_TOPIC_ARN", "AUTOSCALED"} if env == "prod" else set())
     settings = load(env).refresh
@@ -475,7 +475,7 @@ def test_the_functions_are_told_what_their_contracts_read(resources, env):
 
 
 def test_the_judge_reads_indexes_that_the_data_stack_makes(resources):
-    assert (tables.CALLS_INDEX, tables.RATINGS_INDEX) == (CALLS_INDEX, RATINGS_INDEX)
+    assert (store.CALLS_INDEX, store.RATINGS_INDEX) == (CALLS_INDEX, RATINGS_INDEX)
     made = resources("local", "data", "AWS::DynamoDB::Table")
     (records,) = [t["Properties"] for name, t in made.items() if name.startswith("RecordsTable")]
 

@@ -69,6 +69,27 @@ class CanarySettings(_Part):
         return self
 
 
+class JobSettings(_Part):
+    """One kind of SageMaker job: its cluster as the API takes it, its longest run in seconds."""
+
+    cluster: dict[str, str | int]
+    max_seconds: int = Field(gt=0)
+    hyperparameters: dict[str, str] = {}
+
+
+class LoopSettings(_Part):
+    """Numbers and structures of the settings that the state machine takes by path; times in seconds."""
+
+    approval: Literal["automatic", "manual"]
+    approval_seconds: int = Field(gt=0)
+    second_region: bool
+    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
+    poll_seconds: int = Field(gt=0)
+    training: JobSettings
+    processing: JobSettings
+    tags: dict[str, str]
+
+
 class _Task(_Part):
     release_id: ReleaseId
 
@@ -79,6 +100,12 @@ class AcquireLock(_Task):
     task: Literal["acquire_lock"]
     execution_arn: str
     trigger: str | dict[str, Any] | None = None
+
+
+class LoadSettings(_Task):
+    """Give the state machine the settings' numbers and structures."""
+
+    task: Literal["load_settings"]
 
 
 class DescribeChallenger(_Task):
@@ -133,10 +160,11 @@ class StartExperiment(_Task):
 
 
 class AwaitTopology(_Task):
-    """Ask whether stack and endpoint have come to rest in `phase`."""
+    """Ask whether stack and endpoint have come to rest in `phase`; `started_at` is when the update began."""
 
     task: Literal["await_topology"]
     phase: Phase
+    started_at: EpochSeconds | None = None
 
 
 class SetShare(_Task):
@@ -181,10 +209,11 @@ class Follow(_Task):
 
 
 class AwaitFollowed(_Task):
-    """Ask whether the second region serves it."""
+    """Ask whether the second region serves it; `started_at` is when its update began."""
 
     task: Literal["await_followed"]
     champion: ServedModel
+    started_at: EpochSeconds | None = None
 
 
 class Restore(_Task):
@@ -205,6 +234,7 @@ class ReleaseLock(_Task):
 AnyJudgeTask = Gate | JudgeStage
 AnyReleaseTask = (
     AcquireLock
+    | LoadSettings
     | DescribeChallenger
     | Register
     | Approve
@@ -231,6 +261,33 @@ class Snapshot(_Part):
     champion: ServedModel
     endpoint_name: str
     serving_stack: str
+
+
+class TrainingParameters(JobSettings):
+    """What CreateTrainingJob is given by path."""
+
+    metric_definitions: list[dict[str, str]]
+
+
+class LoadedSettings(_Part):
+    """Answer of `load_settings`; `tags` as SageMaker's jobs take them, `stages` how many shares there are."""
+
+    approval: str
+    approval_seconds: int
+    second_region: bool
+    shares: list[float]
+    stages: int
+    poll_seconds: int
+    training: TrainingParameters
+    processing: JobSettings
+    tags: list[dict[str, str]]
+
+
+class UpdateStarted(_Part):
+    """Answer of a task that starts an update: when (epoch seconds), and the pause between checks."""
+
+    started_at: float
+    poll_seconds: int
 
 
 class GateAnswer(_Part):

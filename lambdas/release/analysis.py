@@ -1,4 +1,4 @@
-"""The verdict on one stage of a canary, from what its callers got and said. Pure: no AWS, no clock.
+"""What a canary's traffic says about the challenger. Pure: no AWS, no clock. What follows: `rollout`.
 
 Ratings and time to first token are judged at looks fixed beforehand, at thirds of the planned sample. Each
 look takes the data up to the moment its sample was complete, so a verdict does not depend on how often
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.release_decision import ReleaseDecision
-from contracts.release_tasks import CanarySettings, Observed, VerdictAnswer
+from contracts.release_tasks import CanarySettings, Observed
 from evaluation.statistics.anytime import rate_sequence
 from evaluation.statistics.canary import Arms, CanaryPlan, verdict
 from evaluation.statistics.decision import Criterion
@@ -65,33 +65,30 @@ class Traffic:
     ratings: Sequence[Rating]
 
 
-def judge_stage(
-    settings: CanarySettings,
-    stage: int,
-    started_at: float,
-    now: float,
-    champion: Traffic,
-    challenger: Traffic,
-) -> VerdictAnswer:
-    """The verdict on a stage at `now`; times are seconds since the epoch. Raises IndexError for no stage."""
+@dataclass(frozen=True)
+class StageEvidence:
+    """What a stage's traffic says at the latest look that its sample has reached.
+
+    `failing` says why the challenger fails too often, once that is shown; `decision` is None before the first
+    look.
+    """
+
+    failing: str | None
+    decision: ReleaseDecision | None
+    observed: Observed
+
+
+def analyze_stage(
+    settings: CanarySettings, stage: int, champion: Traffic, challenger: Traffic
+) -> StageEvidence:
+    """The evidence of a stage. Raises IndexError for a stage that the settings do not have."""
     planned = settings.planned_sample[stage]
     alpha = settings.alpha / len(settings.shares)  # one error budget for the whole release
-    observed = _observed(planned, champion, challenger)
-
-    failing = _failing(settings.maximum_error_rate, alpha * _FAILURES_PART, challenger.calls)
-    if failing:
-        return VerdictAnswer(verdict="roll_back", reason=failing, observed=observed)
-    decision = _last_look(_plan(settings, planned, alpha), champion, challenger)
-    if decision is not None and (decision.outcome == "roll_back" or decision.observed >= planned):
-        return _final(settings, decision, observed)
-    rated = f"{observed.challenger_ratings} of the {planned} planned ratings of the challenger"
-    if now - started_at >= settings.deadline_minutes * 60:
-        return VerdictAnswer(
-            verdict="inconclusive",
-            reason=f"Inconclusive: only {rated} came within {settings.deadline_minutes:g} minutes.",
-            observed=observed,
-        )
-    return VerdictAnswer(verdict="continue", reason=f"{rated} so far.", observed=observed)
+    return StageEvidence(
+        failing=_failing(settings.maximum_error_rate, alpha * _FAILURES_PART, challenger.calls),
+        decision=_last_look(_plan(settings, planned, alpha), champion, challenger),
+        observed=_observed(planned, champion, challenger),
+    )
 
 
 def _plan(settings: CanarySettings, planned: int, alpha: float) -> CanaryPlan:
@@ -174,21 +171,6 @@ def _failing(ceiling: float, alpha: float, calls: Sequence[Call]) -> str | None:
         f"Roll back: {failures.events} of the challenger's {failures.trials} answers failed, "
         f"more than the {100 * ceiling:g} % allowed."
     )
-
-
-def _final(settings: CanarySettings, decision: ReleaseDecision, observed: Observed) -> VerdictAnswer:
-    """The decision in this loop's words. Too many failures, shown or not, are none to promote on."""
-    allowed = settings.maximum_error_rate * observed.challenger_calls
-    if decision.outcome == "promote" and observed.challenger_failures > allowed:
-        return VerdictAnswer(
-            verdict="inconclusive",
-            reason=(
-                f"Inconclusive: {observed.challenger_failures} of {observed.challenger_calls} answers of the "
-                f"challenger failed, and only {100 * settings.maximum_error_rate:g} % may."
-            ),
-            observed=observed,
-        )
-    return VerdictAnswer(verdict=decision.outcome, reason=decision.reason, observed=observed)
 
 
 def _observed(planned: int, champion: Traffic, challenger: Traffic) -> Observed:

@@ -22,7 +22,8 @@ from contracts.report import EvaluationReport
 from contracts.routing import CHALLENGER, CHAMPION, Routing
 from contracts.training import DATA_CARD_FILE, DataCard
 from lambdas.common.metrics import MetricLine
-from lambdas.release.analysis import Call, Rating, Traffic, judge_stage
+from lambdas.release import rollout
+from lambdas.release.analysis import Call, Rating, Traffic, analyze_stage
 from lambdas.release.errors import ExperimentMissingError, ReportUnusableError
 from lambdas.release.gate import Facts, gate
 from lambdas.release.store import Ledger
@@ -127,9 +128,9 @@ class JudgeService:
             )
             for variant in (CHAMPION, CHALLENGER)
         )
-        answer = judge_stage(
-            self._canary_settings, task.stage, task.started_at, self._clock(), champion, challenger
-        )
+        evidence = analyze_stage(self._canary_settings, task.stage, champion, challenger)
+        elapsed = self._clock() - task.started_at
+        answer = rollout.canary_step(self._canary_settings, elapsed, evidence)
         self._publish(versions[CHALLENGER], answer)
         if answer.verdict != "continue":
             detail = answer.observed.model_dump() | {"stage": task.stage, "share": task.share}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Json
 
-from contracts.release_tasks import CanarySettings, GateSettings
+from contracts.release_tasks import CanarySettings, GateSettings, LoopSettings
 from lambdas.common.environment import FunctionEnvironment
 
 
@@ -33,6 +33,7 @@ class ReleaseEnvironment(RefreshEnvironment):
     stack, place and bucket; without a stack there is no second region.
     """
 
+    loop: Json[LoopSettings]
     approval_topic_arn: str = ""
     autoscaled: bool = False
     failover_stack: str = ""

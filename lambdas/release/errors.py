@@ -38,6 +38,10 @@ class TopologyFailedError(ReleaseError):
     """The stack rolled back or the endpoint failed."""
 
 
+class TopologyTimeoutError(ReleaseError):
+    """An update did not come to rest in time."""
+
+
 class StackBusyError(ReleaseError):
     """Something else is updating the stack: worth another try."""
 

@@ -59,6 +59,7 @@ class Release:
                 settings.aws_lambda_function_name,
             ),
             self._ledger,
+            settings.loop,
             following=Following(
                 ServingStack(settings.failover_stack, client("cloudformation", settings.failover_region)),
                 artefacts,

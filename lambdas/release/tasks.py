@@ -9,8 +9,20 @@ from collections.abc import Callable
 from pydantic import BaseModel
 
 from contracts import release_tasks
-from contracts.release_tasks import Nothing, Registered, Settled, Snapshot, StageStarted
-from lambdas.release.errors import BadInputError
+from contracts.release_tasks import (
+    LoadedSettings,
+    LoopSettings,
+    Nothing,
+    Registered,
+    Settled,
+    Snapshot,
+    StageStarted,
+    TrainingParameters,
+    UpdateStarted,
+)
+from contracts.training import metric_definitions
+from lambdas.release import rollout
+from lambdas.release.errors import BadInputError, TopologyTimeoutError
 from lambdas.release.lock import ReleaseLocks
 from lambdas.release.registry import Registering
 from lambdas.release.replication import Following
@@ -32,6 +44,7 @@ class ReleaseService:
         topology: Topology,
         registering: Registering,
         ledger: Ledger,
+        loop: LoopSettings,
         clock: Callable[[], float] = time.time,
         following: Following | None = None,
     ) -> None:
@@ -41,6 +54,7 @@ class ReleaseService:
         self._topology = topology
         self._registering = registering
         self._ledger = ledger
+        self._loop = loop
         self._clock = clock
         self._second = following
 
@@ -49,6 +63,8 @@ class ReleaseService:
         match task:
             case release_tasks.AcquireLock():
                 return self._acquire_lock(task)
+            case release_tasks.LoadSettings():
+                return self._load_settings(task)
             case release_tasks.DescribeChallenger():
                 return self._describe_challenger(task)
             case release_tasks.Register():
@@ -92,6 +108,25 @@ class ReleaseService:
             champion=lock.champion, endpoint_name=self._endpoint_name, serving_stack=self._serving_stack
         )
 
+    def _load_settings(self, task: release_tasks.LoadSettings) -> LoadedSettings:
+        loop = self._loop
+        training = TrainingParameters(**loop.training.model_dump(), metric_definitions=metric_definitions())
+        tags = [{"Key": name, "Value": value} for name, value in loop.tags.items()]
+        return LoadedSettings(
+            approval=loop.approval,
+            approval_seconds=loop.approval_seconds,
+            second_region=loop.second_region,
+            shares=loop.shares,
+            stages=len(loop.shares),
+            poll_seconds=loop.poll_seconds,
+            training=training,
+            processing=loop.processing,
+            tags=[*tags, {"Key": "evergreen:release", "Value": task.release_id}],
+        )
+
+    def _started(self) -> UpdateStarted:
+        return UpdateStarted(started_at=round(self._clock(), 3), poll_seconds=self._loop.poll_seconds)
+
     def _describe_challenger(self, task: release_tasks.DescribeChallenger) -> release_tasks.ServedModel:
         challenger = self._registering.describe(task)
         self._ledger.note(
@@ -125,7 +160,7 @@ class ReleaseService:
         self._ledger.note(task.release_id, "decide", task.decision, "A person decided.")
         return Nothing()
 
-    def _start_experiment(self, task: release_tasks.StartExperiment) -> Nothing:
+    def _start_experiment(self, task: release_tasks.StartExperiment) -> UpdateStarted:
         self._locks.require(task.release_id)
         self._topology.start(task.release_id, task.champion, task.challenger)
         self._ledger.note(
@@ -134,13 +169,17 @@ class ReleaseService:
             "started",
             f"{task.challenger.version} comes to stand beside {task.champion.version}.",
         )
-        return Nothing()
+        return self._started()
 
     def _await_topology(self, task: release_tasks.AwaitTopology) -> Settled:
         # Without the lock the topology is another release's to wait for.
         settled = self._locks.mine(task.release_id) is None or self._topology.settled(task.phase)
         if settled:
             self._ledger.note(task.release_id, "await_topology", "settled", f"Phase {task.phase}.")
+        elif rollout.update_is_late(task.started_at, self._clock()):
+            raise TopologyTimeoutError(
+                f"No rest in phase {task.phase} within {rollout.UPDATE_DEADLINE_SECONDS} s."
+            )
         return Settled(settled=settled)
 
     def _set_share(self, task: release_tasks.SetShare) -> StageStarted:
@@ -151,32 +190,36 @@ class ReleaseService:
         self._ledger.note(task.release_id, "set_share", "started", reason, started.model_dump())
         return started
 
-    def _promote(self, task: release_tasks.Promote) -> Nothing:
+    def _promote(self, task: release_tasks.Promote) -> UpdateStarted:
         self._locks.require(task.release_id)
         self._topology.promote(task.release_id, task.champion, task.challenger)
         reason = f"{task.challenger.version} replaces {task.champion.version}."
         self._ledger.note(task.release_id, "promote", "started", reason)
-        return Nothing()
+        return self._started()
 
-    def _retire(self, task: release_tasks.Retire) -> Nothing:
+    def _retire(self, task: release_tasks.Retire) -> UpdateStarted:
         self._locks.require(task.release_id)
         self._topology.retire(task.release_id, task.challenger)
         self._ledger.note(task.release_id, "retire", "started", "The challenger variant goes.")
-        return Nothing()
+        return self._started()
 
-    def _follow(self, task: release_tasks.Follow) -> Nothing:
+    def _follow(self, task: release_tasks.Follow) -> UpdateStarted:
         self._locks.require(task.release_id)
         self._following.start(task.release_id, task.champion)
         self._ledger.note(
             task.release_id, "follow", "started", f"The second region gets {task.champion.version}."
         )
-        return Nothing()
+        return self._started()
 
     def _await_followed(self, task: release_tasks.AwaitFollowed) -> Settled:
         settled = self._following.done(task.champion)
         if settled:
             reason = f"The second region serves {task.champion.version}."
             self._ledger.note(task.release_id, "await_followed", "settled", reason)
+        elif rollout.update_is_late(task.started_at, self._clock()):
+            raise TopologyTimeoutError(
+                f"The second region did not serve the champion within {rollout.UPDATE_DEADLINE_SECONDS} s."
+            )
         return Settled(settled=settled)
 
     @property
@@ -185,15 +228,15 @@ class ReleaseService:
             raise BadInputError("There is no second region to follow.")
         return self._second
 
-    def _restore(self, task: release_tasks.Restore) -> Nothing:
+    def _restore(self, task: release_tasks.Restore) -> UpdateStarted:
         lock = self._locks.mine(task.release_id)
         if lock is None:  # a release that never got the lock has nothing of its own to take back
-            return Nothing()
+            return self._started()
         champion = task.champion or lock.champion
         changed = self._topology.restore(task.release_id, champion)
         outcome = "started" if changed else "nothing_to_do"
         self._ledger.note(task.release_id, "restore", outcome, f"{champion.version} serves alone.")
-        return Nothing()
+        return self._started()
 
     def _release_lock(self, task: release_tasks.ReleaseLock) -> Nothing:
         freed = self._locks.release(task.release_id)

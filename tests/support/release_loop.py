@@ -8,7 +8,14 @@ from typing import Any
 import boto3
 
 from contracts.artefact import MANIFEST_NAME, ArtefactFile, Manifest
-from contracts.release_tasks import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, Gate, GateSettings
+from contracts.release_tasks import (
+    JUDGE_TASKS,
+    RELEASE_TASKS,
+    CanarySettings,
+    Gate,
+    GateSettings,
+    LoopSettings,
+)
 from contracts.training import DATA_CARD_FILE, DataCard, FileDigest, SideCount
 from lambdas.common.dynamo import from_item, to_item
 from lambdas.common.logs import Logger
@@ -78,6 +85,22 @@ CANARY = CanarySettings(
     deadline_minutes=10,
     maximum_error_rate=0.02,
     maximum_rating_loss=0.2,
+)
+JOB = {
+    "cluster": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50},
+    "max_seconds": 60,
+}
+LOOP = LoopSettings.model_validate(
+    {
+        "approval": "manual",
+        "approval_seconds": 3600,
+        "second_region": True,
+        "shares": CANARY.shares,
+        "poll_seconds": 2,
+        "training": JOB | {"hyperparameters": {"epochs": "4"}},
+        "processing": JOB,
+        "tags": {"team": "a"},
+    }
 )
 
 
@@ -154,7 +177,7 @@ class World:
             SECOND_BUCKET,
         )
         return ReleaseService(
-            ENDPOINT, STACK, locks, topology, registering, self.ledger, self.clock, following
+            ENDPOINT, STACK, locks, topology, registering, self.ledger, LOOP, self.clock, following
         )
 
     def release(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:

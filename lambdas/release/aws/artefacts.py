@@ -48,7 +48,7 @@ class ArtefactFiles:
         }
 
     def copied(self, prefix_uri: str) -> bool:
-        """Whether S3 has copied all objects under a prefix. Raises ArtefactIncompleteError where it cannot."""
+        """Whether S3 has copied all objects under a prefix. Raises ArtefactIncompleteError if it cannot."""
         arrived = True
         for path in self.sizes(prefix_uri):
             key = self._key(prefix_uri) + path

@@ -7,13 +7,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from lambdas.release.analysis import Call, Rating, Traffic, judge_stage
+from contracts.release_tasks import CanarySettings, VerdictAnswer
+from lambdas.release.analysis import Call, Rating, Traffic, analyze_stage
 from lambdas.release.errors import ExperimentMissingError
+from lambdas.release.rollout import canary_step
 from tests.support.release_loop import CANARY, NEW, OLD, World
 
 START = 1000.0
 SOON = START + 60
 LATE = START + 11 * 60
+
+
+def judge_stage(
+    settings: CanarySettings, stage: int, started: float, now: float, champion: Traffic, challenger: Traffic
+) -> VerdictAnswer:
+    """What a stage does at `now`, by its traffic."""
+    return canary_step(settings, now - started, analyze_stage(settings, stage, champion, challenger))
 
 
 def ratings(scores: Sequence[float], every: float = 1.0) -> list[Rating]:

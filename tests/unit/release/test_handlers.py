@@ -17,6 +17,7 @@ from lambdas.inference.gateway import RoutingTable as FrontDoorsRouting
 from lambdas.release.aws import clients
 from lambdas.release.errors import BadInputError
 from lambdas.release.store import RoutingTable, TrafficTable
+from tests.support.release_loop import LOOP
 
 VARIABLES = {
     "ENVIRONMENT": "test",
@@ -31,6 +32,7 @@ VARIABLES = {
     "CANARY": json.dumps(
         {"shares": [0.1], "planned_sample": [30], "deadline_minutes": 10, "maximum_error_rate": 0.02}
     ),
+    "LOOP": LOOP.model_dump_json(),
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lambdas.release.errors import EndpointBusyError, StackBusyError, TopologyFailedError
-from tests.support.release_loop import NEW, OLD, STEADY, World
+from contracts.training import metric_definitions
+from lambdas.release.errors import (
+    EndpointBusyError,
+    StackBusyError,
+    TopologyFailedError,
+    TopologyTimeoutError,
+)
+from tests.support.release_loop import NEW, OLD, RELEASE, STEADY, World
 
 SHAPE = "0123456789ab"
 PROMOTED = {"ChampionModelUri": NEW["uri"], "ChampionModelDigest": NEW["digest"]} | {
@@ -250,3 +256,27 @@ def test_given_a_very_long_release_id_then_cloudformation_still_takes_the_token(
     world.lock(release_id)
     world.release("start_experiment", release_id=release_id, champion=OLD, challenger=NEW)
     assert len(world.stack.tokens) == 1
+
+
+def test_an_update_that_does_not_come_to_rest_in_four_hours_ends_the_release(world: World) -> None:
+    world.lock()
+    started = world.release("start_experiment", champion=OLD, challenger=NEW)
+    assert started == {"started_at": world.clock.now, "poll_seconds": 2}
+    waiting = {"phase": "ab", "started_at": started["started_at"]}
+
+    world.clock.now += 4 * 3600 - 2
+    assert world.release("await_topology", **waiting) == {"settled": False}
+    with pytest.raises(TopologyTimeoutError, match="No rest in phase ab within 14400 s"):
+        world.release("await_topology", **waiting)
+
+
+def test_the_state_machine_gets_numbers_as_numbers_and_the_releases_tag(world: World) -> None:
+    loaded = world.release("load_settings")
+
+    assert (loaded["shares"], loaded["stages"], loaded["poll_seconds"]) == ([0.1, 0.5], 2, 2)
+    assert loaded["training"]["hyperparameters"] == {"epochs": "4"}
+    assert loaded["training"]["metric_definitions"] == metric_definitions()
+    assert loaded["tags"] == [
+        {"Key": "team", "Value": "a"},
+        {"Key": "evergreen:release", "Value": RELEASE},
+    ]

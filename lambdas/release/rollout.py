@@ -1,7 +1,7 @@
 """What comes next in a release, given its phase and the evidence. Pure: no AWS, no clock.
 
 `analysis` says what the evidence is. The state machine follows these answers: `continue` waits for more
-samples, `promote` goes to the next stage or, after the last one, to the promotion; others restore the champion.
+samples, `promote` goes to the next stage or, after the last one, to the promotion; else Restore follows.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ FUNCTIONS = [
     ("jobs", "inference", ["lambdas.jobs.handler", "lambdas.runtime.streaming"]),
     ("job_worker", "inference", ["lambdas.job_worker.handler"]),
     ("api", "", ["lambdas.api.handler"]),
-    ("refresh", "", ["lambdas.refresh.judge", "lambdas.refresh.release"]),
+    ("refresh", "", ["lambdas.release.judge", "lambdas.release.release"]),
 ]
 
 

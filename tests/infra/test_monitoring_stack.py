@@ -24,7 +24,7 @@ from lambdas.pipeline.job_submission import Submissions
 from lambdas.pipeline.operations import TEXT_COMPLETION
 from lambdas.pipeline.post_response import PublishMetrics
 from lambdas.pipeline.request import IncomingRequest, Request, Response, Route
-from lambdas.refresh.judging import JudgeService
+from lambdas.release.analysis_tasks import JudgeService
 from lambdas.runtime.errors import ApiError
 from lambdas.runtime.logs import Logger
 

@@ -14,7 +14,7 @@ RESULTS = REPOSITORY / "bench" / "results"
 
 
 def command_line() -> str:
-    """The command that runs this benchmark again, with the options it was given, from the repository's root."""
+    """The command that runs this benchmark again with its options, from the repository's root."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help browser up down clean chat environments test test-rooms test-contract test-serving test-emulator test-cloud check lint synth diff deploy key bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud check types synth diff deploy key forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -12,7 +12,8 @@ VENVS := $(abspath .evergreen/venvs)
 export EVERGREEN_VENVS ?= $(VENVS)
 BIN = $(EVERGREEN_VENVS)/dev/bin
 ENVIRONMENTS = $(basename $(notdir $(wildcard settings/*.yaml)))
-CDK = PATH="$(EVERGREEN_VENVS)/node/bin:$$PATH" node_modules/.bin/cdk --app "$(BIN)/python app.py" -c env=$(ENV)
+export PATH := $(EVERGREEN_VENVS)/node/programs:$(PATH)
+CDK = node_modules/.bin/cdk --app "$(BIN)/python app.py" -c env=$(ENV)
 # What needs torch or OpenVINO is tested where those are, with the test tools of the other environment
 SERVING_TESTS = PYTHONPATH="$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])'):$(CURDIR)" \
 	$(EVERGREEN_VENVS)/serving/bin/python
@@ -37,6 +38,10 @@ chat:  ## stream one answer: make chat PROMPT="…"
 environments:
 	@$(PYTHON) -m local environments --development
 
+UPGRADE ?=
+lock:  ## write requirements/locks from the pins: make lock UPGRADE=1 for the newest of what they allow
+	@$(PYTHON) -m local lock $(if $(UPGRADE),--upgrade)
+
 check: environments  ## format, lint, types, import rules, synth with policy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -46,16 +51,16 @@ check: environments  ## format, lint, types, import rules, synth with policy
 
 test: environments  ## everything CI runs, three lanes at a time (two of the first mostly wait), each shown when done
 	@$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target \
-		test-contract test-cloud test-emulator test-serving test-rooms
+		test-contract test-cloud test-emulator test-serving test-unit
 
-test-rooms: environments  ## each room by itself: unit tests and templates
+test-unit: environments  ## each package by itself: unit tests and templates
 	@$(BIN)/python -m pytest -m "not peers" --ignore tests/unit/serving tests/unit tests/infra $(PYTEST)
 
 test-contract: environments  ## model servers as processes: the container contract
 	@$(BIN)/python -m pytest -m "not peers" tests/contract $(PYTEST)
 
 test-serving: environments  ## the container's code by itself, where torch and OpenVINO are
-	@$(SERVING_TESTS) -m pytest -p no:cacheprovider tests/unit/serving
+	@$(SERVING_TESTS) -m pytest -p no:cacheprovider tests/unit/serving tests/unit/evaluation/test_minilm.py
 
 test-emulator: environments  ## the emulator by itself: alarms, scaling, jobs, functions, endpoints
 	@$(BIN)/python -m pytest -m "not laptop and not peers" tests/cloud $(PYTEST)
@@ -63,7 +68,7 @@ test-emulator: environments  ## the emulator by itself: alarms, scaling, jobs, f
 browser:  ## Chromium from the system's packages, where it is missing (needs root)
 	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium; } >/dev/null
 
-test-cloud: environments browser  ## what crosses rooms: the laptop cloud and the browser
+test-cloud: environments browser  ## what crosses services: the laptop cloud and the browser
 	@$(BIN)/python -m pytest -m "laptop and not peers" tests/cloud tests/browser $(PYTEST)
 
 bench-smoke: environments  ## time to first token beside the bare handler; cold and warm starts
@@ -101,6 +106,13 @@ diff: environments  ## what a deploy would change: make diff ENV=prod
 	$(require_env)
 	@$(CDK) diff
 
-deploy: environments  ## deploy to AWS: make deploy ENV=prod
+deploy: synth  ## deploy to AWS: make deploy ENV=prod ARGS="--exclusively"
+	@$(BIN)/python -m operations deploy --env $(ENV) $(ARGS)
+
+key:  ## callers' keys: make key ENV=prod ARGS="create --tenant demo --name first-key"
 	$(require_env)
-	@$(CDK) deploy --all
+	@$(BIN)/python -m operations key $(or $(ARGS),list) --env $(ENV)
+
+forget:  ## delete what is kept of one user: make forget ENV=prod ARGS="--tenant shop --user u-7"
+	$(require_env)
+	@$(BIN)/python -m operations forget --env $(ENV) $(ARGS)

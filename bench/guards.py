@@ -21,10 +21,10 @@ from typing import Any
 
 from bench.common import command_line
 from evaluation.statistics.proportions import Proportion, wilson
-from lambdas.inference.guards.base import Guard
-from lambdas.inference.guards.phrases import denied_topics, injection_rules
-from lambdas.inference.guards.pii import PiiRules
-from lambdas.inference.guards.toxicity import ToxicityRules
+from lambdas.pipeline.guards.base import Guard
+from lambdas.pipeline.guards.phrases import denied_topics, injection_rules
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.guards.toxicity import ToxicityRules
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURE = REPOSITORY / "tests/fixtures/guards/toxicity.jsonl"

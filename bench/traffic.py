@@ -227,10 +227,9 @@ def main() -> int:
     except ValueError as wrong:
         print(f"evergreen: {wrong}", file=sys.stderr)
         return 1
-    print(command_line(), file=sys.stderr)
     load = Load(rate=given.rate, seconds=given.seconds, users=given.users, seed=given.seed)
     outcome = asyncio.run(Users(target["api_url"], target["api_key"], items, load).run())
-    print(json.dumps(outcome.as_json(), indent=2))
+    print(json.dumps({"command": command_line(), **outcome.as_json()}, indent=2))
     return 1 if outcome.failures else 0
 
 

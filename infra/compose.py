@@ -12,9 +12,9 @@ from infra.policy.estimate import estimate
 from infra.policy.plugin import EvergreenRules
 from infra.settings import Settings
 from infra.settings.endpoint import AsyncEndpoint
+from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
 from infra.stacks.failover import FailoverDataStack, FailoverStack
-from infra.stacks.gateway import GatewayStack
 from infra.stacks.monitoring import MonitoringStack
 from infra.stacks.refresh import RefreshStack
 from infra.stacks.serving import ServingStack
@@ -30,7 +30,7 @@ def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
     if not isinstance(
         settings.endpoint, AsyncEndpoint
     ):  # its callers hand over S3 objects, under their own roles
-        stacks.append(GatewayStack(app, settings, env, data=data, serving=serving))
+        stacks.append(ApiStack(app, settings, env, data=data, serving=serving))
     if settings.refresh is not None:
         stacks.append(RefreshStack(app, settings, env, data=data, serving=serving, alarms=monitoring.topic))
     stacks += _second_region(app, settings, data=data, serving=serving)

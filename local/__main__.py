@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from local import chat, emulator, environments
 from local.home import REPOSITORY, Home
-from local.progress import Steps, Stop, fail
+from operations.progress import CommandError, Steps, fail
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def _alone(home: Home) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as busy:
-            raise Stop(
+            raise CommandError(
                 f"another `make up`, `down` or `clean` is at work in {home.root}: wait for it to end."
             ) from busy
         yield
@@ -36,7 +36,7 @@ def _hand_over(home: Home, module: str, arguments: list[str]) -> int:
     """Runs a module in the `cloud` environment as this process's child and returns its exit code."""
     python = home.python("cloud")
     if not python.exists():
-        raise Stop("nothing is installed yet: run `make up` first.")
+        raise CommandError("nothing is installed yet: run `make up` first.")
     return os.spawnve(  # noqa: S606 - our own interpreter and module
         os.P_WAIT,
         python,
@@ -57,6 +57,8 @@ def main(words: list[str] | None = None) -> int:
     environment = commands.add_parser("environments", help="make the environments only")
     environment.add_argument("--development", action="store_true", help="with what tests and checks need")
     environment.add_argument("--peers", action="store_true", help="with vLLM and llama.cpp, over a gigabyte")
+    lock = commands.add_parser("lock", help="write the locks of every environment and bundle")
+    lock.add_argument("--upgrade", action="store_true", help="to the newest versions that the pins allow")
     talk = commands.add_parser("chat", help="stream one answer")
     talk.add_argument("prompt")
     for name, text in (("refresh", "run the refresh loop"), ("evaluate", "judge the champion")):
@@ -75,20 +77,23 @@ def main(words: list[str] | None = None) -> int:
                 steps = Steps(home.logs)
                 environments.prepare(home, steps, development=given.development, peers=given.peers)
                 return 0
+            if given.command == "lock":
+                environments.lock(home, Steps(home.logs), upgrade=given.upgrade)
+                return 0
             if given.command == "up":
                 emulator.running(home)  # before minutes of work for a port that another program has
                 print(f"Evergreen on this machine, in {home.root}", flush=True)
                 steps = Steps(home.logs)
-                environments.prepare(home, steps)
+                environments.prepare_deploying(home, steps)  # bringup makes the rest while it synthesizes
                 steps.save(home.timings)
             since = ["--since", f"{began:.3f}"]
             return _hand_over(
                 home, "local.bringup", [given.command, *since, *(["--tiny"] if home.tiny else [])]
             )
-    except Stop as problem:
+    except CommandError as problem:
         return fail(problem)
     except KeyboardInterrupt:
-        return fail(Stop("interrupted; run the same command again to go on."))
+        return fail(CommandError("interrupted; run the same command again to go on."))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import argparse
 import concurrent.futures
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,11 +21,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from contracts.artefact import MANIFEST_NAME, Manifest
 from local import chat, emulator
-from local.environments import node_environment
+from local.environments import SERVING, node_environment, prepare_environment
 from local.home import ACCOUNT, REGION, REPOSITORY, SECRET, Home
-from local.progress import Step, Steps, Stop, fail
+from operations.progress import CommandError, Step, Steps, fail
 
 ENVIRONMENT = "local"
 SYNTH_INPUTS = (
@@ -40,7 +40,7 @@ SYNTH_INPUTS = (
     "model_code/training",
 )
 ENDPOINT_SECONDS = 300
-BOOTSTRAP_STACK = "CDKToolkit"
+DEPLOY_SECONDS = 1800
 FIRST_PROMPT = "In one short sentence: what is an evergreen tree?"
 Result = TypeVar("Result")
 
@@ -65,44 +65,39 @@ def stack(home: Home, name: str) -> dict[str, Any] | None:
 
 
 def outputs_of(home: Home, room: str) -> dict[str, str]:
-    """The outputs of one of our stacks by key. Raises Stop when the stack is not there."""
+    """The outputs of one of our stacks by key. Raises CommandError when the stack is not there."""
     name = f"evergreen-{ENVIRONMENT}-{room}"
     found = stack(home, name)
     if found is None:
-        raise Stop(f"the stack {name} does not exist: run `make up`.")
+        raise CommandError(f"the stack {name} does not exist: run `make up`.")
     return {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
 
 
 def up(home: Home, since: float) -> int:
     """Every step after the environments; prints how to use what is running, and the time since `since`."""
-    steps = Steps(home.logs, json.loads(home.timings.read_text()) if home.timings.exists() else None)
-    cold = "environment serving" in steps.seconds
+    steps = Steps.resumed(home.logs, home.timings)
     with concurrent.futures.ThreadPoolExecutor() as pool:  # neither needs the other, nor the cloud
-        preparing = pool.submit(_step, steps, "model", lambda step: _prepare_model(home, step))
+        preparing = pool.submit(_prepare_serving, home, steps)
         pool.submit(_step, steps, "cdk synth", lambda step: _synth(home, step)).result()
         model = preparing.result()
     with steps.step("cloud") as step:
         emulator.start(home, step)
         _await_endpoint(home)
-    with steps.step("cdk bootstrap") as step:
-        _bootstrap(home, step)
-    with steps.step("cdk deploy data") as step:
-        _deploy(home, step, [f"evergreen-{ENVIRONMENT}-data"])
-    with steps.step("upload model") as step:
-        uri = _upload(home, step, model)
-    with steps.step("cdk deploy --all") as step:
-        _deploy(home, step, ["--all", *_release_parameters(home, model, uri)])
+    steps.save(home.timings)
+    if code := _deploy(home, model["folder"]):
+        return code
+    steps = Steps.resumed(home.logs, home.timings)
     with steps.step("api key") as step:
         key = _api_key(home, step)
     outputs = _write_outputs(home, key)
     with steps.step("first answer"):
         answer = "".join(chat.stream(outputs["api_url"], key, FIRST_PROMPT, max_tokens=40))
         if not answer.strip():
-            raise Stop(
+            raise CommandError(
                 f"the deployed model answered with nothing; the cloud's log: {home.cloud / 'emulator.log'}"
             )
     steps.save(home.timings)
-    if cold:
+    if f"environment {SERVING}" in steps.seconds:
         steps.save(home.timings.with_name("timings-cold.json"))
     _greet(outputs, answer, time.monotonic() - since)
     return 0
@@ -111,6 +106,11 @@ def up(home: Home, since: float) -> int:
 def _step(steps: Steps, name: str, work: Callable[[Step], Result]) -> Result:
     with steps.step(name) as step:
         return work(step)
+
+
+def _prepare_serving(home: Home, steps: Steps) -> dict[str, str]:
+    prepare_environment(home, steps, SERVING)
+    return _step(steps, "model", lambda step: _prepare_model(home, step))
 
 
 def _prepare_model(home: Home, step: Step) -> dict[str, str]:
@@ -143,15 +143,9 @@ def _await_endpoint(home: Home) -> None:
         if found["EndpointStatus"] in ("InService", "Failed"):
             return
         time.sleep(1)
-    raise Stop(f"the endpoint did not settle within {ENDPOINT_SECONDS} s: see {home.cloud / 'emulator.log'}")
-
-
-def _bootstrap(home: Home, step: Step) -> None:
-    found = stack(home, BOOTSTRAP_STACK)
-    if found is not None and found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-        step.note = "already there"
-        return
-    _cdk(home, step, "bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", home.assembly)
+    raise CommandError(
+        f"the endpoint did not settle within {ENDPOINT_SECONDS} s: see {home.cloud / 'emulator.log'}"
+    )
 
 
 def _synth(home: Home, step: Step) -> None:
@@ -168,56 +162,21 @@ def _synth(home: Home, step: Step) -> None:
     mark.write_text(digest)
 
 
-def _deploy(home: Home, step: Step, words: list[str]) -> None:
-    _cdk(
-        home,
-        step,
-        "deploy",
-        "--app",
-        home.assembly,
-        "--require-approval",
-        "never",
-        "--progress",
-        "events",
-        *words,
-    )
-
-
-def _upload(home: Home, step: Step, model: dict[str, str]) -> str:
-    """Puts the artefact under its digest; the manifest goes last, so its presence means all is there."""
-    bucket = outputs_of(home, "data")["ArtefactsBucketName"]
-    prefix = f"models/{model['name']}/{model['digest']}/"
-    folder = Path(model["folder"])
-    s3 = client(home, "s3")
-    try:
-        s3.head_object(Bucket=bucket, Key=prefix + MANIFEST_NAME)
-        step.note = "already there"
-    except ClientError:
-        manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
-        for name in [*(entry.path for entry in manifest.files), MANIFEST_NAME]:
-            s3.upload_file(str(folder / name), bucket, prefix + name)
-        step.note = f"{sum(entry.bytes for entry in manifest.files) / 1e6:.0f} MB"
-    return f"s3://{bucket}/{prefix}"
-
-
-def _release_parameters(home: Home, model: dict[str, str], uri: str) -> list[str]:
-    """The champion's parameters on a first deploy; later the stack keeps its own, as releases set them."""
-    name = f"evergreen-{ENVIRONMENT}-serving"
-    found = stack(home, name)
-    if found is not None and not found["StackStatus"].startswith(("ROLLBACK", "DELETE", "REVIEW")):
-        return []
-    values = {
-        "ChampionModelUri": uri,
-        "ChampionModelDigest": model["digest"],
-        "ChampionModelVersion": f"{model['name']}-{model['digest'][:12]}",
-    }
-    return [word for k, v in values.items() for word in ("--parameters", f"{name}:{k}={v}")]
+def _deploy(home: Home, model: str) -> int:
+    """Runs the operator command that deploys to AWS too, which tells of failures; returns its exit code."""
+    words: list[str | Path] = [sys.executable, "-m", "operations", "deploy", "--bootstrap"]
+    words += ["--env", ENVIRONMENT, "--assembly", home.assembly, "--model", model]
+    words += ["--logs", home.logs, "--timings", home.timings]
+    environment = home.aws_environment() | {"PATH": node_environment(home)["PATH"]}
+    return subprocess.run(
+        words, cwd=REPOSITORY, env=environment, timeout=DEPLOY_SECONDS, check=False
+    ).returncode
 
 
 def _api_key(home: Home, step: Step) -> str:
     """The laptop's key: made once, and registered again when the cloud has forgotten it."""
     kept = home.root / "key.json"
-    words = [sys.executable, "-m", "operations.keys", "create", "--env", ENVIRONMENT]
+    words = [sys.executable, "-m", "operations", "key", "create", "--env", ENVIRONMENT]
     words += ["--tenant", "demo", "--name", "laptop", "--json"]
     if kept.exists():
         words += ["--key", json.loads(kept.read_text())["api_key"]]
@@ -292,10 +251,10 @@ def main(words: list[str] | None = None) -> int:
             emulator.forget(home)
             print(f"Forgot the data in {home.root}; environments and the prepared model stay.")
         return 0
-    except Stop as problem:
+    except CommandError as problem:
         return fail(problem)
     except KeyboardInterrupt:
-        return fail(Stop("interrupted; run the same command again to go on."))
+        return fail(CommandError("interrupted; run the same command again to go on."))
 
 
 if __name__ == "__main__":

@@ -9,21 +9,21 @@ import urllib.request
 from collections.abc import Iterator
 
 from local.home import Home
-from local.progress import Stop
+from operations.progress import CommandError
 
 TIMEOUT_SECONDS = 120
 
 
 def read_outputs(home: Home) -> dict[str, str]:
-    """The outputs of the last `make up`. Raises Stop when there was none."""
+    """The outputs of the last `make up`. Raises CommandError when there was none."""
     if not home.outputs.exists():
-        raise Stop("the laptop cloud is not up: run `make up` first.")
+        raise CommandError("the laptop cloud is not up: run `make up` first.")
     outputs: dict[str, str] = json.loads(home.outputs.read_text())
     return outputs
 
 
 def stream(api_url: str, api_key: str, prompt: str, *, max_tokens: int = 256) -> Iterator[str]:
-    """Yields the answer's pieces as they arrive. Raises Stop with the API's own message on an error."""
+    """Yields the answer's pieces as they arrive. Raises CommandError with the API's own message."""
     body = {
         "model": model_name(api_url, api_key),
         "messages": [{"role": "user", "content": prompt}],
@@ -37,7 +37,7 @@ def stream(api_url: str, api_key: str, prompt: str, *, max_tokens: int = 256) ->
                 continue
             event = json.loads(text[len("data: ") :])
             if "error" in event:
-                raise Stop(event["error"]["message"])
+                raise CommandError(event["error"]["message"])
             for choice in event["choices"]:
                 yield choice["delta"].get("content") or ""
 
@@ -56,9 +56,9 @@ def _open(url: str, api_key: str, body: bytes | None = None):  # type: ignore[no
         return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
     except urllib.error.HTTPError as refused:
         text = refused.read().decode(errors="replace")
-        raise Stop(f"the API answered {refused.code}: {text}") from refused
+        raise CommandError(f"the API answered {refused.code}: {text}") from refused
     except (urllib.error.URLError, TimeoutError) as silent:
-        raise Stop(f"nothing answers at {url}: run `make up` first ({silent}).") from silent
+        raise CommandError(f"nothing answers at {url}: run `make up` first ({silent}).") from silent
 
 
 def main(home: Home, prompt: str) -> int:

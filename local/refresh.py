@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from local.bringup import client, outputs_of
 from local.chat import read_outputs
 from local.home import REPOSITORY, Home
-from local.progress import Stop, fail
+from operations.progress import CommandError, fail
 
 DATA = REPOSITORY / "tests" / "fixtures" / "support" / "support_pairs.jsonl"
 ROUTINE = ("Is", "Count", "Wait", "Watch", "Decide", "Verdict")
@@ -54,10 +54,10 @@ def start(home: Home, machine: str) -> str:
 
 
 def newest(home: Home, machine: str) -> str:
-    """The execution that runs, or else the last one. Raises Stop when there never was one."""
+    """The execution that runs, or else the last one. Raises CommandError when there never was one."""
     found = client(home, "stepfunctions").list_executions(stateMachineArn=machine, maxResults=1)["executions"]
     if not found:
-        raise Stop("the loop never ran: `make refresh` starts it.")
+        raise CommandError("the loop never ran: `make refresh` starts it.")
     return str(found[0]["executionArn"])
 
 
@@ -152,8 +152,10 @@ def users(home: Home, data: Path, rate: float, log: Path) -> Iterator[Any]:
 
 
 def follow(home: Home, execution: str, data: Path, rate: float) -> str:
-    """Follows to the end, with users from the experiment on; returns the final status. Raises Stop when the
-    loop takes too long."""
+    """Follows to the end, with users from the experiment on; returns the final status.
+
+    Raises CommandError when the loop takes too long.
+    """
     follower = Follower(home, execution)
     deadline = time.monotonic() + LONGEST_SECONDS
     with users(home, data, rate, home.logs / "traffic.log") as begin:
@@ -166,7 +168,9 @@ def follow(home: Home, execution: str, data: Path, rate: float) -> str:
                 list(follower.news())
                 return str(status)
             time.sleep(POLL_SECONDS)
-    raise Stop(f"the loop still runs after {LONGEST_SECONDS / 60:.0f} minutes: follow it in the console.")
+    raise CommandError(
+        f"the loop still runs after {LONGEST_SECONDS / 60:.0f} minutes: follow it in the console."
+    )
 
 
 def tell(home: Home, release: str) -> None:
@@ -231,14 +235,16 @@ def main(words: list[str] | None = None) -> int:
     home = Home.from_environment()
     try:
         if not given.data.is_file():
-            raise Stop(f"{given.data} does not exist: give a jsonl file of support pairs with DATA=…")
+            raise CommandError(f"{given.data} does not exist: give a jsonl file of support pairs with DATA=…")
         if given.rate <= 0:
-            raise Stop(f"--rate {given.rate:g} sends no request: give a number above 0.")
+            raise CommandError(f"--rate {given.rate:g} sends no request: give a number above 0.")
         return refresh(home, given.data, watch=given.watch, rate=given.rate)
-    except Stop as problem:
+    except CommandError as problem:
         return fail(problem)
     except KeyboardInterrupt:
-        return fail(Stop("no longer watching; the loop goes on. `make refresh WATCH=1` follows it again."))
+        return fail(
+            CommandError("no longer watching; the loop goes on. `make refresh WATCH=1` follows it again.")
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Deletes what is kept of one user, with an operator's own credentials.
 
-    python -m operations.forget --env dev --tenant shop --user u-7
+    python -m operations forget --env dev --tenant shop --user u-7
 
 Transcripts in the records bucket (all versions of them), rows of the records table, and of the work bucket
 and table the user's jobs, kept answers and lines in files. Counts without a user, such as metrics and usage,
@@ -97,7 +97,7 @@ class Eraser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m operations.forget", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m operations forget", description=__doc__)
     for name in ("--env", "--tenant", "--user"):
         parser.add_argument(name, required=True)
     options = parser.parse_args(arguments)

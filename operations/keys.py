@@ -1,10 +1,10 @@
 """Lets callers in, lists them and revokes them, with an operator's own credentials.
 
-    python -m operations.keys create          --env dev --tenant shop --name web --expires-days 90
-    python -m operations.keys admit-tenant    --env dev --tenant shop --tokens-per-day 1000000
-    python -m operations.keys admit-principal --env dev --tenant shop --arn arn:aws:iam::1…:role/web
-    python -m operations.keys list            --env dev
-    python -m operations.keys revoke          --env dev --id 3f9a1c02b7d4
+    python -m operations key create          --env dev --tenant shop --name web --expires-days 90
+    python -m operations key admit-tenant    --env dev --tenant shop --tokens-per-day 1000000
+    python -m operations key admit-principal --env dev --tenant shop --arn arn:aws:iam::1…:role/web
+    python -m operations key list            --env dev
+    python -m operations key revoke          --env dev --id 3f9a1c02b7d4
 
 A secret is printed once, when it is made, and kept nowhere.
 """
@@ -226,7 +226,7 @@ def _revoke(admin: KeyAdmin, options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m operations.keys", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m operations key", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
     create = commands.add_parser("create", help="make a key")

@@ -11,13 +11,25 @@ class StackError(Exception):
     """A stack or one of its outputs is not there; the message names it."""
 
 
+def describe_stack(cloudformation: Any, name: str) -> dict[str, Any] | None:
+    """A stack's description, or None when it does not exist."""
+    try:
+        return dict(cloudformation.describe_stacks(StackName=name)["Stacks"][0])
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ValidationError":
+            return None
+        raise
+
+
 def stack_output(cloudformation: Any, env: str, stack: str, name: str) -> str:
     """An output of `evergreen-<env>-<stack>`. Raises StackError."""
     stack_name = f"evergreen-{env}-{stack}"
     try:
-        found = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
+        found = describe_stack(cloudformation, stack_name)
     except ClientError as error:
         raise StackError(f"stack {stack_name}: {error.response['Error'].get('Message')}") from error
+    if found is None:
+        raise StackError(f"stack {stack_name} does not exist")
     outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
     if name not in outputs:
         raise StackError(f"stack {stack_name} has no output {name}")

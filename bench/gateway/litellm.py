@@ -15,9 +15,10 @@ from pathlib import Path
 from bench.gateway import stub
 from bench.gateway.asking import Target
 from bench.gateway.processes import free_port, running
+from local.locks import lock_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-REQUIREMENTS = REPOSITORY / "requirements" / "peer-litellm.txt"
+LOCK = REPOSITORY / lock_of("litellm")
 KEY = "sk-bench"
 START_SECONDS = 180.0
 QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "DO_NOT_TRACK": "1"}
@@ -25,9 +26,9 @@ QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "
 
 
 def environment() -> Path:
-    """Its environment, made once per version of its pins; the interpreter's path."""
+    """Its environment, made once per version of its lock; the interpreter's path."""
     venvs = Path(os.environ.get("EVERGREEN_VENVS", REPOSITORY / ".evergreen" / "venvs"))
-    folder, stamp = venvs / "litellm", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    folder, stamp = venvs / "litellm", hashlib.sha256(LOCK.read_bytes()).hexdigest()
     mark, python = folder / ".stamp", folder / "bin" / "python"
     if not mark.exists() or mark.read_text() != stamp:
         print("making the peer's environment (a minute or two) …", flush=True)
@@ -35,7 +36,7 @@ def environment() -> Path:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
         uv = [venvs / "tools" / "bin" / "uv", "pip", "install", "-q", "--system-certs", "--compile-bytecode"]
         made = os.environ | {"VIRTUAL_ENV": str(folder)}
-        subprocess.run([*uv, "-r", REQUIREMENTS], check=True, timeout=900, env=made)
+        subprocess.run([*uv, "--no-deps", "--require-hashes", "-r", LOCK], check=True, timeout=900, env=made)
         mark.write_text(stamp)
     return python
 

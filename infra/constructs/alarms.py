@@ -1,7 +1,7 @@
-"""The alarms an on-call engineer lives with: thresholds from the goals, one composite that pages once.
+"""CloudWatch alarms for on-call engineers: thresholds from the goals, one composite that pages once.
 
-Each description names its section of the runbook, docs/monitoring.md. Silence is no fault anywhere: without
-traffic and without releases there is nothing wrong, so missing data never breaches.
+Each description names its section of the runbook, docs/monitoring.md. Missing data never
+breaches: without traffic and without releases nothing is wrong.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from constructs import Construct
 
 from contracts import metrics
 from contracts.jobs import queue_name
-from infra.constructs.published import Published
+from infra.constructs.published_metrics import PublishedMetrics
 from infra.settings import Settings
 
 RUNBOOK = "docs/monitoring.md"
 _ERROR_BUDGET_DIGITS = 6
 
 
-class Alarms(Construct):
+class ServiceAlarms(Construct):
     """Exposes `all`, the alarms with the composite last, in the order of the dashboard."""
 
     def __init__(
-        self, scope: Construct, id: str, *, settings: Settings, published: Published, topic: sns.ITopic
+        self, scope: Construct, id: str, *, settings: Settings, published: PublishedMetrics, topic: sns.ITopic
     ) -> None:
         super().__init__(scope, id)
         self._settings, self._published = settings, published
@@ -57,28 +57,28 @@ class Alarms(Construct):
             "A release failed, was stopped or ran out of time",
             once=True,
         )
-        stuck = self._alarm(
-            "JobsDead",
+        undelivered = self._alarm(
+            "JobsDlqNotEmpty",
             self._published.queue(
                 queue_name(settings.prefix, dead=True), "ApproximateNumberOfMessagesVisible"
             ),
             0,
-            "A job's ticket was given up: no worker could take it, nor say that it failed",
+            "The jobs' dead-letter queue holds messages: no worker could process them",
             once=True,
         )
-        stuck.add_alarm_action(actions.SnsAction(topic))
+        undelivered.add_alarm_action(actions.SnsAction(topic))
         page = cloudwatch.CompositeAlarm(
             self,
             "Page",
             composite_alarm_name=f"{settings.prefix}-page",
-            alarm_description=f"Callers are affected: one page for all causes. Runbook: {RUNBOOK}#page",
+            alarm_description=f"Callers are affected; one page covers all causes. Runbook: {RUNBOOK}#page",
             alarm_rule=cloudwatch.AlarmRule.any_of(
                 *(cloudwatch.AlarmRule.from_alarm(one, cloudwatch.AlarmState.ALARM) for one in paging)
             ),
         )
         page.add_alarm_action(actions.SnsAction(topic))
         page.add_ok_action(actions.SnsAction(topic))
-        self.all: list[cloudwatch.IAlarm] = [*paging, failed, stuck, page]
+        self.all: list[cloudwatch.IAlarm] = [*paging, failed, undelivered, page]
 
     def _error_ratio(self) -> cloudwatch.MathExpression:
         """Seen from outside, so that a function that cannot even start counts; or from inside, where an error

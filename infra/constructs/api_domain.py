@@ -5,7 +5,7 @@ from __future__ import annotations
 from aws_cdk import aws_apigateway as apigateway
 from constructs import Construct
 
-from infra.settings.gateway import Domain
+from infra.settings.api import Domain
 
 # API Gateway's newer policies also say how strictly the TLS name must match the host asked for.
 _POLICIES = {"1.2": ("TLS_1_2", None), "1.3": ("SecurityPolicy_TLS13_1_3_2025_09", "STRICT")}

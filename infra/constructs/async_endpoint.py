@@ -1,7 +1,7 @@
 """Requests that wait in S3: the answer is written beside them, a topic says so, machines follow the queue.
 
 Callers put the request under `async/input/` and are told where the answer will be; both expire with the
-records. There is no front door before it: callers use InvokeEndpointAsync under their own role.
+records. No API is in front of it: callers use InvokeEndpointAsync under their own role.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from contracts.routing import CHAMPION
-from infra.constructs.autoscaling import BacklogFleetScaling, Bounds
+from infra.constructs.autoscaling import BacklogFleetScaling, CapacityBounds
 from infra.constructs.encryption import grant_through
 from infra.constructs.hosting import Hosting, Properties, machines
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release import Release
+from infra.constructs.release_parameters import ReleaseParameters
 from infra.constructs.rollback_alarms import RollbackAlarms
 from infra.constructs.topic import Topic
 from infra.settings.endpoint import AsyncEndpoint
-from infra.settings.rollout import Gradual
+from infra.settings.rollout import GradualDeployment
 
 INPUT, OUTPUT, FAILED = "async/input/", "async/output/", "async/failed/"
 _WHY = "Each request and each answer is an object of its own under this prefix."
@@ -31,7 +31,7 @@ class AsyncInference(InferenceEndpoint):
     invoke_action = "sagemaker:InvokeEndpointAsync"
 
     def __init__(
-        self, scope: Construct, id: str, *, hosting: Hosting, spec: AsyncEndpoint, release: Release
+        self, scope: Construct, id: str, *, hosting: Hosting, spec: AsyncEndpoint, release: ReleaseParameters
     ) -> None:
         super().__init__(scope, id, hosting=hosting)
         self._hosting, self._spec = hosting, spec
@@ -59,7 +59,7 @@ class AsyncInference(InferenceEndpoint):
                 self,
                 "Scaling",
                 endpoint_name=self.name,
-                bounds=Bounds(spec.instances.min, spec.instances.max, spec.scaling.schedules),
+                bounds=CapacityBounds(spec.instances.min, spec.instances.max, spec.scaling.schedules),
                 spec=spec.scaling,
                 after=self.endpoint,
             )
@@ -93,7 +93,7 @@ class AsyncInference(InferenceEndpoint):
     def _deployment(self) -> Properties:
         rollout = self._spec.deployment
         alarms: list[str] = []
-        if isinstance(rollout, Gradual):
+        if isinstance(rollout, GradualDeployment):
             alarms = RollbackAlarms(
                 self,
                 "Rollback",

@@ -17,7 +17,12 @@ from constructs import Construct
 
 from contracts.metrics import SAGEMAKER_NAMESPACE
 from contracts.routing import CHAMPION
-from infra.settings.scaling import BacklogScaling, ReadyScaling, Scaling, Schedule
+from infra.settings.scaling import (
+    BacklogScalingSettings,
+    ProvisionedConcurrencyScaling,
+    ScalingSchedule,
+    ScalingSettings,
+)
 
 _Policy = scaling.CfnScalingPolicy
 _MACHINES = "sagemaker:variant:DesiredInstanceCount"
@@ -36,12 +41,12 @@ _OF_READY = "SageMakerVariantProvisionedConcurrencyUtilization"
 
 
 @dataclass(frozen=True)
-class Bounds:
+class CapacityBounds:
     """Between which numbers a target moves, and when these change."""
 
     least: int
     most: int
-    schedules: Sequence[Schedule] = ()
+    schedules: Sequence[ScalingSchedule] = ()
 
     @property
     def may_be_none(self) -> bool:
@@ -59,7 +64,7 @@ class _Target(Construct):
         *,
         resource_id: str,
         dimension: str,
-        bounds: Bounds,
+        bounds: CapacityBounds,
         after: cdk.CfnResource,
         condition: cdk.CfnCondition | None = None,
     ) -> None:
@@ -83,7 +88,7 @@ class _Target(Construct):
         name: str,
         *,
         target: float,
-        pauses: Scaling | BacklogScaling | ReadyScaling,
+        pauses: ScalingSettings | BacklogScalingSettings | ProvisionedConcurrencyScaling,
         predefined: str | None = None,
         custom: scaling.CfnScalingPolicy.CustomizedMetricSpecificationProperty | None = None,
     ) -> None:
@@ -154,9 +159,9 @@ class FleetScaling(_Target):
         id: str,
         *,
         endpoint_name: str,
-        bounds: Bounds,
+        bounds: CapacityBounds,
         target: float,
-        spec: Scaling,
+        spec: ScalingSettings,
         after: cdk.CfnResource,
         condition: cdk.CfnCondition,
     ) -> None:
@@ -178,10 +183,10 @@ class ReadyConcurrencyScaling(_Target):
         *,
         endpoint_name: str,
         least: int,
-        spec: ReadyScaling,
+        spec: ProvisionedConcurrencyScaling,
         after: cdk.CfnResource,
     ) -> None:
-        what, bounds = variant_id(endpoint_name), Bounds(least, spec.max, spec.schedules)
+        what, bounds = variant_id(endpoint_name), CapacityBounds(least, spec.max, spec.schedules)
         super().__init__(scope, id, resource_id=what, dimension=_READY, bounds=bounds, after=after)
         self.track(f"{endpoint_name}-provisioned", target=spec.target, pauses=spec, predefined=_OF_READY)
 
@@ -195,9 +200,9 @@ class CopyScaling(_Target):
         id: str,
         *,
         component_name: str,
-        bounds: Bounds,
+        bounds: CapacityBounds,
         target: float,
-        spec: Scaling,
+        spec: ScalingSettings,
         after: cdk.CfnResource,
     ) -> None:
         what = f"inference-component/{component_name}"
@@ -223,8 +228,8 @@ class BacklogFleetScaling(_Target):
         id: str,
         *,
         endpoint_name: str,
-        bounds: Bounds,
-        spec: BacklogScaling,
+        bounds: CapacityBounds,
+        spec: BacklogScalingSettings,
         after: cdk.CfnResource,
     ) -> None:
         what = variant_id(endpoint_name)
@@ -255,7 +260,7 @@ def variant_id(endpoint_name: str) -> str:
     return f"endpoint/{endpoint_name}/variant/{CHAMPION}"
 
 
-def _action(schedule: Schedule) -> scaling.CfnScalableTarget.ScheduledActionProperty:
+def _action(schedule: ScalingSchedule) -> scaling.CfnScalableTarget.ScheduledActionProperty:
     return scaling.CfnScalableTarget.ScheduledActionProperty(
         scheduled_action_name=schedule.name,
         schedule=schedule.at,

@@ -1,7 +1,7 @@
 """A Lambda bundle without Docker: our sources and the pinned wheels for the function's platform.
 
-Bundles are named by a hash of everything that goes in (sources, pins, platform), so an unchanged one is taken
-from the output folder, and the wheels of unchanged pins are installed once. Knows nothing of the function.
+Bundles are named by a hash of everything that goes in (sources, lock, platform), so an unchanged one is taken
+from the output folder, and the wheels of an unchanged lock are installed once. Knows nothing of the function.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_lambda as lambda_
+from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("lambdas", "contracts", "evaluation/statistics")
-_PACKAGE_MARKERS = ("evaluation/__init__.py",)  # lets `evaluation.statistics` be imported by its full name
+_LIBRARIES = ("lambdas/runtime", "lambdas/aws", "lambdas/pipeline", "contracts", "evaluation/statistics")
+_PACKAGES = ("lambdas", "contracts", "evaluation")
 _NOT_SHIPPED = ("__pycache__", "tests")
 _PLATFORMS = {"arm64": "aarch64", "x86_64": "x86_64"}
 _INSTALL_TIMEOUT_SECONDS = 600
@@ -33,40 +34,45 @@ _TASK_ROOT = "/var/task"
 
 
 class BundleError(Exception):
-    """The wheels of a function cannot be installed; the text holds pip's own last lines."""
+    """The wheels of a function cannot be installed; the text holds uv's own last lines."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What goes into one function: the pins of `requirements/lambda-<name>.txt` for a runtime."""
+    """What goes into one function: its own folder, the libraries that it may import, and its pins.
+
+    `pins` names the lock `requirements/locks/lambda-<pins>.txt`; without it the function has one of its own.
+    """
 
     name: str
     runtime: str  # python3.14
     architecture: str  # arm64 | x86_64
     host: bool  # install for this machine rather than for Lambda's
     root: Path = ROOT
+    pins: str = ""
 
     @property
-    def requirements(self) -> Path:
-        """The function's pins."""
-        return self.root / "requirements" / f"lambda-{self.name}.txt"
+    def lock(self) -> Path:
+        """Everything that the function needs, with hashes."""
+        return self.root / "requirements" / "locks" / f"lambda-{self.pins or self.name}.txt"
 
     def source_files(self) -> Iterator[Path]:
         """Files of ours that are shipped, sorted, relative to the repository's root."""
-        for marker in _PACKAGE_MARKERS:
-            if (self.root / marker).is_file() and (self.root / "evaluation/statistics").is_dir():
-                yield Path(marker)
-        for folder in _SOURCES:
-            for path in sorted((self.root / folder).rglob("*")):
-                relative = path.relative_to(self.root)
-                if path.is_file() and not set(_NOT_SHIPPED) & set(relative.parts):
-                    yield relative
+        folders = (f"lambdas/{self.name}", *_LIBRARIES)
+        # A package in which only some folders are shipped is imported through its `__init__.py`.
+        markers = {Path(folder).parts[0] for folder in folders if "/" in folder}
+        found = {self.root / package / "__init__.py" for package in markers}
+        found |= {path for folder in folders for path in (self.root / folder).rglob("*")}
+        for path in sorted(found):
+            relative = path.relative_to(self.root)
+            if path.is_file() and not set(_NOT_SHIPPED) & set(relative.parts):
+                yield relative
 
     @property
     def wheels_hash(self) -> str:
-        """Names the installed wheels: the pins and the platform they are for."""
+        """Names the installed wheels: the lock and the platform they are for."""
         platform = f"{self.runtime} {self.architecture} {sys.platform if self.host else 'lambda'} {_LAYOUT}"
-        return hashlib.sha256(platform.encode() + b"\0" + self.requirements.read_bytes()).hexdigest()
+        return hashlib.sha256(platform.encode() + b"\0" + self.lock.read_bytes()).hexdigest()
 
     @property
     def hash(self) -> str:
@@ -88,7 +94,7 @@ class Bundle:
             target = folder / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(self.root / relative, target)  # keeps the executable bit
-        self._compile(folder, [folder / source.split("/")[0] for source in _SOURCES])
+        self._compile(folder, [folder / package for package in _PACKAGES])
 
     def _install(self, wheels: Path) -> None:
         """Install into a folder beside, then rename: an interrupted run leaves no half-filled cache."""
@@ -98,19 +104,20 @@ class Bundle:
             target.mkdir()
             try:
                 subprocess.run(
-                    self.pip_command(target),
+                    self.install_command(target),
                     check=True,
                     capture_output=True,
                     text=True,
                     timeout=_INSTALL_TIMEOUT_SECONDS,
                 )
             except subprocess.CalledProcessError as error:
-                tail = "\n".join(error.stderr.strip().splitlines()[-3:])
-                raise BundleError(f"pip could not install {self.requirements.name}:\n{tail}") from None
+                tail = "\n".join(error.stderr.strip().splitlines()[-8:])
+                raise BundleError(f"uv could not install {self.lock.name}:\n{tail}") from None
             except subprocess.TimeoutExpired:
                 raise BundleError(
-                    f"pip did not install {self.requirements.name} within {_INSTALL_TIMEOUT_SECONDS} s"
+                    f"uv did not install {self.lock.name} within {_INSTALL_TIMEOUT_SECONDS} s"
                 ) from None
+            (target / ".lock").unlink(missing_ok=True)  # uv's own, while it writes
             for needless in [*target.glob("*.dist-info"), target / "bin"]:
                 shutil.rmtree(needless, ignore_errors=True)
             self._compile(target, [target])
@@ -132,24 +139,14 @@ class Bundle:
                 invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
             )
 
-    def pip_command(self, target: Path) -> list[str]:
-        """The pip call: wheels only, for Lambda's platform or for this machine's."""
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--no-compile",
-            "--disable-pip-version-check",
-            "--no-color",
-            "--quiet",
-        ]
-        command += ["--target", str(target), "--requirement", str(self.requirements)]
+    def install_command(self, target: Path) -> list[str]:
+        """The uv call: wheels only, for Lambda's platform or for this machine's."""
+        command = [find_uv_bin(), "pip", "install", "--quiet", "--color=never", "--system-certs"]
+        command += ["--no-deps", "--require-hashes", "--only-binary=:all:"]
+        command += ["--python", sys.executable, "--target", str(target), "--requirement", str(self.lock)]
         if not self.host:
-            command += ["--only-binary=:all:", "--implementation", "cp"]
             command += ["--python-version", self.runtime.removeprefix("python")]
-            command += ["--platform", f"manylinux2014_{_PLATFORMS[self.architecture]}"]
-            command += ["--platform", f"manylinux_2_28_{_PLATFORMS[self.architecture]}"]
+            command += ["--python-platform", f"{_PLATFORMS[self.architecture]}-manylinux_2_28"]
         return command
 
     def code(self) -> lambda_.AssetCode:

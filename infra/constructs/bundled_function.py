@@ -12,18 +12,18 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.constructs.bundle import Bundle
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
-STREAM_BOOTSTRAP = "/var/task/lambdas/common/stream_bootstrap"
+STREAM_BOOTSTRAP = "/var/task/lambdas/runtime/stream_bootstrap"
 
 
 class BundledFunction(lambda_.Function):
-    """The function `lambdas.<name>.handler.handler`, or `handler` where several share the bundle `name`.
+    """The function `lambdas.<name>.handler.handler`. Streaming ones start through our bootstrap.
 
-    Streaming ones start through our bootstrap.
+    `handler` names another one of the same folder; `pins` the requirements, where it has none of its own.
     """
 
     def __init__(
@@ -39,7 +39,22 @@ class BundledFunction(lambda_.Function):
         streaming: bool = False,
         reserved_concurrency: int | None = None,
         handler: str | None = None,
+        pins: str = "",
     ) -> None:
+        """Make the function, its role and its log group.
+
+        Args:
+            scope: The construct that owns the function.
+            id: Its construct id; role and log group take it as a prefix.
+            name: The folder below `lambdas/` that is bundled.
+            settings: Runtime, architecture, memory (MB) and log level are read from it.
+            logs_key: Key of the log group.
+            environment: Variables beside ENVIRONMENT and LOG_LEVEL.
+            timeout: Longest invocation, 900 s at most.
+            streaming: Whether the answer is streamed, through our bootstrap.
+            reserved_concurrency: Most invocations at one moment; None for the account's limit.
+            handler: Dotted path of the handler where several functions share one bundle.
+        """
         spec = settings.functions
         common = {"ENVIRONMENT": settings.name, "LOG_LEVEL": spec.log_level}
         bootstrap = {"AWS_LAMBDA_EXEC_WRAPPER": STREAM_BOOTSTRAP} if streaming else {}
@@ -54,7 +69,9 @@ class BundledFunction(lambda_.Function):
         super().__init__(
             scope,
             id,
-            code=Bundle(name, spec.runtime_name, spec.architecture_name, host=settings.laptop).code(),
+            code=Bundle(
+                name, spec.runtime_name, spec.architecture_name, host=settings.laptop, pins=pins
+            ).code(),
             handler=handler or f"lambdas.{name}.handler.handler",
             runtime=lambda_.Runtime(spec.runtime_name, lambda_.RuntimeFamily.PYTHON),
             architecture=_ARCHITECTURES[spec.architecture_name],

@@ -1,6 +1,6 @@
 """Machines and copies that may all go: inference components on an endpoint whose variant names no model.
 
-A base component holds the model, adapter components lie on it. Callers name the component. While no copy is
+A base component holds the model, adapter components use it. Callers name the component. While no copy is
 there calls fail, and the failure is what starts the first one.
 """
 
@@ -12,12 +12,12 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from contracts.routing import CHAMPION
-from infra.constructs.autoscaling import Bounds, CopyScaling
+from infra.constructs.autoscaling import CapacityBounds, CopyScaling
 from infra.constructs.hosting import Hosting, machines, rollback
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release import Release
+from infra.constructs.release_parameters import ReleaseParameters
 from infra.constructs.rollback_alarms import RollbackAlarms
-from infra.settings.components import Adapter, ScaleToZeroEndpoint
+from infra.settings.components import AdapterSettings, ScaleToZeroEndpoint
 
 _Component = sagemaker.CfnInferenceComponent
 _LORA = {"vllm": {"SM_VLLM_ENABLE_LORA": "true"}}
@@ -27,7 +27,13 @@ class ComponentInference(InferenceEndpoint):
     """An endpoint of the kind `scale_to_zero`. Exposes `base` and `adapters`, the components."""
 
     def __init__(
-        self, scope: Construct, id: str, *, hosting: Hosting, spec: ScaleToZeroEndpoint, release: Release
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        hosting: Hosting,
+        spec: ScaleToZeroEndpoint,
+        release: ReleaseParameters,
     ) -> None:
         super().__init__(scope, id, hosting=hosting)
         self._hosting, self._spec = hosting, spec
@@ -52,7 +58,7 @@ class ComponentInference(InferenceEndpoint):
         self._scale()
 
     @property
-    def door_environment(self) -> dict[str, str]:
+    def function_environment(self) -> dict[str, str]:
         """The component that callers mean: an endpoint of components answers no call without a name."""
         return {"INFERENCE_COMPONENT": self._names[0]}
 
@@ -133,7 +139,7 @@ class ComponentInference(InferenceEndpoint):
         base.node.add_dependency(self.endpoint)
         return base
 
-    def _adapter(self, adapter: Adapter, name: str) -> sagemaker.CfnInferenceComponent:
+    def _adapter(self, adapter: AdapterSettings, name: str) -> sagemaker.CfnInferenceComponent:
         bucket, _, key = adapter.source.removeprefix("s3://").partition("/")
         self._hosting.role.allow_read(bucket, key)
         component = _Component(
@@ -159,7 +165,7 @@ class ComponentInference(InferenceEndpoint):
             self,
             "Scaling",
             component_name=self._names[0],
-            bounds=Bounds(spec.copies.min, spec.copies.max, spec.scaling.schedules),
+            bounds=CapacityBounds(spec.copies.min, spec.copies.max, spec.scaling.schedules),
             target=target,
             spec=spec.scaling,
             after=self.base,

@@ -7,7 +7,7 @@ vLLM ends on a flag that its version lacks, so the image's row decides which are
 from __future__ import annotations
 
 from contracts import container
-from infra.settings.engine import Engine, NeuronEngine, TransformersEngine, VllmEngine
+from infra.settings.engine import Engine, NeuronSettings, TransformersSettings, VllmSettings
 from infra.settings.images import VLLM_QUEUE_FLAG, Image, image_table
 
 _MODEL_DIR = container.DEFAULT_MODEL_DIR
@@ -48,24 +48,24 @@ def container_environment(
         container.ENV_DEFAULT_MAX_TOKENS: str(engine.default_max_tokens),
         container.ENV_REQUEST_TIMEOUT: str(engine.request_timeout_seconds),
     }
-    if not isinstance(engine, NeuronEngine) and engine.stateful_sessions:
+    if not isinstance(engine, NeuronSettings) and engine.stateful_sessions:
         environment[container.ENV_SESSIONS_ENABLED] = "true"
-    if isinstance(engine, TransformersEngine) and engine.max_adapters:
+    if isinstance(engine, TransformersSettings) and engine.max_adapters:
         environment[container.ENV_MAX_ADAPTERS] = str(engine.max_adapters)
-    if isinstance(engine, TransformersEngine):
+    if isinstance(engine, TransformersSettings):
         bounds = {
             container.ENV_MAX_QUEUED_TOKENS: engine.max_queued_tokens,
             container.ENV_IDLE_RELEASE: engine.idle_release_seconds,
         }
         environment |= {name: str(value) for name, value in bounds.items() if value is not None}
-    if isinstance(engine, VllmEngine) and engine.max_adapters:
+    if isinstance(engine, VllmSettings) and engine.max_adapters:
         environment |= {
             "SM_VLLM_ENABLE_LORA": "true",
             "SM_VLLM_MAX_LORAS": str(engine.max_adapters),
             "SM_VLLM_MAX_CPU_LORAS": str(engine.max_adapters),
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         }
-    if isinstance(engine, VllmEngine):
+    if isinstance(engine, VllmSettings):
         environment |= {
             "SM_VLLM_MODEL": _MODEL_DIR,
             "SM_VLLM_SERVED_MODEL_NAME": model_name,
@@ -84,7 +84,7 @@ def container_environment(
             environment["SM_VLLM_QUANTIZATION"] = engine.quantization
         if engine.hook:
             environment |= _HOOK
-    if isinstance(engine, NeuronEngine):
+    if isinstance(engine, NeuronSettings):
         environment |= {
             "SM_ON_MODEL": _MODEL_DIR,
             "SM_ON_BATCH_SIZE": str(engine.max_running_requests),

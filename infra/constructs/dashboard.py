@@ -1,6 +1,6 @@
 """One dashboard per environment: what callers get, what the endpoint does, how the refresh loop goes.
 
-Read from top to bottom it follows a night's questions: is somebody hurt, who, since when, where is it broken.
+From top to bottom: are callers affected, which ones, since when, and which component fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from constructs import Construct
 from contracts import metrics
 from contracts.routing import CHALLENGER, CHAMPION
 from infra.constructs.alarms import RUNBOOK
-from infra.constructs.published import Published
+from infra.constructs.published_metrics import PublishedMetrics
 from infra.settings import Settings
 
 _WHOLE, _THIRD = 24, 8
@@ -32,7 +32,7 @@ class Dashboard(cloudwatch.Dashboard):
         id: str,
         *,
         settings: Settings,
-        published: Published,
+        published: PublishedMetrics,
         alarms: Sequence[cloudwatch.IAlarm],
     ) -> None:
         super().__init__(scope, id, dashboard_name=settings.prefix, default_interval=cdk.Duration.hours(3))

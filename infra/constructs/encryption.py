@@ -9,7 +9,7 @@ from constructs import Construct
 
 
 class EncryptionKey(kms.Key):
-    """A rotated key. Rights to use it stand in the users' own policies, not in the key's."""
+    """A rotated key. Permissions to use it are in the users' own policies, not in the key's."""
 
     def __init__(self, scope: Construct, id: str, *, purpose: str, removal: cdk.RemovalPolicy) -> None:
         super().__init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
@@ -9,7 +11,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.constructs.encryption import EncryptionKey, grant_through
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.settings.images import image_table
@@ -71,8 +73,8 @@ class ExecutionRole(iam.Role):
         named = imported_arn(cdk.Stack.of(bucket), bucket.bucket_arn)
         acknowledge(self, {f"AwsSolutions-IAM5[Resource::{named}/{prefix}*]": why})
 
-    def allow_rollback(self, alarms: list[cloudwatch.IAlarm], *, further: bool) -> None:
-        """Describe the alarms that take an update back: SageMaker reads them in the role's name.
+    def allow_rollback(self, alarms: Sequence[cloudwatch.IAlarm], *, further: bool) -> None:
+        """Describe the rollback alarms of an update: SageMaker reads them in the role's name.
 
         `further` ones of the settings may be composite, which CloudWatch shows only to whoever may see all.
         """

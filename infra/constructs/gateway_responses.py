@@ -9,7 +9,7 @@ from aws_cdk import aws_apigateway as apigateway
 from constructs import Construct
 
 from contracts.errors import STATUS_OF_TYPE, ErrorType
-from infra.settings.gateway import Gateway
+from infra.settings.api import ApiSettings
 
 _Of = apigateway.ResponseType
 
@@ -47,12 +47,12 @@ _MESSAGES = {
 _SECONDS = {"DAY": 86_400, "WEEK": 604_800, "MONTH": 2_678_400}
 
 
-def add_gateway_responses(scope: Construct, api: apigateway.RestApi, spec: Gateway) -> None:
+def add_gateway_responses(scope: Construct, api: apigateway.RestApi, spec: ApiSettings) -> None:
     """Give every error that API Gateway makes itself our body, the request id, and CORS for browsers."""
     headers = {"x-request-id": "context.requestId"}
     if spec.cors_origins:
         headers["Access-Control-Allow-Origin"] = "'*'"  # the error carries no data and no cookie
-    fences = _fences(spec)
+    limit_responses = _limit_responses(spec)
     for name, response, error_type, code, status in _RESPONSES:
         apigateway.GatewayResponse(
             scope,
@@ -60,13 +60,13 @@ def add_gateway_responses(scope: Construct, api: apigateway.RestApi, spec: Gatew
             rest_api=api,
             type=response,
             status_code=_status(error_type, status),
-            response_headers=headers | fences.get(name, ("", {}))[1],
-            templates={"application/json": _body(error_type, code, fences.get(name, ("", {}))[0])},
+            response_headers=headers | limit_responses.get(name, ("", {}))[1],
+            templates={"application/json": _body(error_type, code, limit_responses.get(name, ("", {}))[0])},
         )
 
 
-def _fences(spec: Gateway) -> dict[str, tuple[str, dict[str, str]]]:
-    """The usage plan's two refusals: which limit was met, and when it gives way as far as that is known."""
+def _limit_responses(spec: ApiSettings) -> dict[str, tuple[str, dict[str, str]]]:
+    """The usage plan's two refusals: which limit was reached, and when it resets as far as that is known."""
     rate, quota = spec.throttle, spec.quota
     second = f"{rate.rate_per_second:g} requests per second, {rate.burst} at one moment"
     period = quota.period.lower()

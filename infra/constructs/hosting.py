@@ -18,11 +18,11 @@ from infra.constructs.container_environment import container_environment
 from infra.constructs.encryption import EncryptionKey
 from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.network import ContainerNetwork
-from infra.constructs.release import Artefact
+from infra.constructs.release_parameters import Artefact
 from infra.settings import Settings
 from infra.settings.images import image_table
 from infra.settings.machines import Machines
-from infra.settings.rollout import AllAtOnce, Canary, Gradual, Linear
+from infra.settings.rollout import AllAtOnceDeployment, CanaryDeployment, GradualDeployment, LinearDeployment
 
 _MIN_UPDATE_SECONDS, _MAX_UPDATE_SECONDS = 600, 28_800
 _ROUTING = {
@@ -128,10 +128,12 @@ class Hosting:
             "ContainerStartupHealthCheckTimeoutInSeconds": self.settings.startup_timeout_seconds,
         }
 
-    def deployment(self, rollout: AllAtOnce | Canary | Linear, alarms: list[str]) -> Properties:
-        """A second fleet beside the first; a gradual shift is taken back by the alarms."""
-        steps = 1 if isinstance(rollout, AllAtOnce) else 2
-        if isinstance(rollout, Linear):
+    def deployment(
+        self, rollout: AllAtOnceDeployment | CanaryDeployment | LinearDeployment, alarms: list[str]
+    ) -> Properties:
+        """A second fleet beside the first; alarms roll a gradual shift back."""
+        steps = 1 if isinstance(rollout, AllAtOnceDeployment) else 2
+        if isinstance(rollout, LinearDeployment):
             steps = -(-100 // rollout.step_percent)
         start = self.settings.download_timeout_seconds + self.settings.startup_timeout_seconds
         limit = min(_MAX_UPDATE_SECONDS, _MIN_UPDATE_SECONDS + start + steps * rollout.bake_seconds)
@@ -139,7 +141,7 @@ class Hosting:
             "TrafficRoutingConfiguration": _shift(rollout),
             "MaximumExecutionTimeoutInSeconds": limit,
         }
-        if isinstance(rollout, Gradual):
+        if isinstance(rollout, GradualDeployment):
             return {"BlueGreenUpdatePolicy": policy, "AutoRollbackConfiguration": rollback(alarms)}
         return {"BlueGreenUpdatePolicy": policy | {"TerminationWaitInSeconds": rollout.bake_seconds}}
 
@@ -165,7 +167,7 @@ def machines(spec: Machines, routing: str, ami: str | None) -> Properties:
 
 
 def rollback(alarms: list[str]) -> Properties:
-    """The alarms that take an update back, as the service wants them."""
+    """The rollback alarms in CloudFormation's form."""
     return {"Alarms": [{"AlarmName": name} for name in alarms]}
 
 
@@ -174,11 +176,13 @@ def only_if(condition: cdk.CfnCondition, value: object) -> Properties:
     return {"Fn::If": [condition.logical_id, value, {"Ref": "AWS::NoValue"}]}
 
 
-def _shift(rollout: AllAtOnce | Canary | Linear) -> Properties:
-    if isinstance(rollout, AllAtOnce):
+def _shift(rollout: AllAtOnceDeployment | CanaryDeployment | LinearDeployment) -> Properties:
+    if isinstance(rollout, AllAtOnceDeployment):
         return {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
-    kind, name = ("CANARY", "CanarySize") if isinstance(rollout, Canary) else ("LINEAR", "LinearStepSize")
-    percent = rollout.canary_percent if isinstance(rollout, Canary) else rollout.step_percent
+    kind, name = (
+        ("CANARY", "CanarySize") if isinstance(rollout, CanaryDeployment) else ("LINEAR", "LinearStepSize")
+    )
+    percent = rollout.canary_percent if isinstance(rollout, CanaryDeployment) else rollout.step_percent
     size = {"Type": "CAPACITY_PERCENT", "Value": percent}
     return {"Type": kind, name: size, "WaitIntervalInSeconds": rollout.bake_seconds}
 

@@ -14,7 +14,7 @@ from constructs import Construct
 
 from infra.constructs.api_domain import ApiDomain
 from infra.constructs.gateway_responses import add_gateway_responses
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 
@@ -87,6 +87,18 @@ class InferenceApi(Construct):
         authorizer: lambda_.IFunction,
         logs_key: kms.IKey,
     ) -> None:
+        """Make the REST API, its stage, authorizer, routes and usage plan.
+
+        Args:
+            scope: The construct that owns the API.
+            id: Its construct id.
+            settings: Section `gateway` holds limits (requests per second and period).
+            inference: Function of the streamed model routes.
+            api: Function of the buffered routes.
+            jobs: Function of the routes of jobs, files and batches, streamed as well.
+            authorizer: Function that answers with a caller's usage key.
+            logs_key: Key of access and execution logs.
+        """
         super().__init__(scope, id)
         self._settings = settings
         spec = settings.gateway
@@ -264,7 +276,7 @@ def _callers_of_other_accounts(stage: str, accounts: list[str]) -> iam.PolicyDoc
         return iam.PolicyStatement(
             actions=["execute-api:Invoke"],
             principals=[principal],
-            # Verb and stage stand in full: a `*` reaches over slashes, and would open `/iam` with the rest.
+            # Verb and stage are written in full: a `*` matches slashes, and would open `/iam` with the rest.
             resources=[f"execute-api:/{stage}/{path}" for path in paths],
         )
 

@@ -36,8 +36,8 @@ class InferenceEndpoint(Construct):
         )
 
     @property
-    def door_environment(self) -> dict[str, str]:
-        """What the front door has to know of this kind; nothing for the plain one."""
+    def function_environment(self) -> dict[str, str]:
+        """Variables that the inference function needs for this kind; none for a realtime endpoint."""
         return {}
 
     @property

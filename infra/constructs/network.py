@@ -12,10 +12,10 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
-from infra.settings.surroundings import Vpc
+from infra.settings.infrastructure import Vpc
 
 _DESCRIBE = (
     "ec2:DescribeNetworkInterfaces",

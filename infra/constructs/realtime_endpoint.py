@@ -10,15 +10,15 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from contracts.routing import CHALLENGER, CHAMPION
-from infra.constructs.autoscaling import Bounds, FleetScaling
-from infra.constructs.capture import CAPTURED, capture_config, grant_capture
+from infra.constructs.autoscaling import CapacityBounds, FleetScaling
+from infra.constructs.data_capture import CAPTURED, capture_config, grant_capture
 from infra.constructs.hosting import Hosting, Properties, machines, only_if
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release import Experiments, Release
+from infra.constructs.release_parameters import ExperimentParameters, ReleaseParameters
 from infra.constructs.rollback_alarms import RollbackAlarms
 from infra.policy.acknowledge import acknowledge
 from infra.settings.endpoint import RealtimeEndpoint
-from infra.settings.rollout import Gradual
+from infra.settings.rollout import GradualDeployment
 
 
 class RealtimeInference(InferenceEndpoint):
@@ -31,7 +31,7 @@ class RealtimeInference(InferenceEndpoint):
         *,
         hosting: Hosting,
         spec: RealtimeEndpoint,
-        release: Release,
+        release: ReleaseParameters,
     ) -> None:
         super().__init__(scope, id, hosting=hosting)
         self._hosting, self._spec = hosting, spec
@@ -39,7 +39,7 @@ class RealtimeInference(InferenceEndpoint):
         self.config = hosting.config(self, volume=spec.instances.has_volume)
         self.endpoint = hosting.endpoint(self, self.config)
         first = self._variant(CHAMPION, champion, 1.0)
-        if isinstance(release, Experiments):
+        if isinstance(release, ExperimentParameters):
             self._experiment(release, first)
         else:
             self.config.add_property_override("ProductionVariants", [first])
@@ -49,11 +49,11 @@ class RealtimeInference(InferenceEndpoint):
         if spec.scales:
             self._scale(release)
 
-    def _experiment(self, release: Experiments, first: Properties) -> None:
+    def _experiment(self, release: ExperimentParameters, first: Properties) -> None:
         """Challenger and shadow under their conditions; guardrails where no variant comes or goes."""
         hosting, spec = self._hosting, self._spec
         challenger = hosting.model(self, "Challenger", release.challenger, isolated=spec.network_isolation)
-        challenger.cfn_options.condition = release.beside
+        challenger.cfn_options.condition = release.has_challenger
         second = self._variant(CHALLENGER, challenger, spec.challenger_weight)
         mirror = self._variant(CHALLENGER, challenger, spec.shadow_percent / 100)
         self.config.add_property_override("ProductionVariants", [first, only_if(release.ab, second)])
@@ -77,7 +77,7 @@ class RealtimeInference(InferenceEndpoint):
     def _deployment(self) -> Properties:
         rollout = self._spec.deployment
         alarms: list[str] = []
-        if isinstance(rollout, Gradual):
+        if isinstance(rollout, GradualDeployment):
             alarms = RollbackAlarms(
                 self,
                 "Rollback",
@@ -94,10 +94,10 @@ class RealtimeInference(InferenceEndpoint):
         config = capture_config(bucket, key, percent)
         self.config.add_property_override("DataCaptureConfig", config)
         grant_capture(hosting.role, bucket, key)
-        why = f"The settings ask for copies of traffic; they lie encrypted under {CAPTURED} and expire."
+        why = f"The settings ask for copies of traffic; they are encrypted under {CAPTURED} and expire."
         acknowledge(self.config, {"Evergreen::no-endpoint-capture": why})
 
-    def _scale(self, release: Release) -> None:
+    def _scale(self, release: ReleaseParameters) -> None:
         """A parameter turns scaling off for the one update that changes the instance type.
 
         The service refuses a new type while the variant is a scalable target.
@@ -110,7 +110,7 @@ class RealtimeInference(InferenceEndpoint):
             self,
             "Scaling",
             endpoint_name=self.name,
-            bounds=Bounds(spec.instances.min, spec.instances.max, spec.scaling.schedules),
+            bounds=CapacityBounds(spec.instances.min, spec.instances.max, spec.scaling.schedules),
             target=target,
             spec=spec.scaling,
             after=self.endpoint,

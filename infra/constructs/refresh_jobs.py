@@ -12,8 +12,8 @@ from typing import Any
 
 from contracts.refresh import release_prefix
 from contracts.training import HELDOUT_FILE, metric_definitions
-from infra.settings import instances
-from infra.settings.refresh import Job, Refresh
+from infra.settings import instance_types
+from infra.settings.refresh import RefreshJobSettings, RefreshSettings
 
 _RELEASE_ID = "$$.Execution.Name"
 _IN, _OUT = "/opt/ml/processing/input", "/opt/ml/processing/output"
@@ -45,7 +45,7 @@ _RETRY = [
 class Runner:
     """What one kind of job runs on: settings, image, role."""
 
-    job: Job
+    job: RefreshJobSettings
     image_uri: str
     role_arn: str
 
@@ -90,7 +90,7 @@ class Jobs:
             output=f"{variant}/",
         )
 
-    def compare(self, settings: Refresh) -> dict[str, Any]:
+    def compare(self, settings: RefreshSettings) -> dict[str, Any]:
         """Both models' answers become the report that the gate reads."""
         gate = settings.gate
         options = {
@@ -188,12 +188,12 @@ class Jobs:
         }
         return _task("arn:aws:states:::sagemaker:createProcessingJob.sync", parameters, seconds)
 
-    def _machine(self, spec: Job) -> dict[str, Any]:
+    def _machine(self, spec: RefreshJobSettings) -> dict[str, Any]:
         machine = {"InstanceType": spec.instance_type, "InstanceCount": 1, "VolumeSizeInGB": spec.volume_gb}
         # SageMaker refuses a key for the local NVMe disks, which the hardware encrypts.
         return (
             machine
-            if instances.has_instance_store(spec.instance_type)
+            if instance_types.has_instance_store(spec.instance_type)
             else machine | {"VolumeKmsKeyId": self.key_arn}
         )
 

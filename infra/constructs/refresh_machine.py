@@ -17,7 +17,7 @@ from typing import Any
 from contracts.refresh import release_prefix
 from infra.constructs.refresh_jobs import Jobs
 from infra.constructs.states import BUSY, COPYING, TRANSIENT, State, catch, choice, invoke, wait
-from infra.settings.refresh import Refresh
+from infra.settings.refresh import RefreshSettings
 
 JUDGE_SECONDS, RELEASE_SECONDS = 120, 300  # the functions' own limits
 TOPOLOGY_SECONDS = 4 * 3600  # an update of the serving stack; a guarded one bakes within it
@@ -35,7 +35,7 @@ class Loop:
     release_arn: str
     bucket: str
     jobs: Jobs
-    settings: Refresh
+    settings: RefreshSettings
     followed: bool = False
 
 
@@ -49,7 +49,7 @@ def definition(loop: Loop) -> dict[str, Any]:
     }
 
 
-def longest_seconds(settings: Refresh) -> int:
+def longest_seconds(settings: RefreshSettings) -> int:
     """An upper bound of all the states' own limits: it only ends what they failed to end."""
     stages = len(settings.canary.shares) * int(settings.canary.deadline_minutes * 60)
     jobs = 60 * (settings.training.max_minutes + 4 * settings.processing.max_minutes)

@@ -23,7 +23,7 @@ _ALIAS = "The key of the second region is known by its alias, which the conditio
 
 
 def key_alias(settings: Settings) -> str:
-    """Name of the key that copies lie under."""
+    """Alias of the key that encrypts the copies."""
     return f"alias/{settings.prefix}-models"
 
 

@@ -1,4 +1,4 @@
-"""The alarms that take a bad update back. They watch the service's own metrics of what is being replaced.
+"""The alarms that roll an update back. They watch SageMaker's own metrics of the variant that is replaced.
 
 While traffic shifts the old and the new fleet publish under one name, so a fault of the new one shows diluted
 by its share: thresholds and percentiles are derived from the share of the first step. The alarms name the
@@ -16,7 +16,7 @@ from constructs import Construct
 from contracts import metrics
 from infra.constructs.execution_role import ExecutionRole
 from infra.settings import Settings
-from infra.settings.rollout import OWN_ALARMS, Gradual
+from infra.settings.rollout import OWN_ALARMS, GradualDeployment
 
 _MICROSECONDS = 1000
 _ERROR_SHARE = 0.05  # of the new version's own requests
@@ -35,7 +35,7 @@ class RollbackAlarms(Construct):
         scope: Construct,
         id: str,
         *,
-        rollout: Gradual,
+        rollout: GradualDeployment,
         settings: Settings,
         role: ExecutionRole,
         metric: Callable[[str, str], cloudwatch.Metric],
@@ -54,14 +54,14 @@ class RollbackAlarms(Construct):
         if not errors_only:
             alarms += [self._first_token(share, rollout, settings, metric), self._verdict(settings)]
         if len(alarms) > OWN_ALARMS:
-            raise ValueError("settings count on fewer alarms of ours")
+            raise ValueError("OWN_ALARMS is lower than the number of alarms here")
         role.allow_rollback(alarms, further=bool(rollout.alarms))
         self.names = [*(alarm.alarm_name for alarm in alarms), *rollout.alarms]
 
     def _first_token(
         self,
         share: float,
-        rollout: Gradual,
+        rollout: GradualDeployment,
         settings: Settings,
         metric: Callable[[str, str], cloudwatch.Metric],
     ) -> cloudwatch.Alarm:
@@ -74,7 +74,7 @@ class RollbackAlarms(Construct):
         )
 
     def _verdict(self, settings: Settings) -> cloudwatch.Alarm:
-        """The statistics of the refresh loop have the same word as the service's metrics."""
+        """A verdict of the refresh loop rolls an update back as SageMaker's own metrics do."""
         return cloudwatch.Alarm(
             self,
             "Verdict",

@@ -1,7 +1,7 @@
 """CPUs that exist while a request runs: memory and concurrency in place of machines.
 
 SageMaker takes no uncompressed prefix here, so the artefact is one archive; and since nothing says that it
-streams from a serverless endpoint, the front door asks for the whole answer (60 s, 6 MB).
+streams from a serverless endpoint, the inference function asks for the whole answer (60 s, 6 MB).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contracts.routing import CHAMPION
 from infra.constructs.autoscaling import ReadyConcurrencyScaling
 from infra.constructs.hosting import Hosting
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release import Release
+from infra.constructs.release_parameters import ReleaseParameters
 from infra.settings.endpoint import ServerlessEndpoint
 
 
@@ -22,7 +22,13 @@ class ServerlessInference(InferenceEndpoint):
     invoke_action = "sagemaker:InvokeEndpoint"
 
     def __init__(
-        self, scope: Construct, id: str, *, hosting: Hosting, spec: ServerlessEndpoint, release: Release
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        hosting: Hosting,
+        spec: ServerlessEndpoint,
+        release: ReleaseParameters,
     ) -> None:
         super().__init__(scope, id, hosting=hosting)
         model = hosting.model(self, "Champion", release.champion, isolated=False, archive=True)
@@ -49,6 +55,6 @@ class ServerlessInference(InferenceEndpoint):
             )
 
     @property
-    def door_environment(self) -> dict[str, str]:
+    def function_environment(self) -> dict[str, str]:
         """Whole answers instead of streams."""
         return {"STREAMED": "false"}

@@ -1,7 +1,7 @@
 """The code of the refresh loop's jobs as one reproducible `tar.gz`, a file asset of the stack.
 
 Equal sources give equal bytes: the archive's hash names it, and is the code version in training cards.
-Layout: `train.py` (script mode's entry), `requirements.txt`, and our packages as they lie in the repository.
+Layout: `train.py` (script mode's entry), `requirements.txt`, and our packages as in the repository.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = "requirements/jobs.txt"
 # The hook travels on into the artefacts that training packs, with what it shares with our server.
 _PACKAGES = ("contracts", "model_code/training", "model_code/vllm_hook", "evaluation")
-_FOLDERS = ("model_code/serving",)  # without the folders below: no engines
+# Without the folders below them: no engines.
+_FOLDERS = ("model_code/serving", "model_code/serving/http", "model_code/serving/protocol")
 _MARKERS = ("model_code/__init__.py",)
 _NOT_SHIPPED = ("__pycache__", "tests")
 _LAUNCHER = """\

@@ -1,4 +1,4 @@
-"""What somebody has to know of the second region: that it is in use, and that it fails.
+"""CloudWatch alarms of the second region: its endpoint receives requests, or fails them.
 
 In its own region, on a topic of its own: alarms and their topics do not cross regions.
 """
@@ -12,7 +12,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra.constructs.alarms import RUNBOOK, alarm_name
-from infra.constructs.published import Published
+from infra.constructs.published_metrics import PublishedMetrics
 from infra.settings import Settings
 
 
@@ -20,7 +20,7 @@ class StandbyAlarms(Construct):
     """Two alarms on the second endpoint's own metrics."""
 
     def __init__(
-        self, scope: Construct, id: str, *, settings: Settings, published: Published, topic: sns.ITopic
+        self, scope: Construct, id: str, *, settings: Settings, published: PublishedMetrics, topic: sns.ITopic
     ) -> None:
         super().__init__(scope, id)
         self._settings, self._topic = settings, topic
@@ -29,7 +29,7 @@ class StandbyAlarms(Construct):
             "InUse",
             published.sagemaker("Invocations"),
             0,
-            f"The endpoint in {place} is asked: the first region is full, starting or down",
+            f"The endpoint in {place} receives requests: the first region is full, starting or down",
             ends=True,
         )
         self._alarm(
@@ -41,7 +41,7 @@ class StandbyAlarms(Construct):
                 errors=published.sagemaker("Invocation5XXErrors", "Average"),
             ),
             1 - settings.goals.availability,
-            f"The endpoint in {place} fails too",
+            f"More of the invocations of the endpoint in {place} end in a 5xx than the goal allows",
         )
 
     def _alarm(
@@ -65,9 +65,9 @@ class StandbyAlarms(Construct):
             alarm.add_ok_action(actions.SnsAction(self._topic))
 
 
-def published_there(settings: Settings) -> Published:
-    """What the second endpoint publishes; of a door and a loop there is nothing in its region."""
-    return Published(
+def published_there(settings: Settings) -> PublishedMetrics:
+    """Metrics of the second endpoint; its region has no API and no refresh loop."""
+    return PublishedMetrics(
         endpoint=settings.endpoint_name,
         api="",
         machine_arn="",

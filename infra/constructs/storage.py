@@ -61,6 +61,18 @@ class EncryptedBucket(s3.Bucket):
         versioned: bool = True,
         name: str | None = None,
     ) -> None:
+        """Make the bucket.
+
+        Args:
+            scope: The construct that owns the bucket.
+            id: Its construct id, in lower case the prefix of its access logs.
+            key: Key of the objects.
+            access_logs: Bucket that receives its access logs.
+            removal: What happens to it with its stack.
+            forget_days: Days after which an object expires; None for never.
+            versioned: Whether deleted and overwritten objects are kept for 30 days.
+            name: Physical name; None for a generated one.
+        """
         super().__init__(
             scope,
             id,
@@ -86,7 +98,7 @@ class EncryptedBucket(s3.Bucket):
         )
 
 
-class Table(dynamodb.Table):
+class EncryptedTable(dynamodb.Table):
     """A pay-per-request table under our key; keys `pk` and, if asked, `sk`.
 
     With point-in-time recovery unless told otherwise: without it what is deleted is gone at once.
@@ -103,6 +115,17 @@ class Table(dynamodb.Table):
         expires: bool = False,
         recoverable: bool = True,
     ) -> None:
+        """Make the table.
+
+        Args:
+            scope: The construct that owns the table.
+            id: Its construct id.
+            key: Key of the items.
+            removal: What happens to it with its stack; RETAIN adds deletion protection.
+            sort_key: Whether items have a sort key `sk` beside `pk`.
+            expires: Whether items end at `expires_at`, in seconds since the epoch.
+            recoverable: Whether point-in-time recovery (35 days) is on.
+        """
         super().__init__(
             scope,
             id,

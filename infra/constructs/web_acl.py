@@ -5,8 +5,8 @@ from __future__ import annotations
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
-# Prompts hold code, paths and URLs, and are long: what these rules take for attacks is the product's daily
-# bread. They count instead of blocking. WAF sees the first 64 kB of a body at most, so only a limit below it
+# Prompts hold code, paths and URLs, and are long: what these rules take for attacks is usual traffic here.
+# They count instead of blocking. WAF sees the first 64 kB of a body at most, so only a limit below it
 # can be held here; a larger one is the function's (413), and the rule counts what was not wholly inspected.
 BODY_RULES = (
     "SizeRestrictions_BODY",

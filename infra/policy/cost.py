@@ -1,7 +1,7 @@
 """The cost cap: what the endpoint's machines may cost in a month, at full size and in the costliest phase.
 
 What the second region's machines may cost is added to the first one's. An estimate from a dated price table.
-The second fleet of a running update is not counted: it lives minutes.
+The second fleet of a running update is not counted: it lasts minutes.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 from contracts.routing import CHAMPION
 from infra.policy.estimate import challenger_most, estimate
 from infra.policy.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
-from infra.policy.rules import Finding, Rule
-from infra.policy.template import Template, instance_types, items, resources
+from infra.policy.rules import PolicyFinding, PolicyRule
+from infra.policy.template import Template, items, resources, variant_types
 from infra.settings import Settings
 from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
 
 __all__ = ["cost_cap", "price_table"]
 
 
-def cost_cap(settings: Settings) -> Rule:
+def cost_cap(settings: Settings) -> PolicyRule:
     """The rule that holds the endpoint of `settings` to its monthly cap."""
     environment = settings.environment
     spec = settings.endpoint
@@ -28,15 +28,17 @@ def cost_cap(settings: Settings) -> Rule:
     elsewhere = estimate(settings.standby).most if settings.standby else 0.0
     most = 0 if isinstance(spec, ServerlessEndpoint) else spec.instances.max
 
-    def check(template: Template) -> Iterator[Finding]:
+    def check(template: Template) -> Iterator[PolicyFinding]:
         for logical_id, config in resources(template, "AWS::SageMaker::EndpointConfig"):
             production = items(config.get("ProductionVariants"))
             shadows = items(config.get("ShadowProductionVariants"))
-            unknown = sorted({name for v in production + shadows for name in instance_types(v)} - set(prices))
+            unknown = sorted({name for v in production + shadows for name in variant_types(v)} - set(prices))
             if elsewhere is None and settings.failover:
                 unknown = sorted({*unknown, *settings.failover.instances.types} - set(prices))
             if unknown or elsewhere is None:
-                yield Finding(logical_id, "ProductionVariants", f"no price is known for {', '.join(unknown)}")
+                yield PolicyFinding(
+                    logical_id, "ProductionVariants", f"no price is known for {', '.join(unknown)}"
+                )
                 continue
             monthly = elsewhere + max(_monthly(production), _monthly([*production[:1], *shadows]))
             if monthly > environment.monthly_cost_cap_usd:
@@ -44,7 +46,7 @@ def cost_cap(settings: Settings) -> Rule:
                     f"{monthly:,.0f} USD a month at full size (prices of {table.checked}) exceed the cap of "
                     f"{environment.monthly_cost_cap_usd:,.0f}"
                 )
-                yield Finding(logical_id, "ProductionVariants", why)
+                yield PolicyFinding(logical_id, "ProductionVariants", why)
 
     def _monthly(variants: list[dict[str, Any]]) -> float:
         return sum(_of_variant(variant) for variant in variants)
@@ -55,7 +57,7 @@ def cost_cap(settings: Settings) -> Rule:
             return float(
                 memory * size["MaxConcurrency"] * table.serverless_usd_per_gb_second * SECONDS_PER_MONTH
             )
-        dearest = max(prices[name] for name in instance_types(variant))
+        dearest = max(prices[name] for name in variant_types(variant))
         return dearest * _machines(variant) * HOURS_PER_MONTH
 
     def _machines(variant: dict[str, Any]) -> int:
@@ -65,7 +67,7 @@ def cost_cap(settings: Settings) -> Rule:
         grows = isinstance(spec, RealtimeEndpoint) and spec.scales
         return challenger_most(count, most) if grows else count
 
-    return Rule(
+    return PolicyRule(
         "monthly-cost-cap",
         "The endpoint at full size, a challenger beside it, stays below the environment's monthly cap.",
         "Lower instances.max, choose a smaller type, add the type's price, or raise monthly_cost_cap_usd.",

@@ -1,7 +1,7 @@
 """What an environment's endpoint may cost in a month, from its settings: printed at synth.
 
-Of machines that may stand in for each other the dearest is counted; the second region's are added. An update
-runs a second fleet beside the first while it lasts; that is said and not counted, since it lives minutes.
+Of alternative instance types the most expensive is counted; the second region's are added. An update
+runs a second fleet beside the first while it lasts; that is reported and not counted, since it lasts minutes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import jsii
 
 from infra.policy.cost import cost_cap
 from infra.policy.endpoint_rules import ENDPOINT_RULES
-from infra.policy.rules import RULES, Finding, Rule
+from infra.policy.rules import RULES, PolicyFinding, PolicyRule
 from infra.settings import Settings
 from infra.settings.failover import FAILOVER
 
@@ -53,11 +53,11 @@ class EvergreenRules:
         ]
         return cdk.PolicyValidationPluginReport(success=not violations, violations=violations)
 
-    def _rules_for(self, path: str) -> tuple[Rule, ...]:
+    def _rules_for(self, path: str) -> tuple[PolicyRule, ...]:
         return self._rules_there if Path(path).name.startswith(self._of_second_region) else self._rules
 
     @staticmethod
-    def _violation(rule: Rule, path: str, finding: Finding) -> cdk.PolicyViolation:
+    def _violation(rule: PolicyRule, path: str, finding: PolicyFinding) -> cdk.PolicyViolation:
         return cdk.PolicyViolation(
             rule_name=rule.id,
             description=f"{rule.asks} Here {finding.why}.",
@@ -73,7 +73,7 @@ class EvergreenRules:
         )
 
 
-def findings(rules: Sequence[Rule], path: Path) -> list[tuple[Rule, Finding]]:
+def findings(rules: Sequence[PolicyRule], path: Path) -> list[tuple[PolicyRule, PolicyFinding]]:
     """All findings of the rules in one template file."""
     template = json.loads(path.read_text(encoding="utf-8"))
     return [(rule, finding) for rule in rules for finding in rule.check(template)]

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from infra.policy.template import Template, branches, instance_types, items, resources, strings
-from infra.settings import instances
+from infra.policy.template import Template, branches, items, resources, strings, variant_types
+from infra.settings import instance_types
 
 _CONFIG = "AWS::SageMaker::EndpointConfig"
 _MODEL = "AWS::SageMaker::Model"
@@ -18,7 +18,7 @@ _ENDPOINT = "AWS::SageMaker::Endpoint"
 
 
 @dataclass(frozen=True)
-class Finding:
+class PolicyFinding:
     """One resource that breaks a rule; `location` is the property, `why` says what is wrong with it."""
 
     logical_id: str
@@ -27,29 +27,29 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Rule:
+class PolicyRule:
     """A named rule: what it asks, how to satisfy it, and the check."""
 
     id: str
     asks: str
     fix: str
-    check: Callable[[Template], Iterator[Finding]]
+    check: Callable[[Template], Iterator[PolicyFinding]]
 
 
-def _volume_key(template: Template) -> Iterator[Finding]:
+def _volume_key(template: Template) -> Iterator[PolicyFinding]:
     for logical_id, config in resources(template, _CONFIG):
         variants = items(config.get("ProductionVariants")) + items(config.get("ShadowProductionVariants"))
-        types = sorted({name for variant in variants for name in instance_types(variant)})
-        volumes = [name for name in types if not instances.has_instance_store(name)]
+        types = sorted({name for variant in variants for name in variant_types(variant)})
+        volumes = [name for name in types if not instance_types.has_instance_store(name)]
         if volumes and "KmsKeyId" not in config:
-            why = f"the model volume of {', '.join(volumes)} lies under no key of ours"
-            yield Finding(logical_id, "KmsKeyId", why)
+            why = f"the model volume of {', '.join(volumes)} has no KmsKeyId"
+            yield PolicyFinding(logical_id, "KmsKeyId", why)
         if types and not volumes and "KmsKeyId" in config:
-            why = f"{', '.join(types)} keeps models on local NVMe, where SageMaker refuses a key"
-            yield Finding(logical_id, "KmsKeyId", why)
+            why = f"{', '.join(types)} stores models on local NVMe, where SageMaker refuses a key"
+            yield PolicyFinding(logical_id, "KmsKeyId", why)
 
 
-def _rollback_alarms(template: Template) -> Iterator[Finding]:
+def _rollback_alarms(template: Template) -> Iterator[PolicyFinding]:
     for logical_id, endpoint in resources(template, _ENDPOINT):
         for config in branches(endpoint.get("DeploymentConfig")):
             policy = config.get("BlueGreenUpdatePolicy", {})
@@ -57,17 +57,19 @@ def _rollback_alarms(template: Template) -> Iterator[Finding]:
             alarms = config.get("AutoRollbackConfiguration", {}).get("Alarms")
             if (gradual or "RollingUpdatePolicy" in config) and not alarms:
                 location = "DeploymentConfig/AutoRollbackConfiguration"
-                yield Finding(logical_id, location, "traffic shifts in steps that nothing watches")
+                yield PolicyFinding(logical_id, location, "traffic shifts in steps without rollback alarms")
 
 
-def _no_capture(template: Template) -> Iterator[Finding]:
+def _no_capture(template: Template) -> Iterator[PolicyFinding]:
     for logical_id, config in resources(template, _CONFIG):
         for capture in branches(config.get("DataCaptureConfig")):
             if capture.get("EnableCapture") is not False:
-                yield Finding(logical_id, "DataCaptureConfig", "prompts and answers are written unmasked")
+                yield PolicyFinding(
+                    logical_id, "DataCaptureConfig", "prompts and answers are written unmasked"
+                )
 
 
-def _no_full_access(template: Template) -> Iterator[Finding]:
+def _no_full_access(template: Template) -> Iterator[PolicyFinding]:
     types = ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::Role")
     for logical_id, entity in resources(template, *types):
         inline = [policy["PolicyDocument"] for policy in entity.get("Policies", [])]
@@ -76,52 +78,54 @@ def _no_full_access(template: Template) -> Iterator[Finding]:
                 wide = [action for action in strings(statement.get("Action", [])) if _is_wide(action)]
                 if statement["Effect"] == "Allow" and (wide or "NotAction" in statement):
                     what = ", ".join(wide) or "everything but a few actions"
-                    yield Finding(logical_id, "PolicyDocument", f"it allows {what}")
+                    yield PolicyFinding(logical_id, "PolicyDocument", f"it allows {what}")
         for arn in entity.get("ManagedPolicyArns", []):
             if "FullAccess" in (text := json.dumps(arn)) or "AdministratorAccess" in text:
-                yield Finding(logical_id, "ManagedPolicyArns", "a managed policy grants a whole service")
+                yield PolicyFinding(
+                    logical_id, "ManagedPolicyArns", "a managed policy grants a whole service"
+                )
 
 
 def _is_wide(action: str) -> bool:
     return action == "*" or action.endswith(":*")
 
 
-def _unnamed(template: Template) -> Iterator[Finding]:
+def _unnamed(template: Template) -> Iterator[PolicyFinding]:
     for kind, name in ((_MODEL, "ModelName"), (_CONFIG, "EndpointConfigName")):
         for logical_id, properties in resources(template, kind):
             if name in properties:
-                yield Finding(
+                yield PolicyFinding(
                     logical_id, name, "every change replaces the resource, and the name is still taken"
                 )
 
 
 RULES = (
-    Rule(
+    PolicyRule(
         "endpoint-volume-key",
-        "Model volumes lie under our key where the machine has a volume.",
-        "Set KmsKeyId on the endpoint config; leave it out for machines with local NVMe only.",
+        "Model volumes are encrypted with our key where the instance has a volume.",
+        "Set KmsKeyId on the endpoint config; leave it out for instances with local NVMe only.",
         _volume_key,
     ),
-    Rule(
+    PolicyRule(
         "rollback-alarms",
-        "A deployment in steps has alarms that take it back.",
+        "A gradual deployment has rollback alarms.",
         "Name alarms in AutoRollbackConfiguration, or shift all traffic at once.",
         _rollback_alarms,
     ),
-    Rule(
+    PolicyRule(
         "no-endpoint-capture",
-        "Requests are recorded at the front door, masked, and not by the endpoint.",
+        "The inference function records requests, masked; the endpoint does not.",
         "Remove DataCaptureConfig, or acknowledge the rule beside the config with the reason.",
         _no_capture,
     ),
-    Rule(
+    PolicyRule(
         "no-full-access",
         "Roles name their actions.",
         "List the actions that the code calls.",
         _no_full_access,
     ),
-    Rule(
-        "unnamed-models",
+    PolicyRule(
+        "no-physical-model-names",
         "Models and endpoint configs have no physical names.",
         "Remove the name; the endpoint has a fixed one.",
         _unnamed,

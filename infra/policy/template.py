@@ -29,17 +29,17 @@ def branches(value: Any) -> list[Any]:
 
 
 def items(value: Any) -> list[Any]:
-    """The elements of a list whose list, or elements, may stand under `Fn::If`."""
+    """The elements of a list where the list or its elements may be under `Fn::If`."""
     return [item for choice in branches(value) for entry in choice for item in branches(entry)]
 
 
-def instance_types(variant: Any) -> list[str]:
+def variant_types(variant: Any) -> list[str]:
     """The machines a variant may run on, in order of preference; none for a serverless one."""
     pools = [pool["InstanceType"] for pool in variant.get("InstancePools", [])]
     return pools or ([variant["InstanceType"]] if "InstanceType" in variant else [])
 
 
-def worlds(template: Template) -> Iterator[Template]:
+def parameter_combinations(template: Template) -> Iterator[Template]:
     """The template as it would be under every combination of its parameters' allowed values.
 
     Conditions are decided and `Fn::If` is opened; other intrinsic functions stay. Parameters without allowed

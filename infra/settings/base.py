@@ -35,6 +35,6 @@ class RuleError(ValueError):
 def setting(description: str, example: Any, **constraints: Any) -> Any:
     """A pydantic field with the description and the example that errors and the reference show.
 
-    `default` is among the constraints; a field without one must stand in the file.
+    `default` is among the constraints; a field without one must be in the file.
     """
     return Field(description=description, examples=[example], **constraints)

@@ -9,14 +9,14 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from infra.settings import elsewhere, instances
+from infra.settings import inapplicable_keys, instance_types
 from infra.settings.base import SettingsModel, setting
+from infra.settings.capacity_rules import SCHEDULE, check_machines
+from infra.settings.endpoint_base import InstanceEndpoint
 from infra.settings.exclusions import exclusion
-from infra.settings.fits import SCHEDULE, check_machines
-from infra.settings.hosted import OnMachines
 from infra.settings.machines import IdleInstances
-from infra.settings.rollout import Rolling
-from infra.settings.scaling import Scaling
+from infra.settings.rollout import RollingDeployment
+from infra.settings.scaling import ScalingSettings
 
 _DEVICES_OF_COPY = exclusion(
     "copies-fit",
@@ -32,7 +32,7 @@ _ADAPTERS = exclusion(
 )
 
 
-class Copies(SettingsModel):
+class CopySettings(SettingsModel):
     """Copies of the model, and what each keeps for itself."""
 
     min: int = setting("Copies at least; 0 for none while nobody calls.", 0, ge=0, le=100, default=0)
@@ -42,7 +42,7 @@ class Copies(SettingsModel):
     cpu_cores: float | None = setting("CPU cores of one copy.", 4.0, gt=0, le=512, default=None)
 
 
-class Adapter(SettingsModel):
+class AdapterSettings(SettingsModel):
     """A LoRA adapter beside the base model, as an inference component of its own."""
 
     name: str = setting("Name that callers use.", "support", pattern=r"^[a-z][a-z0-9-]{0,30}$")
@@ -53,20 +53,22 @@ class Adapter(SettingsModel):
     )
 
 
-class ScaleToZeroEndpoint(OnMachines):
-    """Machines that go while nobody calls; the first caller afterwards is asked to come back."""
+class ScaleToZeroEndpoint(InstanceEndpoint):
+    """Instances scale to zero while nobody calls; the first caller afterwards gets 503 with Retry-After."""
 
     foreign = {
-        "challenger_weight": elsewhere.COMPONENT_VARIANTS,
-        "shadow_percent": elsewhere.COMPONENT_VARIANTS,
+        "challenger_weight": inapplicable_keys.COMPONENT_VARIANTS,
+        "shadow_percent": inapplicable_keys.COMPONENT_VARIANTS,
     }
 
     kind: Literal["scale_to_zero"] = setting("Copies and machines that may all go.", "scale_to_zero")
     instances: IdleInstances = setting("Machines that hold the copies.", {"type": "ml.g6e.xlarge"})
-    copies: Copies = setting("Copies of the model.", {"max": 4, "memory_mb": 16384})
-    scaling: Scaling = setting("How the number of copies follows the load.", {}, default=Scaling())
-    deployment: Rolling = setting("How an update rolls out.", {"kind": "rolling"})
-    adapters: list[Adapter] = setting(
+    copies: CopySettings = setting("Copies of the model.", {"max": 4, "memory_mb": 16384})
+    scaling: ScalingSettings = setting(
+        "How the number of copies follows the load.", {}, default=ScalingSettings()
+    )
+    deployment: RollingDeployment = setting("How an update rolls out.", {"kind": "rolling"})
+    adapters: list[AdapterSettings] = setting(
         "LoRA adapters on the base model.", [{"name": "support"}], default=[], max_length=50
     )
 
@@ -76,7 +78,7 @@ class ScaleToZeroEndpoint(OnMachines):
         rollout = values.get("deployment") if isinstance(values, dict) else None
         kind = rollout.get("kind") if isinstance(rollout, dict) else None
         if kind in ("canary", "linear", "all_at_once"):
-            raise elsewhere.COMPONENT_ROLLOUT.refusal(
+            raise inapplicable_keys.COMPONENT_ROLLOUT.refusal(
                 "deployment", "kind", what=f"Copies do not roll out by '{kind}'.", example="rolling"
             )
         return values
@@ -92,14 +94,14 @@ class ScaleToZeroEndpoint(OnMachines):
                     what=f"The schedule '{schedule.name}' goes above {self.copies.max} copies.",
                     example=[],
                 )
-        devices = instances.devices(self.instances.type)
-        room = devices.count * self.instances.max if devices else None
-        if room is not None and self.copies.accelerators * self.copies.max > room:
+        devices = instance_types.devices(self.instances.type)
+        total = devices.count * self.instances.max if devices else None
+        if total is not None and self.copies.accelerators * self.copies.max > total:
             raise _DEVICES_OF_COPY.refusal(
                 "copies",
                 "max",
-                what=f"{self.copies.max} copies of {self.copies.accelerators} devices exceed {room}.",
-                example=max(1, room // self.copies.accelerators),
+                what=f"{self.copies.max} copies of {self.copies.accelerators} devices exceed {total}.",
+                example=max(1, total // self.copies.accelerators),
             )
         if self.adapters and self.engine.kind == "neuron":
             raise _ADAPTERS.refusal("adapters", what="Engine 'neuron' takes no adapters.", example=None)

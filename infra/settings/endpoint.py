@@ -1,7 +1,7 @@
 """The endpoint: a union of kinds told apart by `kind`; each brings the keys it needs and no others.
 
 A key of another kind is refused with SageMaker's reason where there is one. Rules between endpoint and model
-stand in rules.py. Knows nothing of CDK. Sources of the rules: SageMaker's API reference and developer guide.
+are in cross_section_rules.py. Knows nothing of CDK. Sources: SageMaker's API reference and developer guide.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings import elsewhere
+from infra.settings import inapplicable_keys
 from infra.settings.base import setting
+from infra.settings.capacity_rules import SCHEDULE_ZERO, check_canary, check_machines, check_schedules
 from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.endpoint_base import EndpointBase, InstanceEndpoint
 from infra.settings.exclusions import exclusion
-from infra.settings.fits import SCHEDULE_ZERO, check_canary, check_machines, check_schedules
-from infra.settings.hosted import Hosted, OnMachines
+from infra.settings.infrastructure import DataCapture
 from infra.settings.machines import IdleInstances, Instances
 from infra.settings.rollout import Deployment
-from infra.settings.scaling import BacklogScaling, ReadyScaling, Scaling
-from infra.settings.surroundings import DataCapture
+from infra.settings.scaling import BacklogScalingSettings, ProvisionedConcurrencyScaling, ScalingSettings
 
 _SERVERLESS_TIMEOUT = exclusion(
     "serverless-timeout",
@@ -77,12 +77,14 @@ exclusion(
 _WHOLE_ANSWER_SECONDS = 60
 
 
-class RealtimeEndpoint(OnMachines):
+class RealtimeEndpoint(InstanceEndpoint):
     """Instances that are always there."""
 
     kind: Literal["realtime"] = setting("Instances that are always there.", "realtime")
     instances: Instances = setting("Machines behind the champion.", {"type": "ml.g6e.xlarge"})
-    scaling: Scaling = setting("How the number of machines follows the load.", {}, default=Scaling())
+    scaling: ScalingSettings = setting(
+        "How the number of machines follows the load.", {}, default=ScalingSettings()
+    )
     deployment: Deployment = setting("How an update rolls out.", {"kind": "canary"})
     challenger_weight: float = setting(
         "Weight of the challenger when an A/B test starts, against the champion's 1.", 0.1, gt=0, default=0.1
@@ -112,18 +114,20 @@ class RealtimeEndpoint(OnMachines):
         return self
 
 
-class AsyncEndpoint(OnMachines):
+class AsyncEndpoint(InstanceEndpoint):
     """Requests and answers in S3, hours if need be; machines may all go while nothing waits."""
 
     foreign = {
-        "challenger_weight": elsewhere.ASYNC_VARIANTS,
-        "shadow_percent": elsewhere.ASYNC_VARIANTS,
-        "data_capture": elsewhere.ASYNC_CAPTURE,
+        "challenger_weight": inapplicable_keys.ASYNC_VARIANTS,
+        "shadow_percent": inapplicable_keys.ASYNC_VARIANTS,
+        "data_capture": inapplicable_keys.ASYNC_CAPTURE,
     }
 
     kind: Literal["async"] = setting("Requests and answers in S3.", "async")
     instances: IdleInstances = setting("Machines that work off the queue.", {"type": "ml.g6e.xlarge"})
-    scaling: BacklogScaling = setting("How machines follow the queue.", {}, default=BacklogScaling())
+    scaling: BacklogScalingSettings = setting(
+        "How machines follow the queue.", {}, default=BacklogScalingSettings()
+    )
     deployment: Deployment = setting("How an update rolls out.", {"kind": "all_at_once"})
     max_concurrent_requests: int = setting("Requests in flight per machine.", 8, ge=1, le=1000)
     emails: list[str] = setting(
@@ -138,18 +142,18 @@ class AsyncEndpoint(OnMachines):
         return self
 
 
-class ServerlessEndpoint(Hosted):
+class ServerlessEndpoint(EndpointBase):
     """A small model on CPUs that exist while a request runs; the first one waits for a cold start."""
 
     foreign = {
-        "challenger_weight": elsewhere.SERVERLESS_VARIANTS,
-        "shadow_percent": elsewhere.SERVERLESS_VARIANTS,
-        "deployment": elsewhere.SERVERLESS_ROLLOUT,
-        "network_isolation": elsewhere.SERVERLESS_NETWORK,
-        "vpc": elsewhere.SERVERLESS_NETWORK,
-        "instances": elsewhere.SERVERLESS_MACHINES,
-        "scaling": elsewhere.SERVERLESS_MACHINES,
-        "data_capture": elsewhere.SERVERLESS_CAPTURE,
+        "challenger_weight": inapplicable_keys.SERVERLESS_VARIANTS,
+        "shadow_percent": inapplicable_keys.SERVERLESS_VARIANTS,
+        "deployment": inapplicable_keys.SERVERLESS_ROLLOUT,
+        "network_isolation": inapplicable_keys.SERVERLESS_NETWORK,
+        "vpc": inapplicable_keys.SERVERLESS_NETWORK,
+        "instances": inapplicable_keys.SERVERLESS_MACHINES,
+        "scaling": inapplicable_keys.SERVERLESS_MACHINES,
+        "data_capture": inapplicable_keys.SERVERLESS_CAPTURE,
     }
 
     kind: Literal["serverless"] = setting("CPUs that exist while a request runs.", "serverless")
@@ -161,7 +165,7 @@ class ServerlessEndpoint(Hosted):
         "Requests that meet no cold start; billed while nobody calls.", 1, ge=1, le=200, default=None
     )
 
-    provisioned_scaling: ReadyScaling | None = setting(
+    provisioned_scaling: ProvisionedConcurrencyScaling | None = setting(
         "How provisioned concurrency follows the load; left out, it keeps its number.",
         {"max": 5},
         default=None,

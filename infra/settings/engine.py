@@ -95,7 +95,7 @@ class _Adaptable(SettingsModel):
     )
 
 
-class VllmEngine(_Engine, _Adaptable):
+class VllmSettings(_Engine, _Adaptable):
     """AWS's vLLM container on NVIDIA GPUs."""
 
     kind: Literal["vllm"] = setting("vLLM on NVIDIA GPUs.", "vllm")
@@ -144,7 +144,7 @@ class VllmEngine(_Engine, _Adaptable):
         return self
 
 
-class NeuronEngine(_Engine):
+class NeuronSettings(_Engine):
     """vLLM on Inferentia and Trainium. Batch and context are compiled into the model: match the artefact."""
 
     kind: Literal["neuron"] = setting("vLLM on Inferentia2 and Trainium.", "neuron")
@@ -162,7 +162,7 @@ class NeuronEngine(_Engine):
         return self
 
 
-class TransformersEngine(_Engine, _Adaptable):
+class TransformersSettings(_Engine, _Adaptable):
     """Our own inference handler: any model that transformers loads, on CPU or GPU."""
 
     kind: Literal["transformers"] = setting("Our inference handler on CPU or GPU.", "transformers")
@@ -222,4 +222,4 @@ def _check_driver(name: str, version: str | None) -> None:
         )
 
 
-Engine = Annotated[VllmEngine | NeuronEngine | TransformersEngine, Field(discriminator="kind")]
+Engine = Annotated[VllmSettings | NeuronSettings | TransformersSettings, Field(discriminator="kind")]

@@ -1,7 +1,7 @@
 """The register of what SageMaker does not allow: each exclusion has an id, a reason and a way out.
 
 Validators raise through it, docs/settings.md is written from it, and a test asks of each entry a settings
-file that is refused and its accepted neighbour. Exclusions stand beside their validators; none is known here.
+file that is refused and its accepted neighbour. Exclusions are declared beside their validators.
 """
 
 from __future__ import annotations

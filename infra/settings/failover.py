@@ -5,17 +5,17 @@ Everything else is the environment's: the same model, engine and image. Knows no
 
 from __future__ import annotations
 
-from infra.settings import rules
+from infra.settings import cross_section_rules
 from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.capacity_rules import check_machines
 from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint
 from infra.settings.exclusions import exclusion
-from infra.settings.fits import check_machines
 from infra.settings.hosting_regions import hosting_regions
 from infra.settings.images import image_table
-from infra.settings.instances import family
+from infra.settings.infrastructure import Vpc
+from infra.settings.instance_types import family
 from infra.settings.machines import Instances
-from infra.settings.rollout import AllAtOnce
-from infra.settings.surroundings import Vpc
+from infra.settings.rollout import AllAtOnceDeployment
 
 FAILOVER = "failover"
 """What the second region's stacks are called after the environment's prefix."""
@@ -31,7 +31,7 @@ _SAME = exclusion(
 _KIND = exclusion(
     "failover-realtime",
     refuses="`failover` with a kind other than realtime",
-    why="The door falls back to an endpoint that streams, is awake, and needs no component's name.",
+    why="The fallback endpoint must stream, have running instances, and need no component name.",
     change="leave the section out, or kind realtime",
 )
 _IMAGE = exclusion(
@@ -61,11 +61,9 @@ _NAME = exclusion(
 
 
 class Failover(SettingsModel):
-    """The second region: where, with which machines, and where the first artefact lies there."""
+    """The second region: where, with which machines, and where its first artefact is."""
 
-    region: str = setting(
-        "Where the second endpoint stands.", "us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$"
-    )
+    region: str = setting("Region of the second endpoint.", "us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     instances: Instances = setting(
         "Machines there; `min` of them wait all the time.", {"type": "ml.g6e.xlarge", "min": 1, "max": 4}
     )
@@ -96,7 +94,7 @@ class Failover(SettingsModel):
             update={
                 "instances": self.instances,
                 "vpc": self.vpc,
-                "deployment": AllAtOnce(kind="all_at_once", bake_seconds=_OLD_FLEET_STAYS_SECONDS),
+                "deployment": AllAtOnceDeployment(kind="all_at_once", bake_seconds=_OLD_FLEET_STAYS_SECONDS),
                 "scaling": first.scaling.model_copy(update={"schedules": []}),
                 "data_capture": None,
             }
@@ -132,7 +130,7 @@ def check_failover(
 def _check_machines(failover: Failover, endpoint: RealtimeEndpoint, size_gb: float | None) -> None:
     try:
         check_machines(endpoint.engine, failover.instances)
-        rules.check_size(size_gb, failover.endpoint(endpoint))
+        cross_section_rules.check_size(size_gb, failover.endpoint(endpoint))
     except RuleError as error:
         inside = error.path[1:] if error.path[0] == "endpoint" else error.path
         raise RuleError(
@@ -162,7 +160,7 @@ def _check_network(failover: Failover, endpoint: RealtimeEndpoint) -> None:
         raise _ZONES.refusal(
             "failover",
             "vpc",
-            what="The second endpoint would stand outside any network of yours.",
+            what="The second endpoint would be outside any network of yours.",
             example={"cidr": "10.41.0.0/22", "availability_zones": [f"{failover.region}{z}" for z in "ab"]},
         )
     for zone in failover.vpc.availability_zones if failover.vpc else ():

@@ -22,14 +22,14 @@ class Toxicity(SettingsModel):
     answer_threshold: float = setting("Score from which an answer ends.", 0.6, ge=0.1, le=1.0, default=0.6)
 
 
-class BedrockGuardrail(SettingsModel):
+class BedrockGuardrailSettings(SettingsModel):
     """A guardrail made in Amazon Bedrock, in the environment's account and region."""
 
     guardrail_id: str = setting("The guardrail's id.", "gr1abc2def", pattern=r"^[a-z0-9]{1,64}$")
     version: str = setting("A published version, in quotes.", "1", pattern=r"^(DRAFT|[1-9][0-9]{0,7})$")
 
 
-class BedrockChecks(SettingsModel):
+class BedrockCheckSettings(SettingsModel):
     """Amazon Bedrock's checks that need no guardrail; each list that is left out is not looked for.
 
     The service offers them in some regions only.
@@ -60,7 +60,7 @@ class BedrockChecks(SettingsModel):
         return self
 
 
-class Guards(SettingsModel):
+class GuardrailSettings(SettingsModel):
     """Checks of prompts and answers; each is off unless set."""
 
     mask_pii: bool = setting(
@@ -75,12 +75,12 @@ class Guards(SettingsModel):
         default={},
     )
     toxicity: Toxicity | None = setting("Refuse abusive language.", {"prompt_threshold": 0.8}, default=None)
-    bedrock: BedrockGuardrail | None = setting(
+    bedrock: BedrockGuardrailSettings | None = setting(
         "Ask a guardrail made in Amazon Bedrock.",
         {"guardrail_id": "gr1abc2def", "version": "1"},
         default=None,
     )
-    bedrock_checks: BedrockChecks | None = setting(
+    bedrock_checks: BedrockCheckSettings | None = setting(
         "Ask Amazon Bedrock's checks that need no guardrail.",
         {"content": ["HATE", "INSULTS"], "attacks": ["JAILBREAK"]},
         default=None,
@@ -89,8 +89,8 @@ class Guards(SettingsModel):
         "Let requests pass while a guard fails; by default they get 503.", False, default=False
     )
 
-    def for_the_door(self) -> GuardSettings | None:
-        """As the front door reads it; None where no check is on."""
+    def for_functions(self) -> GuardSettings | None:
+        """As the functions read it; None where no check is on."""
         wanted = GuardSettings.model_validate(self.model_dump())
         return None if wanted == GuardSettings(fail_open=self.fail_open) else wanted
 
@@ -111,7 +111,7 @@ class Guards(SettingsModel):
 
     @model_validator(mode="after")
     def _fit_into_a_variable(self) -> Self:
-        wanted = self.for_the_door()
+        wanted = self.for_functions()
         size = 0 if wanted is None else len(wanted.model_dump_json(exclude_defaults=True).encode())
         if size > _MOST_BYTES:
             raise RuleError(

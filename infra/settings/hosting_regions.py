@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from infra.settings.instances import family
+from infra.settings.instance_types import family
 
 TABLE = Path(__file__).with_name("hosting_regions.yaml")
 _SOURCE = ("data", "schemas", "extensions", "aws_sagemaker_hosting", "instancetype_enum.json")

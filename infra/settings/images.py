@@ -39,7 +39,7 @@ class Image(SettingsModel):
 
     @property
     def private(self) -> bool:
-        """Whether the image lies in the deploying account's own registry."""
+        """Whether the image is in the deploying account's own registry."""
         return self.registry == OWN_REGISTRY
 
     def knows(self, flag: str) -> bool:
@@ -50,7 +50,7 @@ class Image(SettingsModel):
         return self.engine_version is not None and tuple(map(int, self.engine_version.split("."))) >= since
 
 
-class ImageTable(SettingsModel):
+class EngineImageTable(SettingsModel):
     """All images, the registries' accounts per region, and the day somebody looked."""
 
     checked: datetime.date
@@ -58,7 +58,7 @@ class ImageTable(SettingsModel):
     registries: dict[str, dict[str, str]]
 
     def regions(self, name: str) -> list[str] | None:
-        """Regions that the image is published in; None for one of our own, which lies where it was pushed."""
+        """Regions that the image is published in; None for one of our own, which is where it was pushed."""
         image = self.images[name]
         return None if image.private else sorted(self.registries[image.registry])
 
@@ -71,8 +71,8 @@ class ImageTable(SettingsModel):
 
 
 @cache
-def image_table() -> ImageTable:
+def image_table() -> EngineImageTable:
     """The committed table."""
     rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     accounts = yaml.safe_load(REGISTRIES.read_text(encoding="utf-8"))["registries"]
-    return ImageTable.model_validate(rows | {"registries": accounts})
+    return EngineImageTable.model_validate(rows | {"registries": accounts})

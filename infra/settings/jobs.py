@@ -9,7 +9,7 @@ from pydantic import model_validator
 from infra.settings.base import RuleError, SettingsModel, setting
 
 
-class Jobs(SettingsModel):
+class JobsSettings(SettingsModel):
     """Jobs, batches and their files."""
 
     retention_days: int = setting("Days a job, a batch and its files are kept.", 7, ge=1, le=30, default=7)
@@ -74,7 +74,7 @@ class Jobs(SettingsModel):
         return self
 
 
-class Cache(SettingsModel):
+class CacheSettings(SettingsModel):
     """Answers that are given again to a caller who asks for it."""
 
     max_seconds: int = setting(

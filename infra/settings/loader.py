@@ -17,13 +17,13 @@ from pydantic_core import ErrorDetails
 
 from infra.settings import schema
 from infra.settings.base import RuleError
-from infra.settings.model import Settings
+from infra.settings.environment_settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "settings"
 
 
 class SettingsError(Exception):
-    """A settings file cannot be used; the text is what a person needs to mend it."""
+    """A settings file cannot be used; the text is what its author needs to correct it."""
 
 
 def load(name: str, folder: Path = FOLDER) -> Settings:
@@ -66,7 +66,7 @@ def _parse(path: Path, name: str) -> Settings:
         return Settings.model_validate({"name": name, **values})
     except ValidationError as error:
         found = error.errors()
-        # A mistyped key is also a missing one: the key that stands in the file is the better hint.
+        # A mistyped key is also a missing one: the key in the file is the better hint.
         first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
         raise SettingsError(_explain(path, root, first)) from None
 
@@ -153,7 +153,7 @@ def _line(root: yaml.MappingNode, where: Sequence[str]) -> int:
 
 
 def _refuse_aliases(path: Path, text: str) -> None:
-    """What a key holds stands at the key: a reader never has to merge by hand."""
+    """Refuse aliases: a value is written at its key."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             line = event.start_mark.line + 1 if event.start_mark else 1

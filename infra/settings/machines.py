@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings import instances
+from infra.settings import instance_types
 from infra.settings.base import SettingsModel, setting
 from infra.settings.exclusions import exclusion
 
@@ -31,7 +31,7 @@ _BURSTABLE = exclusion(
 _VOLUME = exclusion(
     "volume-on-nvme",
     refuses="`volume_gb` on a machine with local NVMe",
-    why="Models lie on its local NVMe disk, and SageMaker refuses VolumeSizeInGB there.",
+    why="Models are stored on its local NVMe disk, and SageMaker refuses VolumeSizeInGB there.",
     change="leave the key out",
 )
 _ALIKE = exclusion(
@@ -105,8 +105,8 @@ class Machines(SettingsModel):
 
     @property
     def has_volume(self) -> bool:
-        """Whether models lie on a volume, and not on local NVMe."""
-        return not instances.has_instance_store(self.type)
+        """Whether models are stored on a volume, and not on local NVMe."""
+        return not instance_types.has_instance_store(self.type)
 
     @model_validator(mode="after")
     def _pools_are_alike(self) -> Self:
@@ -116,7 +116,7 @@ class Machines(SettingsModel):
                 what=f"The types {', '.join(self.types)} name one twice.",
                 example=[name for name in dict.fromkeys(self.alternatives) if name != self.type],
             )
-        stored = [instances.has_instance_store(name) for name in self.types]
+        stored = [instance_types.has_instance_store(name) for name in self.types]
         if len(set(stored)) > 1:
             alike = [name for name, nvme in zip(self.types, stored, strict=True) if nvme == stored[0]]
             raise _ALIKE.refusal(
@@ -150,7 +150,7 @@ class _Counted(Machines):
                 change=f"a number from {self.min} upwards",
                 example=self.min,
             )
-        slow = [name for name in self.types if instances.burstable(name)]
+        slow = [name for name in self.types if instance_types.burstable(name)]
         if self.max > self.min and slow:
             raise _BURSTABLE.refusal(
                 "max",

@@ -12,7 +12,7 @@ from pydantic import model_validator
 from infra.settings.base import RuleError, SettingsModel, setting
 
 
-class Monitoring(SettingsModel):
+class MonitoringSettings(SettingsModel):
     """Dashboard and alarms; what they ask for follows from the goals."""
 
     period_seconds: Literal[10, 30, 60, 300] = setting(

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from infra.policy.endpoint_rules import ENDPOINT_RULES
 from infra.policy.rules import RULES
 from infra.settings import schema
+from infra.settings.environment_settings import Settings
 from infra.settings.exclusions import register
 from infra.settings.images import image_table
-from infra.settings.model import Settings
 
 _HEAD = """# Settings
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings import instances
+from infra.settings import instance_types
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
@@ -24,7 +24,7 @@ _JOB_MACHINE = exclusion(
 )
 
 
-class Job(SettingsModel):
+class RefreshJobSettings(SettingsModel):
     """Machine, image and time of one kind of job."""
 
     instance_type: str = setting(
@@ -38,9 +38,9 @@ class Job(SettingsModel):
 
     @model_validator(mode="after")
     def _machine_and_image(self) -> Self:
-        if instances.accelerator(self.instance_type) == "neuron":
+        if instance_types.accelerator(self.instance_type) == "neuron":
             example = "ml.g6.2xlarge"
-            inferentia = instances.family(self.instance_type).startswith("inf")
+            inferentia = instance_types.family(self.instance_type).startswith("inf")
             raise _JOB_MACHINE.refusal(
                 "instance_type",
                 what=f"{self.instance_type} does not run the refresh loop's jobs.",
@@ -62,7 +62,7 @@ class Job(SettingsModel):
         return self
 
 
-class Training(Job):
+class TrainingSettings(RefreshJobSettings):
     """The training job."""
 
     hyperparameters: dict[str, str | int | float] = setting(
@@ -72,7 +72,7 @@ class Training(Job):
     )
 
 
-class Gate(SettingsModel):
+class OfflineGateSettings(SettingsModel):
     """What the offline comparison must show before callers meet a challenger."""
 
     metric: str = setting("Metric of the evaluation report that decides.", "token_f1", default="token_f1")
@@ -91,7 +91,7 @@ class Gate(SettingsModel):
     )
 
 
-class Canary(SettingsModel):
+class CanaryAnalysis(SettingsModel):
     """The stages in which a challenger meets callers."""
 
     shares: list[Annotated[float, Field(gt=0, lt=1)]] = setting(
@@ -135,7 +135,7 @@ class Canary(SettingsModel):
         return self
 
 
-class Refresh(SettingsModel):
+class RefreshSettings(SettingsModel):
     """The refresh loop: from new data to a promoted model, or to the reason why not."""
 
     schedule: str | None = setting(
@@ -156,8 +156,10 @@ class Refresh(SettingsModel):
     approval_hours: int = setting(
         "A question that nobody answers by then ends the release.", 72, ge=1, le=720, default=72
     )
-    training: Training = setting("The training job.", {"instance_type": "ml.g6.2xlarge"})
-    processing: Job = setting("Data preparation and evaluation jobs.", {"instance_type": "ml.g6.xlarge"})
+    training: TrainingSettings = setting("The training job.", {"instance_type": "ml.g6.2xlarge"})
+    processing: RefreshJobSettings = setting(
+        "Data preparation and evaluation jobs.", {"instance_type": "ml.g6.xlarge"}
+    )
     answer_tokens: int | None = setting(
         "Length at which evaluation cuts an answer, in tokens; left out, the endpoint's "
         "`engine.default_max_tokens`, which callers get.",
@@ -166,8 +168,10 @@ class Refresh(SettingsModel):
         le=131_072,
         default=None,
     )
-    gate: Gate = setting("What the offline comparison must show.", {"metric": "token_f1"})
-    canary: Canary = setting("The stages in which a challenger meets callers.", {"shares": [0.1, 0.5]})
+    gate: OfflineGateSettings = setting("What the offline comparison must show.", {"metric": "token_f1"})
+    canary: CanaryAnalysis = setting(
+        "The stages in which a challenger meets callers.", {"shares": [0.1, 0.5]}
+    )
     poll_seconds: int = setting(
         "Pause between looks at a stage or at the stack.", 60, ge=1, le=3600, default=60
     )

@@ -50,23 +50,23 @@ exclusion(
     change="a composite alarm over the others",
     bound="endpoint.deployment.alarms",
 )
-_BAKE = "Time between two steps of the traffic, in which an alarm takes the update back."
+_BAKE = "Time between two steps of the traffic, in which an alarm rolls the update back."
 
 
-class AllAtOnce(SettingsModel):
+class AllAtOnceDeployment(SettingsModel):
     """A whole second fleet takes all traffic when it is healthy."""
 
     kind: Literal["all_at_once"] = setting("Shift all traffic in one step.", "all_at_once")
     bake_seconds: int = setting("Time the old fleet stays after the shift.", 60, ge=0, le=3600, default=0)
 
 
-class Gradual(SettingsModel):
+class GradualDeployment(SettingsModel):
     """What the kinds that alarms watch have in common."""
 
     kind: str
 
     alarms: list[str] = setting(
-        "Names of further alarms that take an update back.",
+        "Names of further alarms that roll an update back.",
         ["checkout-errors"],
         max_length=_ALARMS - OWN_ALARMS,
         default=[],
@@ -78,7 +78,7 @@ class Gradual(SettingsModel):
         raise NotImplementedError
 
 
-class Canary(Gradual):
+class CanaryDeployment(GradualDeployment):
     """A share of the traffic first; alarms during the bake time roll back."""
 
     kind: Literal["canary"] = setting("Shift a share first, the rest after the bake time.", "canary")
@@ -91,7 +91,7 @@ class Canary(Gradual):
         return self.canary_percent / 100
 
 
-class Linear(Gradual):
+class LinearDeployment(GradualDeployment):
     """Equal steps with a bake time after each; alarms roll back."""
 
     kind: Literal["linear"] = setting("Shift in equal steps.", "linear")
@@ -104,7 +104,7 @@ class Linear(Gradual):
         return self.step_percent / 100
 
 
-class Rolling(Gradual):
+class RollingDeployment(GradualDeployment):
     """Copies of an inference component are replaced batch by batch; alarms roll back."""
 
     kind: Literal["rolling"] = setting("Replace copies batch by batch.", "rolling")
@@ -117,4 +117,4 @@ class Rolling(Gradual):
         return self.batch_percent / 100
 
 
-Deployment = Annotated[AllAtOnce | Canary | Linear, Field(discriminator="kind")]
+Deployment = Annotated[AllAtOnceDeployment | CanaryDeployment | LinearDeployment, Field(discriminator="kind")]

@@ -21,7 +21,7 @@ _ORDER = exclusion(
 )
 
 
-class Schedule(SettingsModel):
+class ScalingSchedule(SettingsModel):
     """From a moment on, other bounds: fewer machines at night, more before a campaign."""
 
     name: str = setting("Name of the schedule.", "night", pattern=r"^[a-z][a-z0-9-]{0,40}$")
@@ -56,12 +56,12 @@ class _Cooldowns(SettingsModel):
     scale_out_seconds: int = setting(
         "Pause after a step up, about as long as a machine needs to start.", 60, ge=0, le=3600, default=60
     )
-    schedules: list[Schedule] = setting(
+    schedules: list[ScalingSchedule] = setting(
         "Other bounds at certain times.", [{"name": "night"}], default=[], max_length=20
     )
 
 
-class Scaling(_Cooldowns):
+class ScalingSettings(_Cooldowns):
     """Follows the requests; without effect while min and max are equal and there is no schedule."""
 
     metric: Literal["concurrent_requests", "invocations"] = setting(
@@ -77,7 +77,7 @@ class Scaling(_Cooldowns):
     )
 
 
-class ReadyScaling(_Cooldowns):
+class ProvisionedConcurrencyScaling(_Cooldowns):
     """Follows how much of a serverless endpoint's provisioned concurrency is in use."""
 
     max: int = setting(
@@ -86,7 +86,7 @@ class ReadyScaling(_Cooldowns):
     target: float = setting("Share of it in use to hold, 0 to 1.", 0.7, gt=0, le=0.95, default=0.7)
 
 
-class BacklogScaling(_Cooldowns):
+class BacklogScalingSettings(_Cooldowns):
     """Follows the queue of an asynchronous endpoint."""
 
     backlog_per_instance: float = setting("Waiting requests per machine to hold.", 5.0, gt=0, default=5.0)

@@ -7,14 +7,14 @@ from constructs import Construct
 
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
 from infra.constructs.encryption import EncryptionKey
-from infra.constructs.logs import removal_policy
+from infra.constructs.log_group import removal_policy
 from infra.constructs.replication import Replication
-from infra.constructs.storage import AccessLogBucket, EncryptedBucket, Table
+from infra.constructs.storage import AccessLogBucket, EncryptedBucket, EncryptedTable
 from infra.settings import Settings
 
 
 class DataStack(cdk.Stack):
-    """Buckets, tables and the keys they lie under."""
+    """Buckets, tables and their encryption keys."""
 
     def __init__(self, scope: Construct, settings: Settings, env: cdk.Environment) -> None:
         super().__init__(scope, f"{settings.prefix}-data", env=env)
@@ -56,7 +56,7 @@ class DataStack(cdk.Stack):
             forget_days=settings.jobs.retention_days,
             versioned=False,
         )
-        self.work = Table(
+        self.work = EncryptedTable(
             self,
             "WorkTable",
             key=self.records_key,
@@ -65,8 +65,8 @@ class DataStack(cdk.Stack):
             expires=True,
             recoverable=False,
         )
-        self.access = Table(self, "AccessTable", key=self.access_key, removal=access, expires=True)
-        self.records = Table(
+        self.access = EncryptedTable(self, "AccessTable", key=self.access_key, removal=access, expires=True)
+        self.records = EncryptedTable(
             self, "RecordsTable", key=self.records_key, removal=records, sort_key=True, expires=True
         )
         # What callers got from, and said of, one model version since a moment: the canary's evidence.
@@ -83,7 +83,9 @@ class DataStack(cdk.Stack):
             include=["request_id", "variant", "thumbs", "score"],
         )
         # Releases stay on record: the ledger has no expiry, and writers only put items that do not exist yet.
-        self.ledger = Table(self, "LedgerTable", key=self.records_key, removal=records, sort_key=True)
+        self.ledger = EncryptedTable(
+            self, "LedgerTable", key=self.records_key, removal=records, sort_key=True
+        )
 
         for name, value in {
             "ArtefactsBucketName": self.artefacts.bucket_name,

@@ -1,6 +1,6 @@
-"""The second region: where copies of the models rest, and the endpoint that serves them.
+"""The second region: the bucket of model copies, and the endpoint that serves them.
 
-Two stacks, because the copies must have a place before S3 is told to make them, and must have arrived before
+Two stacks, because the bucket must exist before S3 is told to make them, and must have arrived before
 an endpoint can load them. Nothing refers across regions: both sides know the names.
 """
 
@@ -13,9 +13,9 @@ from constructs import Construct
 from infra.constructs.encryption import EncryptionKey
 from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.hosting import Hosting
-from infra.constructs.logs import LogGroup, removal_policy
+from infra.constructs.log_group import LogGroup, removal_policy
 from infra.constructs.realtime_endpoint import RealtimeInference
-from infra.constructs.release import Release
+from infra.constructs.release_parameters import ReleaseParameters
 from infra.constructs.replication import key_alias
 from infra.constructs.standby_alarms import StandbyAlarms, published_there
 from infra.constructs.storage import AccessLogBucket, EncryptedBucket
@@ -83,7 +83,7 @@ class FailoverStack(cdk.Stack):
             volume_key=data.models_key,
             network=container_network(self, settings, data.logs_key, role),
         )
-        release = Release(self, source=settings.model.source, version=settings.model.version)
+        release = ReleaseParameters(self, source=settings.model.source, version=settings.model.version)
         self.endpoint = RealtimeInference(self, "Inference", hosting=hosting, spec=spec, release=release)
         topic = Topic(
             self,

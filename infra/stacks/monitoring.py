@@ -8,9 +8,9 @@ from __future__ import annotations
 import aws_cdk as cdk
 from constructs import Construct
 
-from infra.constructs.alarms import Alarms
+from infra.constructs.alarms import ServiceAlarms
 from infra.constructs.dashboard import Dashboard
-from infra.constructs.published import Published
+from infra.constructs.published_metrics import PublishedMetrics
 from infra.constructs.topic import Topic
 from infra.settings import Settings
 
@@ -28,7 +28,7 @@ class MonitoringStack(cdk.Stack):
             services=("cloudwatch", "events"),
             emails=settings.monitoring.emails,
         )
-        published = Published(
+        published = PublishedMetrics(
             endpoint=settings.endpoint_name,
             api=settings.prefix,
             machine_arn=self.format_arn(
@@ -39,7 +39,7 @@ class MonitoringStack(cdk.Stack):
             ),
             period=cdk.Duration.seconds(settings.monitoring.period_seconds),
         )
-        alarms = Alarms(self, "Alarms", settings=settings, published=published, topic=self.topic)
+        alarms = ServiceAlarms(self, "Alarms", settings=settings, published=published, topic=self.topic)
         dashboard = Dashboard(self, "Dashboard", settings=settings, published=published, alarms=alarms.all)
         cdk.CfnOutput(self, "DashboardName", value=dashboard.dashboard_name)
         cdk.CfnOutput(self, "AlarmTopicArn", value=self.topic.topic_arn)

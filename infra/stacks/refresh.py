@@ -13,16 +13,16 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.constructs.job_role import RELEASES_PREFIX, JobRole
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.constructs.machine_role import MachineRole
 from infra.constructs.refresh_functions import Names, RefreshFunctions
 from infra.constructs.refresh_jobs import DATASETS_PREFIX, Jobs, Runner
 from infra.constructs.refresh_machine import Loop, definition
 from infra.constructs.source_archive import SourceArchive
 from infra.constructs.topic import Topic
-from infra.settings import Settings, instances
+from infra.settings import Settings, instance_types
 from infra.settings.images import image_table
-from infra.settings.refresh import Job
+from infra.settings.refresh import RefreshJobSettings
 from infra.stacks.data import DataStack
 from infra.stacks.serving import ServingStack
 
@@ -137,7 +137,9 @@ class RefreshStack(cdk.Stack):
             answer_tokens=self._settings.evaluation_answer_tokens,
         )
 
-    def _runner(self, kind: str, job: Job, source: SourceArchive, prefixes: tuple[str, ...]) -> Runner:
+    def _runner(
+        self, kind: str, job: RefreshJobSettings, source: SourceArchive, prefixes: tuple[str, ...]
+    ) -> Runner:
         role = JobRole(
             self,
             f"{kind}Role",
@@ -147,7 +149,7 @@ class RefreshStack(cdk.Stack):
             artefacts=self._data.artefacts,
             artefacts_key=self._data.models_key,
             prefixes=prefixes,
-            volume=not instances.has_instance_store(job.instance_type),
+            volume=not instance_types.has_instance_store(job.instance_type),
         )
         source.grant_read(role)
         environment = self._settings.environment

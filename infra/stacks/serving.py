@@ -13,10 +13,10 @@ from infra.constructs.component_endpoint import ComponentInference
 from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.hosting import Hosting
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.logs import LogGroup
+from infra.constructs.log_group import LogGroup
 from infra.constructs.network import ContainerNetwork
 from infra.constructs.realtime_endpoint import RealtimeInference
-from infra.constructs.release import Experiments, Release
+from infra.constructs.release_parameters import ExperimentParameters, ReleaseParameters
 from infra.constructs.serverless_endpoint import ServerlessInference
 from infra.settings import Settings
 from infra.settings.components import ScaleToZeroEndpoint
@@ -66,30 +66,32 @@ class ServingStack(cdk.Stack):
         cdk.CfnOutput(self, "EndpointName", value=self.endpoint.name)
 
 
-def _endpoint(stack: ServingStack, settings: Settings, hosting: Hosting) -> tuple[InferenceEndpoint, Release]:
+def _endpoint(
+    stack: ServingStack, settings: Settings, hosting: Hosting
+) -> tuple[InferenceEndpoint, ReleaseParameters]:
     """The endpoint of the settings' kind, and the parameters that release models onto it."""
     spec, source, version = settings.endpoint, settings.model.source, settings.model.version
     if not isinstance(spec, ServerlessEndpoint) and spec.instances.has_volume:
         grant_volume(hosting.volume_key, hosting.role)
     match spec:
         case RealtimeEndpoint():
-            experiments = Experiments(stack, source=source, version=version)
+            experiments = ExperimentParameters(stack, source=source, version=version)
             return RealtimeInference(
                 stack, "Inference", hosting=hosting, spec=spec, release=experiments
             ), experiments
         case ScaleToZeroEndpoint():
-            release = Release(stack, source=source, version=version)
+            release = ReleaseParameters(stack, source=source, version=version)
             return ComponentInference(
                 stack, "Inference", hosting=hosting, spec=spec, release=release
             ), release
         case AsyncEndpoint():
-            release = Release(stack, source=source, version=version)
+            release = ReleaseParameters(stack, source=source, version=version)
             queue = AsyncInference(stack, "Inference", hosting=hosting, spec=spec, release=release)
             for name, value in queue.places.items():
                 cdk.CfnOutput(stack, name, value=value)
             return queue, release
         case ServerlessEndpoint():
-            release = Release(stack, source=source, version=version, archive=True)
+            release = ReleaseParameters(stack, source=source, version=version, archive=True)
             return ServerlessInference(
                 stack, "Inference", hosting=hosting, spec=spec, release=release
             ), release

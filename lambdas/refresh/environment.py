@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Json
 
 from contracts.refresh import CanarySettings, GateSettings
-from lambdas.common.environment import FunctionEnvironment
+from lambdas.runtime.function_environment import FunctionEnvironment
 
 
 class RefreshEnvironment(FunctionEnvironment):

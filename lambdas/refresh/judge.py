@@ -9,15 +9,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from contracts.refresh import JUDGE_TASKS, AnyJudgeTask, Gate
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import load
-from lambdas.common.logs import Logger
+from lambdas.aws.dynamodb import DynamoDB
 from lambdas.refresh.aws.artefacts import ArtefactFiles
 from lambdas.refresh.aws.clients import client
 from lambdas.refresh.environment import JudgeEnvironment
 from lambdas.refresh.judging import JudgeService
 from lambdas.refresh.tables import Ledger, RoutingTable, TrafficTable
 from lambdas.refresh.tasks import run
+from lambdas.runtime.environment import load
+from lambdas.runtime.logs import Logger
 
 
 class Judge:

@@ -21,11 +21,11 @@ from contracts.refresh import (
 from contracts.report import EvaluationReport
 from contracts.routing import CHALLENGER, CHAMPION, Routing
 from contracts.training import DATA_CARD_FILE, DataCard
-from lambdas.common.metrics import MetricLine
 from lambdas.refresh.canary import Call, Rating, Traffic, judge_stage
 from lambdas.refresh.errors import ExperimentMissing, ReportUnusable
 from lambdas.refresh.gate import Facts, gate
 from lambdas.refresh.tables import Ledger
+from lambdas.runtime.metrics import MetricLine
 
 REPORT_FILE = "report.json"
 _METRIC_VALUES = {"promote": 1.0, "continue": 0.0, "inconclusive": 0.0, "roll_back": -1.0}

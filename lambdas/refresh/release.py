@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contracts.refresh import RELEASE_TASKS
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import load
-from lambdas.common.logs import Logger
+from lambdas.aws.dynamodb import DynamoDB
 from lambdas.refresh.aws.artefacts import ArtefactFiles
 from lambdas.refresh.aws.clients import client
 from lambdas.refresh.aws.endpoint import Endpoint
@@ -25,6 +23,8 @@ from lambdas.refresh.releasing import ReleaseService
 from lambdas.refresh.tables import Ledger, LockTable, QuestionTable, RoutingTable
 from lambdas.refresh.tasks import run
 from lambdas.refresh.topology import Topology
+from lambdas.runtime.environment import load
+from lambdas.runtime.logs import Logger
 
 
 class Release:

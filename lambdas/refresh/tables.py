@@ -1,6 +1,6 @@
 """The tables of a release: ledger, lock, routing item, and what a stage's traffic left in the records.
 
-Speaks DynamoDB through lambdas.common.dynamo; decides nothing.
+Speaks DynamoDB through lambdas.aws.dynamodb; decides nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from contracts.access import routing_pk
 from contracts.refresh import LedgerRow, ServedModel
 from contracts.routing import Routing
-from lambdas.common.dynamo import ConditionFailed, Dynamo, from_item, to_item
+from lambdas.aws.dynamodb import ConditionFailedError, Dynamo, from_item, to_item
 from lambdas.refresh.canary import Call, Rating
 from lambdas.refresh.registering import Question
 
@@ -59,7 +59,7 @@ class Ledger:
                     Item=to_item(row.model_dump()),
                     ConditionExpression="attribute_not_exists(pk)",
                 )
-            except ConditionFailed:
+            except ConditionFailedError:
                 continue
             return
         raise RuntimeError(f"{_SAME_MILLISECOND_TRIES} rows of one step within as many milliseconds")
@@ -105,7 +105,7 @@ class LockTable:
             self._tables.call(
                 "PutItem", TableName=self._table, Item=to_item(self._key | lock.model_dump()), **condition
             )
-        except ConditionFailed:
+        except ConditionFailedError:
             return False
         return True
 
@@ -119,7 +119,7 @@ class LockTable:
                 ConditionExpression="release_id = :release",
                 ExpressionAttributeValues=to_item({":release": release_id}),
             )
-        except ConditionFailed:
+        except ConditionFailedError:
             return False
         return True
 
@@ -151,7 +151,7 @@ class QuestionTable:
                 Item=to_item({**key, "decision": decision}),
                 ConditionExpression="attribute_not_exists(pk)",
             )
-        except ConditionFailed:
+        except ConditionFailedError:
             return str(self._read(key)["decision"])
         return decision
 

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from lambdas.common.logs import Logger
 from lambdas.refresh.errors import BadInput, CopyPending, EndpointBusy, RefreshError, StackBusy
 from lambdas.refresh.tables import Ledger
+from lambdas.runtime.logs import Logger
 
 
 class Task(Protocol):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from contracts import guardrails
 from contracts.refresh import Phase, ServedModel
 from contracts.routing import CHALLENGER, CHAMPION, Routing, VariantRoute
 from lambdas.refresh.aws.endpoint import EndpointState
@@ -144,7 +145,7 @@ class Topology:
         self._weigh({CHAMPION: 1.0, CHALLENGER: 0.0})
         self._rest()
         # Both variants stand before and after, so the service accepts guardrails for this update.
-        changes = {**_parameters("Champion", challenger), "Phase": "ab", "Rollout": "guarded"}
+        changes = {**_parameters("Champion", challenger), "Phase": "ab", guardrails.PARAMETER: guardrails.USE}
         self._stack.update(changes, f"promote-{release_id}")
 
     def retire(self, release_id: str, challenger: ServedModel) -> None:

@@ -1,4 +1,4 @@
-"""Application Auto Scaling on a laptop: registers what may be scaled, judges nothing itself, and acts.
+"""Application Auto Scaling for the laptop cloud: scalable targets, policies, scheduled actions, activities.
 
-CloudWatch's alarms do the judging; SageMaker's own API does the scaling. `plugin` binds the two.
+CloudWatch's alarms decide when; `scaler` computes the capacity and sets it through SageMaker's own API.
 """

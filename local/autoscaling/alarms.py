@@ -20,7 +20,7 @@ LOW_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class Predefined:
+class PredefinedMetric:
     """A metric that the service knows by name."""
 
     metric: str
@@ -35,31 +35,33 @@ _VARIANT, _COMPONENT = (
 )
 _PROVISIONED = "sagemaker:variant:DesiredProvisionedConcurrency"
 PREDEFINED = {
-    "SageMakerVariantInvocationsPerInstance": Predefined("InvocationsPerInstance", "Sum", 60, _VARIANT),
-    "SageMakerVariantConcurrentRequestsPerModelHighResolution": Predefined(
+    "SageMakerVariantInvocationsPerInstance": PredefinedMetric("InvocationsPerInstance", "Sum", 60, _VARIANT),
+    "SageMakerVariantConcurrentRequestsPerModelHighResolution": PredefinedMetric(
         "ConcurrentRequestsPerModel", "Maximum", 10, _VARIANT
     ),
-    "SageMakerInferenceComponentInvocationsPerCopy": Predefined("InvocationsPerCopy", "Sum", 60, _COMPONENT),
-    "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution": Predefined(
+    "SageMakerInferenceComponentInvocationsPerCopy": PredefinedMetric(
+        "InvocationsPerCopy", "Sum", 60, _COMPONENT
+    ),
+    "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution": PredefinedMetric(
         "ConcurrentRequestsPerCopy", "Maximum", 10, _COMPONENT
     ),
-    "SageMakerVariantProvisionedConcurrencyUtilization": Predefined(
+    "SageMakerVariantProvisionedConcurrencyUtilization": PredefinedMetric(
         "ServerlessProvisionedConcurrencyUtilization", "Maximum", 60, _PROVISIONED
     ),
 }
 
 
 def metric_of(policy: Mapping[str, Any], dimension: str, dimensions: Mapping[str, str]) -> dict[str, Any]:
-    """What an alarm of this policy looks at, in PutMetricAlarm's fields; `dimensions` are those of the thing
-    that is scaled. Raises ApiError for a metric that cannot be had for this kind of thing."""
+    """What an alarm of this policy looks at, in PutMetricAlarm's fields; `dimensions` are those of the
+    scaled resource. Raises AwsApiError for a metric that this kind of resource does not have."""
     predefined = policy.get("PredefinedMetricSpecification")
     customized = policy.get("CustomizedMetricSpecification")
     if (predefined is None) == (customized is None):
         raise invalid(
             "You must specify exactly one of PredefinedMetricSpecification and CustomizedMetricSpecification."
         )
-    if customized is not None:
-        return _customized(customized)
+    if predefined is None:
+        return _customized(customized or {})
     name = predefined["PredefinedMetricType"]
     known = PREDEFINED.get(name)
     if known is None or known.dimension != dimension:

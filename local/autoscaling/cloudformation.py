@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from local.autoscaling.api import SERVICE, ControlPlane
-from local.sagemaker.cloudformation import ResourceFailure, own_tag, typed
-from local.sagemaker.errors import ApiError
-from local.sagemaker.shapes import service_model
-from local.sagemaker.store import Record
+from local.autoscaling.api import SERVICE, AutoScalingApi
+from local.sagemaker.cloudformation import CreatedResource, ResourceFailedError, coerce_types, is_template_tag
+from local.sagemaker.errors import AwsApiError
+from local.sagemaker.records import JsonObject
+from local.sagemaker.request_validation import service_model
 
 TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
 POLICY = "AWS::ApplicationAutoScaling::ScalingPolicy"
@@ -21,19 +21,17 @@ CREATE_ONLY = {
 }
 _KEY = ("ResourceId", "ScalableDimension", "ServiceNamespace")
 
-Created = tuple[str, dict[str, str]]
 
-
-class Resources:
+class ScalingResources:
     """Creates, updates and deletes targets and policies for CloudFormation."""
 
-    def __init__(self, control: ControlPlane) -> None:
+    def __init__(self, control: AutoScalingApi) -> None:
         self._control = control
 
-    async def put_target(self, properties: Record, old: Record | None = None) -> Created:
+    async def put_target(self, properties: JsonObject, old: JsonObject | None = None) -> CreatedResource:
         """Register a target and its scheduled actions; the physical id is `resource|dimension|namespace`."""
         given = {name: value for name, value in properties.items() if name != "ScheduledActions"}
-        tags = {tag["Key"]: tag["Value"] for tag in given.pop("Tags", []) if own_tag(tag)}
+        tags = {tag["Key"]: tag["Value"] for tag in given.pop("Tags", []) if is_template_tag(tag)}
         if tags and old is None:
             given["Tags"] = tags
         answer = await self._call("RegisterScalableTarget", given)
@@ -52,7 +50,7 @@ class Resources:
         """Deregister; a target that is gone is no error."""
         await self._delete("DeregisterScalableTarget", _key_of(physical_id))
 
-    async def put_policy(self, properties: Record) -> Created:
+    async def put_policy(self, properties: JsonObject) -> CreatedResource:
         """Create or change a policy; the physical id is its ARN."""
         given = dict(properties)
         given.pop("Tags", None)
@@ -68,27 +66,29 @@ class Resources:
                 key = {name: policy[name] for name in (*_KEY, "PolicyName")}
                 await self._delete("DeleteScalingPolicy", key)
 
-    async def _delete(self, operation: str, request: Record) -> None:
+    async def _delete(self, operation: str, request: JsonObject) -> None:
         try:
             await self._control.call(operation, request)
-        except ApiError as error:
+        except AwsApiError as error:
             if error.code != "ObjectNotFoundException":
                 raise _failure(error) from error
 
-    async def _call(self, operation: str, request: Record) -> Record:
+    async def _call(self, operation: str, request: JsonObject) -> JsonObject:
         shape = service_model(SERVICE).operation_model(operation).input_shape
         try:
-            return await self._control.call(operation, typed(request, shape))
-        except ApiError as error:
+            return await self._control.call(operation, coerce_types(request, shape))
+        except AwsApiError as error:
             raise _failure(error) from error
 
 
-def _failure(error: ApiError) -> ResourceFailure:
-    return ResourceFailure(f"{error.message} (Service: ApplicationAutoScaling, Status Code: {error.status})")
+def _failure(error: AwsApiError) -> ResourceFailedError:
+    return ResourceFailedError(
+        f"{error.message} (Service: ApplicationAutoScaling, Status Code: {error.status})"
+    )
 
 
 def _key_of(physical_id: str) -> dict[str, Any]:
     parts = physical_id.split("|")
     if len(parts) != len(_KEY):
-        raise ResourceFailure(f"{physical_id} is not the id of a scalable target.")
+        raise ResourceFailedError(f"{physical_id} is not the id of a scalable target.")
     return dict(zip(_KEY, parts, strict=True))

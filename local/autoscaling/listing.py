@@ -6,14 +6,14 @@ import base64
 import binascii
 from collections.abc import Iterable
 
-from local.sagemaker.errors import ApiError, invalid
-from local.sagemaker.store import Record
+from local.sagemaker.errors import AwsApiError, invalid
+from local.sagemaker.records import JsonObject
 
 _PAGE = 50
 
 
-def about(record: Record, request: Record) -> bool:
-    """Whether a record is of the target or targets that a request names; raises ApiError for half a name."""
+def matches_request(record: JsonObject, request: JsonObject) -> bool:
+    """Whether a record belongs to the targets that a request names; raises AwsApiError for half a name."""
     if "ScalableDimension" in request and "ResourceId" not in request and "ResourceIds" not in request:
         raise invalid("If you specify a scalable dimension, you must also specify a resource ID.")
     return all(
@@ -22,15 +22,15 @@ def about(record: Record, request: Record) -> bool:
     )
 
 
-def page(label: str, records: Iterable[Record], request: Record) -> Record:
-    """The reply of a Describe operation; raises ApiError for a token that is none."""
+def page(label: str, records: Iterable[JsonObject], request: JsonObject) -> JsonObject:
+    """The reply of a Describe operation; raises AwsApiError for a token that is none."""
     token, found = request.get("NextToken"), list(records)
     try:
         start = int(base64.urlsafe_b64decode(token)) if token else 0
     except (ValueError, binascii.Error):
-        raise ApiError("InvalidNextTokenException", "The next token is not valid.") from None
+        raise AwsApiError("InvalidNextTokenException", "The next token is not valid.") from None
     end = start + request.get("MaxResults", _PAGE)
-    answer: Record = {label: found[start:end]}
+    answer: JsonObject = {label: found[start:end]}
     if end < len(found):
         answer["NextToken"] = base64.urlsafe_b64encode(str(end).encode()).decode()
     return answer

@@ -1,6 +1,6 @@
 """Registers Application Auto Scaling with the laptop cloud: its API, its CloudFormation types, its state.
 
-The only module of this package that knows the emulator, and it knows it through `local.cloud.seams`.
+The only module of this package that knows the emulator, through `local.cloud.ministack_adapter`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.autoscaling import api, cloudformation
-from local.autoscaling.fleets import SageMakerFleets
 from local.autoscaling.ports import Alarm
+from local.autoscaling.sagemaker_resources import SageMakerScalableResources
 from local.autoscaling.scaler import TICK_SECONDS, Scaler
-from local.autoscaling.store import Store
-from local.cloud import seams
+from local.autoscaling.store import ScalingStore
+from local.cloud import ministack_adapter
 from local.cloud.cloudwatch.plugin import latest_point
 from local.cloud.config import CloudConfig
-from local.sagemaker.service import SageMaker
-from local.sagemaker.shapes import service_model
+from local.sagemaker.request_validation import service_model
+from local.sagemaker.service import SageMakerService
 from local.sagemaker.store import Identity
 
 PRINCIPAL = "sagemaker.application-autoscaling.amazonaws.com"
@@ -38,13 +38,13 @@ log = logging.getLogger("evergreen.cloud")
 
 
 class _CloudWatchAlarms:
-    """`ports.Alarms` over the emulator."""
+    """`ports.AlarmService` over the emulator."""
 
     def __init__(self, config: CloudConfig) -> None:
         self._client = functools.cache(lambda: _client(config, "cloudwatch"))
 
     def all(self) -> Sequence[Alarm]:
-        return seams.alarms()
+        return ministack_adapter.alarms()
 
     def latest(self, alarm: Alarm) -> float | None:
         return latest_point(alarm)
@@ -59,18 +59,18 @@ class _CloudWatchAlarms:
         self._client().delete_alarms(AlarmNames=list(names))
 
 
-def register(config: CloudConfig, sagemaker: SageMaker) -> None:
+def register(config: CloudConfig, sagemaker: SageMakerService) -> None:
     """Make Application Auto Scaling part of the cloud. Call before the server starts."""
     service_model(api.SERVICE)  # read now: no request should wait for it
-    store = Store(Identity(config.account, config.region))
-    fleets, alarms = SageMakerFleets(sagemaker), _CloudWatchAlarms(config)
+    store = ScalingStore(Identity(config.account, config.region))
+    resources, alarms = SageMakerScalableResources(sagemaker), _CloudWatchAlarms(config)
     role_arn = f"arn:aws:iam::{config.account}:role/aws-service-role/{PRINCIPAL}/{ROLE}"
-    control = api.ControlPlane(store, fleets, alarms, role_arn, functools.partial(_make_role, config))
+    control = api.AutoScalingApi(store, resources, alarms, role_arn, functools.partial(_make_role, config))
     sagemaker.store.scaled_variants = control.scaled_variants
     _register_api(control)
     _register_types(control)
-    seams.add_state(api.SERVICE, store.dump, store.load)
-    scaler = Scaler(store, fleets, alarms)
+    ministack_adapter.add_state(api.SERVICE, store.dump, store.load)
+    scaler = Scaler(store, resources, alarms)
     tasks: list[asyncio.Task[None]] = []
 
     async def start() -> None:
@@ -81,11 +81,11 @@ def register(config: CloudConfig, sagemaker: SageMaker) -> None:
             task.cancel()
         await scaler.stop()
 
-    seams.on_startup(start)
-    seams.on_shutdown(stop)
+    ministack_adapter.on_startup(start)
+    ministack_adapter.on_shutdown(stop)
 
 
-async def _run(control: api.ControlPlane, scaler: Scaler) -> None:
+async def _run(control: api.AutoScalingApi, scaler: Scaler) -> None:
     ticks = 0
     while True:
         await asyncio.sleep(TICK_SECONDS)
@@ -99,33 +99,37 @@ async def _run(control: api.ControlPlane, scaler: Scaler) -> None:
             log.exception("scaling could not be decided this time")
 
 
-def _register_api(control: api.ControlPlane) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
+def _register_api(control: api.AutoScalingApi) -> None:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         answer = await control.handle(request.headers.get("x-amz-target", ""), request.body)
-        return seams.Reply(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
+        return ministack_adapter.HttpResponse(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
 
-    def permission(request: seams.HttpRequest) -> seams.Permission:
+    def permission(request: ministack_adapter.HttpRequest) -> ministack_adapter.Permission:
         target = request.headers.get("x-amz-target", "")
         operation = target.removeprefix(api.TARGET_PREFIX)
-        return seams.Permission(f"{api.SERVICE}:{operation}", control.resources(target, request.body))
+        return ministack_adapter.Permission(
+            f"{api.SERVICE}:{operation}", control.resources(target, request.body)
+        )
 
-    seams.add_service(api.SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission)
+    ministack_adapter.add_service(
+        api.SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission
+    )
 
 
-def _register_types(control: api.ControlPlane) -> None:
-    resources = cloudformation.Resources(control)
+def _register_types(control: api.AutoScalingApi) -> None:
+    resources = cloudformation.ScalingResources(control)
 
     def wait(work: Coroutine[Any, Any, Any]) -> Any:
-        return seams.call(work, _CALL_SECONDS)
+        return ministack_adapter.run_on_event_loop(work, _CALL_SECONDS)
 
-    seams.add_resource_type(
+    ministack_adapter.add_resource_type(
         cloudformation.TARGET,
         create=lambda _id, properties, _stack: wait(resources.put_target(properties)),
         update=lambda _id, old, new, _stack: wait(resources.put_target(new, old)),
         delete=lambda physical_id, _properties: wait(resources.delete_target(physical_id)),
         create_only=cloudformation.CREATE_ONLY[cloudformation.TARGET],
     )
-    seams.add_resource_type(
+    ministack_adapter.add_resource_type(
         cloudformation.POLICY,
         create=lambda _id, properties, _stack: wait(resources.put_policy(properties)),
         update=lambda _id, _old, new, _stack: wait(resources.put_policy(new)),

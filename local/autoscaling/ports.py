@@ -1,4 +1,4 @@
-"""What Application Auto Scaling needs of the rest of the cloud. The plug-in binds it, tests fake it."""
+"""The services that Application Auto Scaling uses. The plug-in binds them to the emulator, tests to fakes."""
 
 from __future__ import annotations
 
@@ -8,42 +8,86 @@ from typing import Any, NamedTuple, Protocol
 Alarm = Mapping[str, Any]
 
 
-class Scalable(NamedTuple):
-    """Something that can be scaled: what it may go down and up to, and the metrics' dimensions of it."""
+class ScalableResource(NamedTuple):
+    """A resource that can be scaled: the bounds of its capacity, and the dimensions of its metrics."""
 
-    least: int
+    min_capacity: int
     dimensions: Mapping[str, str]
-    most: int | None = None
+    max_capacity: int | None = None
 
 
-class Busy(Exception):
-    """What is to be scaled is changing already: a later try may succeed."""
+class ResourceBusyError(Exception):
+    """The resource is changing already; a later try may succeed."""
 
 
-class Fleets(Protocol):
+class ScalableResources(Protocol):
     """The service whose capacity is scaled."""
 
-    def scalable(self, resource_id: str, dimension: str) -> Scalable:
-        """What a resource id names; raises ApiError (ValidationException) when there is no such thing."""
+    def scalable(self, resource_id: str, dimension: str) -> ScalableResource:
+        """Find a resource.
+
+        Args:
+            resource_id: As `endpoint/<name>/variant/<name>`.
+            dimension: As `sagemaker:variant:DesiredInstanceCount`.
+
+        Raises:
+            AwsApiError: ValidationException, when there is no such resource or it cannot be scaled.
+        """
 
     def capacity(self, resource_id: str, dimension: str) -> int:
-        """The desired capacity now; raises ApiError like `scalable`."""
+        """The desired capacity now, in instances, copies or provisioned concurrency.
+
+        Args:
+            resource_id: As in `scalable`.
+            dimension: As in `scalable`.
+
+        Raises:
+            AwsApiError: As in `scalable`.
+        """
 
     async def set_capacity(self, resource_id: str, dimension: str, capacity: int) -> None:
-        """Change it and return when it is so. Raises Busy, or ApiError with the service's reason."""
+        """Change the capacity and return when it is reached.
+
+        Args:
+            resource_id: As in `scalable`.
+            dimension: As in `scalable`.
+            capacity: In instances, copies or provisioned concurrency.
+
+        Raises:
+            ResourceBusyError: The resource is changing already.
+            AwsApiError: The service refused or could not reach the capacity; the message is its own.
+        """
 
 
-class Alarms(Protocol):
+class AlarmService(Protocol):
     """CloudWatch, as far as scaling uses it. `put` and `remove` block: call them on a thread."""
 
     def all(self) -> Sequence[Alarm]:
         """Every metric alarm, in DescribeAlarms' shape."""
 
     def latest(self, alarm: Alarm) -> float | None:
-        """The newest data point that the alarm looks at, None without any."""
+        """The newest data point of an alarm's metric, in the metric's unit.
+
+        Args:
+            alarm: In DescribeAlarms' shape.
+
+        Returns:
+            None when the metric has no data in the alarm's window.
+        """
 
     def put(self, alarm: Alarm) -> None:
-        """Create or replace an alarm, in PutMetricAlarm's shape."""
+        """Create or replace an alarm.
+
+        Args:
+            alarm: In PutMetricAlarm's shape.
+
+        Raises:
+            ValueError: CloudWatch refuses the alarm; the message is its own.
+        """
 
     def remove(self, names: Sequence[str]) -> None:
-        """Delete alarms; those that are gone are no error."""
+        """Delete alarms; those that are gone are no error.
+
+        Args:
+            names: The alarms' names.
+        """

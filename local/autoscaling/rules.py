@@ -9,10 +9,10 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from local.autoscaling.ports import Scalable
-from local.autoscaling.store import Target
-from local.sagemaker.errors import ApiError, invalid
-from local.sagemaker.store import Record
+from local.autoscaling.ports import ScalableResource
+from local.autoscaling.store import ScalableTarget
+from local.sagemaker.errors import AwsApiError, invalid
+from local.sagemaker.records import JsonObject
 
 NAMESPACE = "sagemaker"
 MAX_POLICIES = 50
@@ -22,8 +22,8 @@ MAX_TAGS = 50
 _PERCENT = "PercentChangeInCapacity"
 
 
-def check_namespace(request: Record) -> None:
-    """Only SageMaker's things are scaled on a laptop."""
+def check_namespace(request: JsonObject) -> None:
+    """Only SageMaker's resources are scaled on a laptop."""
     if request["ServiceNamespace"] != NAMESPACE:
         raise invalid(f"The laptop cloud scales only the service namespace {NAMESPACE}.")
     dimension = request.get("ScalableDimension", f"{NAMESPACE}:")
@@ -31,26 +31,28 @@ def check_namespace(request: Record) -> None:
         raise invalid(f"Unsupported service namespace, resource type or scalable dimension: {dimension}")
 
 
-def check_bounds(least: int | None, most: int | None, scalable: Scalable) -> None:
-    """Capacity limits that make sense together and that the scaled thing can take."""
-    if least is None or most is None:
+def check_bounds(min_capacity: int | None, max_capacity: int | None, scalable: ScalableResource) -> None:
+    """Capacity limits that make sense together and that the scaled resource can take."""
+    if min_capacity is None or max_capacity is None:
         raise invalid(
             "Both minimum capacity and maximum capacity are required to register a scalable target."
         )
-    if least < 0 or most < 0:
+    if min_capacity < 0 or max_capacity < 0:
         raise invalid("Minimum capacity and maximum capacity cannot be negative.")
-    if least > most:
+    if min_capacity > max_capacity:
         raise invalid("Maximum capacity cannot be less than minimum capacity.")
-    if scalable.most is not None and most > scalable.most:
-        raise invalid(f"Maximum capacity must be at most {scalable.most}, the variant's MaxConcurrency.")
-    if least < scalable.least:
+    if scalable.max_capacity is not None and max_capacity > scalable.max_capacity:
         raise invalid(
-            f"Minimum capacity must be at least {scalable.least} for this scalable target: a real-time "
-            "variant scales to zero only with inference components."
+            f"Maximum capacity must be at most {scalable.max_capacity}, the variant's MaxConcurrency."
+        )
+    if min_capacity < scalable.min_capacity:
+        raise invalid(
+            f"Minimum capacity must be at least {scalable.min_capacity} for this scalable target: a "
+            "real-time variant scales to zero only with inference components."
         )
 
 
-def check_new_tags(known: Target | None, request: Record) -> None:
+def check_new_tags(known: ScalableTarget | None, request: JsonObject) -> None:
     """Tags are given when a target is registered first."""
     if known is not None and request.get("Tags"):
         raise invalid(
@@ -65,17 +67,17 @@ def check_tags(tags: Mapping[str, str]) -> None:
     if any(name.lower().startswith("aws:") for name in tags):
         raise invalid("Tag keys that start with 'aws:' are reserved for use by AWS.")
     if len(tags) > MAX_TAGS:
-        raise ApiError("TooManyTagsException", f"A resource can have at most {MAX_TAGS} tags.")
+        raise AwsApiError("TooManyTagsException", f"A resource can have at most {MAX_TAGS} tags.")
 
 
-def check_policy(request: Record, target: Target) -> str:
+def check_policy(request: JsonObject, target: ScalableTarget) -> str:
     """A policy has exactly the configuration of its type, which this answers."""
     known = target.policies.get(request["PolicyName"])
     kind = request.get("PolicyType") or (known["PolicyType"] if known else "StepScaling")
     if known and kind != known["PolicyType"]:
         raise invalid(f"The type of the policy {request['PolicyName']} cannot be changed.")
     if known is None and len(target.policies) >= MAX_POLICIES:
-        raise ApiError("LimitExceededException", f"A scalable target can have {MAX_POLICIES} policies.")
+        raise AwsApiError("LimitExceededException", f"A scalable target can have {MAX_POLICIES} policies.")
     if kind == "PredictiveScaling":
         raise invalid("Predictive scaling is not supported for the service namespace sagemaker.")
     needed = f"{kind}PolicyConfiguration"
@@ -90,7 +92,7 @@ def check_policy(request: Record, target: Target) -> str:
     return kind
 
 
-def _check_tracking(configuration: Record, name: str, target: Target) -> None:
+def _check_tracking(configuration: JsonObject, name: str, target: ScalableTarget) -> None:
     if configuration["TargetValue"] <= 0:
         raise invalid("TargetValue must be greater than 0.")
     _check_cooldowns(configuration, ("ScaleOutCooldown", "ScaleInCooldown"))
@@ -104,7 +106,7 @@ def _check_tracking(configuration: Record, name: str, target: Target) -> None:
             )
 
 
-def _check_steps(configuration: Record) -> None:
+def _check_steps(configuration: JsonObject) -> None:
     if "AdjustmentType" not in configuration or not configuration.get("StepAdjustments"):
         raise invalid("A step scaling policy must have AdjustmentType and StepAdjustments.")
     if "MinAdjustmentMagnitude" in configuration and configuration["AdjustmentType"] != _PERCENT:
@@ -129,22 +131,22 @@ def _check_steps(configuration: Record) -> None:
             raise invalid("There must be no gap between the intervals of step adjustments.")
 
 
-def _check_cooldowns(configuration: Record, names: Iterable[str]) -> None:
+def _check_cooldowns(configuration: JsonObject, names: Iterable[str]) -> None:
     for name in names:
         if configuration.get(name, 0) < 0:
             raise invalid(f"{name} must not be negative.")
 
 
 def check_schedule_action(action: Mapping[str, Any] | None, known: bool) -> None:
-    """A scheduled action changes at least one limit, and not to nonsense."""
+    """A scheduled action changes at least one limit to a valid value."""
     if action is None:
         if not known:
             raise invalid("A new scheduled action must have ScalableTargetAction.")
         return
-    least, most = action.get("MinCapacity"), action.get("MaxCapacity")
-    if least is None and most is None:
+    min_capacity, max_capacity = action.get("MinCapacity"), action.get("MaxCapacity")
+    if min_capacity is None and max_capacity is None:
         raise invalid("ScalableTargetAction must have MinCapacity, MaxCapacity or both.")
-    if any(value is not None and value < 0 for value in (least, most)):
+    if any(value is not None and value < 0 for value in (min_capacity, max_capacity)):
         raise invalid("Minimum capacity and maximum capacity cannot be negative.")
-    if least is not None and most is not None and least > most:
+    if min_capacity is not None and max_capacity is not None and min_capacity > max_capacity:
         raise invalid("Maximum capacity cannot be less than minimum capacity.")

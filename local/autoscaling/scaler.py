@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from local.autoscaling import schedules
 from local.autoscaling.policies import cooldown_of, step_capacity, tracking_capacity
-from local.autoscaling.ports import Alarm, Alarms, Busy, Fleets
-from local.autoscaling.store import Key, Store, Target
-from local.sagemaker.errors import ApiError
-from local.sagemaker.store import Record
+from local.autoscaling.ports import Alarm, AlarmService, ResourceBusyError, ScalableResources
+from local.autoscaling.store import ScalableTarget, ScalingStore, TargetKey
+from local.sagemaker.errors import AwsApiError
+from local.sagemaker.records import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,11 @@ _UNITS = {
 }
 
 
-class Wish(NamedTuple):
+class ScalingDecision(NamedTuple):
     """A capacity that a policy wants because of an alarm."""
 
     capacity: int
-    policy: Record
+    policy: JsonObject
     alarm: Alarm
 
 
@@ -44,101 +44,111 @@ class Scaler:
     """Carries out what policies and schedules want."""
 
     def __init__(
-        self, store: Store, fleets: Fleets, alarms: Alarms, clock: Callable[[], float] = time.time
+        self,
+        store: ScalingStore,
+        resources: ScalableResources,
+        alarms: AlarmService,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._fleets, self._alarms, self._clock = store, fleets, alarms, clock
-        self._acted: dict[str, tuple[Any, float]] = {}
-        self._looked: dict[Key, float] = {}
-        self._owed: dict[Key, tuple[str, float]] = {}
-        self._changing: dict[Key, asyncio.Task[None]] = {}
+        self._store, self._resources, self._alarms, self._clock = store, resources, alarms, clock
+        self._last_action: dict[str, tuple[Any, float]] = {}
+        self._last_checked: dict[TargetKey, float] = {}
+        self._pending_limits: dict[TargetKey, tuple[str, float]] = {}
+        self._changes: dict[TargetKey, asyncio.Task[None]] = {}
 
     def tick(self) -> None:
         """Look once. Changes are carried out by tasks of their own; `settle` waits for them."""
         if not self._store.targets:
             return
         now = self._clock()
-        ringing: list[Alarm] | None = None
+        in_alarm: list[Alarm] | None = None
         for target in list(self._store.targets.values()):
-            if target.key in self._changing:
+            if target.key in self._changes:
                 continue
-            since = self._looked.get(target.key, now)
-            self._looked[target.key] = now
+            since = self._last_checked.get(target.key, now)
+            self._last_checked[target.key] = now
             self._on_schedule(target, since, now)
-            if target.policies and target.key not in self._changing:
-                if ringing is None:
-                    ringing = [alarm for alarm in self._alarms.all() if _rings(alarm)]
-                if ringing:
-                    self._on_alarms(target, ringing, now)
+            if target.policies and target.key not in self._changes:
+                if in_alarm is None:
+                    in_alarm = [alarm for alarm in self._alarms.all() if _is_in_alarm(alarm)]
+                if in_alarm:
+                    self._on_alarms(target, in_alarm, now)
 
     async def settle(self) -> None:
         """Return when no change is under way."""
-        while self._changing:
-            await asyncio.wait(list(self._changing.values()))
+        while self._changes:
+            await asyncio.wait(list(self._changes.values()))
 
     async def stop(self) -> None:
         """Leave what is under way."""
-        for task in self._changing.values():
+        for task in self._changes.values():
             task.cancel()
-        await asyncio.gather(*self._changing.values(), return_exceptions=True)
+        await asyncio.gather(*self._changes.values(), return_exceptions=True)
 
-    def _on_schedule(self, target: Target, since: float, now: float) -> None:
+    def _on_schedule(self, target: ScalableTarget, since: float, now: float) -> None:
         for name, action in target.schedules.items():
             if target.record["SuspendedState"]["ScheduledScalingSuspended"]:
                 continue
             if not action.get("StartTime", 0.0) <= now <= action.get("EndTime", float("inf")):
                 continue
-            plan = schedules.parse(action["Schedule"], action["Timezone"], action["CreationTime"])
-            if not plan.due(since, now):
+            expression = schedules.parse(action["Schedule"], action["Timezone"], action["CreationTime"])
+            if not expression.due(since, now):
                 continue
             changed = action["ScalableTargetAction"]
             target.record |= changed
-            least, most = target.record["MinCapacity"], target.record["MaxCapacity"]
-            if least > most:  # the action moved one limit past the other, which then gives way
-                least = most = changed.get("MinCapacity", changed.get("MaxCapacity"))
-                target.record |= {"MinCapacity": least, "MaxCapacity": most}
-            said = [f"{_limit(key)} was set to {value}" for key, value in changed.items()]
-            cause = f"scheduled action name {name} was triggered; {' and '.join(said)}"
-            self._owed[target.key] = (cause, now)
-        cause, moment = self._owed.get(target.key, ("", float("inf")))
+            min_capacity, max_capacity = target.record["MinCapacity"], target.record["MaxCapacity"]
+            if min_capacity > max_capacity:  # the action moved one limit past the other, which then gives way
+                min_capacity = max_capacity = changed.get("MinCapacity", changed.get("MaxCapacity"))
+                target.record |= {"MinCapacity": min_capacity, "MaxCapacity": max_capacity}
+            changes = [f"{_limit(key)} was set to {value}" for key, value in changed.items()]
+            cause = f"scheduled action name {name} was triggered; {' and '.join(changes)}"
+            self._pending_limits[target.key] = (cause, now)
+        cause, moment = self._pending_limits.get(target.key, ("", float("inf")))
         if moment <= now:
-            del self._owed[target.key]
-            self._keep_limits(target, cause, now)
+            del self._pending_limits[target.key]
+            self._enforce_limits(target, cause, now)
 
-    def _keep_limits(self, target: Target, cause: str, now: float) -> None:
+    def _enforce_limits(self, target: ScalableTarget, cause: str, now: float) -> None:
         current = self._current(target)
         if current is not None:
             wanted = min(max(current, target.record["MinCapacity"]), target.record["MaxCapacity"])
             if wanted != current:
                 self._change(target, wanted, cause, now)
 
-    def _on_alarms(self, target: Target, ringing: Sequence[Alarm], now: float) -> None:
-        wishes = [
+    def _on_alarms(self, target: ScalableTarget, in_alarm: Sequence[Alarm], now: float) -> None:
+        candidates = [
             (policy, alarm)
             for policy in target.policies.values()
-            for alarm in ringing
+            for alarm in in_alarm
             if policy["PolicyARN"] in alarm["AlarmActions"] and self._due(alarm, now)
         ]
-        if not wishes:
+        if not candidates:
             return
         current = self._current(target)
         if current is None:
             return
         found = [
-            wish for policy, alarm in wishes if (wish := self._wish(target, policy, alarm, current, now))
+            decision
+            for policy, alarm in candidates
+            if (decision := self._decide(target, policy, alarm, current, now))
         ]
-        for _, alarm in wishes:
-            self._acted[alarm["AlarmName"]] = (alarm.get("StateTransitionedTimestamp"), now)
-        out = [wish for wish in found if wish.capacity > current]
+        for _, alarm in candidates:
+            self._last_action[alarm["AlarmName"]] = (alarm.get("StateTransitionedTimestamp"), now)
+        out = [decision for decision in found if decision.capacity > current]
         if out:
             self._scale(target, max(out, key=_capacity), current, now, out=True)
         elif found:
             less = [
-                wish for wish in found if wish.capacity < current and self._all_agree(target, wish, ringing)
+                decision
+                for decision in found
+                if decision.capacity < current and self._all_agree(target, decision, in_alarm)
             ]
             if less:
                 self._scale(target, max(less, key=_capacity), current, now, out=False)
 
-    def _wish(self, target: Target, policy: Record, alarm: Alarm, current: int, now: float) -> Wish | None:
+    def _decide(
+        self, target: ScalableTarget, policy: JsonObject, alarm: Alarm, current: int, now: float
+    ) -> ScalingDecision | None:
         metric = self._alarms.latest(alarm)
         if metric is None:
             return None
@@ -146,7 +156,7 @@ class Scaler:
         if tracking is not None:
             high = "AlarmHigh" in alarm["AlarmName"]
             wanted = tracking_capacity(current, metric, tracking["TargetValue"])
-            return Wish(max(wanted, current) if high else min(wanted, current), policy, alarm)
+            return ScalingDecision(max(wanted, current) if high else min(wanted, current), policy, alarm)
         steps, threshold = policy["StepScalingPolicyConfiguration"], float(alarm["Threshold"])
         wanted_or_none = step_capacity(current, metric, threshold, steps)
         if wanted_or_none is None:
@@ -156,11 +166,13 @@ class Scaler:
             # What the last activity added counts as part of what is wanted while it cools down.
             again = step_capacity(cooling["from"], metric, threshold, steps)
             wanted_or_none = max(current, again if again is not None else current)
-        return Wish(wanted_or_none, policy, alarm)
+        return ScalingDecision(wanted_or_none, policy, alarm)
 
-    def _all_agree(self, target: Target, wish: Wish, ringing: Sequence[Alarm]) -> bool:
+    def _all_agree(
+        self, target: ScalableTarget, decision: ScalingDecision, in_alarm: Sequence[Alarm]
+    ) -> bool:
         """Target tracking scales in only when every such policy would."""
-        if wish.policy["PolicyType"] != "TargetTrackingScaling":
+        if decision.policy["PolicyType"] != "TargetTrackingScaling":
             return True
         lows = [
             alarm["AlarmName"]
@@ -168,10 +180,12 @@ class Scaler:
             for alarm in policy["Alarms"]
             if "AlarmLow" in alarm["AlarmName"]
         ]
-        names = {alarm["AlarmName"] for alarm in ringing}
+        names = {alarm["AlarmName"] for alarm in in_alarm}
         return all(name in names for name in lows)
 
-    def _scale(self, target: Target, wish: Wish, current: int, now: float, *, out: bool) -> None:
+    def _scale(
+        self, target: ScalableTarget, decision: ScalingDecision, current: int, now: float, *, out: bool
+    ) -> None:
         suspended = target.record["SuspendedState"]
         if suspended["DynamicScalingOutSuspended" if out else "DynamicScalingInSuspended"]:
             return
@@ -179,17 +193,17 @@ class Scaler:
         if not out and any(now < cooling[kind]["until"] for kind in ("in", "out") if kind in cooling):
             return
         cause = (
-            f"monitor alarm {wish.alarm['AlarmName']} in state ALARM triggered policy "
-            f"{wish.policy['PolicyName']}"
+            f"monitor alarm {decision.alarm['AlarmName']} in state ALARM triggered policy "
+            f"{decision.policy['PolicyName']}"
         )
-        least, most = target.record["MinCapacity"], target.record["MaxCapacity"]
-        wanted = min(max(wish.capacity, least), most)
+        min_capacity, max_capacity = target.record["MinCapacity"], target.record["MaxCapacity"]
+        wanted = min(max(decision.capacity, min_capacity), max_capacity)
         if (wanted <= current) if out else (wanted >= current):
             limit = "AlreadyAtMaxCapacity" if out else "AlreadyAtMinCapacity"
             self._not_scaled(target, cause, limit, current, now)
             return
         kind = "out" if out else "in"
-        until = now + cooldown_of(wish.policy, out=out)
+        until = now + cooldown_of(decision.policy, out=out)
         before = dict(cooling)
         cooling[kind] = {"until": until, "from": current, "to": wanted}
         if out:
@@ -197,30 +211,30 @@ class Scaler:
         self._change(target, wanted, cause, now, restore=before)
 
     def _change(
-        self, target: Target, capacity: int, cause: str, now: float, restore: Record | None = None
+        self, target: ScalableTarget, capacity: int, cause: str, now: float, restore: JsonObject | None = None
     ) -> None:
         task = asyncio.create_task(self._carry_out(target, capacity, cause, now, restore))
-        self._changing[target.key] = task
-        task.add_done_callback(lambda _: self._changing.pop(target.key, None))
+        self._changes[target.key] = task
+        task.add_done_callback(lambda _: self._changes.pop(target.key, None))
 
     async def _carry_out(
-        self, target: Target, capacity: int, cause: str, now: float, restore: Record | None
+        self, target: ScalableTarget, capacity: int, cause: str, now: float, restore: JsonObject | None
     ) -> None:
         key, unit = target.key, _UNITS[target.key[2]]
         activity = self._store.note(key, f"Setting {unit} to {capacity}.", cause, StartTime=now)
         try:
-            await self._fleets.set_capacity(key[1], key[2], capacity)
-        except Busy as busy:
+            await self._resources.set_capacity(key[1], key[2], capacity)
+        except ResourceBusyError as busy:
             self._store.activities.remove(activity)
             current = self._current(target) or 0
             self._not_scaled(target, cause, "TargetServicePutResourceAsUnscalable", current, now, str(busy))
             if restore is None:  # a schedule comes but once, so its limits are still owed
-                self._owed[key] = (cause, now + QUICK_SECONDS)
+                self._pending_limits[key] = (cause, now + QUICK_SECONDS)
             self._undo(target, restore)
             return
         except Exception as error:
             # Whatever the service's reason: the activity has failed, and the alarm will ask again.
-            if not isinstance(error, ApiError):
+            if not isinstance(error, AwsApiError):
                 log.exception("%s: %s could not be set to %d", key[1], unit, capacity)
             message = f"Failed to set {unit} to {capacity}. Reason: {error}"
             activity |= {"StatusCode": "Failed", "StatusMessage": message, "EndTime": self._clock()}
@@ -229,21 +243,21 @@ class Scaler:
         message = f"Successfully set {unit} to {capacity}. Change successfully fulfilled by sagemaker."
         activity |= {"StatusCode": "Successful", "StatusMessage": message, "EndTime": self._clock()}
 
-    def _undo(self, target: Target, cooldowns: Record | None) -> None:
+    def _undo(self, target: ScalableTarget, cooldowns: JsonObject | None) -> None:
         """Nothing has changed, so nothing has to cool down."""
         if cooldowns is not None:
             target.cooldowns.clear()
             target.cooldowns.update(cooldowns)
 
     def _not_scaled(
-        self, target: Target, cause: str, code: str, current: int, now: float, message: str = ""
+        self, target: ScalableTarget, cause: str, code: str, current: int, now: float, message: str = ""
     ) -> None:
         for last in self._store.activities[:20]:
             if (last["ResourceId"], last["ScalableDimension"]) == target.key[1:]:
                 if last["Cause"] == cause and last.get("NotScaledReasons", [{}])[0].get("Code") == code:
-                    return  # said already, and nothing happened since
+                    return  # noted already, and nothing happened since
                 break
-        reason: Record = {"Code": code, "CurrentCapacity": current}
+        reason: JsonObject = {"Code": code, "CurrentCapacity": current}
         if code == "AlreadyAtMaxCapacity":
             reason["MaxCapacity"] = target.record["MaxCapacity"]
         if code == "AlreadyAtMinCapacity":
@@ -262,19 +276,19 @@ class Scaler:
 
     def _due(self, alarm: Alarm, now: float) -> bool:
         """Whether an alarm in ALARM acts (again)."""
-        transition, acted = self._acted.get(alarm["AlarmName"], (None, 0.0))
+        transition, acted = self._last_action.get(alarm["AlarmName"], (None, 0.0))
         quick = int(alarm.get("Period") or AGAIN_SECONDS) < AGAIN_SECONDS
         again = QUICK_SECONDS if quick else AGAIN_SECONDS
         return transition != alarm.get("StateTransitionedTimestamp") or now - acted >= again
 
-    def _current(self, target: Target) -> int | None:
+    def _current(self, target: ScalableTarget) -> int | None:
         try:
-            return self._fleets.capacity(target.key[1], target.key[2])
-        except ApiError:
+            return self._resources.capacity(target.key[1], target.key[2])
+        except AwsApiError:
             return None  # gone: its target will follow
 
 
-def _rings(alarm: Alarm) -> bool:
+def _is_in_alarm(alarm: Alarm) -> bool:
     return (
         alarm["StateValue"] == "ALARM"
         and bool(alarm.get("AlarmActions"))
@@ -282,8 +296,8 @@ def _rings(alarm: Alarm) -> bool:
     )
 
 
-def _capacity(wish: Wish) -> int:
-    return wish.capacity
+def _capacity(decision: ScalingDecision) -> int:
+    return decision.capacity
 
 
 def _limit(key: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from local.sagemaker.errors import ApiError, invalid
+from local.sagemaker.errors import AwsApiError, invalid
 
 _SHAPE = re.compile(r"^(at|rate|cron)\((.+)\)$")
 _RATE = re.compile(r"^(\d+) (minute|minutes|hour|hours|day|days)$")
@@ -24,7 +24,7 @@ MAX_CATCH_UP_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Schedule:
+class ScheduleExpression:
     """A parsed expression. `created` is the moment (epoch seconds) that a rate counts from."""
 
     kind: str
@@ -51,8 +51,8 @@ class Schedule:
         return all(field is None or value in field for field, value in zip(self.fields, values, strict=True))
 
 
-def parse(expression: str, zone_name: str, created: float) -> Schedule:
-    """Read an expression; raises ApiError (ValidationException) in plain words."""
+def parse(expression: str, zone_name: str, created: float) -> ScheduleExpression:
+    """Read an expression; raises AwsApiError (ValidationException) in plain words."""
     try:
         zone = ZoneInfo(zone_name)
     except (ZoneInfoNotFoundError, ValueError):
@@ -66,13 +66,15 @@ def parse(expression: str, zone_name: str, created: float) -> Schedule:
             moment = datetime.fromisoformat(inner).replace(tzinfo=zone)
         except ValueError:
             raise _wrong(expression, "at() takes yyyy-mm-ddThh:mm:ss") from None
-        return Schedule(kind, zone, created, moment=moment.timestamp())
+        return ScheduleExpression(kind, zone, created, moment=moment.timestamp())
     if kind == "rate":
         rate = _RATE.match(inner)
         if rate is None or int(rate[1]) < 1:
             raise _wrong(expression, "rate() takes a positive whole number of minutes, hours or days")
-        return Schedule(kind, zone, created, seconds=int(rate[1]) * _UNIT_SECONDS[rate[2].rstrip("s")])
-    return Schedule(kind, zone, created, fields=_cron(expression, inner.split()))
+        return ScheduleExpression(
+            kind, zone, created, seconds=int(rate[1]) * _UNIT_SECONDS[rate[2].rstrip("s")]
+        )
+    return ScheduleExpression(kind, zone, created, fields=_cron(expression, inner.split()))
 
 
 def _cron(expression: str, parts: list[str]) -> tuple[frozenset[int] | None, ...]:
@@ -108,7 +110,7 @@ def _number(text: str, names: list[str]) -> int:
     return names.index(text) + 1 if text in names else int(text)
 
 
-def _wrong(expression: str, reason: str) -> ApiError:
+def _wrong(expression: str, reason: str) -> AwsApiError:
     return invalid(f"The schedule expression {expression} is not valid: {reason}.")
 
 

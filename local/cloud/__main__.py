@@ -11,7 +11,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -19,12 +18,11 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from local.cloud.config import ADDRESS, CloudConfig
-from local.cloud.instance import AlreadyRunning, Instance
-from local.cloud.snapshots import prepare
+from local.cloud.instance_lock import AlreadyRunningError, InstanceLock
+from local.cloud.snapshots import load_or_reset
 
 Application = Callable[..., Awaitable[None]]
 
-_GRACE_SECONDS = 10
 _LOG_BYTES = 10 * 1024 * 1024
 _GARBAGE = (50_000, 20, 100)
 """Thresholds of Python's collector. At its own ones it walks the emulator's whole state, all of it alive, at
@@ -34,10 +32,10 @@ every second request or so, and everybody waits for it."""
 def main() -> int:
     """Parse the command line and serve until SIGTERM or SIGINT; the exit status."""
     config = _configuration(sys.argv[1:])
-    instance = Instance(config)
+    instance = InstanceLock(config)
     try:
         orphans = instance.claim()
-    except AlreadyRunning as error:
+    except AlreadyRunningError as error:
         print(error, file=sys.stderr)
         return 1
     try:
@@ -49,7 +47,7 @@ def main() -> int:
     try:
         _set_emulator_environment(config)
         _log_to_file(config, orphans)
-        asyncio.run(_serve(config, listener, _assembled(config)))
+        asyncio.run(_serve(listener, _assembled(config)))
     finally:
         instance.release()
     return 0
@@ -113,29 +111,19 @@ def _log_to_file(config: CloudConfig, orphans: list[str]) -> None:
 
 def _assembled(config: CloudConfig) -> Application:
     """The application with its state. What imports the emulator is imported only now."""
-    origin = prepare(config)
-    from local.cloud import assembly, seams
+    restore_point = load_or_reset(config)
+    from local.cloud import assembly, ministack_adapter
 
-    assembly.assemble(config, origin)
+    assembly.assemble(config, restore_point)
     gc.freeze()
     gc.set_threshold(*_GARBAGE)
-    return seams.application
+    return ministack_adapter.application
 
 
-async def _serve(config: CloudConfig, listener: socket.socket, application: Application) -> None:
-    from hypercorn.asyncio import serve
-    from hypercorn.config import Config
+async def _serve(listener: socket.socket, application: Application) -> None:
+    from local.cloud.http_server import serve_until_stopped
 
-    server = Config()
-    server.bind = [f"fd://{listener.fileno()}"]
-    server.keep_alive_timeout = 75
-    server.graceful_timeout = _GRACE_SECONDS
-    server.shutdown_timeout = 60
-    server.loglevel = "WARNING"
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(application, server, shutdown_trigger=stop.wait)
+    await serve_until_stopped(application, listener)
 
 
 if __name__ == "__main__":

@@ -6,55 +6,51 @@ import json
 import os
 
 from local.autoscaling import plugin as autoscaling
-from local.cloud import (
-    dropped_properties,
-    keeper,
-    lambda_pool,
-    missing_types,
-    queue_metrics,
-    rest_api,
-    seams,
-    step_functions,
-)
+from local.cloud import ministack_adapter, persistence, rest_api, sqs_metrics
+from local.cloud.cloudformation import dropped_properties, resource_types
 from local.cloud.cloudwatch import plugin as cloudwatch
 from local.cloud.config import CloudConfig
-from local.cloud.snapshots import Origin
+from local.cloud.lambda_service import service as lambda_service
+from local.cloud.snapshots import RestorePoint
+from local.cloud.step_functions import service as step_functions
 from local.console import plugin as console
 from local.sagemaker import plugin as sagemaker
 
 HEALTH_PATH = "/_evergreen/health"
 
 
-def assemble(config: CloudConfig, origin: Origin) -> None:
+def assemble(config: CloudConfig, restore_point: RestorePoint) -> None:
     """Register everything and restore the saved state, before the server starts."""
-    seams.install(config.account, config.region)
-    seams.add_http_route(HEALTH_PATH, _health(config, origin))
+    ministack_adapter.install(config.account, config.region)
+    ministack_adapter.add_http_route(HEALTH_PATH, _health(config, restore_point))
     dropped_properties.register(config)
-    missing_types.register(config)
-    lambda_pool.register(config)
+    resource_types.register(config)
+    lambda_service.register(config)
     step_functions.register(config)
     cloudwatch.register()
-    queue_metrics.register()
+    sqs_metrics.register()
     autoscaling.register(config, sagemaker.register(config))
     rest_api.register(config)
     console.register(config)
-    keeper.register(config)
-    if origin.parts is not None:
-        keeper.restore(config, origin.parts)
+    persistence.register(config)
+    if restore_point.parts is not None:
+        persistence.restore(config, restore_point.parts)
 
 
-def _health(config: CloudConfig, origin: Origin) -> seams.Handler:
+def _health(config: CloudConfig, restore_point: RestorePoint) -> ministack_adapter.HttpHandler:
     """Answers who serves here and whether it found its state (`restored`) or began anew (`fresh`, why)."""
 
-    async def answer(_request: seams.HttpRequest) -> seams.Reply:
+    async def answer(_request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         body = {
             "status": "ready",
-            "state": "fresh" if origin.parts is None else "restored",
-            "state_reason": origin.reason,
+            "state": "fresh" if restore_point.parts is None else "restored",
+            "state_reason": restore_point.reason,
             "pid": os.getpid(),
             "home": str(config.home),
             "port": config.port,
         }
-        return seams.Reply(200, {"Content-Type": "application/json"}, json.dumps(body).encode())
+        return ministack_adapter.HttpResponse(
+            200, {"Content-Type": "application/json"}, json.dumps(body).encode()
+        )
 
     return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.cloud.processes import ProcessLedger
+from local.cloud.process_table import ProcessTable
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -33,9 +33,9 @@ class CloudConfig:
         return f"http://{ADDRESS}:{self.port}"
 
     @property
-    def processes(self) -> ProcessLedger:
+    def processes(self) -> ProcessTable:
         """Where every child process is recorded as long as it lives."""
-        return ProcessLedger(self.folder / "processes")
+        return ProcessTable(self.folder / "processes")
 
     def python(self, environment: str) -> Path:
         """The interpreter of one of the environments `cdk`, `cloud`, `lambda`, `serving`."""

@@ -21,7 +21,7 @@ from local.cloud.config import CloudConfig
 _FORMAT = 1
 
 
-class NoSnapshot(Exception):
+class NoSnapshotError(Exception):
     """There is nothing to restore; the message says why."""
 
 
@@ -54,23 +54,23 @@ class Snapshots:
                 shutil.rmtree(path)
 
     def load(self) -> dict[str, str]:
-        """The parts of the snapshot in force. Raises NoSnapshot when there is none, or when it is damaged or
-        was made by another version."""
+        """The parts of the snapshot in force. Raises NoSnapshotError when it is missing, damaged or made by
+        another version."""
         try:
             source = self.folder / (self.folder / "current").read_text()
         except OSError:
-            raise NoSnapshot("no saved state") from None
+            raise NoSnapshotError("no saved state") from None
         try:
             manifest = json.loads((source / "manifest.json").read_text())
-            made_by = manifest["format"], manifest["version"]
-            if made_by != (_FORMAT, self.version):
-                raise NoSnapshot(f"the saved state was made by another version ({manifest['version']})")
+            written_by = manifest["format"], manifest["version"]
+            if written_by != (_FORMAT, self.version):
+                raise NoSnapshotError(f"the saved state was made by another version ({manifest['version']})")
             parts = {name: (source / f"{name}.json").read_text() for name in manifest["parts"]}
         except (OSError, ValueError, KeyError) as error:
-            raise NoSnapshot(f"the saved state cannot be read: {error}") from None
+            raise NoSnapshotError(f"the saved state cannot be read: {error}") from None
         damaged = [name for name, text in parts.items() if _digest(text) != manifest["parts"][name]]
         if damaged:
-            raise NoSnapshot(f"the saved state is damaged: {', '.join(damaged)}")
+            raise NoSnapshotError(f"the saved state is damaged: {', '.join(damaged)}")
         return parts
 
     def reject(self) -> None:
@@ -82,7 +82,7 @@ class Snapshots:
 
 
 @dataclass(frozen=True)
-class Origin:
+class RestorePoint:
     """Where a start begins: `parts` to restore, or None and the reason why it starts fresh."""
 
     parts: Mapping[str, str] | None
@@ -94,15 +94,15 @@ def snapshots_of(config: CloudConfig) -> Snapshots:
     return Snapshots(config.folder / "state", f"ministack {version('ministack')}")
 
 
-def prepare(config: CloudConfig) -> Origin:
+def load_or_reset(config: CloudConfig) -> RestorePoint:
     """Decide what a start begins with, before the emulator is imported: it reads its object files then. A
     fresh start removes what an earlier run left behind."""
     try:
-        return Origin(snapshots_of(config).load(), "")
-    except NoSnapshot as reason:
+        return RestorePoint(snapshots_of(config).load(), "")
+    except NoSnapshotError as reason:
         for name in ("s3", "blobs", "state"):
             shutil.rmtree(config.folder / name, ignore_errors=True)
-        return Origin(None, str(reason))
+        return RestorePoint(None, str(reason))
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,9 +7,9 @@ import json
 import mimetypes
 from pathlib import Path
 
-from local.cloud import seams
+from local.cloud import ministack_adapter
+from local.cloud.adapter_types import Headers, HttpRequest, HttpResponse
 from local.cloud.config import CloudConfig
-from local.cloud.seam_types import HttpRequest, Reply
 from local.console.state import ConsoleState
 
 PREFIX = "/_evergreen/console"
@@ -21,21 +21,25 @@ POLICY = "default-src 'self'; style-src 'self'; img-src 'self' data:; frame-ance
 
 def register(config: CloudConfig) -> None:
     """Adds the console's routes to the emulator."""
-    state = ConsoleState(config.home, config.endpoint_url, config.account, config.region)
+    state = ConsoleState(config)
     views = {"overview.json": state.overview, "dashboards.json": state.dashboards}
 
-    async def serve(request: HttpRequest) -> Reply:
+    async def serve(request: HttpRequest) -> HttpResponse:
         if request.headers.get("host", "").partition(":")[0] not in HOSTS:
-            return Reply(403, {"Content-Type": "text/plain"}, b"open the console as 127.0.0.1")
+            return HttpResponse(403, {"Content-Type": "text/plain"}, b"open the console as 127.0.0.1")
         name = request.path.removeprefix(PREFIX).strip("/") or "index.html"
         if name in views:
             body = json.dumps(await asyncio.to_thread(views[name])).encode()
-            return Reply(200, {"Content-Type": "application/json", "Cache-Control": "no-store"}, body)
+            return HttpResponse(200, {"Content-Type": "application/json", "Cache-Control": "no-store"}, body)
         file = STATIC / name
         if file.parent != STATIC or not file.is_file():
-            return Reply(404, {"Content-Type": "text/plain"}, b"no such page")
+            return HttpResponse(404, {"Content-Type": "text/plain"}, b"no such page")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        headers = {"Content-Type": kind, "Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
-        return Reply(200, headers, file.read_bytes())
+        headers: Headers = {
+            "Content-Type": kind,
+            "Content-Security-Policy": POLICY,
+            "Cache-Control": "no-cache",
+        }
+        return HttpResponse(200, headers, file.read_bytes())
 
-    seams.add_http_route(PREFIX, serve)
+    ministack_adapter.add_http_route(PREFIX, serve)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from local.cloud.clients import OperatorClients
+from local.cloud.config import CloudConfig
 from local.console import widgets
 
 WINDOW = timedelta(minutes=30)
@@ -21,16 +20,9 @@ MAX_EVENTS = 1000
 class ConsoleState:
     """Reads one laptop cloud. Every call blocks, so it belongs on a worker thread."""
 
-    def __init__(self, home: Path, url: str, account: str, region: str) -> None:
-        self._home = home
-        self._session = boto3.Session(account, "laptop", region_name=region)
-        self._options = {"endpoint_url": url, "config": Config(connect_timeout=3, read_timeout=20)}
-        self._clients: dict[str, Any] = {}
-
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._session.client(service, **self._options)  # type: ignore[call-overload]
-        return self._clients[service]
+    def __init__(self, config: CloudConfig) -> None:
+        self._home = config.home
+        self._client = OperatorClients(config)
 
     def overview(self) -> dict[str, Any]:
         """Access, endpoint, stacks and the latest release, as the page polls them."""

@@ -1,5 +1,14 @@
-"""SageMaker inference for the laptop cloud: an instance is a process, the rest is as on AWS.
+"""SageMaker for the laptop cloud: an instance is a process, the rest is as on AWS.
 
-The control plane (`api`) checks a request against the service's own model and keeps records; `deployment`
-makes the records true with processes; `invoke` routes requests to them. Only `plugin` knows the emulator.
+Imports go downwards only (import-linter's layers in pyproject.toml hold them to it):
+
+    plugin                      registers the service with the emulator; the only module that knows it
+    cloudformation              resource types, through the API's own control plane
+    service                     puts the parts together, starts and stops them
+    control_plane | data_plane  the two APIs; neither imports the other
+    components | jobs           inference components; training and processing jobs
+    instances                   containers as processes, variants, fleets and deployments of them
+    listing | tags | request_validation
+    ports | store
+    errors | records
 """

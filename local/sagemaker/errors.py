@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 
-class ApiError(Exception):
+class AwsApiError(Exception):
     """An error reply: `code` is AWS's error code, `fields` are further members of the error's shape."""
 
     def __init__(self, code: str, message: str, status: int = 400, **fields: Any) -> None:
@@ -25,21 +25,21 @@ class ApiError(Exception):
         return json.dumps({"Message": self.message, **self.fields}).encode()
 
 
-def invalid(message: str) -> ApiError:
+def invalid(message: str) -> AwsApiError:
     """The control plane's answer to nearly everything that it refuses."""
-    return ApiError("ValidationException", message)
+    return AwsApiError("ValidationException", message)
 
 
-def unavailable(message: str) -> ApiError:
+def unavailable(message: str) -> AwsApiError:
     """The runtime's answer when nothing can take the request now; a later try may succeed."""
-    return ApiError("ServiceUnavailable", message, 503)
+    return AwsApiError("ServiceUnavailable", message, 503)
 
 
-def limit_exceeded(message: str) -> ApiError:
+def limit_exceeded(message: str) -> AwsApiError:
     """A quota of the account, or of this laptop, stands in the way."""
-    return ApiError("ResourceLimitExceeded", message)
+    return AwsApiError("ResourceLimitExceeded", message)
 
 
-def unsupported(feature: str) -> ApiError:
+def unsupported(feature: str) -> AwsApiError:
     """What AWS would do and this emulator does not: refused rather than accepted without effect."""
     return invalid(f"The laptop cloud does not support {feature}.")

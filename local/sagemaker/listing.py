@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from local.sagemaker.errors import invalid
-from local.sagemaker.store import Record
+from local.sagemaker.records import JsonObject
 
 _DEFAULT_PAGE = 10
 # Request field → (record field, whether the record's time must lie before it).
@@ -22,8 +22,8 @@ _TIME_FILTERS = {
 
 
 def page(
-    records: Iterable[Record], request: dict[str, Any], *, noun: str, fields: tuple[str, ...]
-) -> tuple[list[Record], str | None]:
+    records: Iterable[Mapping[str, Any]], request: JsonObject, *, noun: str, fields: tuple[str, ...]
+) -> tuple[list[JsonObject], str | None]:
     """One page of summaries (only `fields` of each record) and the token of the next page, if any.
 
     `noun` is the prefix of the name and status fields: `Model`, `EndpointConfig`, `Endpoint`.
@@ -43,7 +43,7 @@ def page(
     return summaries, _token(end) if end < len(kept) else None
 
 
-def _matches(record: Record, request: dict[str, Any], noun: str) -> bool:
+def _matches(record: Mapping[str, Any], request: JsonObject, noun: str) -> bool:
     if request.get("NameContains", "").lower() not in record[f"{noun}Name"].lower():
         return False
     if request.get("StatusEquals", record.get(f"{noun}Status")) != record.get(f"{noun}Status"):

@@ -1,6 +1,6 @@
 """Registers SageMaker with the laptop cloud: its two APIs, its CloudFormation types, its state.
 
-The only module of this package that knows the emulator, and it knows it through `local.cloud.seams`.
+The only module of this package that knows the emulator, through `local.cloud.ministack_adapter`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,25 @@ import functools
 import json
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
 
-from local.cloud import seams
+from local.cloud import ministack_adapter
 from local.cloud.config import CloudConfig
-from local.sagemaker import api, cloudformation, faults, inventory
+from local.sagemaker import cloudformation
 from local.sagemaker.cloudformation import COMPONENT, ENDPOINT, ResourceKind
-from local.sagemaker.images import default_table
-from local.sagemaker.invoke import operation_of
+from local.sagemaker.control_plane import api, instance_inventory
+from local.sagemaker.data_plane.runtime_api import operation_of
+from local.sagemaker.instances import fault_injection
+from local.sagemaker.instances.images import default_programs
 from local.sagemaker.ports import RoleCredentials
-from local.sagemaker.service import SageMaker, Settings
-from local.sagemaker.shapes import service_model
+from local.sagemaker.request_validation import service_model
+from local.sagemaker.service import SageMakerService, SageMakerSettings
 from local.sagemaker.store import Identity
+
+ResultT = TypeVar("ResultT")
 
 SERVICE = "sagemaker"
 RUNTIME_SERVICE = "sagemaker-runtime"
@@ -44,7 +48,7 @@ _CALL_SECONDS = cloudformation.WAIT_SECONDS + 60
 
 
 class _EmulatedCloud:
-    """`ports.Cloud` by means of the seams."""
+    """`ports.CloudServices` by means of the ministack_adapter."""
 
     def __init__(self, config: CloudConfig) -> None:
         self.endpoint_url = config.endpoint_url
@@ -54,22 +58,22 @@ class _EmulatedCloud:
         )
 
     def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
-        seams.put_metric_data(namespace, data)
+        ministack_adapter.put_metric_data(namespace, data)
 
     def put_log_events(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:
-        seams.put_log_events(group, stream, events)
+        ministack_adapter.put_log_events(group, stream, events)
 
     def emit_event(self, detail_type: str, detail: Mapping[str, Any], resources: Sequence[str]) -> None:
-        seams.emit_event("aws.sagemaker", detail_type, detail, resources)
+        ministack_adapter.emit_event("aws.sagemaker", detail_type, detail, resources)
 
     def role_credentials(self, role_arn: str) -> RoleCredentials:
-        return RoleCredentials(*seams.role_credentials(role_arn, "SageMaker", service=_PRINCIPAL))
+        return RoleCredentials(*ministack_adapter.role_credentials(role_arn, "SageMaker", service=_PRINCIPAL))
 
     async def alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
         return await asyncio.to_thread(self._alarms_in_alarm, names)
 
     def _alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
-        seams.evaluate_alarms()
+        ministack_adapter.evaluate_alarms()
         found = self._alarms().describe_alarms(AlarmNames=list(names), StateValue="ALARM")
         kinds = ("MetricAlarms", "CompositeAlarms")
         return [alarm["AlarmName"] for kind in kinds for alarm in found.get(kind, [])]
@@ -94,63 +98,72 @@ class _EmulatedCloud:
         )
 
 
-def register(config: CloudConfig) -> SageMaker:
+def register(config: CloudConfig) -> SageMakerService:
     """Make SageMaker part of the cloud, and answer it. Call before the server starts."""
     cloud = _EmulatedCloud(config)
-    settings = Settings(
+    settings = SageMakerSettings(
         identity=Identity(config.account, config.region),
         folder=config.folder / "sagemaker",
-        images=default_table(config.venvs, _REPOSITORY_ROOT),
+        images=default_programs(config.venvs, _REPOSITORY_ROOT),
         s3=cloud.s3,
     )
-    sagemaker = SageMaker(settings, cloud, config.processes)
+    sagemaker = SageMakerService(settings, cloud, config.processes)
     for service in (SERVICE, RUNTIME_SERVICE):
         service_model(service)  # read now: it takes a second that no request should wait
     _register_control_plane(sagemaker)
     _register_runtime(sagemaker)
     _register_inventory(sagemaker)
     _register_faults(sagemaker)
-    resources = cloudformation.Resources(sagemaker)
+    resources = cloudformation.SageMakerResources(sagemaker)
     for kind in cloudformation.KINDS:
         _register_type(kind, resources)
-    seams.add_state(SERVICE, sagemaker.dump, sagemaker.load)
-    seams.on_startup(sagemaker.start)
-    seams.on_shutdown(sagemaker.stop)
+    ministack_adapter.add_state(SERVICE, sagemaker.dump, sagemaker.load)
+    ministack_adapter.on_startup(sagemaker.start)
+    ministack_adapter.on_shutdown(sagemaker.stop)
     return sagemaker
 
 
-def _register_control_plane(sagemaker: SageMaker) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
+def _register_control_plane(sagemaker: SageMakerService) -> None:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         answer = sagemaker.control.handle(_target(request), request.body)
-        return seams.Reply(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
+        return ministack_adapter.HttpResponse(answer.status, {"Content-Type": api.CONTENT_TYPE}, answer.body)
 
-    def permission(request: seams.HttpRequest) -> seams.Permission:
+    def permission(request: ministack_adapter.HttpRequest) -> ministack_adapter.Permission:
         target = _target(request)
         operation = target.removeprefix(api.TARGET_PREFIX)
-        return seams.Permission(f"{SERVICE}:{operation}", sagemaker.control.resources(target, request.body))
+        return ministack_adapter.Permission(
+            f"{SERVICE}:{operation}", sagemaker.control.resources(target, request.body)
+        )
 
-    seams.add_service(SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission)
+    ministack_adapter.add_service(
+        SERVICE, handler=handle, target_prefix=api.TARGET_PREFIX, permission=permission
+    )
 
 
-def _target(request: seams.HttpRequest) -> str:
+def _target(request: ministack_adapter.HttpRequest) -> str:
     # A request that is only signed for SageMaker and names no operation is refused as an unknown one.
     return request.headers.get("x-amz-target", "")
 
 
-def _register_runtime(sagemaker: SageMaker) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
+def _register_runtime(sagemaker: SageMakerService) -> None:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         reply = await sagemaker.runtime.handle(request.path, request.headers, request.body)
-        body = reply.body if isinstance(reply.body, bytes) else seams.StreamingResponse(reply.body)
-        return seams.Reply(reply.status, dict(reply.headers), body)
+        body = (
+            reply.body if isinstance(reply.body, bytes) else ministack_adapter.StreamingResponse(reply.body)
+        )
+        return ministack_adapter.HttpResponse(reply.status, dict(reply.headers), body)
 
-    def permission(request: seams.HttpRequest) -> seams.Permission:
-        operation, endpoint = operation_of(request.path)
+    def permission(request: ministack_adapter.HttpRequest) -> ministack_adapter.Permission:
+        found = operation_of(request.path)
+        if found is None:
+            raise ValueError(f"{request.path} is no path of the runtime")  # `matches` lets none through
+        operation, endpoint = found
         arns = [sagemaker.store.endpoints.arn(endpoint)]
         if component := request.headers.get("x-amzn-sagemaker-inference-component"):
             arns.append(sagemaker.store.components.arn(component))
-        return seams.Permission(f"{SERVICE}:{operation}", tuple(arns))
+        return ministack_adapter.Permission(f"{SERVICE}:{operation}", tuple(arns))
 
-    seams.add_service(
+    ministack_adapter.add_service(
         RUNTIME_SERVICE,
         handler=handle,
         matches=lambda method, path, _headers: method == "POST" and operation_of(path) is not None,
@@ -158,19 +171,21 @@ def _register_runtime(sagemaker: SageMaker) -> None:
     )
 
 
-def _register_inventory(sagemaker: SageMaker) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
-        if request.method != "GET" or request.path != inventory.PATH:
-            return seams.Reply(404, {"Content-Type": "text/plain"}, b"no such page")
-        found = inventory.instances(sagemaker.store, sagemaker.deployments, sagemaker.components)
-        return seams.Reply(200, {"Content-Type": "application/json"}, json.dumps(found).encode())
+def _register_inventory(sagemaker: SageMakerService) -> None:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
+        if request.method != "GET" or request.path != instance_inventory.PATH:
+            return ministack_adapter.HttpResponse(404, {"Content-Type": "text/plain"}, b"no such page")
+        found = instance_inventory.instances(sagemaker.store, sagemaker.deployments, sagemaker.components)
+        return ministack_adapter.HttpResponse(
+            200, {"Content-Type": "application/json"}, json.dumps(found).encode()
+        )
 
-    seams.add_http_route(inventory.PATH, handle)
+    ministack_adapter.add_http_route(instance_inventory.PATH, handle)
 
 
-def _register_faults(sagemaker: SageMaker) -> None:
-    async def handle(request: seams.HttpRequest) -> seams.Reply:
-        # Only this machine's own programs: not a page in its browser, which cannot send JSON unasked.
+def _register_faults(sagemaker: SageMakerService) -> None:
+    async def handle(request: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
+        # Only programs of this machine: a page in its browser cannot send JSON without a preflight.
         host = request.headers.get("host", "").rpartition(":")[0]
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
         if request.client_ip not in _LOOPBACK or host not in _LOOPBACK_NAMES or "origin" in request.headers:
@@ -178,19 +193,24 @@ def _register_faults(sagemaker: SageMaker) -> None:
         if request.method == "POST" and kind != "application/json":
             return _json(415, {"error": "The Content-Type must be application/json."})
         return _json(
-            *faults.answer(sagemaker.faults, request.method, request.path, request.body, sagemaker.kill)
+            *fault_injection.handle_admin_request(
+                sagemaker.faults, request.method, request.path, request.body, sagemaker.kill
+            )
         )
 
-    seams.add_http_route(faults.PATH, handle, max_body_bytes=10_000)
+    ministack_adapter.add_http_route(fault_injection.PATH, handle, max_body_bytes=10_000)
 
 
-def _json(status: int, body: Any) -> seams.Reply:
-    return seams.Reply(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
+def _json(status: int, body: Any) -> ministack_adapter.HttpResponse:
+    return ministack_adapter.HttpResponse(
+        status, {"Content-Type": "application/json"}, json.dumps(body).encode()
+    )
 
 
-def _register_type(kind: ResourceKind, resources: cloudformation.Resources) -> None:
-    def wait(work: Coroutine[Any, Any, Any]) -> Any:
-        return seams.call(work, _CALL_SECONDS)
+def _register_type(kind: ResourceKind, resources: cloudformation.SageMakerResources) -> None:
+    def wait(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        result: ResultT = ministack_adapter.run_on_event_loop(work, _CALL_SECONDS)
+        return result
 
     def create(logical_id: str, properties: dict[str, Any], _stack: str) -> tuple[str, dict[str, Any]]:
         return wait(resources.create(kind, logical_id, properties))
@@ -208,6 +228,6 @@ def _register_type(kind: ResourceKind, resources: cloudformation.Resources) -> N
         wait(resources.delete(kind, physical_id))
 
     create_only = _CREATE_ONLY.get(kind, ("*",))
-    seams.add_resource_type(
+    ministack_adapter.add_resource_type(
         kind.type_name, create=create, update=update, delete=delete, create_only=create_only
     )

@@ -1,7 +1,7 @@
-"""SageMaker put together: store, processes, control plane, data plane and their background work.
+"""Composes SageMaker: store, processes, control plane, data plane and their background tasks.
 
 Everything runs on one event loop, so records and routing need no locks. Knows the rest of the cloud only
-through `ports.Cloud`.
+through `ports.CloudServices`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 
 import httpx
 
-from local.sagemaker import metrics
-from local.sagemaker.api import ControlPlane
-from local.sagemaker.artefacts import ArtefactCache, S3Factory
-from local.sagemaker.async_inference import AsyncInference
-from local.sagemaker.component_host import Components
-from local.sagemaker.deployment import Deployments
-from local.sagemaker.faults import Fault, Faults
-from local.sagemaker.images import ImageTable
-from local.sagemaker.invoke import Runtime
-from local.sagemaker.jobs.runner import Jobs, JobSettings
-from local.sagemaker.pool import Workshop
-from local.sagemaker.ports import Cloud
-from local.sagemaker.process import Ledger
-from local.sagemaker.store import Identity, Store
+from local.sagemaker.components.host import InferenceComponents
+from local.sagemaker.control_plane.api import ControlPlane
+from local.sagemaker.data_plane.async_inference import AsyncInferenceQueue
+from local.sagemaker.data_plane.runtime_api import RuntimeApi
+from local.sagemaker.instances import metrics
+from local.sagemaker.instances.container_process import ProcessTable
+from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
+from local.sagemaker.instances.fault_injection import Fault, FaultInjector
+from local.sagemaker.instances.images import ProgramTable
+from local.sagemaker.instances.instance_factory import InstanceFactory
+from local.sagemaker.instances.model_data import ModelDataCache, S3Factory
+from local.sagemaker.jobs.runner import JobRunner, JobSettings
+from local.sagemaker.ports import CloudServices
+from local.sagemaker.store import Identity, SageMakerStore
 
 log = logging.getLogger(__name__)
 
@@ -38,50 +38,50 @@ MAX_BUFFERED_LINES = 10_000
 
 
 @dataclass(frozen=True)
-class Settings:
+class SageMakerSettings:
     """Where SageMaker keeps its files and what it runs."""
 
     identity: Identity
     folder: Path
-    images: ImageTable
+    images: ProgramTable
     s3: S3Factory
 
 
-class SageMaker:
+class SageMakerService:
     """The service. `start` and `stop` must run on the event loop that serves requests."""
 
-    def __init__(self, settings: Settings, cloud: Cloud, ledger: Ledger) -> None:
+    def __init__(self, settings: SageMakerSettings, cloud: CloudServices, processes: ProcessTable) -> None:
         self._cloud = cloud
         self._lines: defaultdict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         self._buffered = 0
         self._background: list[asyncio.Task[None]] = []
-        self._usage = metrics.UtilisationMeter()
+        self._usage = metrics.UtilizationSampler()
         # Connections are not reused: a container may close an idle one at the very moment it is picked up.
         self._client = httpx.AsyncClient(
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0), trust_env=False
         )
-        self.meter = metrics.Meter(cloud)
-        self.faults = Faults()
-        self.store = Store(settings.identity)
-        workshop = Workshop(
+        self.metric_buffer = metrics.MetricBuffer(cloud)
+        self.faults = FaultInjector()
+        self.store = SageMakerStore(settings.identity)
+        factory = InstanceFactory(
             identity=settings.identity,
             cloud=cloud,
             images=settings.images,
-            artefacts=ArtefactCache(settings.folder / "artefacts", settings.s3, settings.identity.region),
+            model_data=ModelDataCache(settings.folder / "artefacts", settings.s3, settings.identity.region),
             scratch=settings.folder / "scratch",
             client=self._client,
             log_line=self._log_line,
-            ledger=ledger,
+            processes=processes,
             faults=self.faults,
-            record=self.meter.record,
+            record=self.metric_buffer.record,
         )
-        self.deployments = Deployments(self.store, workshop)
-        self.components = Components(self.store, workshop, self.deployments, self.meter)
-        self.deployments.tenants = self.components
-        self.queue = AsyncInference(
-            self.store, self.deployments, self._client, self.meter, cloud, settings.s3
+        self.deployments = EndpointDeployments(self.store, factory)
+        self.components = InferenceComponents(self.store, factory, self.deployments, self.metric_buffer)
+        self.deployments.component_host = self.components
+        self.queue = AsyncInferenceQueue(
+            self.store, self.deployments, self._client, self.metric_buffer, cloud, settings.s3
         )
-        self.jobs = Jobs(
+        self.jobs = JobRunner(
             self.store,
             JobSettings(
                 identity=settings.identity,
@@ -90,12 +90,12 @@ class SageMaker:
                 s3=settings.s3,
                 folder=settings.folder / "jobs",
                 log_line=self._log_line,
-                ledger=ledger,
+                processes=processes,
             ),
         )
         self.control = ControlPlane(self.store, self.deployments, self.components, self.jobs, cloud)
-        self.runtime = Runtime(
-            self.store, self.deployments, self.components, self.queue, self._client, self.meter
+        self.runtime = RuntimeApi(
+            self.store, self.deployments, self.components, self.queue, self._client, self.metric_buffer
         )
 
     async def start(self) -> None:
@@ -104,7 +104,7 @@ class SageMaker:
         self.components.resume()
         self.jobs.resume()
         self._background = [
-            asyncio.create_task(self.meter.run(), name="sagemaker-metrics"),
+            asyncio.create_task(self.metric_buffer.run(), name="sagemaker-metrics"),
             asyncio.create_task(self._ship_logs(), name="sagemaker-logs"),
             asyncio.create_task(self._measure(), name="sagemaker-utilisation"),
             asyncio.create_task(self.queue.run(), name="sagemaker-async"),
@@ -117,7 +117,7 @@ class SageMaker:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        self.meter.flush()
+        self.metric_buffer.flush()
         self._flush_logs()
         await self._client.aclose()
 
@@ -134,7 +134,7 @@ class SageMaker:
         pools = [pool for live in self.deployments.live.values() for pool in live.pools()]
         killed = 0
         for pool in (*pools, *self.components.pools()):
-            for instance in pool.instances if fault.fits(pool.place) else ():
+            for instance in pool.instances if fault.matches(pool.location) else ():
                 if fault.times is None or killed < fault.times:
                     killed += instance.kill()
         return killed
@@ -171,8 +171,8 @@ class SageMaker:
                     continue
                 name = record["EndpointName"]
                 pools = [*live.pools(), *self.components.pools(name)]
-                metrics.concurrency(self.meter, pools)
-                metrics.provisioned(self.meter, pools)
+                metrics.record_concurrency(self.metric_buffer, pools)
+                metrics.record_provisioned_utilization(self.metric_buffer, pools)
                 if "AsyncInferenceConfig" in record["Config"]:
                     self.queue.measure(record, pools)
                 every = (
@@ -182,7 +182,7 @@ class SageMaker:
                 )
                 if time.monotonic() - last.get(key, 0.0) >= every:
                     last[key] = time.monotonic()
-                    metrics.utilisation(self.meter, self._usage, pools)
+                    metrics.record_utilization(self.metric_buffer, self._usage, pools)
                 if time.monotonic() - quiet.get(key, 0.0) >= metrics.QUIET_SECONDS:
                     quiet[key] = time.monotonic()
-                    metrics.quiet(self.meter, pools)
+                    metrics.record_zero_invocations(self.metric_buffer, pools)

@@ -1,24 +1,31 @@
 """The records of the control plane: models, endpoint configurations, endpoints, jobs, packages and tags.
 
-A record is what Describe answers, in JSON types (times in seconds since the epoch). Knows nothing of
-processes. Names are unique without regard to case, as the service's ARNs are lower case.
+Knows nothing of processes. Names are unique without regard to case, as the service's ARNs are lower case.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from local.sagemaker.errors import invalid
+from local.sagemaker.records import (
+    AsyncRequestRecord,
+    EndpointConfigRecord,
+    EndpointRecord,
+    InferenceComponentRecord,
+    JsonObject,
+    ModelRecord,
+)
 
-Record = dict[str, Any]
+RecordT = TypeVar("RecordT", bound=Mapping[str, Any])
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose cloud this is."""
+    """The account and the region of the laptop cloud."""
 
     account: str
     region: str
@@ -29,59 +36,61 @@ class Identity:
 
 
 @dataclass
-class Collection:
+class Collection(Generic[RecordT]):
     """All resources of one kind. `label` is what the service calls it in messages."""
 
     identity: Identity
     kind: str
     label: str
-    records: dict[str, Record] = field(default_factory=dict)
+    records: dict[str, RecordT] = field(default_factory=dict)
 
     def arn(self, name: str) -> str:
         """The ARN that a resource of this name has or would have."""
         return self.identity.arn(self.kind, name)
 
-    def find(self, name: str) -> Record | None:
+    def find(self, name: str) -> RecordT | None:
         """The record of a name, or None."""
         return self.records.get(name.lower())
 
-    def get(self, name: str) -> Record:
+    def get(self, name: str) -> RecordT:
         """The record of a name; raises the service's not-found error."""
         record = self.find(name)
         if record is None:
             raise invalid(f'Could not find {self.label} "{self.arn(name)}".')
         return record
 
-    def add(self, name: str, record: Record) -> Record:
+    def add(self, name: str, record: RecordT) -> RecordT:
         """Keep a new record; raises the service's error for a name already taken."""
         if self.find(name) is not None:
             raise invalid(f'Cannot create already existing {self.label} "{self.arn(name)}".')
         self.records[name.lower()] = record
         return record
 
-    def remove(self, name: str) -> Record:
+    def remove(self, name: str) -> RecordT:
         """Forget a record; raises the service's not-found error."""
         record = self.get(name)
         del self.records[name.lower()]
         return record
 
 
-class Store:
+class SageMakerStore:
     """Every record, and the tags by ARN."""
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        self.models = Collection(identity, "model", "model")
-        self.configs = Collection(identity, "endpoint-config", "endpoint configuration")
-        self.endpoints = Collection(identity, "endpoint", "endpoint")
-        self.training_jobs = Collection(identity, "training-job", "training job")
-        self.processing_jobs = Collection(identity, "processing-job", "processing job")
-        self.package_groups = Collection(identity, "model-package-group", "model package group")
-        self.packages = Collection(identity, "model-package", "model package")
-        self.components = Collection(identity, "inference-component", "inference component")
-        self.async_requests: list[Record] = []
+        self.models = Collection[ModelRecord](identity, "model", "model")
+        self.configs = Collection[EndpointConfigRecord](identity, "endpoint-config", "endpoint configuration")
+        self.endpoints = Collection[EndpointRecord](identity, "endpoint", "endpoint")
+        self.training_jobs = Collection[JsonObject](identity, "training-job", "training job")
+        self.processing_jobs = Collection[JsonObject](identity, "processing-job", "processing job")
+        self.package_groups = Collection[JsonObject](identity, "model-package-group", "model package group")
+        self.packages = Collection[JsonObject](identity, "model-package", "model package")
+        self.components = Collection[InferenceComponentRecord](
+            identity, "inference-component", "inference component"
+        )
+        self.async_requests: list[AsyncRequestRecord] = []
         self.tags: dict[str, dict[str, str]] = {}
-        # Set by whoever scales: the names of an endpoint's variants that are registered as scalable targets.
+        # Set by Application Auto Scaling: an endpoint's variants that are registered as scalable targets.
         self.scaled_variants: Callable[[str], frozenset[str]] = lambda _endpoint: frozenset()
 
     def exists(self, arn: str) -> bool:
@@ -102,7 +111,7 @@ class Store:
         self.tags = dict(data.get("tags", {}))
         self.async_requests = list(data.get("async-requests", []))
 
-    def _collections(self) -> tuple[Collection, ...]:
+    def _collections(self) -> tuple[Collection[Any], ...]:
         return (
             self.models,
             self.configs,

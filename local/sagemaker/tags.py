@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from local.sagemaker.errors import ApiError, invalid
-from local.sagemaker.store import Record, Store
+from local.sagemaker.errors import AwsApiError, invalid
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import SageMakerStore
 
 MAX_TAGS = 50
 
 
-def keep_tags(store: Store, arn: str, request: Record) -> None:
+def store_tags(store: SageMakerStore, arn: str, request: JsonObject) -> None:
     """Keep the tags of a create request."""
     if request.get("Tags"):
         store.tags[arn] = _merged({}, request["Tags"])
 
 
-def add_tags(store: Store, request: Record) -> Record:
+def add_tags(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """AddTags: answers all tags of the resource."""
     arn = _known(store, request)
     store.tags[arn] = _merged(store.tags.get(arn, {}), request["Tags"])
     return {"Tags": _listed(store, arn)}
 
 
-def list_tags(store: Store, request: Record) -> Record:
+def list_tags(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """ListTags: at most 50 tags exist, so there is never a second page."""
     return {"Tags": _listed(store, _known(store, request))}
 
 
-def delete_tags(store: Store, request: Record) -> Record:
+def delete_tags(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DeleteTags: keys that are not there are no error."""
     arn = _known(store, request)
     kept = store.tags.get(arn, {})
@@ -34,14 +35,14 @@ def delete_tags(store: Store, request: Record) -> Record:
     return {}
 
 
-def _known(store: Store, request: Record) -> str:
-    arn = request["ResourceArn"]
+def _known(store: SageMakerStore, request: JsonObject) -> str:
+    arn: str = request["ResourceArn"]
     if not store.exists(arn):
-        raise ApiError("ResourceNotFound", f'Could not find resource "{arn}".')
+        raise AwsApiError("ResourceNotFound", f'Could not find resource "{arn}".')
     return arn
 
 
-def _merged(tags: dict[str, str], added: list[Record]) -> dict[str, str]:
+def _merged(tags: dict[str, str], added: list[JsonObject]) -> dict[str, str]:
     for tag in added:
         if tag["Key"].lower().startswith("aws:"):
             raise invalid("Tag keys that start with 'aws:' are reserved for use by AWS.")
@@ -51,5 +52,5 @@ def _merged(tags: dict[str, str], added: list[Record]) -> dict[str, str]:
     return merged
 
 
-def _listed(store: Store, arn: str) -> list[Record]:
+def _listed(store: SageMakerStore, arn: str) -> list[JsonObject]:
     return [{"Key": key, "Value": value} for key, value in store.tags.get(arn, {}).items()]

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 
-class QueueFull(Exception):
+class QueueFullError(Exception):
     """No room to wait either; `reason` is which bound was met."""
 
     def __init__(self, reason: str) -> None:
@@ -60,7 +60,7 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self, tokens: int, slots: int = 1) -> AsyncIterator[None]:
-        """Hold slots and room for `tokens`; waits its turn. Raises QueueFull at once when the queue is."""
+        """Hold slots and room for `tokens`; waits its turn. Raises QueueFullError at once."""
         if self._waiting or not self._fits(tokens, slots):
             await self._wait(tokens, slots)
         else:
@@ -98,11 +98,11 @@ class Admission:
 
     async def _wait(self, tokens: int, slots: int) -> None:
         if len(self._waiting) >= self._max_queued:
-            raise QueueFull("queue_full")
+            raise QueueFullError("queue_full")
         bound = self._max_queued_tokens
         # One request may always wait, however large: else it could never run on a busy server.
         if bound is not None and self._waiting and self._queued_tokens + tokens > bound:
-            raise QueueFull("queue_tokens_full")
+            raise QueueFullError("queue_tokens_full")
         waiter = _Waiter(tokens, slots)
         self._waiting.append(waiter)
         self._queued_tokens += tokens

@@ -35,7 +35,7 @@ from contracts.quantisation import (
     TaskLoss,
 )
 from contracts.training import SupportPair
-from model_code.serving.engines.openvino_graph import UnsupportedModel, convert
+from model_code.serving.engines.openvino_graph import UnsupportedModelError, convert
 
 WINDOW_TOKENS = 512
 TASK_ITEMS = 24
@@ -70,7 +70,7 @@ def float32_model(folder: Path) -> Model:
 
 
 def int8_model(folder: Path) -> Model:
-    """The same weights as the openvino engine computes them. Raises UnsupportedModel."""
+    """The same weights as the openvino engine computes them. Raises UnsupportedModelError."""
     import openvino as ov
 
     with tempfile.TemporaryDirectory(prefix="evergreen-quality-") as scratch:
@@ -172,7 +172,7 @@ def task_loss(name: str, exact: Sequence[int], coded: Sequence[int]) -> TaskLoss
 
 
 def measure(folder: Path, text: Path, pairs: Path | None, command: str) -> QuantisationReport:
-    """The report of one artefact. Raises QualityError, ArtefactError, UnsupportedModel, OSError."""
+    """The report of one artefact. Raises QualityError, ArtefactError, UnsupportedModelError, OSError."""
     from transformers import AutoTokenizer
 
     manifest: Manifest = verify(folder, None)
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         report = measure(given.model, given.text, given.pairs, shlex.join([parser.prog, *words]))
-    except (QualityError, ArtefactError, UnsupportedModel, OSError) as problem:
+    except (QualityError, ArtefactError, UnsupportedModelError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     written = report.model_dump_json(indent=2) + "\n"

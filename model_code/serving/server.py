@@ -13,15 +13,15 @@ import uvicorn
 from pydantic import ValidationError
 
 from model_code.serving import logs
-from model_code.serving.app import create_app
-from model_code.serving.engines.base import EngineError
-from model_code.serving.kinds import UnservedModel, kind_of
+from model_code.serving.engines.errors import EngineError
+from model_code.serving.generation.service import Service
+from model_code.serving.http.app import create_app
 from model_code.serving.logs import event
-from model_code.serving.service import Service
+from model_code.serving.model_tasks import UnsupportedArchitectureError, task_of
 from model_code.serving.settings import ServerSettings, read_settings, variable_of
 
 if TYPE_CHECKING:
-    from model_code.serving.encoding import EncodingService
+    from model_code.serving.encoders.embedding_service import EmbeddingService
 
 _CLOSE_SECONDS = 2
 _WATCH_SECONDS = 1.0
@@ -31,7 +31,7 @@ logger = logging.getLogger("model_code.serving")
 class Server(uvicorn.Server):
     """uvicorn, which on a signal goes on listening while the service drains, so that `/ping` can say so."""
 
-    def __init__(self, config: uvicorn.Config, service: Service | EncodingService) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service | EmbeddingService) -> None:
         super().__init__(config)
         self._service = service
         self._loop = asyncio.get_running_loop()
@@ -54,7 +54,7 @@ async def serve(settings: ServerSettings) -> int:
     """Serve until a signal and return 0; a model that cannot be served ends the process with status 1."""
     try:
         service = _service(settings)
-    except UnservedModel as error:
+    except UnsupportedArchitectureError as error:
         event(logger, f"cannot serve: {error}", level=logging.CRITICAL, error=type(error).__name__)
         return 1
     config = uvicorn.Config(
@@ -93,21 +93,22 @@ async def serve(settings: ServerSettings) -> int:
     return 0
 
 
-def _service(settings: ServerSettings) -> Service | EncodingService:
-    """What serves the kind of model there is. Raises kinds.UnservedModel."""
+def _service(settings: ServerSettings) -> Service | EmbeddingService:
+    """The service for the model's task. Raises UnsupportedArchitectureError."""
     try:
-        kind = kind_of(settings.model_folder)
+        task = task_of(settings.model_folder)
     except (OSError, ValueError):  # the start's verification says what is wrong with the artefact
-        kind = "generation"
-    if kind == "generation":
+        task = "generation"
+    if task == "generation":
         return Service(settings)
-    from model_code.serving.encoding import EncodingService  # numpy with it, which text does without
+    # numpy comes with it, which text does without
+    from model_code.serving.encoders.embedding_service import EmbeddingService
 
-    return EncodingService(settings, kind)
+    return EmbeddingService(settings, task)
 
 
 async def _engine_death(
-    service: Service | EncodingService, serving: asyncio.Task[None]
+    service: Service | EmbeddingService, serving: asyncio.Task[None]
 ) -> EngineError | None:
     """Wait until the server ends (None) or its engine has died, which nothing but a new process mends."""
     while not serving.done():

@@ -36,7 +36,6 @@ from model_code.training import checkpoint
 from model_code.training.card import Inputs, Setup, training_card
 from model_code.training.checkpoint import Progress
 from model_code.training.dataset import read_train, split_validation
-from model_code.training.encoding import Example, encode_all
 from model_code.training.hyperparameters import Hyperparameters
 from model_code.training.job import (
     EXIT_STOPPED,
@@ -51,6 +50,7 @@ from model_code.training.loop import Trainer
 from model_code.training.lora import attach, merge
 from model_code.training.pack import pack
 from model_code.training.precision import working_dtype
+from model_code.training.tokenization import Example, encode_all
 
 
 def run_digest(settings: Hyperparameters, base: Manifest, data: FileDigest) -> str:
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         job.fail(str(error))
         say(f"training failed: {error}")
         return 1
-    except Exception as error:  # whatever it is, DescribeTrainingJob must say it
+    except Exception as error:  # noqa: BLE001 - whatever it is, DescribeTrainingJob must say it
         job.fail(f"{type(error).__name__}: {error}")
         traceback.print_exc()
         return 1

@@ -15,15 +15,23 @@ from peft import PeftModel
 
 from model_code.training import checkpoint
 from model_code.training.checkpoint import Progress
-from model_code.training.encoding import IGNORED, Batch, Example, batches
 from model_code.training.hyperparameters import Hyperparameters
 from model_code.training.job import StoppedError, StopSignal, TrainingError, emit, say
 from model_code.training.lora import adapter_state, load_adapter_state
 from model_code.training.schedule import learning_rate
+from model_code.training.tokenization import IGNORED, Batch, Example, batches
 
 
 def answer_loss(model: PeftModel, batch: Batch) -> tuple[torch.Tensor, int]:
-    """Summed cross entropy over the answer tokens, in nats and float32, and how many there are."""
+    """Summed cross entropy over the answer tokens of one batch.
+
+    Args:
+        model: the base with its adapters.
+        batch: token ids, mask and labels, each [pairs, tokens]; the last `keep` positions count.
+
+    Returns:
+        The sum in nats, a float32 scalar, and how many answer tokens it is over.
+    """
     device = model.device
     output = model(
         input_ids=batch.input_ids.to(device),
@@ -31,8 +39,8 @@ def answer_loss(model: PeftModel, batch: Batch) -> tuple[torch.Tensor, int]:
         logits_to_keep=batch.keep,
         use_cache=False,
     )
-    targets = batch.labels[:, -batch.keep :][:, 1:].to(device)
-    logits = output.logits[:, :-1]
+    targets = batch.labels[:, -batch.keep :][:, 1:].to(device)  # [pairs, keep - 1]
+    logits = output.logits[:, :-1]  # [pairs, keep - 1, vocabulary]
     answer = targets != IGNORED
     loss = torch.nn.functional.cross_entropy(logits[answer].float(), targets[answer], reduction="sum")
     return loss, int(answer.sum())
@@ -40,7 +48,15 @@ def answer_loss(model: PeftModel, batch: Batch) -> tuple[torch.Tensor, int]:
 
 @torch.inference_mode()
 def mean_loss(model: PeftModel, examples: Sequence[Batch]) -> float:
-    """Cross entropy in nats per answer token over all batches."""
+    """Cross entropy over all batches, without gradients.
+
+    Args:
+        model: the base with its adapters; left in training mode.
+        examples: batches of [pairs, tokens] each.
+
+    Returns:
+        Nats per answer token, each token counting alike.
+    """
     model.eval()
     total, tokens = 0.0, 0
     for batch in examples:

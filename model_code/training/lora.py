@@ -23,7 +23,7 @@ def attach(model: PreTrainedModel, settings: Hyperparameters) -> tuple[PeftModel
     plan = plan_adapters(layers, model.config.num_hidden_layers, settings)
     config = LoraConfig(
         r=plan.rank,
-        lora_alpha=plan.rank * settings.alpha_over_rank,
+        lora_alpha=plan.rank * settings.alpha_over_rank,  # type: ignore[arg-type]  # a fraction will do
         lora_dropout=settings.dropout,
         target_modules=plan.targets,
         task_type="CAUSAL_LM",
@@ -51,4 +51,5 @@ def merge(
     stored = base.dtype
     adapted, _ = attach(base.float(), settings)
     load_adapter_state(adapted, state)
-    return adapted.merge_and_unload().to(stored)
+    merged: PreTrainedModel = adapted.merge_and_unload().to(stored)
+    return merged

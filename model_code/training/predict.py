@@ -21,7 +21,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from contracts.artefact import ArtefactError, verify
 from contracts.predictions import Prediction
@@ -59,8 +64,8 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=working_dtype("auto")).to(device).eval()
-    return model, tokenizer
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=working_dtype("auto"))
+    return model.to(device).eval(), tokenizer  # type: ignore[arg-type]  # transformers wraps `to` unbound
 
 
 def end_tokens(model: PreTrainedModel) -> list[int]:
@@ -90,7 +95,7 @@ def answer(
         encoded = encoded.to(model.device)
         began = time.perf_counter()
         with torch.inference_mode():
-            written = model.generate(
+            written = model.generate(  # type: ignore[operator]  # from GenerationMixin, which this type does not name
                 **encoded,
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
@@ -100,11 +105,13 @@ def answer(
         answers = written[:, encoded["input_ids"].shape[1] :]
         ended = torch.isin(answers, torch.tensor(ends).to(answers)).any(dim=1).tolist()
         for item, ids, stopped in zip(batch, answers, ended, strict=True):
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            assert isinstance(text, str)  # of one sequence
             yield Prediction(
                 id=item.id,
                 prompt=item.prompt,
                 references=[item.answer],
-                prediction=tokenizer.decode(ids, skip_special_tokens=True).strip(),
+                prediction=text.strip(),
                 slice=item.intent,
                 group=item.group,
                 duration_ms=duration,

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -107,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--similarity", type=float, default=PrepareSettings().similarity)
     parser.add_argument("--seed", type=int, default=PrepareSettings().seed)
     for name, rule in Treatment.model_fields.items():
-        choices = rule.annotation.__args__  # the members of the field's Literal
+        choices = get_args(rule.annotation)  # the members of the field's Literal
         parser.add_argument(f"--{name.replace('_', '-')}", choices=choices, default=rule.default)
     return parser
 

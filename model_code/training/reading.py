@@ -61,7 +61,7 @@ class _RawPair(BaseModel):
     answer: str = Field(validation_alias=AliasChoices("answer", "response"))
 
 
-class _Unfit(Exception):
+class _UnusableRecordError(Exception):
     def __init__(self, reason: str, advice: str) -> None:
         super().__init__(advice)
         self.reason = reason
@@ -103,28 +103,30 @@ def _parse(line: bytes) -> _RawPair:
     try:
         return _RawPair.model_validate(json.loads(line))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise _Unfit("broken", f"not a JSON object in UTF-8 ({error})") from None
+        raise _UnusableRecordError("broken", f"not a JSON object in UTF-8 ({error})") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "line"
-        raise _Unfit("broken", f"{where}: {first['msg']}") from None
+        raise _UnusableRecordError("broken", f"{where}: {first['msg']}") from None
 
 
 def _cleaned(name: str, text: str, treatment: Treatment, masked: Counter[str]) -> str:
-    """The text of one field, normalised and repaired as far as the treatment allows. Raises _Unfit."""
+    """The text of one field, normalised and repaired as the treatment allows. Raises _UnusableRecordError."""
     text = normalise(text)
     if not text:
-        raise _Unfit("empty", f"{name} is empty")
+        raise _UnusableRecordError("empty", f"{name} is empty")
     if len(text) > MAX_TEXT_CHARACTERS:
-        raise _Unfit("too_long", f"{name} has {len(text)} characters, at most {MAX_TEXT_CHARACTERS} are used")
+        raise _UnusableRecordError(
+            "too_long", f"{name} has {len(text)} characters, at most {MAX_TEXT_CHARACTERS} are used"
+        )
     if hole := find_placeholder(text):
         if treatment.placeholder != "fill":
-            raise _Unfit("placeholder", f"{name} holds the unfilled placeholder {hole}")
+            raise _UnusableRecordError("placeholder", f"{name} holds the unfilled placeholder {hole}")
         text = fill_placeholders(text)
         masked["placeholder"] += 1
     if kind := find_personal_data(text):
         if treatment.personal_data != "mask" or name == "answer":
-            raise _Unfit("personal_data", f"{name} holds personal data ({kind})")
+            raise _UnusableRecordError("personal_data", f"{name} holds personal data ({kind})")
         text = mask_personal_data(text)
         masked["personal_data"] += 1
     return text
@@ -159,7 +161,7 @@ def read_pairs(paths: Sequence[Path], treatment: Treatment) -> RawData:
             rows += 1
             try:
                 data.pairs.append(_fit_pair(line, f"{path.stem}-{number}", treatment, data.masked))
-            except _Unfit as unfit:
+            except _UnusableRecordError as unfit:
                 # An answer that cannot be masked is dropped, under the setting that asked for masking.
                 if getattr(treatment, unfit.reason) == "reject":
                     raise DataError(

@@ -59,6 +59,10 @@ def without_repeats(pairs: Sequence[SupportPair], threshold: float) -> tuple[lis
     return kept, drops
 
 
+def _answer(pair: SupportPair) -> str:
+    return pair.answer
+
+
 def without_contamination(
     pairs: Sequence[SupportPair], evaluation_texts: Sequence[str], threshold: float
 ) -> tuple[list[SupportPair], Counter[str]]:
@@ -66,7 +70,7 @@ def without_contamination(
     boundary = len(evaluation_texts)
     reference = [shingles(text) for text in evaluation_texts]
     touched = set()
-    for view in (*VIEWS, lambda pair: pair.answer):
+    for view in (*VIEWS, _answer):
         sets = reference + [shingles(view(pair)) for pair in pairs]
         touched |= {i - boundary for i, j in near_pairs(sets, threshold) if j < boundary <= i}
     kept = [pair for position, pair in enumerate(pairs) if position not in touched]

@@ -15,12 +15,12 @@ from typing import Any
 from contracts.artefact import MANIFEST_NAME, ArtefactError, verify
 from model_code.serving.admission import Admission
 from model_code.serving.logs import event
-from model_code.vllm_hook.inner import CHAT, COMPLETIONS, EMBEDDINGS, Inner
 from model_code.vllm_hook.settings import HookSettings
+from model_code.vllm_hook.upstream import CHAT, COMPLETIONS, EMBEDDINGS, UpstreamApp
 
 _WARM_UP_TOKENS = 4
 _RETRY_SECONDS = 1.0
-_LONGEST_LOOK = 1.0  # seconds between two looks of the watchdog
+_MAX_WATCH_INTERVAL = 1.0  # seconds between two looks of the watchdog
 _ERROR_EVENTS_SECONDS = 1.0  # what cut-off answers have to send their last event
 _UNLIMITED = 1 << 62  # tokens: vLLM's own scheduler keeps what runs inside its cache
 
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 class Health:
     """One server's readiness, for its event loop. `admission` holds who runs and who waits."""
 
-    def __init__(self, settings: HookSettings, inner: Inner) -> None:
+    def __init__(self, settings: HookSettings, upstream: UpstreamApp) -> None:
         self._settings = settings
-        self._inner = inner
+        self._upstream = upstream
         self.admission = Admission(
             max_running=settings.max_running, max_queued=settings.max_queued, max_tokens=_UNLIMITED
         )
@@ -45,7 +45,7 @@ class Health:
 
     def begin(self) -> None:
         """Start warm-up and watchdog, take SIGTERM. Called once, when the wrapped application has started."""
-        self._start(self._get_ready())
+        self._start(self._become_ready())
         self._start(self._watch())
         try:
             # Replaces the server's own handler, which would stop generating; it gets SIGINT after the drain.
@@ -70,7 +70,7 @@ class Health:
 
     async def engine_fault(self) -> str | None:
         """What the wrapped server's own check says against it; None while it is well."""
-        reply = await self._inner.ask("GET", "/health")
+        reply = await self._upstream.ask("GET", "/health")
         return None if reply.status == 200 else f"vLLM's own health check answers {reply.status}"
 
     def progress(self) -> None:
@@ -88,7 +88,7 @@ class Health:
             return None
         return f"no token for {silence:.0f} s while {self.admission.running} requests run"
 
-    async def _get_ready(self) -> None:
+    async def _become_ready(self) -> None:
         began = time.perf_counter()
         try:
             if self._settings.model_digest or (self._settings.model_folder / MANIFEST_NAME).is_file():
@@ -120,16 +120,17 @@ class Health:
         statuses = [await self._generate(route, _WARM_UP_TOKENS) for route in (CHAT, COMPLETIONS)]
         if 200 not in statuses:
             content = {"model": self._settings.model_name, "input": "Hello"}
-            statuses.append((await self._inner.ask("POST", EMBEDDINGS, content)).status)
+            statuses.append((await self._upstream.ask("POST", EMBEDDINGS, content)).status)
         return min(statuses)
 
     async def _context(self) -> int | None:
         """Most tokens of prompt and answer, as the server lists them; None where it does not."""
-        reply = await self._inner.ask("GET", "/v1/models")
+        reply = await self._upstream.ask("GET", "/v1/models")
         if reply.status != 200:
             return None
         models = json.loads(bytes(reply.body)).get("data") or [{}]
-        return models[0].get("max_model_len")
+        longest = models[0].get("max_model_len")
+        return longest if isinstance(longest, int) else None
 
     async def _generate(self, route: str, tokens: int) -> int:
         content: dict[str, Any] = {"model": self._settings.model_name, "max_tokens": tokens}
@@ -137,21 +138,21 @@ class Health:
             content["messages"] = [{"role": "user", "content": "Hello"}]
         else:
             content["prompt"] = "Hello"
-        return (await self._inner.ask("POST", route, content)).status
+        return (await self._upstream.ask("POST", route, content)).status
 
     async def _watch(self) -> None:
-        """After half the patience without a sign of life, ask for one token: a whole answer is silent too.
+        """After half the stall limit without a sign of life, ask for one token: a whole answer is silent too.
 
         An engine that is well answers, which is a sign of life; one that hangs runs into `_stalled`.
         """
-        patience = self._settings.stall
+        stall = self._settings.stall
         while True:
-            await asyncio.sleep(min(_LONGEST_LOOK, patience / 8))
+            await asyncio.sleep(min(_MAX_WATCH_INTERVAL, stall / 8))
             silence = time.monotonic() - self._progress
-            if self._not_ready or self.admission.running == 0 or silence < patience / 2:
+            if self._not_ready or self.admission.running == 0 or silence < stall / 2:
                 continue
             with suppress(TimeoutError):
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(stall):
                     if 200 in [await self._generate(route, 1) for route in (CHAT, COMPLETIONS)]:
                         self.progress()
 

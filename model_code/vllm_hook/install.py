@@ -18,7 +18,17 @@ from contracts.container import HOOK_FILE
 
 _ROOT = Path(__file__).resolve().parents[2]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows
-_SHARED = ("__init__", "admission", "caller", "errors", "incoming", "logs", "protocol")
+_SHARED = (
+    "__init__",
+    "admission",
+    "errors",
+    "logs",
+    "http/__init__",
+    "http/connection",
+    "http/request_headers",
+    "protocol/__init__",
+    "protocol/parsing",
+)
 _SOURCES = (
     "contracts/*.py",
     "model_code/__init__.py",

@@ -13,12 +13,12 @@ import sys
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_code.serving.logs import JsonFormatter
-from model_code.vllm_hook.exchange import Exchange
+from model_code.vllm_hook.error_translation import translate_error, unknown_route
 from model_code.vllm_hook.health import Health
-from model_code.vllm_hook.inner import Inner, send_error
-from model_code.vllm_hook.meter import Meter
+from model_code.vllm_hook.metrics import HookMetrics
+from model_code.vllm_hook.proxied_request import ProxiedRequest
 from model_code.vllm_hook.settings import HookSettings, read_settings
-from model_code.vllm_hook.translation import translated, unknown_route
+from model_code.vllm_hook.upstream import UpstreamApp, send_error
 
 _LOGGERS = "model_code"
 _METHODS = {"/ping": ("GET",), "/invocations": ("POST",), "/metrics": ("GET",)}
@@ -34,15 +34,15 @@ class Hook:
         _log_as_json()
         self._app = app
         self._settings = settings or read_settings()
-        self._inner = Inner(app)
-        self._meter = Meter(self._settings.model_name)
-        self.health = Health(self._settings, self._inner)
+        self._upstream = UpstreamApp(app)
+        self._metrics = HookMetrics(self._settings.model_name)
+        self.health = Health(self._settings, self._upstream)
         Hook.installed = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "lifespan":
-            return await self._live(scope, receive, send)
+            return await self._lifespan(scope, receive, send)
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         path, method = scope["path"], scope["method"]
@@ -50,17 +50,17 @@ class Hook:
             refusal = unknown_route(method, path, 405)
             await send_error(send, 405, refusal.body, [(b"allow", _METHODS[path][0].encode())])
         elif path == "/ping":
-            await self._ping(send)
+            await self._serve_ping(send)
         elif path == "/invocations":
-            exchange = Exchange(self._settings, self.health, self._inner, self._meter, scope)
-            await exchange.run(receive, send)
+            request = ProxiedRequest(self._settings, self.health, self._upstream, self._metrics, scope)
+            await request.run(receive, send)
         elif path == "/metrics":
-            await self._metrics(send)
+            await self._serve_metrics(send)
         else:
             await self._pass_through(scope, receive, send)
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._inner.learn(scope)
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._upstream.learn(scope)
 
         async def begin_once_started(message: Message) -> None:
             await send(message)
@@ -72,16 +72,16 @@ class Hook:
         finally:
             await self.health.end()
 
-    async def _ping(self, send: Send) -> None:
+    async def _serve_ping(self, send: Send) -> None:
         reason = self.health.unready_reason() or await self.health.engine_fault()
         answer = {"status": "unavailable", "reason": reason} if reason else {"status": "ready"}
         await send_error(send, 503 if reason else 200, json.dumps(answer), [])
 
-    async def _metrics(self, send: Send) -> None:
-        reply = await self._inner.ask("GET", "/metrics")
+    async def _serve_metrics(self, send: Send) -> None:
+        reply = await self._upstream.ask("GET", "/metrics")
         theirs = bytes(reply.body) if reply.status == 200 else b""
         admission = self.health.admission
-        text = self._meter.added_to(theirs, queued=admission.queued, running=admission.running)
+        text = self._metrics.append_to(theirs, queued=admission.queued, running=admission.running)
         headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": text, "more_body": False})
@@ -105,7 +105,7 @@ class Hook:
             error = (
                 unknown_route(scope["method"], scope["path"], status)
                 if unknown
-                else translated(status, bytes(body))
+                else translate_error(status, bytes(body))
             )
             await send_error(send, error.status, error.body, error.headers)
 

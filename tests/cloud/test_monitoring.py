@@ -28,7 +28,14 @@ WAIT_SECONDS = 420
 PREFIX = "evergreen-local"
 ALARMS = [
     f"{PREFIX}-{name}"
-    for name in ("availability", "time-to-first-token", "endpoint5xx", "refresh-failed", "jobs-dead", "page")
+    for name in (
+        "availability",
+        "time-to-first-token",
+        "endpoint5xx",
+        "refresh-failed",
+        "jobs-dlq-not-empty",
+        "page",
+    )
 ]
 HELLO = [{"role": "user", "content": "Hello there"}]
 
@@ -232,8 +239,8 @@ def test_faults_that_no_caller_feels_set_off_their_alarms_and_no_page(watched: L
 
     queues, dead = watched.aws("sqs"), _dead_tickets(watched)
     queues.send_message(QueueUrl=dead, MessageBody="{}")
-    eventually(lambda: noticed("jobs-dead"), "the alarm on jobs")
-    assert seen == {"refresh-failed", "jobs-dead"}
+    eventually(lambda: noticed("jobs-dlq-not-empty"), "the alarm on jobs")
+    assert seen == {"refresh-failed", "jobs-dlq-not-empty"}
     queues.purge_queue(QueueUrl=dead)
     _all_quiet(watched)
 

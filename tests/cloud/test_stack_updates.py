@@ -52,7 +52,7 @@ def template(**config: Any) -> str:
                 "ChampionVersion": {"Type": "String"},
                 "ChallengerVersion": {"Type": "String", "Default": ""},
                 "Phase": {"Type": "String", "Default": "steady", "AllowedValues": ["steady", "ab"]},
-                "Rollout": {"Type": "String", "Default": "guarded"},
+                "DeploymentGuardrails": {"Type": "String", "Default": "use"},
                 "BootstrapVersion": {
                     "Type": "AWS::SSM::Parameter::Value<String>",
                     "Default": "/bootstrap/version",
@@ -60,12 +60,12 @@ def template(**config: Any) -> str:
             },
             "Conditions": {
                 "AbTest": {"Fn::Equals": [{"Ref": "Phase"}, "ab"]},
-                "Guarded": {"Fn::Equals": [{"Ref": "Rollout"}, "guarded"]},
-                "Challenged": {"Fn::Or": [{"Condition": "AbTest"}, {"Condition": "AbTest"}]},
+                "UseGuardrails": {"Fn::Equals": [{"Ref": "DeploymentGuardrails"}, "use"]},
+                "HasChallenger": {"Fn::Or": [{"Condition": "AbTest"}, {"Condition": "AbTest"}]},
             },
             "Resources": {
                 "Champion": model("Champion"),
-                "Challenger": model("Challenger") | {"Condition": "Challenged"},
+                "Challenger": model("Challenger") | {"Condition": "HasChallenger"},
                 "Config": {
                     "Type": "AWS::SageMaker::EndpointConfig",
                     "Properties": {"ProductionVariants": variants, **config},
@@ -76,7 +76,7 @@ def template(**config: Any) -> str:
                         "EndpointName": ENDPOINT,
                         "EndpointConfigName": {"Fn::GetAtt": ["Config", "EndpointConfigName"]},
                         "RetainAllVariantProperties": True,
-                        "DeploymentConfig": {"Fn::If": ["Guarded", guarded, nothing]},
+                        "DeploymentConfig": {"Fn::If": ["UseGuardrails", guarded, nothing]},
                     },
                 },
             },
@@ -165,7 +165,7 @@ def test_phases_change_without_losing_a_request(emulator: Emulator) -> None:
     assert variants(emulator) == {"champion": 1.0}
 
     with Callers(emulator).calling() as callers:
-        stack = update(emulator, ChallengerVersion="two", Phase="ab", Rollout="plain")
+        stack = update(emulator, ChallengerVersion="two", Phase="ab", DeploymentGuardrails="skip")
         assert stack["StackStatus"] == "UPDATE_COMPLETE"
         assert variants(emulator) == {"champion": 1.0, "challenger": 0.5}
         until(lambda: {"one", "two"} <= set(callers.answers), "both variants answer")
@@ -184,7 +184,7 @@ def test_phases_change_without_losing_a_request(emulator: Emulator) -> None:
 
 
 def test_weights_set_outside_survive_an_update(emulator: Emulator) -> None:
-    update(emulator, ChallengerVersion="three", Phase="ab", Rollout="plain")
+    update(emulator, ChallengerVersion="three", Phase="ab", DeploymentGuardrails="skip")
     emulator.aws("sagemaker").update_endpoint_weights_and_capacities(
         EndpointName=ENDPOINT,
         DesiredWeightsAndCapacities=[{"VariantName": "challenger", "DesiredWeight": 0.9}],
@@ -197,7 +197,7 @@ def test_weights_set_outside_survive_an_update(emulator: Emulator) -> None:
 
 def test_a_deploy_in_the_middle_of_an_ab_test_carries_it_along(emulator: Emulator) -> None:
     """What `cdk deploy` does: another template, every parameter as it was."""
-    update(emulator, ChallengerVersion="five", Phase="ab", Rollout="plain")
+    update(emulator, ChallengerVersion="five", Phase="ab", DeploymentGuardrails="skip")
     sagemaker = emulator.aws("sagemaker")
     sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=ENDPOINT,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from contracts.adapters import AdapterList
 from contracts.errors import ErrorReply
 from tests.support.model_server import ENGINES, MODEL, ServerProcess, chat, events, made, streamed_text
+from tests.support.waiting import until
 
 HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 GREEDY = {"temperature": 0, "max_tokens": 16}
@@ -134,10 +134,11 @@ def test_an_adapter_comes_and_goes_while_others_stream(adaptable: ServerProcess,
     refused(late, 404, "model_not_found")
     assert answer(adaptable, "two")
     # Its place is free once it has left, under its old name too.
-    deadline = time.monotonic() + WAIT_SECONDS
-    while (reply := register(adaptable, "one", adapters / "one")).status_code != 200:
-        assert time.monotonic() < deadline, reply.text
-        time.sleep(0.1)
+    until(
+        lambda: register(adaptable, "one", adapters / "one").status_code == 200,
+        "the adapter's place is free",
+        WAIT_SECONDS,
+    )
 
 
 def test_an_adapter_of_another_base_is_refused_and_the_server_lives(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import httpx
@@ -11,6 +10,7 @@ import pytest
 
 from tests.support.model_server import ServerProcess, chat
 from tests.support.peers import VLLM
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.peers
 LONG = chat(stream=True, max_tokens=8000)
@@ -25,10 +25,7 @@ def test_on_sigterm_ping_fails_at_once_and_running_streams_finish(tiny_model: Pa
             lines = running.iter_lines()
             next(lines)
             server.terminate()
-            deadline = time.monotonic() + WAIT_SECONDS
-            while server.ping() != 503:
-                assert time.monotonic() < deadline, "no ping was refused after SIGTERM"
-                time.sleep(0.02)
+            until(lambda: server.ping() == 503, "a ping is refused after SIGTERM", WAIT_SECONDS)
             refused = httpx.post(f"{server.url}/invocations", json=chat(), timeout=WAIT_SECONDS)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_ready")
             assert events_of(lines)[-1]["choices"][0]["finish_reason"] in ("length", "stop")

@@ -17,6 +17,7 @@ import pytest
 from contracts.artefact import MANIFEST_NAME, describe
 from tests.support.model_server import ENGINES, ServerProcess, chat, events
 from tests.support.peers import VLLM
+from tests.support.waiting import until
 
 LONG = chat(stream=True, max_tokens=8000, temperature=0)  # drawn at random, an end might come early
 SHORTER = chat(stream=True, max_tokens=900)
@@ -36,12 +37,7 @@ def narrow(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerP
 
 
 def wait_for(server: ServerProcess, metric: str, value: float) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        if server.metric(metric) == value:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{metric} is {server.metric(metric)}, not {value}")
+    until(lambda: server.metric(metric) == value, f"{metric} is {value}", WAIT_SECONDS)
 
 
 def copy_model(model: Path, to: Path) -> Path:
@@ -184,7 +180,7 @@ def test_a_client_that_leaves_frees_its_slot(narrow: ServerProcess) -> None:
 
     wait_for(narrow, "evergreen_running_requests", 0)
     assert narrow.metric("evergreen_cancellations_total") == before + 1
-    line = narrow.line(message="request", failure="client_gone")
+    line = narrow.line(message="request", failure="client_disconnected")
     assert line["completion_tokens"] < LONG["max_tokens"]
 
 
@@ -257,7 +253,4 @@ def _stream(server: ServerProcess, tokens: int) -> list[dict]:
 
 
 def _wait_until_refusing(server: ServerProcess) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while server.ping() != 503:
-        assert time.monotonic() < deadline, "the server never refused a ping after SIGTERM"
-        time.sleep(0.02)
+    until(lambda: server.ping() == 503, "a ping is refused after SIGTERM", WAIT_SECONDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.support.model_server import ENGINES, ServerProcess, chat
 from tests.support.peers import VLLM
+from tests.support.waiting import until
 
 CLIENTS = 500
 SLOTS = 50
@@ -62,9 +62,7 @@ def test_clients_that_vanish_mid_stream_leave_nothing_behind(crowded: ServerProc
             await asyncio.gather(*(vanish(client) for _ in range(vanishing)))
 
     asyncio.run(scenario())
-    deadline = time.monotonic() + SECONDS
-    while crowded.metric("evergreen_running_requests") and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: crowded.metric("evergreen_running_requests") == 0, "nothing runs any more", SECONDS)
 
     assert crowded.metric("evergreen_running_requests") == 0
     assert crowded.metric("evergreen_queued_requests") == 0

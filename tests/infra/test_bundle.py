@@ -1,8 +1,8 @@
-"""Bundles: what goes in, that they are reproducible, and how pip is called for Lambda's platform."""
+"""Bundles: what goes in, that they are reproducible, and how uv is called for Lambda's platform."""
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 import stat
 import sys
@@ -15,41 +15,44 @@ from aws_cdk import aws_lambda as lambda_
 
 from infra.constructs.bundle import Bundle, BundleError
 
+LOCK = "requirements/locks/lambda-door.txt"
 
-def write_wheel(folder: Path) -> None:
-    """A pure-Python wheel `tinydep` 1.0, so that pip needs no index."""
+
+def write_wheel(folder: Path) -> str:
+    """The lock of a pure-Python wheel `tinydep` 1.0, so that uv needs no index."""
     folder.mkdir()
     info = "tinydep-1.0.dist-info"
-    with zipfile.ZipFile(folder / "tinydep-1.0-py3-none-any.whl", "w") as wheel:
+    file = folder / "tinydep-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as wheel:
         wheel.writestr("tinydep/__init__.py", "ANSWER = 42\n")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tinydep\nVersion: 1.0\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
+    return f"tinydep==1.0 --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}\n"
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A small repository with one function, and pip pointed at a folder of wheels."""
-    root = tmp_path / "repo"
+    """A small repository with one function, and uv pointed at a folder of wheels."""
+    root, lock = tmp_path / "repo", write_wheel(tmp_path / "wheels")
     for path, text in {
         "lambdas/__init__.py": "",
         "lambdas/door/handler.py": "def handler(event, context): ...\n",
         "lambdas/door/__pycache__/handler.pyc": "stale",
         "lambdas/door/tests/test_handler.py": "",
-        "lambdas/common/stream_bootstrap": "#!/bin/sh\n",
+        "lambdas/runtime/stream_bootstrap": "#!/bin/sh\n",
         "contracts/__init__.py": "",
         "evaluation/__init__.py": "",
         "evaluation/report.py": "",
         "evaluation/statistics/__init__.py": "",
-        "requirements/lambda-door.txt": "tinydep==1.0\n",
+        LOCK: lock,
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
-    (root / "lambdas/common/stream_bootstrap").chmod(0o755)
-    write_wheel(tmp_path / "wheels")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    (root / "lambdas/runtime/stream_bootstrap").chmod(0o755)
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "wheels"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     return root
 
 
@@ -87,7 +90,7 @@ def test_a_bundle_holds_sources_and_pins_and_no_ballast(checkout, tmp_path, host
     assert listing(tmp_path / "out") == {
         "lambdas/__init__.py",
         "lambdas/door/handler.py",
-        "lambdas/common/stream_bootstrap",
+        "lambdas/runtime/stream_bootstrap",
         "contracts/__init__.py",
         "evaluation/__init__.py",
         "evaluation/statistics/__init__.py",
@@ -98,10 +101,10 @@ def test_a_bundle_holds_sources_and_pins_and_no_ballast(checkout, tmp_path, host
 def test_the_bootstrap_stays_executable(checkout, tmp_path):
     bundle(checkout).build(tmp_path / "out", cache=tmp_path / "cache")
 
-    assert (tmp_path / "out/lambdas/common/stream_bootstrap").stat().st_mode & stat.S_IXUSR
+    assert (tmp_path / "out/lambdas/runtime/stream_bootstrap").stat().st_mode & stat.S_IXUSR
 
 
-def test_the_hash_follows_sources_pins_platform_and_mode(checkout):
+def test_the_hash_follows_sources_lock_platform_and_mode(checkout):
     first = bundle(checkout)
     seen = {first.hash}
     assert bundle(checkout).hash in seen
@@ -112,17 +115,18 @@ def test_the_hash_follows_sources_pins_platform_and_mode(checkout):
     seen.add(bundle(checkout, host=False).hash)
     (checkout / "lambdas/door/handler.py").write_text("changed = True\n")
     seen.add(bundle(checkout).hash)
-    (checkout / "lambdas/common/stream_bootstrap").chmod(0o644)
+    (checkout / "lambdas/runtime/stream_bootstrap").chmod(0o644)
     seen.add(bundle(checkout).hash)
-    (checkout / "requirements/lambda-door.txt").write_text("tinydep==1.0  # again\n")
+    (checkout / LOCK).write_text("# again\n" + (checkout / LOCK).read_text())
     seen.add(bundle(checkout).hash)
 
     assert len(seen) == 6
 
 
-def test_unchanged_pins_are_installed_once(checkout, tmp_path, monkeypatch):
+def test_an_unchanged_lock_is_installed_once(checkout, tmp_path, monkeypatch):
     bundle(checkout).build(tmp_path / "first", cache=tmp_path / "cache")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nothing"))
+    shutil.rmtree(tmp_path / "wheels")
+    shutil.rmtree(tmp_path / "uv")
     (checkout / "lambdas/door/handler.py").write_text("changed = True\n")
 
     bundle(checkout).build(tmp_path / "second", cache=tmp_path / "cache")
@@ -131,7 +135,7 @@ def test_unchanged_pins_are_installed_once(checkout, tmp_path, monkeypatch):
 
 
 def test_a_pin_that_cannot_be_had_says_so_and_leaves_no_cache(checkout, tmp_path):
-    (checkout / "requirements/lambda-door.txt").write_text("not-there==9\n")
+    (checkout / LOCK).write_text(f"not-there==9 --hash=sha256:{'0' * 64}\n")
 
     with pytest.raises(BundleError, match=r"lambda-door\.txt"):
         bundle(checkout).build(tmp_path / "out", cache=tmp_path / "cache")
@@ -156,7 +160,8 @@ def test_an_unchanged_bundle_is_taken_from_the_output_folder(checkout, tmp_path,
     outdir = tmp_path / "cdk.out"
     synthesize(checkout, outdir)
     shutil.rmtree(outdir / ".wheels")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nothing"))
+    shutil.rmtree(tmp_path / "wheels")
+    shutil.rmtree(tmp_path / "uv")
 
     synthesize(checkout, outdir)
 
@@ -164,19 +169,33 @@ def test_an_unchanged_bundle_is_taken_from_the_output_folder(checkout, tmp_path,
     assert "tinydep/__init__.py" in listing(built)
 
 
-def test_pins_that_cannot_be_had_end_synth_with_pips_words(checkout, tmp_path):
-    (checkout / "requirements/lambda-door.txt").write_text("not-there==9\n")
+def test_pins_that_cannot_be_had_end_synth_with_uvs_words(checkout, tmp_path):
+    (checkout / LOCK).write_text(f"not-there==9 --hash=sha256:{'0' * 64}\n")
 
-    with pytest.raises(SystemExit, match=r"pip could not install lambda-door\.txt"):
+    with pytest.raises(SystemExit, match=r"uv could not install lambda-door\.txt"):
         synthesize(checkout, tmp_path / "cdk.out")
 
 
-def test_pip_is_asked_for_lambdas_platform(checkout, tmp_path):
-    command = bundle(checkout, host=False).pip_command(tmp_path)
+def test_uv_is_asked_for_lambdas_platform(checkout, tmp_path):
+    command = bundle(checkout, host=False).install_command(tmp_path)
 
     assert "--only-binary=:all:" in command
     assert command[command.index("--python-version") + 1] == "3.14"
-    assert "manylinux2014_aarch64" in command
+    assert command[command.index("--python-platform") + 1] == "aarch64-manylinux_2_28"
+
+
+def test_a_wheel_of_another_hash_is_refused(checkout, tmp_path):
+    (checkout / LOCK).write_text(f"tinydep==1.0 --hash=sha256:{'0' * 64}\n")
+
+    with pytest.raises(BundleError, match="Hash mismatch"):
+        bundle(checkout).build(tmp_path / "out", cache=tmp_path / "cache")
+
+
+def test_a_package_without_a_hash_is_refused(checkout, tmp_path):
+    (checkout / LOCK).write_text("tinydep==1.0\n")
+
+    with pytest.raises(BundleError, match="hash"):
+        bundle(checkout).build(tmp_path / "out", cache=tmp_path / "cache")
 
 
 def test_the_real_functions_ship_their_bootstrap_and_contracts():
@@ -184,5 +203,9 @@ def test_the_real_functions_ship_their_bootstrap_and_contracts():
         path.as_posix() for path in Bundle("inference", "python3.14", "arm64", host=False).source_files()
     }
 
-    assert {"lambdas/inference/handler.py", "lambdas/common/stream_bootstrap", "contracts/chat.py"} <= shipped
+    assert {
+        "lambdas/inference/handler.py",
+        "lambdas/runtime/stream_bootstrap",
+        "contracts/chat.py",
+    } <= shipped
     assert not {path for path in shipped if "__pycache__" in path or path.startswith("tests/")}

@@ -252,7 +252,9 @@ class TestScaleToZero:
     def test_there_is_neither_a_challenger_nor_a_loop(self, template_json, assembly):
         parameters = template_json("scale-to-zero", "serving")["Parameters"]
 
-        assert not any(name.startswith(("Challenger", "Phase", "Rollout")) for name in parameters)
+        assert not any(
+            name.startswith(("Challenger", "Phase", "DeploymentGuardrails")) for name in parameters
+        )
         assert not (assembly("scale-to-zero") / "evergreen-scale-to-zero-refresh.template.json").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 from infra.policy.endpoint_rules import ENDPOINT_RULES
 from infra.policy.estimate import challenger_most, estimate
 from infra.policy.prices import price_table
-from infra.policy.template import worlds
+from infra.policy.template import parameter_combinations
 from infra.settings import load
 
 BY_ID = {rule.id: rule for rule in ENDPOINT_RULES}
@@ -92,40 +92,49 @@ SERVERLESS = {"VariantName": "champion", "ModelName": "m", "ServerlessConfig": {
 HIGH = "SageMakerVariantConcurrentRequestsPerModelHighResolution"
 
 REFUSED = [
-    ("shadow-or-ab", phased("ab", "ab")),
-    ("shadow-or-ab", config(variant(), variant())),
-    ("shadow-or-ab", config(*(variant(f"v{n}") for n in range(11)))),
-    ("retain-live-values", template(It=(ENDPOINT, {}))),
-    ("retain-live-values", template(It=(ENDPOINT, {"RetainAllVariantProperties": False}))),
+    ("shadow-single-variant", phased("ab", "ab")),
+    ("shadow-single-variant", config(variant(), variant())),
+    ("shadow-single-variant", config(*(variant(f"v{n}") for n in range(11)))),
+    ("retain-variant-properties", template(It=(ENDPOINT, {}))),
+    ("retain-variant-properties", template(It=(ENDPOINT, {"RetainAllVariantProperties": False}))),
     ("rolling-one-variant", rolling(variant(), variant("challenger"))),
     ("rolling-one-variant", rolling(SERVERLESS)),
     ("rollback-alarms-literal", guarded(*(f"alarm-{n}" for n in range(11)))),
     ("rollback-alarms-literal", guarded({"Ref": "Bad"}, Bad=alarm_on({"Ref": "Endpoint"}))),
-    ("metrics-chosen", config(variant(), MetricsConfig={"MetricPublishFrequencyInSeconds": 60})),
-    ("host-image", config(variant(InferenceAmiVersion="al2-ami-sagemaker-inference-neuron-2"))),
+    ("explicit-metrics-config", config(variant(), MetricsConfig={"MetricPublishFrequencyInSeconds": 60})),
+    (
+        "inference-ami-accelerator",
+        config(variant(InferenceAmiVersion="al2-ami-sagemaker-inference-neuron-2")),
+    ),
     ("scaling-metric", tracked(COPIES, HIGH)),
-    ("zero-wakes", woken(0, alarm=False)),
-    ("zero-wakes", woken(0, step=False)),
-    ("zero-wakes", woken(1, nightly=0, alarm=False)),
-    ("zero-components", config(variant(**SLEEPY))),
-    ("serverless-alone", config(SERVERLESS, VpcConfig={})),
-    ("serverless-alone", config(SERVERLESS | {"InstanceType": "ml.c7i.large"})),
+    ("scale-from-zero-policy", woken(0, alarm=False)),
+    ("scale-from-zero-policy", woken(0, step=False)),
+    ("scale-from-zero-policy", woken(1, nightly=0, alarm=False)),
+    ("scale-to-zero-components", config(variant(**SLEEPY))),
+    ("serverless-excluded-properties", config(SERVERLESS, VpcConfig={})),
+    ("serverless-excluded-properties", config(SERVERLESS | {"InstanceType": "ml.c7i.large"})),
 ]
 ACCEPTED = [
-    ("shadow-or-ab", phased("shadow", "ab")),
-    ("shadow-or-ab", config(*(variant(f"v{n}") for n in range(10)))),
-    ("retain-live-values", template(It=(ENDPOINT, {"RetainAllVariantProperties": True}))),
+    ("shadow-single-variant", phased("shadow", "ab")),
+    ("shadow-single-variant", config(*(variant(f"v{n}") for n in range(10)))),
+    ("retain-variant-properties", template(It=(ENDPOINT, {"RetainAllVariantProperties": True}))),
     ("rolling-one-variant", rolling(variant())),
     ("rollback-alarms-literal", guarded(*(f"alarm-{n}" for n in range(10)))),
     ("rollback-alarms-literal", guarded({"Ref": "Good"}, Good=alarm_on("evergreen-prod"))),
-    ("metrics-chosen", config(variant())),
-    ("host-image", config(variant(InferenceAmiVersion="al2023-ami-sagemaker-inference-gpu-4-1"))),
+    ("explicit-metrics-config", config(variant())),
+    (
+        "inference-ami-accelerator",
+        config(variant(InferenceAmiVersion="al2023-ami-sagemaker-inference-gpu-4-1")),
+    ),
     ("scaling-metric", tracked(FLEET, HIGH)),
-    ("zero-wakes", woken(0)),
-    ("zero-wakes", woken(1, alarm=False)),
-    ("zero-components", config({"VariantName": "champion", "InstanceType": "ml.g6e.xlarge"} | SLEEPY)),
-    ("zero-components", config(variant(ManagedInstanceScaling={"MinInstanceCount": 1}))),
-    ("serverless-alone", config(SERVERLESS)),
+    ("scale-from-zero-policy", woken(0)),
+    ("scale-from-zero-policy", woken(1, alarm=False)),
+    (
+        "scale-to-zero-components",
+        config({"VariantName": "champion", "InstanceType": "ml.g6e.xlarge"} | SLEEPY),
+    ),
+    ("scale-to-zero-components", config(variant(ManagedInstanceScaling={"MinInstanceCount": 1}))),
+    ("serverless-excluded-properties", config(SERVERLESS)),
 ]
 
 
@@ -146,10 +155,10 @@ def test_every_rule_has_both_cases():
     assert {rule for rule, _ in REFUSED} == {rule for rule, _ in ACCEPTED} == set(BY_ID)
 
 
-def test_worlds_are_the_states_that_parameters_allow():
+def test_parameter_combinations_are_the_states_that_parameters_allow():
     counted = [
         (len(config["ProductionVariants"]), len(config.get("ShadowProductionVariants", [])))
-        for world in worlds(phased("shadow", "ab"))
+        for world in parameter_combinations(phased("shadow", "ab"))
         for config in [world["Resources"]["It"]["Properties"]]
     ]
 
@@ -161,7 +170,7 @@ def test_a_resource_whose_condition_does_not_hold_is_not_in_the_world():
     given["Resources"]["It"]["Condition"] = "Both"
     given["Conditions"]["Both"] = {"Fn::And": [{"Condition": "Ab"}, {"Fn::Not": [{"Condition": "Shadow"}]}]}
 
-    assert [list(world["Resources"]) for world in worlds(given)] == [[], [], ["It"]]
+    assert [list(world["Resources"]) for world in parameter_combinations(given)] == [[], [], ["It"]]
 
 
 def test_the_estimate_counts_the_least_the_most_and_a_challenger():

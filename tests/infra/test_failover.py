@@ -283,4 +283,4 @@ def test_the_policy_holds_in_the_second_region(context, tmp_path: Path):
     with pytest.raises(RuntimeError):
         app.synth()
 
-    assert "retain-live-values" in (tmp_path / "validation-report.json").read_text()
+    assert "retain-variant-properties" in (tmp_path / "validation-report.json").read_text()

@@ -26,7 +26,9 @@ def config(machine: str, **properties: Any) -> dict[str, Any]:
 def endpoint(traffic: str, **more: Any) -> dict[str, Any]:
     policy = {"TrafficRoutingConfiguration": {"Type": traffic}}
     guarded = {"BlueGreenUpdatePolicy": policy, **more}
-    return template("AWS::SageMaker::Endpoint", DeploymentConfig={"Fn::If": ["Guarded", guarded, NO_VALUE]})
+    return template(
+        "AWS::SageMaker::Endpoint", DeploymentConfig={"Fn::If": ["UseGuardrails", guarded, NO_VALUE]}
+    )
 
 
 def policy(action: str | list[str], effect: str = "Allow") -> dict[str, Any]:
@@ -52,8 +54,8 @@ REFUSED = [
     ("no-full-access", policy(["s3:GetObject", "*"])),
     ("no-full-access", template("AWS::IAM::Role", ManagedPolicyArns=[MANAGED])),
     ("no-full-access", template("AWS::IAM::Role", Policies=[INLINE])),
-    ("unnamed-models", template("AWS::SageMaker::Model", ModelName="mine")),
-    ("unnamed-models", config("ml.g6e.xlarge", EndpointConfigName="mine")),
+    ("no-physical-model-names", template("AWS::SageMaker::Model", ModelName="mine")),
+    ("no-physical-model-names", config("ml.g6e.xlarge", EndpointConfigName="mine")),
 ]
 
 ACCEPTED = [
@@ -66,8 +68,8 @@ ACCEPTED = [
     ("no-full-access", policy("sagemaker:InvokeEndpoint")),
     ("no-full-access", policy("s3:*", effect="Deny")),
     ("no-full-access", template("AWS::IAM::Role", ManagedPolicyArns=["arn:aws:iam::aws:policy/ReadOnly"])),
-    ("unnamed-models", template("AWS::SageMaker::Model", Tags=[])),
-    ("unnamed-models", template("AWS::SageMaker::Endpoint", EndpointName="evergreen-prod")),
+    ("no-physical-model-names", template("AWS::SageMaker::Model", Tags=[])),
+    ("no-physical-model-names", template("AWS::SageMaker::Endpoint", EndpointName="evergreen-prod")),
 ]
 
 

@@ -39,8 +39,8 @@ def test_parameters_are_the_agreed_ones(template_json, env):
         "ChallengerModelDigest",
         "ChallengerModelVersion",
         "Phase",
-        "Rollout",
-        "RolloutVersion",
+        "DeploymentGuardrails",
+        "DeploymentGuardrailsVersion",
         *(["Scaling"] if env == "prod" else []),  # fleets of fixed number have no switch
     }
     assert parameters["Phase"]["AllowedValues"] == ["steady", "shadow", "ab"]
@@ -213,7 +213,7 @@ def test_production_rolls_out_by_canary_and_back_by_alarm(resources):
     ]["Fn::If"]
     alarms = resources("prod", "serving", "AWS::CloudWatch::Alarm")
 
-    assert (condition, otherwise) == ("Guarded", {"Ref": "AWS::NoValue"})
+    assert (condition, otherwise) == ("UseGuardrails", {"Ref": "AWS::NoValue"})
     shift = guarded["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
     assert shift == {
         "Type": "CANARY",
@@ -254,18 +254,22 @@ def states(template, **given):
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_an_update_is_guarded_unless_it_is_the_one_that_changes_variants(template_json, env):
-    """A plain rollout is good for one template and one champion: whatever comes later is guarded again."""
+def test_an_update_uses_guardrails_unless_it_is_the_one_that_changes_variants(template_json, env):
+    """Guardrails are skipped for one template and one champion: any later update uses them again."""
     template = template_json(env, "serving")
     shape = template["Outputs"]["EndpointShape"]["Value"]
-    spent = {"Rollout": f"plain-{shape}", "RolloutVersion": "2", "ChampionModelVersion": "2"}
+    spent = {
+        "DeploymentGuardrails": f"skip-{shape}",
+        "DeploymentGuardrailsVersion": "2",
+        "ChampionModelVersion": "2",
+    }
 
-    assert states(template)["Guarded"]
-    assert not states(template, **spent)["Guarded"]
-    assert states(template, **spent | {"ChampionModelVersion": "3"})["Guarded"]
-    assert states(template, **spent | {"Rollout": "plain-000000000000"})["Guarded"]
-    assert states(template, **spent | {"Rollout": "plain"})["Guarded"]
-    assert re.fullmatch(template["Parameters"]["Rollout"]["AllowedPattern"], f"plain-{shape}")
+    assert states(template)["UseGuardrails"]
+    assert not states(template, **spent)["UseGuardrails"]
+    assert states(template, **spent | {"ChampionModelVersion": "3"})["UseGuardrails"]
+    assert states(template, **spent | {"DeploymentGuardrails": "skip-000000000000"})["UseGuardrails"]
+    assert states(template, **spent | {"DeploymentGuardrails": "skip"})["UseGuardrails"]
+    assert re.fullmatch(template["Parameters"]["DeploymentGuardrails"]["AllowedPattern"], f"skip-{shape}")
 
 
 def test_a_template_with_another_image_machine_or_rollout_has_another_shape(template_json):

@@ -28,7 +28,7 @@ ACCEPTED = {
     "W3005": "CDK lets a function wait for its role by name as well as by reference",
     "W6001": "SourceDataUri is a place in the data stack's bucket",
     "W3010": "Zones are named in the settings: synth asks AWS nothing",
-    "W8003": "PlainNow compares two parameters, which are equal in the update that it is for",
+    "W8003": "SkipGuardrailsForVersion compares two parameters, which are equal in the update that it is for",
     "W1030": "ChallengerModelUri is empty only while the condition leaves its model out",
 }
 

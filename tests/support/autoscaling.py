@@ -10,15 +10,15 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from local.autoscaling.api import ControlPlane
-from local.autoscaling.ports import Alarm, Busy, Scalable
+from local.autoscaling.api import AutoScalingApi
+from local.autoscaling.ports import Alarm, ResourceBusyError, ScalableResource
 from local.autoscaling.scaler import Scaler
-from local.autoscaling.store import Store
+from local.autoscaling.store import ScalingStore
+from local.cloud.adapter_types import MetricSample
 from local.cloud.cloudwatch.alarm_state import EVERY_SECONDS, EXTRA_PERIODS, Rule, judge, queries_of
 from local.cloud.cloudwatch.metric_data import answer
 from local.cloud.cloudwatch.search import MetricName
 from local.cloud.cloudwatch.series import Window
-from local.cloud.seam_types import MetricSample
 from local.sagemaker.errors import invalid
 from local.sagemaker.store import Identity
 
@@ -31,20 +31,20 @@ TARGET = {"ServiceNamespace": "sagemaker", "ResourceId": RESOURCE, "ScalableDime
 COMPONENT_TARGET = {"ServiceNamespace": "sagemaker", "ResourceId": COMPONENT, "ScalableDimension": COPIES}
 DIMENSIONS = {"EndpointName": "e", "VariantName": "champion"}
 SCALABLES = {
-    (RESOURCE, COUNT): Scalable(1, DIMENSIONS),
-    (COMPONENT, COPIES): Scalable(0, {"InferenceComponentName": "alpha"}),
+    (RESOURCE, COUNT): ScalableResource(1, DIMENSIONS),
+    (COMPONENT, COPIES): ScalableResource(0, {"InferenceComponentName": "alpha"}),
 }
 START = 1_700_000_000.0  # a whole number of ten seconds
 
 
-class Fleets:
+class FakeResources:
     """Capacities by resource. `busy` refuses changes, `broken` fails them."""
 
     def __init__(self) -> None:
         self.capacities: dict[str, int] = {RESOURCE: 1, COMPONENT: 1}
         self.busy = self.broken = False
 
-    def scalable(self, resource_id: str, dimension: str) -> Scalable:
+    def scalable(self, resource_id: str, dimension: str) -> ScalableResource:
         if (resource_id, dimension) not in SCALABLES or resource_id not in self.capacities:
             raise invalid(f"{resource_id} is not there")
         return SCALABLES[resource_id, dimension]
@@ -55,13 +55,13 @@ class Fleets:
 
     async def set_capacity(self, resource_id: str, dimension: str, capacity: int) -> None:
         if self.busy:
-            raise Busy("The endpoint is Updating.")
+            raise ResourceBusyError("The endpoint is Updating.")
         if self.broken:
             raise invalid("no instance can be had")
         self.capacities[resource_id] = capacity
 
 
-class Watch:
+class FakeCloudWatch:
     """Metrics and alarms in memory."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -111,16 +111,16 @@ class Watch:
         return [line.series.values.get(start) for start in window.moments(period)]
 
 
-class World:
+class AutoScalingHarness:
     """Time passes when `pass_time` says so."""
 
     def __init__(self) -> None:
         self.now = START
-        self.fleets, self.watch = Fleets(), Watch(lambda: self.now)
-        self.store = Store(IDENTITY)
+        self.resources, self.watch = FakeResources(), FakeCloudWatch(lambda: self.now)
+        self.store = ScalingStore(IDENTITY)
         self.roles_made = 0
-        self.control = ControlPlane(self.store, self.fleets, self.watch, "arn:role", self._make_role)
-        self.scaler = Scaler(self.store, self.fleets, self.watch, lambda: self.now)
+        self.control = AutoScalingApi(self.store, self.resources, self.watch, "arn:role", self._make_role)
+        self.scaler = Scaler(self.store, self.resources, self.watch, lambda: self.now)
 
     def _make_role(self) -> None:
         self.roles_made += 1
@@ -128,8 +128,10 @@ class World:
     async def call(self, operation: str, **request: Any) -> dict[str, Any]:
         return await self.control.call(operation, request)
 
-    async def register(self, least: int = 1, most: int = 4, **more: Any) -> None:
-        await self.call("RegisterScalableTarget", **(TARGET | more), MinCapacity=least, MaxCapacity=most)
+    async def register(self, min_capacity: int = 1, max_capacity: int = 4, **more: Any) -> None:
+        await self.call(
+            "RegisterScalableTarget", **(TARGET | more), MinCapacity=min_capacity, MaxCapacity=max_capacity
+        )
 
     async def policy(
         self, name: str = "p", kind: str = "TargetTrackingScaling", **more: Any
@@ -155,18 +157,18 @@ class World:
 
     @property
     def capacity(self) -> int:
-        return self.fleets.capacities[RESOURCE]
+        return self.resources.capacities[RESOURCE]
 
     async def activities(self, **more: Any) -> list[dict[str, Any]]:
         found = await self.call("DescribeScalingActivities", ServiceNamespace="sagemaker", **more)
         return list(found["ScalingActivities"])
 
 
-def play(test: Callable[[World], Any]) -> Callable[[], None]:
-    """Makes a pytest test of a coroutine that plays with a world."""
+def scenario(test: Callable[[AutoScalingHarness], Any]) -> Callable[[], None]:
+    """Makes a pytest test of a coroutine that takes a harness."""
 
     def run() -> None:
-        asyncio.run(test(World()))
+        asyncio.run(test(AutoScalingHarness()))
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run

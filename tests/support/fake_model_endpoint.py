@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
 import json
-import struct
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,36 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-
-def event_message(headers: dict[str, str], payload: bytes) -> bytes:
-    """One message of the `application/vnd.amazon.eventstream` encoding."""
-    head = b"".join(
-        struct.pack("!B", len(name)) + name.encode() + struct.pack("!BH", 7, len(value)) + value.encode()
-        for name, value in headers.items()
-    )
-    prelude = struct.pack("!II", 16 + len(head) + len(payload), len(head))
-    message = prelude + struct.pack("!I", binascii.crc32(prelude)) + head + payload
-    return message + struct.pack("!I", binascii.crc32(message))
-
-
-def payload_part(data: bytes) -> bytes:
-    """A piece of the container's reply."""
-    return event_message(
-        {
-            ":message-type": "event",
-            ":event-type": "PayloadPart",
-            ":content-type": "application/octet-stream",
-        },
-        data,
-    )
-
-
-def stream_error(kind: str, message: str) -> bytes:
-    """An error in the middle of the stream."""
-    return event_message(
-        {":message-type": "exception", ":exception-type": kind, ":content-type": "application/json"},
-        json.dumps({"Message": message, "ErrorCode": "ModelInvocationTimeExceeded"}).encode(),
-    )
+from tests.support.event_stream import payload_part as payload_part
+from tests.support.event_stream import stream_error as stream_error
 
 
 @dataclass

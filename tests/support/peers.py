@@ -42,10 +42,10 @@ def _vllm(
 ) -> tuple[list[str], dict[str, str]]:
     """The image's own entry point: `SM_VLLM_*` become flags; infra says which there are."""
     from infra.constructs.container_environment import container_environment
-    from infra.settings.engine import VllmEngine
+    from infra.settings.engine import VllmSettings
     from infra.settings.images import image_table
 
-    engine = VllmEngine(
+    engine = VllmSettings(
         kind="vllm",
         image="vllm-cuda-2.4",
         inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1",

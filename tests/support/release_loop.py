@@ -10,8 +10,7 @@ import boto3
 from contracts.artefact import MANIFEST_NAME, ArtefactFile, Manifest
 from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, Gate, GateSettings
 from contracts.training import DATA_CARD_FILE, DataCard, FileDigest, SideCount
-from lambdas.common.dynamo import from_item, to_item
-from lambdas.common.logs import Logger
+from lambdas.aws.dynamodb import from_item, to_item
 from lambdas.refresh.aws.artefacts import ArtefactFiles
 from lambdas.refresh.aws.endpoint import Endpoint
 from lambdas.refresh.aws.registry import ModelRegistry
@@ -34,6 +33,7 @@ from lambdas.refresh.tables import (
 )
 from lambdas.refresh.tasks import run
 from lambdas.refresh.topology import Topology
+from lambdas.runtime.logs import Logger
 from tests.support.fake_release_aws import (
     AutoScaling,
     Bucket,
@@ -60,8 +60,8 @@ STEADY = {
     "ChallengerModelDigest": "",
     "ChallengerModelVersion": "",
     "Phase": "steady",
-    "Rollout": "guarded",
-    "RolloutVersion": "",
+    "DeploymentGuardrails": "use",
+    "DeploymentGuardrailsVersion": "",
     "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version",
 }
 SECOND_STACK, SECOND_BUCKET = "evergreen-test-failover", "copies"

@@ -7,15 +7,20 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from local.cloud.lambda_results import InvokeResult, RequestTooLarge, StreamResult, TooManyRequests
-from local.cloud.rest_api.call import Place
+from local.cloud.lambda_service.results import (
+    InvokeResult,
+    RequestTooLargeError,
+    StreamResult,
+    TooManyRequestsError,
+)
 from local.cloud.rest_api.configuration import ApiSource, parse_api, parse_stage
-from local.cloud.rest_api.gateway import Deployment, Gateway, Outcome
+from local.cloud.rest_api.execute_api import CompletedRequest, Deployment, ExecuteApi
 from local.cloud.rest_api.gateway_responses import GatewayError
+from local.cloud.rest_api.http_messages import Reply, Request
 from local.cloud.rest_api.lambda_proxy import STREAM_CONTENT_TYPE
-from local.cloud.rest_api.messages import Reply, Request
+from local.cloud.rest_api.request_context import ApiLocation
 from local.cloud.rest_api.routing import RouteTree
-from local.cloud.rest_api.usage import UsageMeter, parse_plan
+from local.cloud.rest_api.usage_plans import UsageMeter, parse_plan
 
 MAX_EVENT_BYTES = 6 * 1024 * 1024
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:"
@@ -26,7 +31,7 @@ def uri(name: str) -> str:
     return f"arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{FUNCTION}{name}/invocations"
 
 
-class World:
+class RestApiHarness:
     """An API under construction: add routes and functions, then `call` it."""
 
     def __init__(self) -> None:
@@ -44,14 +49,16 @@ class World:
         self.signed_by: str | None = None
         self.now = 1_000_000.0
         self.events: list[dict] = []
-        self.outcomes: list[Outcome] = []
+        self.completed_requests: list[CompletedRequest] = []
         self.functions = self
         self.use(UsageMeter(lambda: self.now))
 
     def use(self, meter: UsageMeter) -> None:
         """Start the gateway afresh with this meter, as after a restart."""
         self.meter = meter
-        self.gateway = Gateway(self, meter, Place("123456789012", "us-east-1"), self.outcomes.append)
+        self.gateway = ExecuteApi(
+            self, meter, ApiLocation("123456789012", "us-east-1"), self.completed_requests.append
+        )
 
     def route(self, verb: str, path: str, integration: dict | None = None, **method: Any) -> None:
         """Add a method; without an integration it answers through the function `echo`."""
@@ -97,10 +104,10 @@ class World:
     async def invoke(self, arn: str, event: dict) -> InvokeResult:
         self.events.append(event)
         if len(json.dumps(event)) > MAX_EVENT_BYTES:
-            raise RequestTooLarge("too large")
+            raise RequestTooLargeError("too large")
         name = arn.removeprefix(FUNCTION)
         if name in self.throttled_functions:
-            raise TooManyRequests("ReservedFunctionConcurrentInvocationLimitExceeded", "Rate Exceeded.")
+            raise TooManyRequestsError("ReservedFunctionConcurrentInvocationLimitExceeded", "Rate Exceeded.")
         if name == "echo":
             return InvokeResult(
                 json.dumps({"statusCode": 200, "body": json.dumps(event)}).encode(), None, "1"

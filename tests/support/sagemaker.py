@@ -1,29 +1,40 @@
-"""A SageMaker whose containers are fakes and whose surroundings are lists, for tests in one process."""
+"""SageMaker in one process: its containers are fakes, the other services are lists."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from botocore.eventstream import EventStreamBuffer
 
-from local.sagemaker.images import ImageTable, Program
+from local.sagemaker.instances.images import Program, ProgramTable
 from local.sagemaker.ports import RoleCredentials
-from local.sagemaker.process import Ledger
-from local.sagemaker.service import SageMaker, Settings
+from local.sagemaker.service import SageMakerService, SageMakerSettings
 from local.sagemaker.store import Identity
 
 HERE = Path(__file__).parent
 IDENTITY = Identity("123456789012", "us-east-1")
 ROLE = "arn:aws:iam::123456789012:role/execution"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/fake:1"
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 180.0  # only for what never comes
+
+
+class UnrecordedProcesses:
+    """A table of processes that records none: the tests end what they start."""
+
+    def record(self, pid: int, purpose: str) -> None:
+        pass
+
+    def forget(self, pid: int) -> None:
+        pass
 
 
 @dataclass
@@ -35,7 +46,7 @@ class RecordedCloud:
     lines: list[tuple[str, str, str]] = field(default_factory=list)
     events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     trusted: set[str] = field(default_factory=lambda: {ROLE})
-    ringing: set[str] = field(default_factory=set)
+    in_alarm: set[str] = field(default_factory=set)
     published: list[tuple[str, str]] = field(default_factory=list)
 
     def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
@@ -56,7 +67,7 @@ class RecordedCloud:
         self.published.append((topic_arn, message))
 
     async def alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
-        return sorted(self.ringing & set(names))
+        return sorted(self.in_alarm & set(names))
 
     def total(self, metric: str, variant: str) -> float:
         """The sum of a metric's published values for a variant."""
@@ -74,30 +85,32 @@ def no_s3(_credentials: RoleCredentials) -> Any:
     raise AssertionError("this model brings no data, so nothing should be fetched")
 
 
-def build(folder: Path, cloud: RecordedCloud, s3: Callable[[RoleCredentials], Any] = no_s3) -> SageMaker:
+def build(
+    folder: Path, cloud: RecordedCloud, s3: Callable[[RoleCredentials], Any] = no_s3
+) -> SageMakerService:
     """A service whose only image runs the fake container."""
     program = Program((sys.executable, str(HERE / "sagemaker_container.py")), HERE)
-    settings = Settings(IDENTITY, folder, ImageTable({"fake": program}), s3)
-    return SageMaker(settings, cloud, Ledger())
+    settings = SageMakerSettings(IDENTITY, folder, ProgramTable({"fake": program}), s3)
+    return SageMakerService(settings, cloud, UnrecordedProcesses())
 
 
 @asynccontextmanager
-async def running(folder: Path, cloud: RecordedCloud | None = None) -> AsyncIterator[Bench]:
+async def running(folder: Path, cloud: RecordedCloud | None = None) -> AsyncIterator[SageMakerHarness]:
     """A started service that is stopped at the end."""
     cloud = cloud or RecordedCloud()
-    bench = Bench(build(folder, cloud), cloud)
-    await bench.sagemaker.start()
+    harness = SageMakerHarness(build(folder, cloud), cloud)
+    await harness.sagemaker.start()
     try:
-        yield bench
+        yield harness
     finally:
-        await bench.sagemaker.stop()
+        await harness.sagemaker.stop()
 
 
 @dataclass
-class Bench:
+class SageMakerHarness:
     """Short words for what tests do to a service."""
 
-    sagemaker: SageMaker
+    sagemaker: SageMakerService
     cloud: RecordedCloud
 
     def call(self, operation: str, **request: Any) -> dict[str, Any]:
@@ -127,12 +140,12 @@ class Bench:
 
     async def component_settled(self, name: str) -> dict[str, Any]:
         """DescribeInferenceComponent once no transition is under way."""
-        await asyncio.wait_for(self.sagemaker.components.wait(name), PATIENCE_SECONDS)
+        await asyncio.wait_for(self.sagemaker.components.wait(name), TIMEOUT_SECONDS)
         return self.call("DescribeInferenceComponent", InferenceComponentName=name)
 
     async def settled(self, name: str = "e") -> dict[str, Any]:
         """DescribeEndpoint once no transition is under way."""
-        await asyncio.wait_for(self.sagemaker.deployments.wait(name), PATIENCE_SECONDS)
+        await asyncio.wait_for(self.sagemaker.deployments.wait(name), TIMEOUT_SECONDS)
         return self.call("DescribeEndpoint", EndpointName=name)
 
     async def invoke(
@@ -180,25 +193,37 @@ def component(name: str, copies: int = 1, memory: int = 1024, **more: Any) -> di
 
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something that happens in its own time; fails loudly, never by being slow."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Wait for a condition, as `waiting.until` does, without stopping the event loop."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
+        assert time.monotonic() < deadline, f"never happened within {TIMEOUT_SECONDS:g} s: {what}"
         await asyncio.sleep(0.02)
 
 
-def scenario(test: Callable[[Bench], Awaitable[None]]) -> Callable[[Path], None]:
-    """Makes a pytest test of a coroutine that plays with a running service."""
+@contextmanager
+def gate() -> Iterator[Path]:
+    """A file that is not there yet. A container that is told to wait for it goes on when it is touched."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "open"
 
-    def play(tmp_path: Path) -> None:
+
+def waiting(file: Path) -> bytes:
+    """A request that is answered when a gate's file is there."""
+    return json.dumps({"wait_for": str(file)}).encode()
+
+
+def scenario(test: Callable[[SageMakerHarness], Awaitable[None]]) -> Callable[[Path], None]:
+    """Makes a pytest test of a coroutine that takes a running service."""
+
+    def run(tmp_path: Path) -> None:
         async def drive() -> None:
-            async with running(tmp_path) as bench:
-                await test(bench)
+            async with running(tmp_path) as harness:
+                await test(harness)
 
         asyncio.run(drive())
 
-    play.__name__, play.__doc__ = test.__name__, test.__doc__
-    return play
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
 
 
 async def collect(reply: Any) -> tuple[bytes, list[dict[str, str]]]:

@@ -19,7 +19,13 @@ ADAPTERS: dict[str, str] = {}
 COUNT = itertools.count(1)
 
 
-class Handler(BaseHTTPRequestHandler):
+def wait_for(file: str | None) -> None:
+    """Wait until a file is there, or its folder has gone with the test that made it."""
+    while file and not os.path.exists(file) and os.path.exists(os.path.dirname(file)):
+        time.sleep(0.02)
+
+
+class FakeContainerHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -45,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         order = json.loads(body) if body.startswith(b"{") else {}
         time.sleep(order.get("sleep", 0))
+        wait_for(order.get("wait_for"))
         if order.get("exit"):
             os.kill(os.getpid(), signal.SIGKILL)
         if order.get("chunks"):
@@ -96,8 +103,10 @@ def main() -> None:
     if "FAKE_CRASH" in os.environ:
         print("RuntimeError: the weights are damaged", file=sys.stderr, flush=True)
         sys.exit(3)
-    time.sleep(float(os.environ.get("FAKE_START_SECONDS", "0")))
-    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
+    wait_for(os.environ.get("FAKE_START_FILE"))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), FakeContainerHandler
+    )
     server.daemon_threads = True
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     server.serve_forever()

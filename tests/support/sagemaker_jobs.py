@@ -1,4 +1,4 @@
-"""Jobs in one process: S3 is a dictionary, an image is this interpreter, the rest is `sagemaker_world`."""
+"""Jobs in one process: S3 is a dictionary, an image is this interpreter; the rest as in `sagemaker`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local.sagemaker.images import ImageTable, Program
-from local.sagemaker.process import Ledger
-from local.sagemaker.service import SageMaker, Settings
-from tests.support.sagemaker import HERE, IDENTITY, PATIENCE_SECONDS, ROLE, Bench, RecordedCloud
+from local.sagemaker.instances.images import Program, ProgramTable
+from local.sagemaker.service import SageMakerService, SageMakerSettings
+from tests.support.sagemaker import (
+    HERE,
+    IDENTITY,
+    ROLE,
+    TIMEOUT_SECONDS,
+    RecordedCloud,
+    SageMakerHarness,
+    UnrecordedProcesses,
+)
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/python:1"
 
@@ -69,7 +76,7 @@ class DictionaryS3:
 
 
 @dataclass
-class JobBench(Bench):
+class JobHarness(SageMakerHarness):
     """A service with jobs, its S3 and its folder."""
 
     s3: DictionaryS3
@@ -96,13 +103,13 @@ class JobBench(Bench):
     async def trained(self, name: str) -> dict[str, Any]:
         """DescribeTrainingJob once the job has ended."""
         arn = self.call("DescribeTrainingJob", TrainingJobName=name)["TrainingJobArn"]
-        await asyncio.wait_for(self.sagemaker.jobs.wait(arn), PATIENCE_SECONDS)
+        await asyncio.wait_for(self.sagemaker.jobs.wait(arn), TIMEOUT_SECONDS)
         return self.call("DescribeTrainingJob", TrainingJobName=name)
 
     async def processed(self, name: str) -> dict[str, Any]:
         """DescribeProcessingJob once the job has ended."""
         arn = self.call("DescribeProcessingJob", ProcessingJobName=name)["ProcessingJobArn"]
-        await asyncio.wait_for(self.sagemaker.jobs.wait(arn), PATIENCE_SECONDS)
+        await asyncio.wait_for(self.sagemaker.jobs.wait(arn), TIMEOUT_SECONDS)
         return self.call("DescribeProcessingJob", ProcessingJobName=name)
 
 
@@ -142,27 +149,29 @@ def channel(name: str, uri: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def running_jobs(folder: Path, s3: DictionaryS3 | None = None) -> AsyncIterator[JobBench]:
+async def running_jobs(folder: Path, s3: DictionaryS3 | None = None) -> AsyncIterator[JobHarness]:
     """A started service that is stopped at the end."""
     s3, cloud = s3 or DictionaryS3(), RecordedCloud()
-    images = ImageTable({"python": Program((sys.executable,), HERE)})
-    sagemaker = SageMaker(Settings(IDENTITY, folder, images, lambda _credentials: s3), cloud, Ledger())
+    images = ProgramTable({"python": Program((sys.executable,), HERE)})
+    sagemaker = SageMakerService(
+        SageMakerSettings(IDENTITY, folder, images, lambda _credentials: s3), cloud, UnrecordedProcesses()
+    )
     await sagemaker.start()
     try:
-        yield JobBench(sagemaker, cloud, s3, folder)
+        yield JobHarness(sagemaker, cloud, s3, folder)
     finally:
         await sagemaker.stop()
 
 
-def job_scenario(test: Callable[[JobBench], Awaitable[None]]) -> Callable[[Path], None]:
-    """Makes a pytest test of a coroutine that plays with a service."""
+def job_scenario(test: Callable[[JobHarness], Awaitable[None]]) -> Callable[[Path], None]:
+    """Makes a pytest test of a coroutine that takes a service."""
 
-    def play(tmp_path: Path) -> None:
+    def run(tmp_path: Path) -> None:
         async def drive() -> None:
-            async with running_jobs(tmp_path) as bench:
-                await test(bench)
+            async with running_jobs(tmp_path) as harness:
+                await test(harness)
 
         asyncio.run(drive())
 
-    play.__name__, play.__doc__ = test.__name__, test.__doc__
-    return play
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run

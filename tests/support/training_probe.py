@@ -12,12 +12,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contracts.training import SupportPair
-from model_code.training.encoding import IGNORED, batches, collate, encode, encode_all
 from model_code.training.hyperparameters import Hyperparameters
 from model_code.training.job import TrainingError
 from model_code.training.loop import answer_loss
 from model_code.training.lora import adapter_state, attach, merge
 from model_code.training.precision import working_dtype
+from model_code.training.tokenization import IGNORED, batches, collate, encode, encode_all
 
 QUESTIONS = ["Hi?", "Where is my walnut desk now?", "A somewhat longer question about a rug, please?"]
 

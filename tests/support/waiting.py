@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
@@ -20,6 +21,15 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SEC
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"never happened within {seconds:g} s: {what}"
         time.sleep(0.1)
+    return answer
+
+
+async def until_async(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """The same on an event loop, whose other tasks go on meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"never happened within {seconds:g} s: {what}"
+        await asyncio.sleep(0.005)
     return answer
 
 

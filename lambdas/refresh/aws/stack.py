@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from contracts import guardrails
 from contracts.refresh import ServedModel
 from lambdas.refresh.aws.clients import code_of, message_of
 from lambdas.refresh.errors import StackBusy, TopologyFailed
@@ -66,9 +67,9 @@ class StackState:
         A later deployment brings another template, or another champion, and is guarded again.
         """
         shape = self.outputs.get("EndpointShape")
-        if not shape or "RolloutVersion" not in self.parameters:  # a template from before there were shapes
+        if not shape or guardrails.VERSION_PARAMETER not in self.parameters:  # an older template
             return {"Rollout": "plain"}
-        return {"Rollout": f"plain-{shape}", "RolloutVersion": champion_version}
+        return {guardrails.PARAMETER: guardrails.skip(shape), guardrails.VERSION_PARAMETER: champion_version}
 
 
 class ServingStack:

@@ -6,7 +6,7 @@ missing".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ EVERY_SECONDS = 10
 LATE_SECONDS = 2.0  # what a period's last values may take to arrive
 _CATCH_UP_SECONDS = 60
 
-_COMPARISONS = {
+_COMPARISONS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "GreaterThanOrEqualToThreshold": ("greater than or equal to", lambda value, limit: value >= limit),
     "GreaterThanThreshold": ("greater than", lambda value, limit: value > limit),
     "LessThanThreshold": ("less than", lambda value, limit: value < limit),
@@ -32,7 +32,7 @@ _COMPARISONS = {
 
 
 @dataclass(frozen=True)
-class Rule:
+class AlarmRule:
     """How an alarm judges its data points."""
 
     comparison: str
@@ -42,7 +42,7 @@ class Rule:
     missing: str = "missing"
 
     @classmethod
-    def of(cls, alarm: Mapping[str, Any]) -> Rule:
+    def of(cls, alarm: Mapping[str, Any]) -> AlarmRule:
         """From an alarm as PutMetricAlarm takes it. Raises ValidationError for a comparison unknown here."""
         comparison = alarm["ComparisonOperator"]
         if comparison not in _COMPARISONS:
@@ -61,14 +61,14 @@ class Rule:
         return bool(_COMPARISONS[self.comparison][1](value, self.threshold))
 
 
-def due(last: int, now: float) -> range:
+def evaluation_times(last: int, now: float) -> range:
     """The moments at which alarms are to be judged, after `last`. Those missed while the machine paused are
     made up for, so that a short fault is not overlooked."""
     first = max(last, int(now) - _CATCH_UP_SECONDS) // EVERY_SECONDS + 1
     return range(first * EVERY_SECONDS, int(now - LATE_SECONDS) + 1, EVERY_SECONDS)
 
 
-def judge(points: Sequence[float | None], rule: Rule, current: State) -> State:
+def evaluate_state(points: Sequence[float | None], rule: AlarmRule, current: State) -> State:
     """The state that data points put an alarm in: one for each period looked at, oldest first, None where
     there is none."""
     existing = [(age, value) for age, value in enumerate(reversed(points), 1) if value is not None]
@@ -88,7 +88,7 @@ def judge(points: Sequence[float | None], rule: Rule, current: State) -> State:
     return "ALARM" if bad and max(bad) >= rule.to_alarm else "INSUFFICIENT_DATA"
 
 
-def reason(points: Sequence[float | None], rule: Rule, state: State) -> str:
+def reason(points: Sequence[float | None], rule: AlarmRule, state: State) -> str:
     """The sentence that CloudWatch gives with a new state."""
     used = [value for value in reversed(points) if value is not None][: rule.periods]
     if not used:

@@ -25,10 +25,10 @@ from local.cloud.cloudwatch.expression import (
 )
 from local.cloud.cloudwatch.series import Series, Window, moments_of
 
-Many = tuple[Series, ...]
-Value = float | Series | Many
+SeriesList = tuple[Series, ...]
+Value = float | Series | SeriesList
 Argument = Value | Text | Word
-Search = Callable[[str, str, int], Many]
+Search = Callable[[str, str, int], SeriesList]
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,11 @@ def operate(sign: str, left: Value, right: Value) -> Value:
     apply = _OPERATORS[sign]
     if isinstance(left, Series) and isinstance(right, Series):
         pairs = ((m, left.values.get(m, 0.0), right.values.get(m, 0.0)) for m in moments_of([left, right]))
-        joined = replace(left, period=max(left.period, right.period))
-        return joined.with_values((moment, apply(a, b)) for moment, a, b in pairs)
+        period = max(left.period, right.period)
+        return replace(left, period=period).with_values((moment, apply(a, b)) for moment, a, b in pairs)
     if isinstance(left, Series):
-        return left.with_values((moment, apply(a, right)) for moment, a in left.ordered())
+        scalar = float(right) if not isinstance(right, Series) else 0.0
+        return left.with_values((moment, apply(a, scalar)) for moment, a in left.ordered())
     if isinstance(right, Series):
         return right.with_values((moment, apply(left, b)) for moment, b in right.ordered())
     return apply(left, right)
@@ -99,7 +100,7 @@ def _one(value: Value) -> Series:
     return value
 
 
-def _array(values: list[Value]) -> Many:
+def _array(values: list[Value]) -> SeriesList:
     series: list[Series] = []
     for value in values:
         if isinstance(value, tuple):

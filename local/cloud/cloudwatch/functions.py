@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
 
 from local.cloud.cloudwatch.errors import MathError
-from local.cloud.cloudwatch.evaluation import Argument, Function, Many, Scope, Value
+from local.cloud.cloudwatch.evaluation import Argument, Function, Scope, SeriesList, Value
 from local.cloud.cloudwatch.expression import Text, Word
 from local.cloud.cloudwatch.series import Series, moments_of
 
@@ -190,7 +190,7 @@ def _series(value: Argument) -> Series:
     return value
 
 
-def _many(value: Argument) -> Many:
+def _many(value: Argument) -> SeriesList:
     if not isinstance(value, tuple):
         raise MathError("an array of time series is expected")
     return value

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from local.cloud.adapter_types import MetricSample as Sample
 from local.cloud.cloudwatch import expression
 from local.cloud.cloudwatch.errors import MathError, ValidationError
-from local.cloud.cloudwatch.evaluation import Many, Scope, Value, evaluate
+from local.cloud.cloudwatch.evaluation import Scope, SeriesList, Value, evaluate
 from local.cloud.cloudwatch.functions import FUNCTIONS
 from local.cloud.cloudwatch.search import MetricName, matching
 from local.cloud.cloudwatch.series import Series, Window
-from local.cloud.cloudwatch.statistics import Sample, by_period, check_statistic
+from local.cloud.cloudwatch.statistics import by_period, check_statistic
 
 MAX_QUERIES = 500
 MAX_SERIES = 500
@@ -137,7 +138,7 @@ class _Request:
         }
         self._values: dict[str, Value] = dict(self._metrics)
 
-    def lines(self, id: str) -> Many:
+    def lines(self, id: str) -> SeriesList:
         """The series of one query. Raises MathError if it is a scalar."""
         value = self._resolve(id)
         if isinstance(value, float):
@@ -180,11 +181,11 @@ class _Request:
         values = by_period(wanted, statistic, period, self._window)
         return Series(values, period, metric.name, metric.dimensions)
 
-    def _search(self, query: str, statistic: str, period: int) -> Many:
+    def _search(self, query: str, statistic: str, period: int) -> SeriesList:
         _check_period(period)
         found = matching(query, self._store.metrics())
         lines = [self._series(metric, statistic, period) for metric in found]
-        return tuple(_told_apart([line for line in lines if line.values]))
+        return tuple(_distinguished([line for line in lines if line.values]))
 
 
 def _labelled(value: Value, label: str | None, id: str) -> Value:
@@ -196,7 +197,7 @@ def _labelled(value: Value, label: str | None, id: str) -> Value:
     return tuple(replace(one, label=f"{label or ''} {one.label}".strip()) for one in value)
 
 
-def _told_apart(lines: Sequence[Series]) -> list[Series]:
+def _distinguished(lines: Sequence[Series]) -> list[Series]:
     """Labels of what differs between the lines: the values of the dimensions that are not all the same."""
     keys = sorted({key for line in lines for key in line.dimensions})
     varying = [key for key in keys if len({line.dimensions.get(key) for line in lines}) > 1]

@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from local.cloud import seams
+from local.cloud import ministack_adapter
 from local.cloud.cloudwatch.alarm_state import (
     EVERY_SECONDS,
     EXTRA_PERIODS,
     LATE_SECONDS,
-    Rule,
-    due,
-    judge,
+    AlarmRule,
+    evaluate_state,
+    evaluation_times,
     queries_of,
     reason,
 )
@@ -29,25 +29,25 @@ TICK_SECONDS = 2.0
 _log = logging.getLogger("evergreen.cloud")
 
 
-class _Published:
+class _PublishedMetrics:
     """The emulator's metrics as a store."""
 
-    def samples(self, metric: MetricName, since: float) -> Iterable[seams.MetricSample]:
-        return seams.metric_samples(metric.namespace, metric.name, metric.dimensions, since)
+    def samples(self, metric: MetricName, since: float) -> Iterable[ministack_adapter.MetricSample]:
+        return ministack_adapter.metric_samples(metric.namespace, metric.name, metric.dimensions, since)
 
     def metrics(self) -> Iterable[MetricName]:
-        return [MetricName(*names) for names in seams.metric_names()]
+        return [MetricName(*names) for names in ministack_adapter.metric_names()]
 
 
-_PUBLISHED = _Published()
+_PUBLISHED = _PublishedMetrics()
 
 
 def register() -> None:
     """Answer GetMetricData; judge alarms from the server's start to its end."""
-    watch = _Watch()
-    seams.guard_metrics()
-    seams.set_metric_data_reader(_metric_data)
-    seams.set_alarm_evaluator(watch.evaluate, _check_alarm)
+    evaluator = _AlarmEvaluator()
+    ministack_adapter.bound_metrics()
+    ministack_adapter.set_metric_data_reader(_metric_data)
+    ministack_adapter.set_alarm_evaluator(evaluator.evaluate, _check_alarm)
     tasks: list[asyncio.Task[None]] = []
 
     async def start() -> None:
@@ -57,8 +57,8 @@ def register() -> None:
         for task in tasks:
             task.cancel()
 
-    seams.on_startup(start)
-    seams.on_shutdown(stop)
+    ministack_adapter.on_startup(start)
+    ministack_adapter.on_shutdown(stop)
 
 
 async def _evaluate_every_few_seconds() -> None:
@@ -66,9 +66,8 @@ async def _evaluate_every_few_seconds() -> None:
         await asyncio.sleep(TICK_SECONDS)
         try:
             # On a worker thread: an alarm's action may run a function, and that takes its time.
-            await asyncio.to_thread(seams.evaluate_alarms)
-        except Exception:
-            # One evaluation that fails must not end the watch.
+            await asyncio.to_thread(ministack_adapter.evaluate_alarms)
+        except Exception:  # noqa: BLE001 - one evaluation that fails must not end the others
             _log.exception("the alarms could not be evaluated this time")
 
 
@@ -84,11 +83,11 @@ def _window(start: float, end: float) -> Window:
 
 
 def _check_alarm(alarm: Mapping[str, Any]) -> None:
-    Rule.of(alarm)
+    AlarmRule.of(alarm)
     queries_of(alarm)
 
 
-class _Watch:
+class _AlarmEvaluator:
     """Judges all alarms at the moments that are due, however late it is called."""
 
     def __init__(self) -> None:
@@ -98,9 +97,9 @@ class _Watch:
     def evaluate(self) -> None:
         """Every alarm at every moment that has come since the last time."""
         with self._one_at_a_time:
-            for moment in due(self._last, time.time()):
-                for alarm in seams.alarms():
-                    _judge(alarm, moment)
+            for moment in evaluation_times(self._last, time.time()):
+                for alarm in ministack_adapter.alarms():
+                    _evaluate(alarm, moment)
                 self._last = moment
 
 
@@ -111,22 +110,22 @@ def latest_point(alarm: Mapping[str, Any]) -> float | None:
     return points[-1] if points else None
 
 
-def _judge(alarm: Mapping[str, Any], moment: int) -> None:
+def _evaluate(alarm: Mapping[str, Any], moment: int) -> None:
     """One alarm, by the periods that end at a moment."""
     try:
-        rule, points = Rule.of(alarm), _points(alarm, moment)
+        rule, points = AlarmRule.of(alarm), _points(alarm, moment)
     except ValidationError:
         _log.exception("the alarm %s cannot be evaluated", alarm["AlarmName"])
         return
-    state = judge(points, rule, alarm["StateValue"])
+    state = evaluate_state(points, rule, alarm["StateValue"])
     if state != alarm["StateValue"]:
-        seams.move_alarm(alarm["AlarmName"], state, reason(points, rule, state))
+        ministack_adapter.set_alarm_state(alarm["AlarmName"], state, reason(points, rule, state))
 
 
 def _points(alarm: Mapping[str, Any], moment: int) -> list[float | None]:
     """An alarm's data points in the periods that end at a moment, oldest first. Raises ValidationError."""
     queries, period = queries_of(alarm)
-    looked_at = Rule.of(alarm).periods + EXTRA_PERIODS
+    looked_at = AlarmRule.of(alarm).periods + EXTRA_PERIODS
     window = Window(moment - looked_at * period, moment, origin=moment)
     (line,) = answer(queries, window, _PUBLISHED)
     return [line.series.values.get(start) for start in window.moments(period)]

@@ -7,9 +7,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from local.cloud.adapter_types import MetricSample as Sample
 from local.cloud.cloudwatch.errors import ValidationError
 from local.cloud.cloudwatch.series import Window
-from local.cloud.seam_types import MetricSample as Sample
 
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,10})?|100)")
 _BASIC = ("SampleCount", "Sum", "Average", "Minimum", "Maximum")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def register(config: CloudConfig) -> None:
-    """Serve REST APIs from this cloud. Call once, after `seams.install`."""
+    """Serve REST APIs from this cloud. Call once, after `ministack_adapter.install`."""
     from local.cloud.rest_api import plugin  # the emulator must be configured before it is imported
 
     plugin.register(config)

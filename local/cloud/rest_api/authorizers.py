@@ -14,14 +14,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local.cloud.lambda_results import InvokeResult
-from local.cloud.rest_api.call import Call, context_variables
+from local.cloud.lambda_service.results import InvokeResult
 from local.cloud.rest_api.configuration import Authorizer
 from local.cloud.rest_api.events import authorizer_event
 from local.cloud.rest_api.gateway_responses import GatewayError
 from local.cloud.rest_api.policies import PolicyError, decide
+from local.cloud.rest_api.request_context import RequestContext, context_variables
 
-Invoke = Callable[[Call, Authorizer, dict[str, Any]], Awaitable[InvokeResult]]
+Invoke = Callable[[RequestContext, Authorizer, dict[str, Any]], Awaitable[InvokeResult]]
 EXPLICIT_DENY = (
     "User is not authorized to access this resource with an explicit deny in an identity-based policy"
 )
@@ -29,7 +29,7 @@ MAX_CACHED = 4096
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AuthorizerResponse:
     """An authorizer's well-formed answer: what may be invoked, and what the integration is told."""
 
     policy: Mapping[str, Any]
@@ -37,42 +37,44 @@ class Verdict:
     usage_identifier: str | None
 
 
-class AuthorizerGate:
+class LambdaAuthorizers:
     """Runs a method's Lambda authorizer, or takes its cached answer."""
 
     def __init__(self, invoke: Invoke, clock: Callable[[], float] = time.monotonic) -> None:
         self._invoke = invoke
         self._clock = clock
-        self._cache: OrderedDict[tuple[str, ...], tuple[float, Verdict]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, ...], tuple[float, AuthorizerResponse]] = OrderedDict()
 
-    async def admit(self, call: Call, authorizer: Authorizer) -> None:
+    async def authorize(self, call: RequestContext, authorizer: Authorizer) -> None:
         """Let the call pass and tell it who calls, or raise the GatewayError AWS answers."""
         identity = _identity(call, authorizer)
         key = (call.api.id, call.stage.name, authorizer.id, *identity)
         started = time.perf_counter()
-        verdict = self._cached(key) if identity else None
-        if verdict is None:
-            verdict = await self._ask(call, authorizer, identity)
+        response = self._cached(key) if identity else None
+        if response is None:
+            response = await self._invoke_function(call, authorizer, identity)
             if identity and authorizer.ttl_seconds:
-                self._keep(key, authorizer.ttl_seconds, verdict)
-        _judge(verdict, call)
+                self._store(key, authorizer.ttl_seconds, response)
+        _check_policy(response, call)
         latency = round((time.perf_counter() - started) * 1000)
-        call.authorizer = {**verdict.context, "integrationLatency": latency}
-        call.usage_identifier = verdict.usage_identifier
+        call.authorizer = {**response.context, "integrationLatency": latency}
+        call.usage_identifier = response.usage_identifier
 
-    def _cached(self, key: tuple[str, ...]) -> Verdict | None:
-        expires_at, verdict = self._cache.get(key, (0.0, None))
-        if verdict is not None and expires_at <= self._clock():
+    def _cached(self, key: tuple[str, ...]) -> AuthorizerResponse | None:
+        expires_at, response = self._cache.get(key, (0.0, None))
+        if response is not None and expires_at <= self._clock():
             del self._cache[key]
             return None
-        return verdict
+        return response
 
-    def _keep(self, key: tuple[str, ...], ttl_seconds: int, verdict: Verdict) -> None:
+    def _store(self, key: tuple[str, ...], ttl_seconds: int, response: AuthorizerResponse) -> None:
         while len(self._cache) >= MAX_CACHED:
             self._cache.popitem(last=False)
-        self._cache[key] = (self._clock() + ttl_seconds, verdict)
+        self._cache[key] = (self._clock() + ttl_seconds, response)
 
-    async def _ask(self, call: Call, authorizer: Authorizer, identity: tuple[str, ...]) -> Verdict:
+    async def _invoke_function(
+        self, call: RequestContext, authorizer: Authorizer, identity: tuple[str, ...]
+    ) -> AuthorizerResponse:
         if authorizer.type == "TOKEN":
             event = {"type": "TOKEN", "methodArn": call.method_arn, "authorizationToken": identity[0]}
         else:
@@ -84,10 +86,10 @@ class AuthorizerGate:
             if message == "Unauthorized":
                 raise GatewayError("UNAUTHORIZED")
             raise GatewayError("AUTHORIZER_FAILURE", reason=f"the authorizer failed: {message}")
-        return _verdict(answer)
+        return _parse_response(answer)
 
 
-def _identity(call: Call, authorizer: Authorizer) -> tuple[str, ...]:
+def _identity(call: RequestContext, authorizer: Authorizer) -> tuple[str, ...]:
     """The values of the identity sources; a missing one is a 401 that never reaches the function."""
     values = tuple(_identity_value(call, source) for source in authorizer.identity_sources)
     if not all(values):
@@ -98,7 +100,7 @@ def _identity(call: Call, authorizer: Authorizer) -> tuple[str, ...]:
     return values
 
 
-def _identity_value(call: Call, source: str) -> str:
+def _identity_value(call: RequestContext, source: str) -> str:
     request = call.request
     if source.startswith("method.request.header."):
         return request.header(source.removeprefix("method.request.header."))
@@ -109,7 +111,7 @@ def _identity_value(call: Call, source: str) -> str:
     return context_variables(call).get(source.removeprefix("context."), "")
 
 
-def _verdict(answer: Any) -> Verdict:
+def _parse_response(answer: Any) -> AuthorizerResponse:
     if not isinstance(answer, dict) or not isinstance(answer.get("policyDocument"), dict):
         raise _malformed("the authorizer's answer has no policyDocument")
     context: dict[str, str] = {}
@@ -124,14 +126,14 @@ def _verdict(answer: Any) -> Verdict:
     if answer.get("principalId") is not None:
         context["principalId"] = str(answer["principalId"])
     usage_identifier = answer.get("usageIdentifierKey")
-    return Verdict(
+    return AuthorizerResponse(
         answer["policyDocument"], context, str(usage_identifier) if usage_identifier is not None else None
     )
 
 
-def _judge(verdict: Verdict, call: Call) -> None:
+def _check_policy(response: AuthorizerResponse, call: RequestContext) -> None:
     try:
-        decision = decide(verdict.policy, call.method_arn)
+        decision = decide(response.policy, call.method_arn)
     except PolicyError as error:
         raise _malformed(str(error)) from error
     if decision == "Deny":

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from local.cloud.adapter_types import RestApi
 from local.cloud.rest_api.configuration import Api, ApiSource, Method, parse_api, parse_stage
-from local.cloud.rest_api.gateway import Deployment
+from local.cloud.rest_api.execute_api import Deployment
 from local.cloud.rest_api.routing import RouteTree
-from local.cloud.seam_types import RestApi
 
 
 class Deployments:
@@ -25,7 +25,7 @@ class Deployments:
         self._sources: dict[tuple[str, str], ApiSource] = {}
         self._parsed: dict[tuple[str, str], tuple[Api, RouteTree[Method]]] = {}
 
-    def take(self, api_id: str, deployment_id: str) -> None:
+    def snapshot(self, api_id: str, deployment_id: str) -> None:
         """Remember an API's configuration as it is now. Only an API's stages keep its older snapshots."""
         live = self._find_api(api_id)
         if live is None:
@@ -65,7 +65,7 @@ class Deployments:
         key = (api_id, deployment_id)
         if key not in self._parsed:
             if key not in self._sources:
-                self.take(api_id, deployment_id)
+                self.snapshot(api_id, deployment_id)
             api = parse_api(self._sources[key], deployment_id)
             self._parsed[key] = (api, RouteTree(api.methods))
         return self._parsed[key]

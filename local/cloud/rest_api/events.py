@@ -11,8 +11,8 @@ import secrets
 import time
 from typing import Any
 
-from local.cloud.rest_api.call import Call, request_time
-from local.cloud.rest_api.messages import Request
+from local.cloud.rest_api.http_messages import Request
+from local.cloud.rest_api.request_context import RequestContext, request_time
 
 _IDENTITY_FIELDS = (
     "accessKey",
@@ -32,12 +32,12 @@ _ADDED_CASE = {"host": "Host"}
 """Client header names stay lower-case, as HTTP/2 clients send them; the gateway's own have its case."""
 
 
-def proxy_event(call: Call) -> dict[str, Any]:
+def proxy_event(call: RequestContext) -> dict[str, Any]:
     """The event of an AWS_PROXY integration."""
     return {**_common(call), **_body(call)}
 
 
-def authorizer_event(call: Call) -> dict[str, Any]:
+def authorizer_event(call: RequestContext) -> dict[str, Any]:
     """The event of a REQUEST authorizer."""
     return {"type": "REQUEST", "methodArn": call.method_arn, **_common(call)}
 
@@ -51,7 +51,7 @@ def media_type_matches(media_type: str, patterns: tuple[str, ...]) -> bool:
     return any(pattern.strip().lower() in ("*/*", plain, f"{kind}/*") for pattern in patterns)
 
 
-def _common(call: Call) -> dict[str, Any]:
+def _common(call: RequestContext) -> dict[str, Any]:
     assert call.method is not None
     request = call.request
     headers = _headers(call)
@@ -70,7 +70,7 @@ def _common(call: Call) -> dict[str, Any]:
     }
 
 
-def _headers(call: Call) -> dict[str, list[str]]:
+def _headers(call: RequestContext) -> dict[str, list[str]]:
     request = call.request
     headers = {
         _ADDED_CASE.get(name, name): list(values)
@@ -94,15 +94,15 @@ def _port(request: Request) -> str:
     return request.header("host").rpartition(":")[2] if ":" in request.header("host") else "80"
 
 
-def _request_context(call: Call) -> dict[str, Any]:
+def _request_context(call: RequestContext) -> dict[str, Any]:
     assert call.method is not None
     request = call.request
     context: dict[str, Any] = {
-        "accountId": call.place.account,
+        "accountId": call.location.account,
         "apiId": call.api.id,
         "deploymentId": call.api.deployment_id,
-        "domainName": call.place.domain_name,
-        "domainPrefix": call.place.domain_name.split(".", 1)[0],
+        "domainName": call.location.domain_name,
+        "domainPrefix": call.location.domain_name.split(".", 1)[0],
         "extendedRequestId": request.extended_request_id,
         "httpMethod": request.method,
         "identity": _identity(call),
@@ -122,7 +122,7 @@ def _request_context(call: Call) -> dict[str, Any]:
     return context
 
 
-def _identity(call: Call) -> dict[str, Any]:
+def _identity(call: RequestContext) -> dict[str, Any]:
     identity: dict[str, Any] = dict.fromkeys(_IDENTITY_FIELDS)
     identity["sourceIp"] = call.request.source_ip
     identity["userAgent"] = call.request.header("user-agent") or None
@@ -135,7 +135,7 @@ def _identity(call: Call) -> dict[str, Any]:
     return identity
 
 
-def _body(call: Call) -> dict[str, Any]:
+def _body(call: RequestContext) -> dict[str, Any]:
     body = call.request.body
     if not body:
         return {"body": None, "isBase64Encoded": False}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from local.cloud.rest_api.configuration import Api, Stage
-from local.cloud.rest_api.messages import Headers, Reply, Request, set_header
+from local.cloud.rest_api.http_messages import Headers, Reply, Request, set_header
 
 STATUS: dict[str, int] = {
     "ACCESS_DENIED": 403,

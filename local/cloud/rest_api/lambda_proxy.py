@@ -15,18 +15,18 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from local.cloud.lambda_results import (
+from local.cloud.lambda_service.results import (
     InvokeResult,
-    RequestTooLarge,
+    RequestTooLargeError,
     StreamError,
     StreamResult,
-    TooManyRequests,
+    TooManyRequestsError,
 )
-from local.cloud.rest_api.call import Call
 from local.cloud.rest_api.configuration import Integration
 from local.cloud.rest_api.events import media_type_matches, proxy_event
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.messages import Headers, Reply, has_header
+from local.cloud.rest_api.http_messages import Headers, Reply, has_header
+from local.cloud.rest_api.request_context import RequestContext
 
 STREAM_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 STREAM_IDLE_SECONDS = 300.0
@@ -51,15 +51,15 @@ T = TypeVar("T")
 
 
 class Functions(Protocol):
-    """How functions are run. Both raise KeyError for one that is not there, RequestTooLarge and
-    TooManyRequests; `invoke_stream` raises StreamError when the function fails before it answers."""
+    """How functions are run. Both raise KeyError for one that is not there, RequestTooLargeError and
+    TooManyRequestsError; `invoke_stream` raises StreamError when the function fails before it answers."""
 
     async def invoke(self, arn: str, event: Any) -> InvokeResult: ...
 
     async def invoke_stream(self, arn: str, event: Any) -> StreamResult: ...
 
 
-async def buffered(call: Call, integration: Integration, functions: Functions) -> Reply:
+async def buffered(call: RequestContext, integration: Integration, functions: Functions) -> Reply:
     """Run the function to its end and turn its answer into a reply."""
     event = proxy_event(call)
     result = await _timed(call, integration, lambda: functions.invoke(integration.function, event))
@@ -72,7 +72,7 @@ async def buffered(call: Call, integration: Integration, functions: Functions) -
     return proxy_reply(answer, call)
 
 
-async def streamed(call: Call, integration: Integration, functions: Functions) -> Reply:
+async def streamed(call: RequestContext, integration: Integration, functions: Functions) -> Reply:
     """Start the function and answer as soon as its prelude is there."""
     event = proxy_event(call)
     deadline = time.monotonic() + integration.timeout_seconds
@@ -92,7 +92,7 @@ async def streamed(call: Call, integration: Integration, functions: Functions) -
     return Reply(status, headers, _forward(result.body, deadline))
 
 
-def proxy_reply(answer: Any, call: Call) -> Reply:
+def proxy_reply(answer: Any, call: RequestContext) -> Reply:
     """A buffered proxy answer as a reply; raises the 502 that a malformed one gets."""
     if not isinstance(answer, dict):
         raise _malformed("it is not an object")
@@ -110,7 +110,7 @@ def proxy_reply(answer: Any, call: Call) -> Reply:
     return Reply(status, headers, content)
 
 
-async def _timed(call: Call, integration: Integration, start: Callable[[], Awaitable[T]]) -> T:
+async def _timed(call: RequestContext, integration: Integration, start: Callable[[], Awaitable[T]]) -> T:
     """Wait for a function at most as long as the integration does; the function itself runs on."""
     started = time.perf_counter()
     task = asyncio.ensure_future(start())
@@ -128,9 +128,9 @@ async def _timed(call: Call, integration: Integration, start: Callable[[], Await
         return task.result()
     except KeyError as error:
         raise GatewayError("API_CONFIGURATION_ERROR", reason=f"no function {error}") from error
-    except RequestTooLarge as error:
+    except RequestTooLargeError as error:
         raise GatewayError("REQUEST_TOO_LARGE", reason=str(error)) from error
-    except TooManyRequests as error:
+    except TooManyRequestsError as error:
         raise GatewayError("API_CONFIGURATION_ERROR", reason=f"the function is throttled: {error}") from error
 
 

@@ -6,16 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from local.cloud.rest_api.call import Call, context_variables
 from local.cloud.rest_api.configuration import Integration
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.messages import Headers, Reply, set_header
-from local.cloud.rest_api.templates import TemplateError, render
+from local.cloud.rest_api.http_messages import Headers, Reply, set_header
+from local.cloud.rest_api.mapping_templates import TemplateError, render
+from local.cloud.rest_api.request_context import RequestContext, context_variables
 
 _STATUS = re.compile(r"""["']?statusCode["']?\s*:\s*["']?(\d{3})""")
 
 
-def answer(call: Call, integration: Integration) -> Reply:
+def answer(call: RequestContext, integration: Integration) -> Reply:
     """The reply of a MOCK integration; raises GatewayError where AWS finds the configuration wanting."""
     found = _STATUS.search(_request_text(call, integration))
     if not found:
@@ -39,7 +39,7 @@ def answer(call: Call, integration: Integration) -> Reply:
     return Reply(int(response.get("statusCode") or found[1]), headers, rendered.text.encode())
 
 
-def _request_text(call: Call, integration: Integration) -> str:
+def _request_text(call: RequestContext, integration: Integration) -> str:
     content_type = (call.request.header("content-type") or "application/json").split(";", 1)[0].strip()
     templates = integration.request_templates
     if content_type in templates:

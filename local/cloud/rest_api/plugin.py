@@ -8,20 +8,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from local.cloud import lambda_pool, seams
+from local.cloud import ministack_adapter
 from local.cloud.config import ADDRESS, CloudConfig
-from local.cloud.lambda_results import InvokeResult, StreamResult
-from local.cloud.rest_api.call import Call, Place
+from local.cloud.lambda_service import service as lambda_service
+from local.cloud.lambda_service.results import InvokeResult, StreamResult
 from local.cloud.rest_api.configuration import ConfigurationError
 from local.cloud.rest_api.deployments import Deployments
-from local.cloud.rest_api.gateway import MAX_BODY_BYTES, Gateway, Outcome
+from local.cloud.rest_api.dropped_properties import DROPPED_PROPERTIES
+from local.cloud.rest_api.execute_api import MAX_BODY_BYTES, CompletedRequest, ExecuteApi
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.kept_properties import KEPT
+from local.cloud.rest_api.http_messages import Headers, Reply, Request
 from local.cloud.rest_api.lambda_proxy import Functions
-from local.cloud.rest_api.messages import Headers, Reply, Request
-from local.cloud.rest_api.observation import NAMESPACE, access_log_line, log_group_of, metric_data
+from local.cloud.rest_api.monitoring import NAMESPACE, access_log_line, log_group_of, metric_data
+from local.cloud.rest_api.request_context import ApiLocation, RequestContext
 from local.cloud.rest_api.signatures import check_secret, signature_of
-from local.cloud.rest_api.usage import Plan, UsageMeter, parse_plan
+from local.cloud.rest_api.usage_plans import Plan, UsageMeter, parse_plan
 from local.home import SECRET as ROOT_SECRET
 
 PREFIX = "/_aws/execute-api/"
@@ -40,26 +41,26 @@ _log = logging.getLogger(__name__)
 
 
 def register(config: CloudConfig) -> None:
-    """Take over the data plane of REST APIs. Call once, after `seams.install`."""
+    """Take over the data plane of REST APIs. Call once, after `ministack_adapter.install`."""
     plane = DataPlane(config)
     # A little above the limit, so that the gateway itself can answer 413 with its own gateway response.
-    seams.add_http_route(PREFIX, plane.serve, max_body_bytes=2 * MAX_BODY_BYTES)
-    seams.on_api_deployment(plane.deployments.take)
-    for type_name, keep in KEPT.items():
-        seams.after_provisioning(type_name, functools.partial(_keep, keep))
-    seams.add_state("rest_api", plane.save, plane.load)
+    ministack_adapter.add_http_route(PREFIX, plane.serve, max_body_bytes=2 * MAX_BODY_BYTES)
+    ministack_adapter.on_api_deployment(plane.deployments.snapshot)
+    for type_name, restore in DROPPED_PROPERTIES.items():
+        ministack_adapter.after_provisioning(type_name, functools.partial(_restore, restore))
+    ministack_adapter.add_state("rest_api", plane.save, plane.load)
 
 
 class DataPlane:
     """Serves `/_aws/execute-api/<api id>/<stage>/<path>`."""
 
     def __init__(self, config: CloudConfig) -> None:
-        self.deployments = Deployments(seams.rest_api)
+        self.deployments = Deployments(ministack_adapter.rest_api)
         self._meter = UsageMeter()
-        place = Place(config.account, config.region, f"{ADDRESS}:{config.port}")
-        self._gateway = Gateway(_Cloud(), self._meter, place, _observe)
+        location = ApiLocation(config.account, config.region, f"{ADDRESS}:{config.port}")
+        self._gateway = ExecuteApi(_Cloud(), self._meter, location, _on_completed)
 
-    async def serve(self, http: seams.HttpRequest) -> seams.Reply:
+    async def serve(self, http: ministack_adapter.HttpRequest) -> ministack_adapter.HttpResponse:
         """Answer one request of the emulator's HTTP server."""
         api_id, _, rest = http.raw_path.removeprefix(PREFIX).partition("/")
         stage_name, _, path = rest.partition("/")
@@ -79,7 +80,7 @@ class DataPlane:
             source_ip=http.client_ip,
             origin=http,
         )
-        return _seams_reply(await self._gateway.handle(request, deployment))
+        return _http_response(await self._gateway.handle(request, deployment))
 
     def save(self) -> dict[str, Any]:
         """Snapshots and quota counters as JSON data."""
@@ -93,10 +94,10 @@ class DataPlane:
 
 class _Functions:
     async def invoke(self, arn: str, event: Any) -> InvokeResult:
-        return await lambda_pool.invoke(arn, event, trace_id=_trace_id(event))
+        return await lambda_service.invoke(arn, event, trace_id=_trace_id(event))
 
     async def invoke_stream(self, arn: str, event: Any) -> StreamResult:
-        return await lambda_pool.invoke_stream(arn, event, trace_id=_trace_id(event))
+        return await lambda_service.invoke_stream(arn, event, trace_id=_trace_id(event))
 
 
 def _trace_id(event: Mapping[str, Any]) -> str | None:
@@ -112,51 +113,56 @@ class _Cloud:
         """The resource policy decides, or the role's trust; what the role itself may do is not checked."""
         if credentials:
             try:
-                seams.role_credentials(credentials, "api-gateway", service=PRINCIPAL)
+                ministack_adapter.role_credentials(credentials, "api-gateway", service=PRINCIPAL)
             except PermissionError as error:
                 _log.warning("API Gateway cannot assume %s: %s", credentials, error)
                 return False
             return True
-        return seams.function_permits(function_arn, PRINCIPAL, source_arn)
+        return ministack_adapter.function_policy_allows(function_arn, PRINCIPAL, source_arn)
 
-    def iam_caller(self, call: Call) -> str:
+    def iam_caller(self, call: RequestContext) -> str:
         """The emulator verifies users' and roles' signatures, but takes the root user's key on trust: that
         one is verified here."""
         http = call.request.origin
-        assert isinstance(http, seams.HttpRequest)
+        assert isinstance(http, ministack_adapter.HttpRequest)
         signature = signature_of(call.request)
-        if signature.access_key_id == call.place.account:
+        if signature.access_key_id == call.location.account:
             check_secret(signature, call.request, http.raw_path, ROOT_SECRET)
-        permission = seams.Permission("execute-api:Invoke", [call.method_arn])
-        outcome = seams.authorize(http, "apigateway", permission)
-        if isinstance(outcome, seams.Refusal):
+        permission = ministack_adapter.Permission("execute-api:Invoke", [call.method_arn])
+        completed = ministack_adapter.authorize(http, "apigateway", permission)
+        if isinstance(completed, ministack_adapter.AccessDenied):
             type_, error_type = _SIGNATURE_ERRORS.get(
-                outcome.code, ("DEFAULT_4XX", "UnrecognizedClientException")
+                completed.code, ("DEFAULT_4XX", "UnrecognizedClientException")
             )
-            raise GatewayError(type_, outcome.message, error_type=error_type)
-        return outcome
+            raise GatewayError(type_, completed.message, error_type=error_type)
+        return completed
 
     def plans(self, api_id: str, stage: str) -> Sequence[Plan]:
         """The usage plans that cover a stage, with their keys."""
-        return [parse_plan(item.plan, item.keys, api_id, stage) for item in seams.usage_plans(api_id, stage)]
+        return [
+            parse_plan(item.plan, item.keys, api_id, stage)
+            for item in ministack_adapter.usage_plans(api_id, stage)
+        ]
 
 
-def _keep(keep: Callable[..., None], physical_id: str, properties: Mapping[str, Any]) -> None:
-    if live := seams.rest_api(properties.get("RestApiId") or physical_id):
-        keep(live, physical_id, properties)
+def _restore(restore: Callable[..., None], physical_id: str, properties: Mapping[str, Any]) -> None:
+    if live := ministack_adapter.rest_api(properties.get("RestApiId") or physical_id):
+        restore(live, physical_id, properties)
 
 
-def _observe(outcome: Outcome) -> None:
-    seams.put_metric_data(NAMESPACE, metric_data(outcome))
-    stage = outcome.call.stage
+def _on_completed(completed: CompletedRequest) -> None:
+    ministack_adapter.put_metric_data(NAMESPACE, metric_data(completed))
+    stage = completed.call.stage
     if group := log_group_of(stage.access_log_arn):
-        stream = f"{outcome.call.api.id}/{stage.name}"
-        seams.put_log_events(group, stream, [(int(time.time() * 1000), access_log_line(outcome))])
+        stream = f"{completed.call.api.id}/{stage.name}"
+        ministack_adapter.put_log_events(
+            group, stream, [(int(time.time() * 1000), access_log_line(completed))]
+        )
 
 
-def _seams_reply(reply: Reply) -> seams.Reply:
-    body = reply.body if isinstance(reply.body, bytes) else seams.StreamingResponse(reply.body)
-    return seams.Reply(reply.status, _grouped(reply.headers), body)
+def _http_response(reply: Reply) -> ministack_adapter.HttpResponse:
+    body = reply.body if isinstance(reply.body, bytes) else ministack_adapter.StreamingResponse(reply.body)
+    return ministack_adapter.HttpResponse(reply.status, _grouped(reply.headers), body)
 
 
 def _grouped(headers: Headers) -> dict[str, str | list[str]]:
@@ -168,7 +174,7 @@ def _grouped(headers: Headers) -> dict[str, str | list[str]]:
     return {name: values[0] if len(values) == 1 else values for name, values in grouped.items()}
 
 
-def _plain(status: int, error_type: str, message: str) -> seams.Reply:
+def _plain(status: int, error_type: str, message: str) -> ministack_adapter.HttpResponse:
     """An answer from before any deployment is reached, which no gateway response shapes."""
     headers: dict[str, str | list[str]] = {"Content-Type": "application/json", "x-amzn-ErrorType": error_type}
-    return seams.Reply(status, headers, f'{{"message":"{message}"}}'.encode())
+    return ministack_adapter.HttpResponse(status, headers, f'{{"message":"{message}"}}'.encode())

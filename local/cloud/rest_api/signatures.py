@@ -17,7 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.messages import Request
+from local.cloud.rest_api.http_messages import Request
 
 SERVICE = "execute-api"
 MAX_SKEW_SECONDS = 300

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from local.sagemaker.store import Collection, Record, Store, now
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import Collection, SageMakerStore, now
 
 ACTIVE = frozenset({"InProgress", "Stopping"})
 
@@ -36,11 +37,11 @@ class JobKind:
         """The field of a job's ARN."""
         return f"{self.noun}Arn"
 
-    def collection(self, store: Store) -> Collection:
+    def collection(self, store: SageMakerStore) -> Collection[JsonObject]:
         """The records of this kind."""
         return store.training_jobs if self is TRAINING else store.processing_jobs
 
-    def is_active(self, record: Record) -> bool:
+    def is_active(self, record: JsonObject) -> bool:
         """Whether a job has not ended yet."""
         return record[self.status_field] in ACTIVE
 
@@ -64,9 +65,9 @@ PROCESSING = JobKind(
 KINDS = (TRAINING, PROCESSING)
 
 
-def event_detail(record: Record, tags: dict[str, str]) -> Record:
+def event_detail(record: JsonObject, tags: dict[str, str]) -> JsonObject:
     """A job's record as its state-change event carries it: times in milliseconds."""
-    detail = _in_milliseconds(record)
+    detail: JsonObject = _in_milliseconds(record)
     return detail | {"Tags": dict(tags)}
 
 
@@ -79,7 +80,7 @@ def _in_milliseconds(value: Any) -> Any:
     return [_in_milliseconds(item) for item in value] if isinstance(value, list) else value
 
 
-def enter(record: Record, secondary: str, message: str) -> None:
+def add_secondary_status(record: JsonObject, secondary: str, message: str) -> None:
     """Note a training job's next secondary status with its time."""
     moment = now()
     transitions = record["SecondaryStatusTransitions"]

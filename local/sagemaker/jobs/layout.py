@@ -9,8 +9,8 @@ from local.sagemaker.jobs.folder import JobFolder
 from local.sagemaker.jobs.transfer import Transfer
 
 
-class Layout(Protocol):
-    """One job's folder. `fetch`, `keep_up` and `deliver` block; they raise TransferFailure."""
+class JobLayout(Protocol):
+    """One job's folder. `fetch`, `sync_checkpoints` and `deliver` block: call them on a thread."""
 
     folder: JobFolder
 
@@ -19,17 +19,48 @@ class Layout(Protocol):
         """Where the process starts."""
 
     def fetch(self, transfer: Transfer) -> None:
-        """Fill the folder from S3 and write the configuration files."""
+        """Fill the folder from S3 and write the configuration files.
+
+        Args:
+            transfer: S3 with the job's role.
+
+        Raises:
+            TransferError: An input is missing or may not be read.
+        """
 
     def command(self, python: str) -> list[str]:
-        """What to run; call after `fetch`. `python` is the image's interpreter."""
+        """What to run; call after `fetch`.
+
+        Args:
+            python: The path of the image's interpreter.
+
+        Raises:
+            TransferError: The request names nothing to run.
+        """
 
     def environment(self) -> dict[str, str]:
-        """The kind's own variables."""
+        """The variables of this kind of job."""
 
-    def keep_up(self, transfer: Transfer) -> None:
-        """Called every few seconds while the process runs."""
+    def sync_checkpoints(self, transfer: Transfer) -> None:
+        """Upload new checkpoints; called every few seconds while the process runs.
+
+        Args:
+            transfer: S3 with the job's role.
+
+        Raises:
+            TransferError: The checkpoints could not be uploaded.
+        """
 
     def deliver(self, transfer: Transfer, *, usable: bool) -> dict[str, object]:
-        """Upload what the process left. `usable`: it ended well or was stopped, so that its results count.
-        Answers fields for the job's record."""
+        """Upload what the process left.
+
+        Args:
+            transfer: S3 with the job's role.
+            usable: Whether it ended well or was stopped, so that its results count.
+
+        Returns:
+            Further members of the job's record.
+
+        Raises:
+            TransferError: The results could not be uploaded.
+        """

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from local.sagemaker.errors import invalid
 from local.sagemaker.jobs import rules
-from local.sagemaker.jobs.kinds import PROCESSING, TRAINING, JobKind, enter
-from local.sagemaker.jobs.runner import Jobs
+from local.sagemaker.jobs.kinds import PROCESSING, TRAINING, JobKind, add_secondary_status
+from local.sagemaker.jobs.runner import JobRunner
 from local.sagemaker.listing import page
-from local.sagemaker.ports import Cloud
-from local.sagemaker.store import Record, Store, now
-from local.sagemaker.tags import keep_tags
+from local.sagemaker.ports import CloudServices
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import SageMakerStore, now
+from local.sagemaker.tags import store_tags
 
 _DEFAULT_RUNTIME_SECONDS = 86_400
 
 
-def create_training_job(store: Store, cloud: Cloud, jobs: Jobs, request: Record) -> Record:
+def create_training_job(
+    store: SageMakerStore, cloud: CloudServices, jobs: JobRunner, request: JsonObject
+) -> JsonObject:
     """CreateTrainingJob: answers while the job is `Starting`."""
     rules.check_training(request)
     record = {
@@ -34,7 +37,9 @@ def create_training_job(store: Store, cloud: Cloud, jobs: Jobs, request: Record)
     return _create(TRAINING, store, cloud, jobs, request, record, request["ResourceConfig"]["InstanceType"])
 
 
-def create_processing_job(store: Store, cloud: Cloud, jobs: Jobs, request: Record) -> Record:
+def create_processing_job(
+    store: SageMakerStore, cloud: CloudServices, jobs: JobRunner, request: JsonObject
+) -> JsonObject:
     """CreateProcessingJob: answers while the job is `InProgress`."""
     rules.check_processing(request)
     record = {"StoppingCondition": {"MaxRuntimeInSeconds": _DEFAULT_RUNTIME_SECONDS}, **request}
@@ -44,13 +49,13 @@ def create_processing_job(store: Store, cloud: Cloud, jobs: Jobs, request: Recor
 
 def _create(
     kind: JobKind,
-    store: Store,
-    cloud: Cloud,
-    jobs: Jobs,
-    request: Record,
-    record: Record,
+    store: SageMakerStore,
+    cloud: CloudServices,
+    jobs: JobRunner,
+    request: JsonObject,
+    record: JsonObject,
     instance_type: str,
-) -> Record:
+) -> JsonObject:
     name = request[kind.name_field]
     try:
         cloud.role_credentials(request["RoleArn"])
@@ -71,33 +76,33 @@ def _create(
         "LastModifiedTime": now(),
     }
     collection.add(name, record)
-    keep_tags(store, arn, request)
+    store_tags(store, arn, request)
     if kind is TRAINING:
-        enter(record, "Starting", "Launching requested ML instances")
+        add_secondary_status(record, "Starting", "Launching requested ML instances")
     jobs.begin(kind, record)
     return {kind.arn_field: arn}
 
 
-def describe(kind: JobKind, store: Store, request: Record) -> Record:
+def describe(kind: JobKind, store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DescribeTrainingJob, DescribeProcessingJob."""
     return _known(kind, store, request)
 
 
-def stop(kind: JobKind, store: Store, jobs: Jobs, request: Record) -> Record:
+def stop(kind: JobKind, store: SageMakerStore, jobs: JobRunner, request: JsonObject) -> JsonObject:
     """StopTrainingJob, StopProcessingJob: answers at once, the job ends within two minutes."""
     record = _known(kind, store, request)
     status = record[kind.status_field]
     if status == "InProgress":
         record |= {kind.status_field: "Stopping", "LastModifiedTime": now()}
         if kind is TRAINING:
-            enter(record, "Stopping", "Stopping the training job")
+            add_secondary_status(record, "Stopping", "Stopping the training job")
         jobs.stop_job(kind, record)
     elif status != "Stopping":
         raise invalid(f"The request was rejected because the {kind.words} is in status {status}.")
     return {}
 
 
-def list_jobs(kind: JobKind, store: Store, request: Record) -> Record:
+def list_jobs(kind: JobKind, store: SageMakerStore, request: JsonObject) -> JsonObject:
     """ListTrainingJobs, ListProcessingJobs."""
     if "TrainingPlanArnEquals" in request or "WarmPoolStatusEquals" in request:
         return {f"{kind.noun}Summaries": []}  # there are no plans and no warm pools here
@@ -114,7 +119,7 @@ def list_jobs(kind: JobKind, store: Store, request: Record) -> Record:
     return {f"{kind.noun}Summaries": found} | ({"NextToken": token} if token else {})
 
 
-def _known(kind: JobKind, store: Store, request: Record) -> Record:
+def _known(kind: JobKind, store: SageMakerStore, request: JsonObject) -> JsonObject:
     name = request[kind.name_field]
     record = kind.collection(store).find(name)
     if record is None:

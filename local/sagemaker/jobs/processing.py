@@ -8,14 +8,14 @@ from pathlib import Path
 from local.sagemaker.jobs.folder import JobFolder
 from local.sagemaker.jobs.training import HOST
 from local.sagemaker.jobs.transfer import Transfer
-from local.sagemaker.store import Record
+from local.sagemaker.records import JsonObject
 
 
 @dataclass
 class ProcessingLayout:
-    """The `Layout` of a processing job."""
+    """The `JobLayout` of a processing job."""
 
-    record: Record
+    record: JsonObject
     folder: JobFolder
 
     @property
@@ -50,7 +50,7 @@ class ProcessingLayout:
         }
         return own | {"PROCESSING_JOB_ARN": self.record["ProcessingJobArn"]}
 
-    def keep_up(self, transfer: Transfer) -> None:
+    def sync_checkpoints(self, transfer: Transfer) -> None:
         """Outputs go up at the end of the job only."""
 
     def deliver(self, transfer: Transfer, *, usable: bool) -> dict[str, object]:
@@ -61,5 +61,6 @@ class ProcessingLayout:
         return {}
 
     @property
-    def _outputs(self) -> list[Record]:
-        return self.record.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    def _outputs(self) -> list[JsonObject]:
+        outputs: list[JsonObject] = self.record.get("ProcessingOutputConfig", {}).get("Outputs", [])
+        return outputs

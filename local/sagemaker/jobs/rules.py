@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from local.sagemaker.errors import ApiError, invalid, limit_exceeded, unsupported
+from local.sagemaker.errors import AwsApiError, invalid, limit_exceeded, unsupported
 from local.sagemaker.jobs.kinds import PROCESSING, TRAINING, JobKind
-from local.sagemaker.store import Record, Store
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import SageMakerStore
 
 MAX_ACTIVE_JOBS = 2
 """Jobs of both kinds that run at a time: each is a process of this machine, beside the endpoint's."""
@@ -36,7 +37,7 @@ _UNSUPPORTED_RESOURCES = (
 _UNSUPPORTED_SOURCE = ("AttributeNames", "InstanceGroupNames", "ModelAccessConfig", "HubAccessConfig")
 
 
-def check_training(request: Record) -> None:
+def check_training(request: JsonObject) -> None:
     """A training job: an image, one instance, channels from S3 prefixes."""
     _refuse(request, _UNSUPPORTED_TRAINING)
     algorithm, resources = request.get("AlgorithmSpecification"), request.get("ResourceConfig")
@@ -58,14 +59,14 @@ def check_training(request: Record) -> None:
         raise invalid("MaxWaitTimeInSeconds must be specified when EnableManagedSpotTraining is true.")
 
 
-def _check_pattern(definition: Record) -> None:
+def _check_pattern(definition: JsonObject) -> None:
     try:
         re.compile(definition["Regex"])
     except re.error as error:
         raise invalid(f"The regex of metric {definition['Name']} is not valid: {error}.") from None
 
 
-def _check_channels(channels: list[Record]) -> None:
+def _check_channels(channels: list[JsonObject]) -> None:
     names = [channel["ChannelName"] for channel in channels]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -86,7 +87,7 @@ def _check_channels(channels: list[Record]) -> None:
             raise unsupported(f"S3DataType {source['S3DataType']}")
 
 
-def check_processing(request: Record) -> None:
+def check_processing(request: JsonObject) -> None:
     """A processing job: an entry point, one instance, inputs and outputs below /opt/ml/processing."""
     _refuse(request, ("ExperimentConfig",))
     cluster = request["ProcessingResources"]["ClusterConfig"]
@@ -106,7 +107,7 @@ def check_processing(request: Record) -> None:
         _check_output(item)
 
 
-def _check_input(item: Record) -> None:
+def _check_input(item: JsonObject) -> None:
     _refuse(item, ("DatasetDefinition", "AppManaged"))
     source = item.get("S3Input")
     if not source:
@@ -120,7 +121,7 @@ def _check_input(item: Record) -> None:
     _check_local_path(item["InputName"], source)
 
 
-def _check_output(item: Record) -> None:
+def _check_output(item: JsonObject) -> None:
     _refuse(item, ("FeatureStoreOutput", "AppManaged"))
     target = item.get("S3Output")
     if not target:
@@ -130,32 +131,32 @@ def _check_output(item: Record) -> None:
     _check_local_path(item["OutputName"], target)
 
 
-def _check_local_path(name: str, place: Record) -> None:
-    path = place.get("LocalPath", "")
+def _check_local_path(name: str, target: JsonObject) -> None:
+    path = target.get("LocalPath", "")
     below = path == _PROCESSING_ROOT or path.startswith(f"{_PROCESSING_ROOT}/")
     if not below or ".." in path.split("/"):
         raise invalid(f"LocalPath of {name} must be below {_PROCESSING_ROOT}, got '{path}'.")
 
 
-def _check_instances(resources: Record) -> None:
+def _check_instances(resources: JsonObject) -> None:
     if not resources.get("InstanceType") or not resources.get("InstanceCount"):
         raise invalid("InstanceType and InstanceCount must be specified.")
     if resources["InstanceCount"] != 1:
         raise unsupported("jobs on more than one instance")
 
 
-def check_new(kind: JobKind, store: Store, name: str) -> None:
+def check_new(kind: JobKind, store: SageMakerStore, name: str) -> None:
     """Names are never used twice, as a job cannot be deleted."""
     record = kind.collection(store).find(name)
     if record is not None:
-        raise ApiError(
+        raise AwsApiError(
             "ResourceInUse",
             f"{kind.words.capitalize()} names must be unique within an AWS account and region, and a "
             f"{kind.words} with this name already exists ({record[kind.arn_field]})",
         )
 
 
-def check_quota(kind: JobKind, store: Store, instance_type: str) -> None:
+def check_quota(kind: JobKind, store: SageMakerStore, instance_type: str) -> None:
     """This laptop's number of jobs at a time, in the words of an account's quota."""
     active = sum(
         each.is_active(record)
@@ -171,7 +172,7 @@ def check_quota(kind: JobKind, store: Store, instance_type: str) -> None:
         )
 
 
-def _refuse(request: Record, names: Iterable[str]) -> None:
+def _refuse(request: JsonObject, names: Iterable[str]) -> None:
     for name in names:
         if request.get(name):
             raise unsupported(name)

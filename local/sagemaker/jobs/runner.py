@@ -1,7 +1,7 @@
-"""Runs jobs: fetch, process, deliver, with the job's record kept true all the way.
+"""Runs jobs: download, process, upload, and keep the job's record up to date.
 
 One task per job on the service's event loop; whatever blocks runs on a thread. Knows the kinds of job only by
-their `Layout`.
+their `JobLayout`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.sagemaker.artefacts import S3Factory
-from local.sagemaker.images import ImageNotFound, ImageTable, Program
+from local.sagemaker.instances.container_environment import container_environment
+from local.sagemaker.instances.container_process import ContainerProcess, ProcessTable
+from local.sagemaker.instances.images import ImageNotFoundError, Program, ProgramTable
+from local.sagemaker.instances.model_data import S3Factory
 from local.sagemaker.jobs.folder import JobFolder
-from local.sagemaker.jobs.kinds import KINDS, TRAINING, JobKind, enter, event_detail
-from local.sagemaker.jobs.layout import Layout
-from local.sagemaker.jobs.measures import NAMESPACE, Measures
+from local.sagemaker.jobs.kinds import KINDS, TRAINING, JobKind, add_secondary_status, event_detail
+from local.sagemaker.jobs.layout import JobLayout
 from local.sagemaker.jobs.processing import ProcessingLayout
 from local.sagemaker.jobs.training import HOST, TrainingLayout
-from local.sagemaker.jobs.transfer import Transfer, TransferFailure
-from local.sagemaker.ports import Cloud, RoleCredentials
-from local.sagemaker.process import ContainerProcess, Ledger
-from local.sagemaker.store import Identity, Record, Store, now
-from local.sagemaker.surroundings import surroundings
+from local.sagemaker.jobs.training_metrics import NAMESPACE, TrainingMetrics
+from local.sagemaker.jobs.transfer import Transfer, TransferError
+from local.sagemaker.ports import CloudServices, RoleCredentials
+from local.sagemaker.records import JsonObject
+from local.sagemaker.store import Identity, SageMakerStore, now
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ NICENESS = 10
 """Jobs yield the processor to the endpoint, which serves on the same cores."""
 KEPT_FOLDERS = 4
 """Folders of failed jobs that are kept for a look inside, the latest ones."""
-_LOOK_SECONDS = 0.5
-_KEEP_UP_SECONDS = 15.0
+_POLL_SECONDS = 0.5
+_SYNC_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,17 @@ class JobSettings:
     """What every job is run with. `folder` holds the jobs' folders."""
 
     identity: Identity
-    cloud: Cloud
-    images: ImageTable
+    cloud: CloudServices
+    images: ProgramTable
     s3: S3Factory
     folder: Path
     log_line: Callable[[str, str, str], None]
-    ledger: Ledger
+    processes: ProcessTable
 
 
 @dataclass(frozen=True)
-class _Ending:
-    """How a process ended: its exit code as a shell counts, and what made it end."""
+class _ProcessExit:
+    """How a process ended: its exit code as a shell reports it, and whether it was stopped."""
 
     code: int
     last_lines: str
@@ -63,25 +64,25 @@ class _Ending:
     out_of_time: bool = False
 
 
-class Jobs:
+class JobRunner:
     """The jobs that run now."""
 
-    def __init__(self, store: Store, settings: JobSettings) -> None:
+    def __init__(self, store: SageMakerStore, settings: JobSettings) -> None:
         self._store = store
         self._settings = settings
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping: dict[str, asyncio.Event] = {}
 
-    def begin(self, kind: JobKind, record: Record) -> None:
+    def begin(self, kind: JobKind, record: JsonObject) -> None:
         """Start a job whose record was just made."""
         arn = record[kind.arn_field]
         self._stopping[arn] = asyncio.Event()
-        run = _Run(kind, record, self._store, self._settings, self._stopping[arn])
-        task = asyncio.create_task(run.whole(), name=arn)
+        run = _JobRun(kind, record, self._store, self._settings, self._stopping[arn])
+        task = asyncio.create_task(run.run(), name=arn)
         self._tasks[arn] = task
         task.add_done_callback(lambda _done: self._forget(arn))
 
-    def stop_job(self, kind: JobKind, record: Record) -> None:
+    def stop_job(self, kind: JobKind, record: JsonObject) -> None:
         """End a job that runs."""
         self._stopping[record[kind.arn_field]].set()
 
@@ -108,45 +109,50 @@ class Jobs:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS + _LOOK_SECONDS)
+            await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS + _POLL_SECONDS)
 
     def _forget(self, arn: str) -> None:
         del self._tasks[arn], self._stopping[arn]
 
 
-class _Run:
-    """One job from its first to its last second."""
+class _JobRun:
+    """One job from its start to its final status."""
 
     def __init__(
-        self, kind: JobKind, record: Record, store: Store, settings: JobSettings, stopping: asyncio.Event
+        self,
+        kind: JobKind,
+        record: JsonObject,
+        store: SageMakerStore,
+        settings: JobSettings,
+        stopping: asyncio.Event,
     ) -> None:
         self._kind, self._record, self._store, self._settings = kind, record, store, settings
         self._stopping = stopping
         name = record[kind.name_field]
         folder = JobFolder(settings.folder / kind.prefix.lower() / name.lower())
         make = TrainingLayout if kind is TRAINING else ProcessingLayout
-        self._layout: Layout = make(record, folder)
+        self._layout: JobLayout = make(record, folder)
         definitions = record.get("AlgorithmSpecification", {}).get("MetricDefinitions", [])
-        self._measures = Measures(name, definitions)
+        self._metrics = TrainingMetrics(name, definitions)
         self._stream = f"{name}/{HOST}-{int(time.time())}"
 
-    async def whole(self) -> None:
-        """Run the job; whatever happens its record ends in a final status."""
+    async def run(self) -> None:
+        """Run the job; its record ends in a final status in any case."""
         try:
-            await self._tell()
-            await self._run()
-        except TransferFailure as failure:
+            await self._emit_state_change()
+            await self._run_to_end()
+        except TransferError as failure:
             self._finish("Failed", str(failure))
         except asyncio.CancelledError:
             self._finish("Failed", "InternalServerError: the laptop cloud stopped while this job ran.")
             raise
         except Exception as error:
-            log.exception("%s failed for a reason of ours", self._record[self._kind.arn_field])
+            log.exception("%s failed inside the laptop cloud", self._record[self._kind.arn_field])
             self._finish("Failed", f"InternalServerError: {type(error).__name__}: {error}")
-        await self._tell()
-        await asyncio.to_thread(self._tidy)
+        await self._emit_state_change()
+        await asyncio.to_thread(self._prune_folders)
 
-    async def _run(self) -> None:
+    async def _run_to_end(self) -> None:
         program = self._program()
         credentials = self._credentials()
         transfer = Transfer(self._settings.s3(credentials), self._key_id())
@@ -160,7 +166,7 @@ class _Run:
         ending = await self._process(program, transfer)
         await self._deliver(transfer, ending)
 
-    async def _deliver(self, transfer: Transfer, ending: _Ending) -> None:
+    async def _deliver(self, transfer: Transfer, ending: _ProcessExit) -> None:
         usable = ending.code == 0 or ending.stopped or ending.out_of_time
         if self._record[self._kind.status_field] == "InProgress":
             await self._enter("Uploading", "Uploading generated training model")
@@ -175,9 +181,9 @@ class _Run:
             reason = self._layout.folder.failure_reason() or ending.last_lines or "the process wrote nothing"
             self._finish("Failed", f"AlgorithmError: {reason}, exit code: {ending.code}")
 
-    async def _process(self, program: Program, transfer: Transfer) -> _Ending:
+    async def _process(self, program: Program, transfer: Transfer) -> _ProcessExit:
         command = ("nice", "-n", str(NICENESS), *self._layout.command(program.command[0]))
-        environment = self._layout.environment() | surroundings(
+        environment = self._layout.environment() | container_environment(
             program,
             self._layout.folder.home,
             self._settings.identity,
@@ -191,7 +197,7 @@ class _Run:
             environment,
             purpose=f"SageMaker {self._kind.words} {self._record[self._kind.name_field]}",
             on_line=self._on_line,
-            ledger=self._settings.ledger,
+            processes=self._settings.processes,
         )
         try:
             return await self._watch(process, transfer)
@@ -201,30 +207,30 @@ class _Run:
         finally:
             self._publish()
 
-    async def _watch(self, process: ContainerProcess, transfer: Transfer) -> _Ending:
+    async def _watch(self, process: ContainerProcess, transfer: Transfer) -> _ProcessExit:
         """Wait for the end, or bring it about."""
         started = time.monotonic()
         limit = self._record["StoppingCondition"]["MaxRuntimeInSeconds"]
-        kept_up = started
-        while not await process.ended_within(_LOOK_SECONDS):
+        synced_at = started
+        while not await process.ended_within(_POLL_SECONDS):
             stopped, late = self._stopping.is_set(), time.monotonic() - started > limit
             if stopped or late:
-                await self._tell()
+                await self._emit_state_change()
                 await process.end(STOP_GRACE_SECONDS)
-                return _Ending(_shell_code(process), process.last_lines(), stopped, late and not stopped)
+                return _ProcessExit(_shell_code(process), process.last_lines(), stopped, late and not stopped)
             self._publish()
-            if time.monotonic() - kept_up > _KEEP_UP_SECONDS:
-                await asyncio.to_thread(self._layout.keep_up, transfer)
-                kept_up = time.monotonic()
+            if time.monotonic() - synced_at > _SYNC_SECONDS:
+                await asyncio.to_thread(self._layout.sync_checkpoints, transfer)
+                synced_at = time.monotonic()
         await process.end()  # whatever it started and left behind
-        return _Ending(_shell_code(process), process.last_lines())
+        return _ProcessExit(_shell_code(process), process.last_lines())
 
     def _on_line(self, line: str) -> None:
         self._settings.log_line(self._kind.log_group, self._stream, line)
-        self._measures.take(line)
+        self._metrics.take(line)
 
     def _publish(self) -> None:
-        data = self._measures.drain()
+        data = self._metrics.drain()
         if data:
             self._settings.cloud.put_metric_data(NAMESPACE, data)
 
@@ -236,14 +242,14 @@ class _Run:
         )
         try:
             return self._settings.images.resolve(image)
-        except ImageNotFound as error:
-            raise TransferFailure(f"ClientError: {error}") from None
+        except ImageNotFoundError as error:
+            raise TransferError(f"ClientError: {error}") from None
 
     def _credentials(self) -> RoleCredentials:
         try:
             return self._settings.cloud.role_credentials(self._record["RoleArn"])
         except PermissionError as error:
-            raise TransferFailure(f"ClientError: Could not assume the job's role: {error}") from None
+            raise TransferError(f"ClientError: Could not assume the job's role: {error}") from None
 
     def _key_id(self) -> str | None:
         outputs = "OutputDataConfig" if self._kind is TRAINING else "ProcessingOutputConfig"
@@ -251,25 +257,25 @@ class _Run:
 
     async def _enter(self, secondary: str, message: str) -> None:
         if self._kind is TRAINING:
-            enter(self._record, secondary, message)
-            await self._tell()
+            add_secondary_status(self._record, secondary, message)
+            await self._emit_state_change()
 
     def _finish(self, status: str, reason: str | None, secondary: str | None = None) -> None:
-        if self._measures.final():
-            self._record["FinalMetricDataList"] = self._measures.final()
+        if self._metrics.final():
+            self._record["FinalMetricDataList"] = self._metrics.final()
         finish(self._kind, self._record, status, reason, secondary)
 
-    async def _tell(self) -> None:
+    async def _emit_state_change(self) -> None:
         """Put the job's state on the event bus. On a thread: a rule may run a function at once."""
         arn = self._record[self._kind.arn_field]
         detail = event_detail(self._record, self._store.tags.get(arn, {}))
         try:
             await asyncio.to_thread(self._settings.cloud.emit_event, self._kind.event, detail, [arn])
         except Exception:
-            # Whoever listens to the bus must not be able to fail a job.
+            # A rule on the bus that fails must not fail a job.
             log.exception("%s: its state was not put on the event bus", arn)
 
-    def _tidy(self) -> None:
+    def _prune_folders(self) -> None:
         """Remove the folder of a job that ended well, and all but the latest others."""
         root = self._layout.folder.root
         if self._record[self._kind.status_field] == "Completed":
@@ -285,7 +291,7 @@ class _Run:
 
 
 def finish(
-    kind: JobKind, record: Record, status: str, reason: str | None, secondary: str | None = None
+    kind: JobKind, record: JsonObject, status: str, reason: str | None, secondary: str | None = None
 ) -> None:
     """Put a job's record into its final status."""
     moment = now()
@@ -296,7 +302,7 @@ def finish(
         started = record.get("TrainingStartTime", moment)
         seconds = max(0, round(moment - started))
         record |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
-        enter(record, secondary or status, reason or f"Training job {status.lower()}")
+        add_secondary_status(record, secondary or status, reason or f"Training job {status.lower()}")
         record["SecondaryStatusTransitions"][-1]["EndTime"] = moment
     elif secondary:
         record["ExitMessage"] = secondary

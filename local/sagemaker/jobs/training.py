@@ -13,8 +13,8 @@ from typing import Any
 
 from local.sagemaker.jobs.folder import JobFolder
 from local.sagemaker.jobs.rules import OPT_ML
-from local.sagemaker.jobs.transfer import Transfer, TransferFailure
-from local.sagemaker.store import Record
+from local.sagemaker.jobs.transfer import Transfer, TransferError
+from local.sagemaker.records import JsonObject
 
 HOST = "algo-1"
 _TOOLKIT_PREFIX = "sagemaker_"  # hyperparameters for the toolkit, which a script does not see
@@ -33,9 +33,9 @@ _FOLDERS = (
 
 @dataclass
 class TrainingLayout:
-    """The `Layout` of a training job."""
+    """The `JobLayout` of a training job."""
 
-    record: Record
+    record: JsonObject
     folder: JobFolder
     _uploaded: dict[Path, tuple[float, int]] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ class TrainingLayout:
             ]
         program = self._hyperparameters.get(_PROGRAM)
         if not program:
-            raise TransferFailure(
+            raise TransferError(
                 f"ClientError: the hyperparameter {_PROGRAM} is missing: the laptop cloud runs training in "
                 "script mode, or what ContainerEntrypoint says."
             )
@@ -114,14 +114,14 @@ class TrainingLayout:
         }
         return own | service | {name: _text(value) for name, value in variables.items()}
 
-    def keep_up(self, transfer: Transfer) -> None:
+    def sync_checkpoints(self, transfer: Transfer) -> None:
         """Copy new checkpoints to S3."""
         if self._checkpoints:
             transfer.upload_changes(self._checkpoint_folder, self._checkpoints["S3Uri"], self._uploaded)
 
     def deliver(self, transfer: Transfer, *, usable: bool) -> dict[str, object]:
         """The model, when it counts, and in any case what lies in the output folder."""
-        self.keep_up(transfer)
+        self.sync_checkpoints(transfer)
         config, ml = self.record["OutputDataConfig"], self.folder.ml
         base = f"{config['S3OutputPath'].rstrip('/')}/{self.record['TrainingJobName']}/output"
         has_model = usable and any((ml / "model").iterdir())
@@ -139,12 +139,14 @@ class TrainingLayout:
         return {"ModelArtifacts": {"S3ModelArtifacts": f"{base}/model.tar.gz"}}
 
     @property
-    def _channels(self) -> list[Record]:
-        return self.record.get("InputDataConfig", [])
+    def _channels(self) -> list[JsonObject]:
+        channels: list[JsonObject] = self.record.get("InputDataConfig", [])
+        return channels
 
     @property
-    def _checkpoints(self) -> Record:
-        return self.record.get("CheckpointConfig", {})
+    def _checkpoints(self) -> JsonObject:
+        config: JsonObject = self.record.get("CheckpointConfig", {})
+        return config
 
     @property
     def _checkpoint_folder(self) -> Path:
@@ -174,7 +176,7 @@ class TrainingLayout:
         self.folder.write_json(f"{config}/inputdataconfig.json", self._input_config())
         self.folder.write_json(f"{config}/resourceconfig.json", self._resource_config())
 
-    def _input_config(self) -> Record:
+    def _input_config(self) -> JsonObject:
         return {
             channel["ChannelName"]: {
                 "TrainingInputMode": "File",
@@ -187,7 +189,7 @@ class TrainingLayout:
             for channel in self._channels
         }
 
-    def _resource_config(self) -> Record:
+    def _resource_config(self) -> JsonObject:
         return {
             "current_host": HOST,
             "current_instance_type": self.record["ResourceConfig"]["InstanceType"],

@@ -1,6 +1,6 @@
 """Files between S3 and a job's folder, with the job's own role. Blocking: run it on a thread.
 
-Failures are raised as TransferFailure in the words in which the service puts them into FailureReason.
+Failures are raised as TransferError in the words in which the service puts them into FailureReason.
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ from typing import Any
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.sagemaker.artefacts import ArtefactFailure, list_objects, relative_path, source_at, unpack
+from local.sagemaker.instances.model_data import (
+    ModelDataError,
+    list_objects,
+    relative_path,
+    s3_prefix,
+    unpack,
+)
 
 
-class TransferFailure(Exception):
+class TransferError(Exception):
     """Why files could not be moved; the message begins with `ClientError:`, as it is the caller's matter."""
 
 
@@ -32,11 +38,11 @@ class Transfer:
 
     def download(self, uri: str, folder: Path, what: str) -> int:
         """Every object whose key begins with a prefix; `what` names the input in failures. How many."""
-        source = source_at(uri)
+        source = s3_prefix(uri)
         with _explained(f"Data download failed for {what}"):
             objects = list_objects(self.client, source)
             if not objects:
-                raise TransferFailure(
+                raise TransferError(
                     f'ClientError: Data download failed:NoSuchKey: No S3 objects found under S3 URL "{uri}" '
                     f"given in {what}. Please ensure that the bucket exists in the selected region, that "
                     "objects exist under that S3 prefix, and that the role has permission for them."
@@ -50,14 +56,14 @@ class Transfer:
 
     def restore(self, uri: str, folder: Path) -> None:
         """Objects of an earlier run, if there are any."""
-        source = source_at(_as_folder(uri))
+        source = s3_prefix(_as_folder(uri))
         with _explained("Checkpoint download failed"):
             if list_objects(self.client, source):
                 self.download(_as_folder(uri), folder, "CheckpointConfig")
 
     def download_archive(self, uri: str, folder: Path) -> None:
         """Unpack a tar.gz object into a folder."""
-        source = source_at(uri)
+        source = s3_prefix(uri)
         with _explained(f"Could not fetch {uri}"):
             folder.mkdir(parents=True, exist_ok=True)
             archive = folder / "sourcedir.tar.gz"
@@ -66,7 +72,7 @@ class Transfer:
 
     def upload_folder(self, folder: Path, uri: str) -> int:
         """Every file below a folder, to keys below a prefix; the number of files."""
-        target = source_at(_as_folder(uri))
+        target = s3_prefix(_as_folder(uri))
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
         with _explained(f"Data upload to {uri} failed"):
             for path in files:
@@ -75,7 +81,7 @@ class Transfer:
 
     def upload_changes(self, folder: Path, uri: str, seen: dict[Path, tuple[float, int]]) -> None:
         """Upload the files that are new or different since the last call with this `seen`."""
-        target = source_at(_as_folder(uri))
+        target = s3_prefix(_as_folder(uri))
         with _explained(f"Checkpoint upload to {uri} failed"):
             for path in sorted(folder.rglob("*")):
                 try:
@@ -89,7 +95,7 @@ class Transfer:
 
     def upload_archive(self, folder: Path, uri: str, scratch: Path) -> None:
         """A folder's content as one tar.gz object."""
-        target = source_at(uri)
+        target = s3_prefix(uri)
         with (
             _explained(f"Data upload to {uri} failed"),
             tempfile.NamedTemporaryFile(dir=scratch, suffix=".tar.gz") as file,
@@ -111,12 +117,12 @@ def _explained(context: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
-        raise TransferFailure(f"ClientError: {context}: {code}: {message}") from error
-    except ArtefactFailure as error:
-        raise TransferFailure(f"ClientError: {context}: {error}") from error
+        raise TransferError(f"ClientError: {context}: {code}: {message}") from error
+    except ModelDataError as error:
+        raise TransferError(f"ClientError: {context}: {error}") from error
     except (Boto3Error, BotoCoreError, OSError, tarfile.TarError) as error:
         # Boto3Error: transfers wrap a refusal in an error of their own, whose text tells the code.
-        raise TransferFailure(f"ClientError: {context}: {error}") from error
+        raise TransferError(f"ClientError: {context}: {error}") from error
 
 
 def _as_folder(uri: str) -> str:

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from model_code.serving.engines.base import EngineError, EngineLimits
-from model_code.serving.engines.shapes import unsupported_part
+from model_code.serving.engines.base import EngineLimits
+from model_code.serving.engines.errors import EngineError
+from model_code.serving.engines.openvino_architectures import unsupported_part
 
 if TYPE_CHECKING:
     from model_code.serving.engines.base import Engine
     from model_code.serving.engines.encoder import Encoder
-    from model_code.serving.kinds import Kind
+    from model_code.serving.model_tasks import ModelTask
     from model_code.serving.settings import ServerSettings
 
 _ACCELERATORS = (Path("/dev/nvidiactl"),)
@@ -26,7 +27,7 @@ def create(settings: ServerSettings) -> Engine:
         from model_code.serving.engines.openvino_engine import OpenVinoEngine
 
         if settings.max_adapters:
-            from model_code.serving.engines.merged import MergedAdapters
+            from model_code.serving.engines.merged_weights import MergedAdapters
 
             return MergedAdapters(lambda: OpenVinoEngine(limits))
         return OpenVinoEngine(limits)
@@ -35,17 +36,17 @@ def create(settings: ServerSettings) -> Engine:
     return TransformersEngine(limits)
 
 
-def create_encoder(settings: ServerSettings, kind: Kind) -> Encoder:
+def create_encoder(settings: ServerSettings, task: ModelTask) -> Encoder:
     """The engine for a model that encodes, not loaded yet. Raises EngineError for one that has no such."""
     if settings.engine == "openvino":
         raise EngineError(
-            f"the openvino engine generates text only; this artefact holds a model for {kind}: "
+            f"the openvino engine generates text only; this artefact holds a model for {task}: "
             "set EVERGREEN_ENGINE to auto or transformers"
         )
     from model_code.serving.engines.transformers_encoder import TransformersEncoder
 
     return TransformersEncoder(
-        EngineLimits(settings.max_context, settings.max_running, settings.threads), kind
+        EngineLimits(settings.max_context, settings.max_running, settings.threads), task
     )
 
 

@@ -17,22 +17,6 @@ if TYPE_CHECKING:
 StopReason = Literal["stop", "length"]
 
 
-class EngineError(Exception):
-    """The engine failed at a request, or died; the message is fit for a log, not for a caller."""
-
-
-class SchemaRefused(Exception):
-    """The engine cannot hold an answer to this schema; the message is fit for the caller."""
-
-
-class AdapterRefused(Exception):
-    """An adapter that this model cannot take; the message says what is wrong and fits a caller."""
-
-
-class OutOfMemory(EngineError):
-    """There was no memory left for a request; others may go on."""
-
-
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
     """What an engine may use; a context of None means the model's own."""
@@ -44,7 +28,7 @@ class EngineLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingParams:
     """How the next token is chosen. Temperature 0 is greedy; a seed makes the choice repeatable.
 
     Both penalties are taken off the logits of tokens that the answer already holds: presence once, frequency
@@ -70,7 +54,7 @@ class GenerationRequest:
     request_id: str
     prompt: list[int]
     max_tokens: int
-    sampling: Sampling
+    sampling: SamplingParams
     schema: str | None = None
     logprobs: int | None = None
     adapter: str | None = None
@@ -98,7 +82,7 @@ class TokenEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class Capabilities:
     """What of the protocol an engine can do with the model it has loaded."""
 
     schemas: bool
@@ -122,7 +106,9 @@ class EngineStats:
 class Engine(Protocol):
     """A model that generates. `load` is called once, off the event loop, before anything else."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What settings and logs call it."""
 
     def load(self, folder: Path) -> None:
         """Load the model of an artefact's folder and start computing; raises EngineError."""
@@ -136,18 +122,18 @@ class Engine(Protocol):
         """Most tokens that all running requests together may hold."""
 
     @property
-    def abilities(self) -> Abilities:
+    def capabilities(self) -> Capabilities:
         """What it can do, once loaded."""
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """Stream a request's tokens. Closing the generator cancels the request.
 
-        Raises EngineError, OutOfMemory among them, and SchemaRefused.
+        Raises EngineError, OutOfMemoryError among them, and UnsupportedSchemaError.
         """
 
     def load_adapter(self, adapter: Adapter) -> None:
         """Make an adapter usable while requests run; off the event loop, one at a time. Raises EngineError,
-        AdapterRefused."""
+        IncompatibleAdapterError."""
 
     def unload_adapter(self, key: str) -> None:
         """Let go of an adapter that no request uses; off the event loop."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from contracts.artefact import MANIFEST_NAME, ArtefactError, verify
 from contracts.training import TRAINING_CARD_FILE
-from model_code.serving.engines.base import AdapterRefused
+from model_code.serving.engines.errors import IncompatibleAdapterError
 from model_code.serving.engines.weights import as_float32, open_tensors
 
 CONFIG_NAME = "adapter_config.json"
@@ -64,19 +64,21 @@ class Adapter:
 
 
 def adapter_bytes(folder: Path) -> int:
-    """Size of an adapter's weights on disk. Raises AdapterRefused when there are none of a known format."""
+    """Size of an adapter's weights on disk. Raises IncompatibleAdapterError: none of a known format."""
     weights = folder / WEIGHTS_NAME
     if not folder.is_dir():
-        raise AdapterRefused(f"src '{folder}' is no folder in this container")
+        raise IncompatibleAdapterError(f"src '{folder}' is no folder in this container")
     if not weights.is_file():
-        raise AdapterRefused(f"the adapter's folder holds no {WEIGHTS_NAME} (pickled weights are not read)")
+        raise IncompatibleAdapterError(
+            f"the adapter's folder holds no {WEIGHTS_NAME} (pickled weights are not read)"
+        )
     return weights.stat().st_size
 
 
 def read_adapter(
     key: str, folder: Path, base_shapes: Mapping[str, tuple[int, ...]], base_digest: str
 ) -> Adapter:
-    """The adapter in a folder, checked against the base's tensors. Raises AdapterRefused."""
+    """The adapter in a folder, checked against the base's tensors. Raises IncompatibleAdapterError."""
     size = adapter_bytes(folder)
     try:
         if (folder / MANIFEST_NAME).is_file():
@@ -85,9 +87,11 @@ def read_adapter(
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
         tensors = open_tensors(folder / WEIGHTS_NAME)
     except ArtefactError as error:
-        raise AdapterRefused(f"the adapter is damaged: {error}") from None
+        raise IncompatibleAdapterError(f"the adapter is damaged: {error}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdapterRefused(f"the adapter cannot be read: {type(error).__name__}: {error}") from None
+        raise IncompatibleAdapterError(
+            f"the adapter cannot be read: {type(error).__name__}: {error}"
+        ) from None
     _check_config(config)
     downs, ups = _pairs(tensors)
     layers = {}
@@ -95,7 +99,7 @@ def read_adapter(
         layers[module] = LowRank(down, ups[module], _scale(config, module, down.shape[0]))
         _check_layer(module, layers[module], base_shapes)
     if not layers:
-        raise AdapterRefused("the adapter holds no tensors")
+        raise IncompatibleAdapterError("the adapter holds no tensors")
     return Adapter(key, layers, size)
 
 
@@ -105,17 +109,19 @@ def _check_base(folder: Path, base_digest: str) -> None:
         return
     trained_on = json.loads(card.read_text(encoding="utf-8")).get("base_digest")
     if trained_on and trained_on != base_digest:
-        raise AdapterRefused(
+        raise IncompatibleAdapterError(
             f"the adapter was trained on the base model {trained_on[:12]}…, this one is {base_digest[:12]}…"
         )
 
 
 def _check_config(config: Any) -> None:
     if not isinstance(config, dict):
-        raise AdapterRefused(f"{CONFIG_NAME} is no JSON object")
+        raise IncompatibleAdapterError(f"{CONFIG_NAME} is no JSON object")
     for name, allowed in _PLAIN.items():
         if config.get(name, allowed[0]) not in allowed:
-            raise AdapterRefused(f"{CONFIG_NAME} asks for {name} = {config[name]!r}, which is not served")
+            raise IncompatibleAdapterError(
+                f"{CONFIG_NAME} asks for {name} = {config[name]!r}, which is not served"
+            )
 
 
 def _pairs(tensors: Mapping[str, tuple[str, Any]]) -> tuple[dict[str, Matrix], dict[str, Matrix]]:
@@ -123,13 +129,15 @@ def _pairs(tensors: Mapping[str, tuple[str, Any]]) -> tuple[dict[str, Matrix], d
     for name, stored in tensors.items():
         match = re.fullmatch(r"(.+)\.lora_([AB])\.weight", name.removeprefix(_PREFIX))
         if match is None:
-            raise AdapterRefused(f"the adapter's tensor {name} is no low-rank update of a linear layer")
+            raise IncompatibleAdapterError(
+                f"the adapter's tensor {name} is no low-rank update of a linear layer"
+            )
         values = as_float32(*stored)
         if values.ndim != 2 or not np.isfinite(values).all():
-            raise AdapterRefused(f"the adapter's tensor {name} is no matrix of finite numbers")
+            raise IncompatibleAdapterError(f"the adapter's tensor {name} is no matrix of finite numbers")
         sides[match[2]][match[1]] = values
     if lonely := sides["A"].keys() ^ sides["B"].keys():
-        raise AdapterRefused(f"the adapter has only one half of its update of {min(lonely)}")
+        raise IncompatibleAdapterError(f"the adapter has only one half of its update of {min(lonely)}")
     return sides["A"], sides["B"]
 
 
@@ -141,21 +149,21 @@ def _scale(config: dict[str, Any], module: str, rank: int) -> float:
             if re.fullmatch(rf"(.*\.)?({pattern})", module):
                 alpha = value
     except (re.error, AttributeError):
-        raise AdapterRefused(f"{CONFIG_NAME} has an alpha_pattern that cannot be read") from None
+        raise IncompatibleAdapterError(f"{CONFIG_NAME} has an alpha_pattern that cannot be read") from None
     if not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise AdapterRefused(f"{CONFIG_NAME} has no usable lora_alpha")
+        raise IncompatibleAdapterError(f"{CONFIG_NAME} has no usable lora_alpha")
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def _check_layer(module: str, layer: LowRank, base_shapes: Mapping[str, tuple[int, ...]]) -> None:
     if layer.up.shape[1] != layer.down.shape[0]:
-        raise AdapterRefused(f"the two halves of the update of {module} have different ranks")
+        raise IncompatibleAdapterError(f"the two halves of the update of {module} have different ranks")
     found = (layer.up.shape[0], layer.down.shape[1])
     expected = base_shapes.get(f"{module}.weight")
     if expected is None:
-        raise AdapterRefused(f"the adapter updates {module}, which this base model does not have")
+        raise IncompatibleAdapterError(f"the adapter updates {module}, which this base model does not have")
     if expected != found:
-        raise AdapterRefused(
+        raise IncompatibleAdapterError(
             f"the adapter belongs to another base model: its update of {module} is {found}, "
             f"here it is {expected}"
         )

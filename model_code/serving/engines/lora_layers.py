@@ -18,10 +18,10 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 from transformers.generation.logits_process import LogitsProcessorList
 
-from model_code.serving.engines.base import AdapterRefused
+from model_code.serving.engines.errors import IncompatibleAdapterError
 from model_code.serving.engines.lora import Adapter
 
-Stretch = tuple[str, int, int]
+TokenSpan = tuple[str, int, int]
 """An adapter's key and the tokens, from first to last plus one, that it applies to."""
 
 
@@ -30,19 +30,19 @@ class LoraLayers:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._device = next(model.parameters()).device
-        self._stretches: list[Stretch] = []
+        self._spans: list[TokenSpan] = []
         # Hooks are placed once, before anything computes: a model must not change under a forward pass.
         self._updates: dict[str, dict[str, tuple[torch.Tensor, torch.Tensor]]] = {}
-        # The head is computed for some tokens of the row alone: stretches mean nothing there.
+        # The head is computed for some tokens of the row alone: spans mean nothing there.
         head = model.get_output_embeddings()
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear) and module is not head:
                 module.register_forward_hook(self._hook(self._updates.setdefault(name, {})))
 
     def add(self, adapter: Adapter) -> None:
-        """Make an adapter usable. Raises AdapterRefused for a layer whose update is not computed here."""
+        """Make an adapter usable. Raises IncompatibleAdapterError: an update of a layer without hook."""
         if missing := adapter.layers.keys() - self._updates.keys():
-            raise AdapterRefused(f"this engine adapts no layer {min(missing)}")
+            raise IncompatibleAdapterError(f"this engine adapts no layer {min(missing)}")
         for name, layer in adapter.layers.items():
             down = torch.from_numpy(layer.down).to(self._device)
             up = torch.from_numpy(layer.up * layer.scale).to(self._device)
@@ -53,15 +53,21 @@ class LoraLayers:
         for updates in self._updates.values():
             updates.pop(key, None)
 
-    def route(self, stretches: list[Stretch]) -> None:
+    def route(self, spans: list[TokenSpan]) -> None:
         """Say whose tokens the coming forward pass computes; what no stretch covers is the base's."""
-        self._stretches = stretches
+        self._spans = spans
 
     def _hook(
         self, updates: dict[str, tuple[torch.Tensor, torch.Tensor]]
     ) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], torch.Tensor | None]:
+        """A forward hook of one linear layer, which adds each span's update to the output in place.
+
+        `updates` maps an adapter's key to down [rank, inputs] and up [outputs, rank], with the scale in it.
+        The layer's input is [1, tokens of all requests, inputs], its output [1, tokens, outputs].
+        """
+
         def add_updates(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-            for key, first, last in self._stretches:
+            for key, first, last in self._spans:
                 if (update := updates.get(key)) is not None:
                     down, up = update
                     # As peft does: in the adapter's float32, then back to what the model computes in.
@@ -87,11 +93,11 @@ class RoutingProcessors(ContinuousBatchingLogitsProcessorList):
 
     def prepare_tensor_args(self, requests_in_batch: list[Any], arg_storage: torch.Tensor) -> torch.Tensor:
         """Note where each request's tokens lie in the batch's row."""
-        stretches: list[Stretch] = []
+        spans: list[TokenSpan] = []
         position = 0
         for request in requests_in_batch:
             if (key := self._adapter_of(request.state)) is not None:
-                stretches.append((key, position, position + request.query_length))
+                spans.append((key, position, position + request.query_length))
             position += request.query_length
-        self._layers.route(stretches)
+        self._layers.route(spans)
         return super().prepare_tensor_args(requests_in_batch, arg_storage)

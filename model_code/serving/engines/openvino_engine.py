@@ -18,47 +18,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from model_code.serving.engines.base import (
-    Abilities,
-    AdapterRefused,
-    EngineError,
+    Capabilities,
     EngineLimits,
     EngineStats,
     GenerationRequest,
     Logprob,
-    OutOfMemory,
-    SchemaRefused,
     TokenEvent,
+)
+from model_code.serving.engines.errors import (
+    EngineError,
+    IncompatibleAdapterError,
+    OutOfMemoryError,
+    UnsupportedSchemaError,
 )
 from model_code.serving.engines.openvino_messages import (
     Add,
     Cancel,
+    Command,
     Failed,
-    Order,
     Ready,
     Refused,
     Release,
     Report,
     Step,
-    contents,
-    framed,
-    start_worker,
-    understood,
+    frame_command,
+    parse_report,
+    split_messages,
 )
 from model_code.serving.engines.openvino_probe import SchemaProbe
+from model_code.serving.engines.openvino_process import run_worker
 
 if TYPE_CHECKING:
     from model_code.serving.engines.lora import Adapter
 
 _CLOSE_SECONDS = 5.0
-_Failure = EngineError | SchemaRefused
+_Failure = EngineError | UnsupportedSchemaError
 _FAILURES: dict[str, type[_Failure]] = {
     "failed": EngineError,
-    "schema": SchemaRefused,
-    "memory": OutOfMemory,
+    "schema": UnsupportedSchemaError,
+    "memory": OutOfMemoryError,
 }
 
 
-class _Events:
+class _EventQueue:
     """What comes for one request. One reader, no bound, no locks: asyncio's queue costs a step more time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -80,11 +82,11 @@ class _Events:
         return self._events.popleft()
 
 
-class _Line(asyncio.Protocol):
+class _WorkerConnection(asyncio.Protocol):
     """The way to the worker on an event loop, which neither waits for it nor needs a thread for it."""
 
-    def __init__(self, heard: Callable[[Report], None], lost: Callable[[_Line], None]) -> None:
-        self._heard, self._lost = heard, lost
+    def __init__(self, heard: Callable[[Report], None], lost: Callable[[_WorkerConnection], None]) -> None:
+        self._on_report, self._on_lost = heard, lost
         self._buffer = bytearray()
         self._transport: asyncio.WriteTransport | None = None
 
@@ -95,17 +97,17 @@ class _Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         self._buffer += data
-        for content in contents(self._buffer):
-            self._heard(understood(content))
+        for content in split_messages(self._buffer):
+            self._on_report(parse_report(content))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
-        self._lost(self)
+        self._on_lost(self)
 
-    def tell(self, order: Order) -> None:
+    def send(self, order: Command) -> None:
         """Send an order; to a worker that is gone it is lost."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(framed(order))
+            self._transport.write(frame_command(order))
 
 
 class OpenVinoEngine:
@@ -119,9 +121,9 @@ class OpenVinoEngine:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._line: _Line | None = None
+        self._worker_connection: _WorkerConnection | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._running: dict[int, _Events] = {}  # touched in the event loop's thread only
+        self._running: dict[int, _EventQueue] = {}  # touched in the event loop's thread only
         self._numbers = itertools.count()
         self._stats = EngineStats(running=0, waiting=0, cache_use=0.0)
         self._fault: str | None = "the model is not loaded"
@@ -138,21 +140,21 @@ class OpenVinoEngine:
         return self._ready.cache_tokens
 
     @property
-    def abilities(self) -> Abilities:
+    def capabilities(self) -> Capabilities:
         """See `base.Engine`. The pipeline tells the chosen token's log probability, no others."""
-        return Abilities(schemas=self._ready.schemas, top_logprobs=0)
+        return Capabilities(schemas=self._ready.schemas, top_logprobs=0)
 
     def load(self, folder: Path) -> None:
         """See `base.Engine`."""
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=start_worker, args=(theirs, folder, self._limits), name="openvino", daemon=True
+            target=run_worker, args=(theirs, folder, self._limits), name="openvino", daemon=True
         )
         self._process.start()
         theirs.close()  # or its end would not show here
         try:
-            first = understood(self._connection.recv_bytes())
+            first = parse_report(self._connection.recv_bytes())
         except EOFError:
             first = Failed("the engine's process ended while loading")
         if not isinstance(first, Ready):
@@ -170,14 +172,14 @@ class OpenVinoEngine:
             await self._probe.check(request.schema)
         line = await self._connected()
         self._check()  # again: a worker that ended meanwhile has told those it knew, and nobody else
-        number, events = next(self._numbers), _Events(asyncio.get_running_loop())
+        number, events = next(self._numbers), _EventQueue(asyncio.get_running_loop())
         self._running[number] = events
-        line.tell(Add(number, request))
+        line.send(Add(number, request))
         ended = False
         try:
             while not ended:
                 event = await events.get()
-                if isinstance(event, EngineError | SchemaRefused):
+                if isinstance(event, EngineError | UnsupportedSchemaError):
                     ended = True
                     raise event
                 ended = event.stop_reason is not None
@@ -185,44 +187,47 @@ class OpenVinoEngine:
         finally:
             self._running.pop(number, None)
             if not ended:
-                line.tell(Cancel(number))
+                line.send(Cancel(number))
 
     def _check(self) -> None:
         if reason := self.fault():
             raise EngineError(reason)
 
-    async def _connected(self) -> _Line:
+    async def _connected(self) -> _WorkerConnection:
         """The line to the worker on the running loop."""
         loop = asyncio.get_running_loop()
-        if self._line is None or loop is not self._loop:
-            self._loop, self._line = loop, _Line(self._hear, self._lose)
-            self._opening = loop.create_task(self._connect(loop, self._line))
-        line = self._line
+        if self._worker_connection is None or loop is not self._loop:
+            self._loop, self._worker_connection = (
+                loop,
+                _WorkerConnection(self._on_report, self._on_connection_lost),
+            )
+            self._opening = loop.create_task(self._connect(loop, self._worker_connection))
+        line = self._worker_connection
         if self._opening is not None and not self._opening.done():
             await asyncio.shield(self._opening)
         return line
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, line: _Line) -> None:
+    async def _connect(self, loop: asyncio.AbstractEventLoop, line: _WorkerConnection) -> None:
         """Of the connection a copy, since a loop that ends takes its own along."""
-        own = socket.socket(fileno=os.dup(self._live().fileno()))
+        own = socket.socket(fileno=os.dup(self._open_connection().fileno()))
         await loop.create_unix_connection(lambda: line, sock=own)
 
-    def _hear(self, report: Report) -> None:
+    def _on_report(self, report: Report) -> None:
         if isinstance(report, Step | Refused):
-            self._hand_out(report)
+            self._dispatch(report)
         elif isinstance(report, Failed):
-            self._break(f"the engine failed: {report.reason}")
+            self._fail(f"the engine failed: {report.reason}")
 
-    def _lose(self, line: _Line) -> None:
-        if line is self._line and self._fault is None:
-            self._break("the engine's process ended")
+    def _on_connection_lost(self, line: _WorkerConnection) -> None:
+        if line is self._worker_connection and self._fault is None:
+            self._fail("the engine's process ended")
 
-    def _break(self, reason: str) -> None:
+    def _fail(self, reason: str) -> None:
         self._fault = reason
         for events in self._running.values():
             events.put(EngineError(reason))
 
-    def _hand_out(self, message: Step | Refused) -> None:
+    def _dispatch(self, message: Step | Refused) -> None:
         if isinstance(message, Refused):
             if (events := self._running.get(message.number)) is not None:
                 events.put(_FAILURES[message.kind](message.reason))
@@ -234,14 +239,14 @@ class OpenVinoEngine:
                 logprobs = None if values is None else [Logprob(value, []) for value in values]
                 events.put(TokenEvent(tokens, reason, logprobs))
 
-    def _live(self) -> Connection:
+    def _open_connection(self) -> Connection:
         if self._connection is None:
             raise EngineError("the model is not loaded")
         return self._connection
 
     def load_adapter(self, adapter: Adapter) -> None:
         """GenAI applies adapters to whole batches, and those of its start alone: `merged` does better."""
-        raise AdapterRefused("adapters are turned off")
+        raise IncompatibleAdapterError("adapters are turned off")
 
     def unload_adapter(self, key: str) -> None:
         """See `base.Engine`; there is never one."""
@@ -256,7 +261,7 @@ class OpenVinoEngine:
 
     async def release(self) -> None:
         """See `base.Engine`."""
-        (await self._connected()).tell(Release())
+        (await self._connected()).send(Release())
         if self._probe is not None:
             await asyncio.to_thread(self._probe.close)
 

@@ -2,32 +2,43 @@
 
 The graph keeps its key-value cache as state, in the shape that OpenVINO GenAI turns into paged attention.
 Weights are 8 bits per value with scale and zero point per output row (the scheme NNCF calls INT8_ASYM);
-activations stay in floating point.
+activations stay in floating point. optimum-intel exports more architectures, but requires an older
+transformers than the handler has, and torch at the start: bench/results/openvino_export.md.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from model_code.serving.engines.shapes import unsupported_part
+from model_code.serving.engines.openvino_architectures import unsupported_part
 from model_code.serving.engines.weights import Weights
 
 _LEVELS = 255
 
 
-class UnsupportedModel(Exception):
+class Tensors(Protocol):
+    """A model's weights by name."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a tensor of that name."""
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """The tensor as float32. Raises KeyError."""
+
+
+class UnsupportedModelError(Exception):
     """The model's architecture is not one this graph can express; the message says which part."""
 
 
 def convert(folder: Path, target: Path) -> None:
-    """Write `openvino_model.xml` and `.bin` of a model folder into `target`. Raises UnsupportedModel."""
+    """Write `openvino_model.xml` and `.bin` of a model folder into `target`. Raises UnsupportedModelError."""
     config = json.loads((folder / "config.json").read_text())
     target.mkdir(parents=True, exist_ok=True)
     model = LlamaGraph(config, Weights(folder)).build()
@@ -37,9 +48,9 @@ def convert(folder: Path, target: Path) -> None:
 class LlamaGraph:
     """One model under construction; shapes in comments: b batch, s new tokens, t all tokens, h heads."""
 
-    def __init__(self, config: dict[str, Any], weights: Weights) -> None:
+    def __init__(self, config: dict[str, Any], weights: Tensors) -> None:
         if part := unsupported_part(config):
-            raise UnsupportedModel(f"the openvino engine cannot express this model's {part}")
+            raise UnsupportedModelError(f"the openvino engine cannot express this model's {part}")
         self._weights = weights
         self._layers: int = config["num_hidden_layers"]
         self._heads: int = config["num_attention_heads"]
@@ -99,7 +110,7 @@ class LlamaGraph:
     def _weight(self, name: str) -> NDArray[np.float32]:
         weight = self._weights[name]
         if not np.isfinite(weight).all():  # in eight bits it would pass for a number
-            raise UnsupportedModel(f"{name} holds values that are not finite")
+            raise UnsupportedModelError(f"{name} holds values that are not finite")
         return weight
 
     def _norm(self, state: Any, name: str) -> Any:

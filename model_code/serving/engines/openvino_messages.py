@@ -8,10 +8,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Literal
 
-from model_code.serving.engines.base import EngineLimits, GenerationRequest, StopReason
+from model_code.serving.engines.base import GenerationRequest, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +72,10 @@ class Step:
 _STEP, _OTHER = b"s", b"o"
 _LENGTH = struct.Struct("!i")  # multiprocessing's own framing
 Report = Ready | Failed | Refused | Step
-Order = Add | Cancel | Release
+Command = Add | Cancel | Release
 
 
-def tell(connection: Connection, report: Report) -> None:
+def send_report(connection: Connection, report: Report) -> None:
     """What the worker says. Steps are many and wait for no one: they go as plain values, several times as
     fast as pickled ones. Raises OSError when the other side is gone."""
     if isinstance(report, Step):
@@ -86,7 +85,7 @@ def tell(connection: Connection, report: Report) -> None:
         connection.send_bytes(_OTHER + pickle.dumps(report))
 
 
-def understood(content: bytes) -> Report:
+def parse_report(content: bytes) -> Report:
     """What the worker meant by the content of one of its messages."""
     if content[:1] == _STEP:
         return Step(*marshal.loads(content[1:]))  # noqa: S302 - written by our own process
@@ -94,13 +93,13 @@ def understood(content: bytes) -> Report:
     return report
 
 
-def framed(order: Order) -> bytes:
+def frame_command(order: Command) -> bytes:
     """An order as `Connection.recv` reads it."""
     content = pickle.dumps(order)
     return _LENGTH.pack(len(content)) + content
 
 
-def contents(buffer: bytearray) -> Iterator[bytes]:
+def split_messages(buffer: bytearray) -> Iterator[bytes]:
     """Take the complete messages off the front of what came; `Connection` has put its length before each."""
     while len(buffer) >= _LENGTH.size:
         end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
@@ -109,10 +108,3 @@ def contents(buffer: bytearray) -> Iterator[bytes]:
         content = bytes(buffer[_LENGTH.size : end])
         del buffer[:end]
         yield content
-
-
-def start_worker(connection: Connection, folder: Path, limits: EngineLimits) -> None:
-    """The worker process's first function: only there is OpenVINO imported."""
-    from model_code.serving.engines.openvino_worker import main
-
-    main(connection, folder, limits)

@@ -18,8 +18,13 @@ import threading
 from collections import OrderedDict
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from model_code.serving.engines.base import SchemaRefused
+from model_code.serving.engines.errors import UnsupportedSchemaError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 START_SECONDS = 120.0
 TRY_SECONDS = 10.0
@@ -27,8 +32,9 @@ _REMEMBERED = 512
 _MEMORY_BYTES = 3 * 1024**3
 _REASON_CHARACTERS = 300
 _SOURCE_PLACE = re.compile(r"^.*\.(?:cc|cpp|h|hpp):\d+:?\s*", re.DOTALL)  # where in its code xgrammar says it
+_WIDTH = 64
 _DUMMY = {
-    "model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+    "model_type": "llama", "hidden_size": _WIDTH, "intermediate_size": 64, "num_hidden_layers": 1,
     "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64, "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True, "max_position_embeddings": 64, "eos_token_id": 0,
 }  # fmt: skip
@@ -46,7 +52,7 @@ class SchemaProbe:
         self._connection: Connection | None = None
 
     async def check(self, schema: str) -> None:
-        """Raises SchemaRefused with the reason, after TRY_SECONDS at the latest once the process runs."""
+        """Raises UnsupportedSchemaError, after TRY_SECONDS at the latest once the process runs."""
         async with self._asking:
             if schema not in self._known:
                 self._known[schema] = await asyncio.to_thread(self._ask, schema)
@@ -55,7 +61,7 @@ class SchemaProbe:
                 self._known.popitem(last=False)
             reason = self._known[schema]
         if reason is not None:
-            raise SchemaRefused(reason)
+            raise UnsupportedSchemaError(reason)
 
     def _ask(self, schema: str) -> str | None:
         try:
@@ -173,11 +179,10 @@ class _Zeros:
         """No biases, no norms of queries and keys."""
         return False
 
-    def __getitem__(self, name: str) -> object:
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
         """A weight of that name."""
         import numpy as np
 
-        width = _DUMMY["hidden_size"]
         if "norm" in name:
-            return np.zeros(width, np.float32)
-        return np.zeros((self._vocabulary if "embed" in name else width, width), np.float32)
+            return np.zeros(_WIDTH, np.float32)
+        return np.zeros((self._vocabulary if "embed" in name else _WIDTH, _WIDTH), np.float32)

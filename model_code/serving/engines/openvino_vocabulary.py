@@ -15,7 +15,7 @@ import openvino as ov
 from openvino import opset13 as ops
 from openvino.utils.node_factory import NodeFactory
 
-from model_code.serving.vocabulary import read_vocabulary
+from model_code.serving.engines.vocabulary import read_vocabulary
 
 _ALL = np.iinfo(np.int32).max
 NAME = "openvino_detokenizer.xml"

@@ -24,7 +24,7 @@ import openvino as ov
 import openvino_genai as genai
 
 from model_code.serving.engines.base import EngineLimits, GenerationRequest, StopReason
-from model_code.serving.engines.openvino_graph import UnsupportedModel, convert
+from model_code.serving.engines.openvino_graph import UnsupportedModelError, convert
 from model_code.serving.engines.openvino_messages import (
     Add,
     Cancel,
@@ -33,7 +33,7 @@ from model_code.serving.engines.openvino_messages import (
     Refused,
     Release,
     Step,
-    tell,
+    send_report,
 )
 from model_code.serving.engines.openvino_vocabulary import NAME as VOCABULARY
 from model_code.serving.engines.openvino_vocabulary import write_vocabulary
@@ -60,14 +60,14 @@ def main(connection: Connection, folder: Path, limits: EngineLimits) -> None:
     try:
         worker = Worker(connection, folder, limits)
         gc.freeze()  # see the server's
-        tell(connection, worker.ready)
+        send_report(connection, worker.ready)
         worker.run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-    except UnsupportedModel as error:
-        tell(connection, Failed(str(error)))
-    except Exception as error:
-        tell(connection, Failed(_words(error)))
+    except UnsupportedModelError as error:
+        send_report(connection, Failed(str(error)))
+    except Exception as error:  # noqa: BLE001 - the server must learn why its engine ended
+        send_report(connection, Failed(_one_line(error)))
     finally:
         connection.close()
         os._exit(0)  # the pipeline's own threads have nothing left to say
@@ -113,7 +113,7 @@ class Worker:
                 self._start_over(error)
                 continue
             self._cancelled = False
-            tell(self._connection, self._collect(batch))
+            send_report(self._connection, self._collect(batch))
 
     def _take(self, message: Add | Cancel | Release) -> None:
         if isinstance(message, Add):
@@ -126,7 +126,7 @@ class Worker:
                 RuntimeError,
             ) as error:  # what GenAI raises for a configuration it does not like
                 kind: Kind = "memory" if _is_memory(error) else "schema" if request.schema else "failed"
-                tell(self._connection, Refused(message.number, kind, _words(error)))
+                send_report(self._connection, Refused(message.number, kind, _one_line(error)))
             else:
                 self._handles[message.number] = (handle, request.logprobs is not None)
         elif isinstance(message, Release):
@@ -140,7 +140,7 @@ class Worker:
     def _start_over(self, error: Exception) -> None:
         """After memory ran out inside a step nothing is sure of the pipeline: a new one takes its place."""
         for number in self._handles:
-            tell(self._connection, Refused(number, "memory", _words(error)))
+            send_report(self._connection, Refused(number, "memory", _one_line(error)))
         self._handles.clear()
         self._cancelled = False
         del self._pipeline
@@ -153,7 +153,7 @@ class Worker:
             if fresh or reason:
                 tokens.append((number, fresh, reason, values))
             elif handle.get_status() == genai.GenerationStatus.IGNORED:  # the cache had no room left for it
-                tell(self._connection, Refused(number, "memory", "the key-value cache is full"))
+                send_report(self._connection, Refused(number, "memory", "the key-value cache is full"))
                 del self._handles[number]
             if reason:
                 del self._handles[number]
@@ -179,7 +179,7 @@ class Worker:
         return config
 
 
-def _words(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """An error on one line; what it says last says most."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[-_REASON_CHARACTERS:]}"
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_code.serving.engines.base import EngineError
-from model_code.serving.kinds import MODULES
+from model_code.serving.engines.errors import EngineError
+from model_code.serving.model_tasks import MODULES
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,16 @@ def _json(path: Path) -> Any:
 
 
 def pool(pooling: Pooling, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """[texts, tokens, width] and the mask of real tokens (padding on the right) to [texts, size]."""
+    """One vector per text.
+
+    Args:
+        pooling: which modes are joined, and whether unit length follows.
+        hidden: the last layer's states [texts, tokens, width].
+        mask: [texts, tokens], 1 for tokens and 0 for padding, which is on the right.
+
+    Returns:
+        [texts, modes · width].
+    """
     import torch
 
     real = mask.unsqueeze(-1).to(hidden.dtype)
@@ -84,6 +93,7 @@ def pool(pooling: Pooling, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Te
 
 
 def _pooled(mode: str, hidden: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """States [texts, tokens, width] and their mask [texts, tokens, 1] to [texts, width]."""
     import torch
 
     count = real.sum(dim=1).clamp(min=1e-9)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
 
-from model_code.serving.engines.base import Logprob, Sampling
+from model_code.serving.engines.base import Logprob, SamplingParams
 from model_code.serving.engines.schema_masks import SchemaMatcher
 
 KEYWORD = "sampler"
@@ -24,7 +24,7 @@ class RequestSampler:
     """A request's sampling parameters and its stream of random numbers in [0, 1)."""
 
     def __init__(
-        self, sampling: Sampling, matcher: SchemaMatcher | None = None, top_logprobs: int | None = None
+        self, sampling: SamplingParams, matcher: SchemaMatcher | None = None, top_logprobs: int | None = None
     ) -> None:
         self.temperature = sampling.temperature
         self.top_p = sampling.top_p
@@ -45,7 +45,7 @@ class RequestSampler:
         return self
 
     @property
-    def must_know(self) -> bool:
+    def needs_chosen_token(self) -> bool:
         """Whether the chosen token has to be told to it."""
         return self.matcher is not None or self.top_logprobs is not None
 
@@ -83,10 +83,18 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
         return torch.zeros(len(self._rows), dtype=torch.int32)
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        """Scores [rows, vocabulary], in which the rows that sample keep only their chosen token."""
+        """Leave the rows that sample only their chosen token.
+
+        Args:
+            scores: logits [rows, vocabulary] of the requests that get a token; changed in place.
+            tensor_arg: [rows] of zeros, which transformers wants; the parameters stay on the host.
+
+        Returns:
+            The same scores [rows, vocabulary].
+        """
         for row in scores.isnan().any(dim=1).nonzero().flatten().tolist():
             self._rows[row].undefined = True
-        told = [row for row, sampler in enumerate(self._rows) if sampler.must_know]
+        told = [row for row, sampler in enumerate(self._rows) if sampler.needs_chosen_token]
         raw = {row: _logprobs(scores[row]) for row in told if self._rows[row].top_logprobs is not None}
         for row, answer in self._penalised:
             penalise(scores[row], answer, self._rows[row].presence, self._rows[row].frequency)
@@ -95,7 +103,7 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
                 matcher.mask(scores[row])
         self._sample(scores)
         for row in told:
-            self._tell(self._rows[row], int(scores[row].argmax()), raw.get(row))
+            self._record_choice(self._rows[row], int(scores[row].argmax()), raw.get(row))
         return scores
 
     def _sample(self, scores: torch.Tensor) -> None:
@@ -115,7 +123,7 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
         scores[rows, chosen] = 0.0
 
     @staticmethod
-    def _tell(sampler: RequestSampler, token: int, raw: torch.Tensor | None) -> None:
+    def _record_choice(sampler: RequestSampler, token: int, raw: torch.Tensor | None) -> None:
         if sampler.matcher is not None:
             sampler.matcher.take(token)
         if raw is not None:
@@ -125,12 +133,15 @@ class BatchSampler(ContinuousBatchingLogitsProcessor):
 
 
 def _logprobs(logits: torch.Tensor) -> torch.Tensor:
+    """Of logits [vocabulary], in float32."""
     return torch.log_softmax(logits.float(), dim=-1)
 
 
 def _answer(state: Any) -> list[int]:
     """The tokens generated so far, also those that went into the prompt when the cache was taken away."""
-    earlier = state.initial_tokens[state._true_initial_tokens :] if state._true_initial_tokens else []
+    # transformers keeps the prompt's own length in a private field alone.
+    prompt_tokens = state._true_initial_tokens  # noqa: SLF001
+    earlier = state.initial_tokens[prompt_tokens:] if prompt_tokens else []
     return [*earlier, *state.generated_tokens]
 
 
@@ -146,8 +157,17 @@ def choose(
 ) -> torch.Tensor:
     """Sample one token per row by inverting the cumulative distribution at `draw`.
 
-    logits [rows, vocabulary], the rest [rows]; returns token ids [rows]. With top_p below 1 only the smallest
-    set of most likely tokens that reaches it takes part (Holtzman et al. 2020, nucleus sampling).
+    With top_p below 1 only the smallest set of most likely tokens that reaches it takes part (Holtzman et al.
+    2020, nucleus sampling).
+
+    Args:
+        logits: [rows, vocabulary].
+        temperature: [rows], above 0.
+        top_p: [rows], the probability that the nucleus reaches, in (0, 1].
+        draw: [rows], random numbers in [0, 1).
+
+    Returns:
+        Token ids [rows].
     """
     probabilities = torch.softmax(logits / temperature.unsqueeze(1), dim=-1)
     if bool((top_p >= 1).all()):
@@ -163,6 +183,7 @@ def choose(
 
 
 def _invert(weights: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
+    """Weights [rows, candidates] and draws [rows] to the positions [rows] that the draws fall on."""
     cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:]
     position = torch.searchsorted(cumulative, draw.unsqueeze(1) * total, right=True).squeeze(1)

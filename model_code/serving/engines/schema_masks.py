@@ -8,13 +8,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from model_code.serving.engines.base import SchemaRefused
+from model_code.serving.engines.errors import UnsupportedSchemaError
 
-_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions  # a type of its stub: at run time there is none
+
+_LAYOUT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """As Python's json writes it: an answer cannot run away into blanks."""
 _WORD_BITS = 32
 _LONGEST_REASON = 300
@@ -37,14 +41,14 @@ class SchemaMasks:
         )
 
     def matcher(self, schema: str) -> SchemaMatcher:
-        """A matcher for one answer. Takes up to a second for a large schema. Raises SchemaRefused."""
+        """A matcher for one answer. A large schema takes up to a second. Raises UnsupportedSchemaError."""
         try:
             grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_LAYOUT)
         except ValueError as error:
-            raise SchemaRefused(_words(str(error))) from None
+            raise UnsupportedSchemaError(_one_line(str(error))) from None
         matcher = LLMatcher(self._made(), grammar, log_level=0, limits=self._limits)
         if matcher.is_error():
-            raise SchemaRefused(_words(matcher.get_error()))
+            raise UnsupportedSchemaError(_one_line(matcher.get_error()))
         return SchemaMatcher(matcher)
 
     def _made(self) -> LLTokenizer:
@@ -67,7 +71,7 @@ class SchemaMatcher:
         """Put the logits [vocabulary] of tokens that may not come next to minus infinity, in place."""
         words = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.int32)
         if self._matcher.is_error():
-            self.fault = _words(self._matcher.get_error())
+            self.fault = _one_line(self._matcher.get_error())
             return
         bits = torch.arange(_WORD_BITS, dtype=torch.int32)
         allowed = ((words.unsqueeze(1) >> bits) & 1).flatten()[: logits.shape[0]].bool()
@@ -77,8 +81,8 @@ class SchemaMatcher:
     def take(self, token: int) -> None:
         """The token that was chosen."""
         if not self._matcher.consume_token(token):
-            self.fault = _words(self._matcher.get_error())
+            self.fault = _one_line(self._matcher.get_error())
 
 
-def _words(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())[:_LONGEST_REASON]

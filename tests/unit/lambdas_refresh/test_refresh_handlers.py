@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from contracts.routing import Routing, VariantRoute
-from lambdas.common.dynamo import to_item
-from lambdas.common.environment import BadEnvironment
-from lambdas.inference.gateway import RoutingTable as FrontDoorsRouting
+from lambdas.aws.access_table import RoutingTable as FrontDoorsRouting
+from lambdas.aws.dynamodb import to_item
 from lambdas.refresh.aws import clients
 from lambdas.refresh.errors import BadInput
 from lambdas.refresh.tables import RoutingTable, TrafficTable
+from lambdas.runtime.environment import InvalidEnvironmentError
 
 VARIABLES = {
     "ENVIRONMENT": "test",
@@ -92,7 +92,7 @@ def test_given_a_second_region_when_release_starts_then_its_client_stands_there(
 def test_given_a_broken_variable_when_judge_starts_then_it_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, problem: str
 ) -> None:
-    with pytest.raises(BadEnvironment, match=problem):
+    with pytest.raises(InvalidEnvironmentError, match=problem):
         loaded(monkeypatch, "lambdas.refresh.judge", **{name: value})
 
 

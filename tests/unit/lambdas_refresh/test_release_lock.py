@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lambdas.common.dynamo import to_item
+from lambdas.aws.dynamodb import to_item
 from lambdas.refresh.errors import BadInput, Locked, LockLost, StackBusy
 from tests.support.release_loop import ENDPOINT, NEW, OLD, RELEASE, STACK, World
 

@@ -156,7 +156,8 @@ def test_a_target_that_somebody_took_away_first_is_no_error(scaled: World) -> No
 
 def test_given_a_template_from_before_there_were_shapes_then_the_rollout_is_plain(world: World) -> None:
     world.stack.shape = ""
-    del world.stack.parameters["RolloutVersion"]
+    del world.stack.parameters["DeploymentGuardrailsVersion"]
+    world.stack.parameters["Rollout"] = "guarded"
     world.lock()
     world.release("start_experiment", champion=OLD, challenger=NEW)
     assert world.stack.parameters["Rollout"] == "plain"

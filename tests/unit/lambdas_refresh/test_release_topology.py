@@ -15,7 +15,7 @@ PROMOTED = {"ChampionModelUri": NEW["uri"], "ChampionModelDigest": NEW["digest"]
 
 def plain(model: dict[str, str]) -> dict[str, str]:
     """A rollout without guardrails that is good for this template and this champion alone."""
-    return {"Rollout": f"plain-{SHAPE}", "RolloutVersion": model["version"]}
+    return {"DeploymentGuardrails": f"skip-{SHAPE}", "DeploymentGuardrailsVersion": model["version"]}
 
 
 def test_given_a_promotion_from_start_to_end_then_the_ledger_tells_it_and_the_new_model_serves_alone(
@@ -57,8 +57,8 @@ def test_given_a_new_experiment_then_everyone_is_held_at_the_champion_until_the_
     world.lock()
     world.release("start_experiment", champion=OLD, challenger=NEW)
     assert world.split() == {"champion": (1.0, OLD["version"])}
-    assert world.stack.parameters["Rollout"] == f"plain-{SHAPE}"
-    assert world.stack.parameters["RolloutVersion"] == OLD["version"]
+    assert world.stack.parameters["DeploymentGuardrails"] == f"skip-{SHAPE}"
+    assert world.stack.parameters["DeploymentGuardrailsVersion"] == OLD["version"]
     assert world.stack.parameters["ChallengerModelDigest"] == NEW["digest"]
 
 
@@ -108,7 +108,7 @@ def test_given_a_verdict_to_promote_then_the_champion_has_all_traffic_before_its
     resized = world.sagemaker.received("update_endpoint_weights_and_capacities")[-1]
     assert [one["DesiredInstanceCount"] for one in resized["DesiredWeightsAndCapacities"]] == [2, 2]
     assert world.split() == {"champion": (1.0, OLD["version"])}
-    assert world.stack.parameters["Rollout"] == "guarded"
+    assert world.stack.parameters["DeploymentGuardrails"] == "use"
     assert world.stack.parameters["ChampionModelUri"] == NEW["uri"]
     assert world.stack.parameters["Phase"] == "ab"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from local.cloud.lambda_environment import CodeFolders, command, log_group, unpack, variables
-from local.cloud.seam_types import Credentials, Function
+from local.cloud.adapter_types import Credentials, LambdaFunction
+from local.cloud.lambda_service.environment import CodeFolders, command, log_group, unpack, variables
 
 PYTHON = Path("/venvs/lambda/bin/python")
 
@@ -27,9 +27,9 @@ def archive(**files: str) -> bytes:
     return buffer.getvalue()
 
 
-def function(**configuration: Any) -> Function:
+def function(**configuration: Any) -> LambdaFunction:
     """A deployed function with one file."""
-    return Function(
+    return LambdaFunction(
         name="front",
         arn="arn:aws:lambda:us-east-1:123456789012:function:front",
         version="$LATEST",
@@ -40,7 +40,7 @@ def function(**configuration: Any) -> Function:
     )
 
 
-def environment_of(deployed: Function) -> dict[str, str]:
+def environment_of(deployed: LambdaFunction) -> dict[str, str]:
     return variables(
         deployed,
         CodeFolders(Path("/code"), Path("/layers")),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.cloud.lambda_logs import LINE_LIMIT, FunctionLog, embedded_metrics, report
+from local.cloud.lambda_service.logs import LINE_LIMIT, FunctionLog, embedded_metrics, report
 
 
 def emf(**document: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local.cloud.processes import ProcessLedger, started_at
+from local.cloud.process_table import ProcessTable, started_at
 
 SLEEP = "import time; time.sleep(600)"
 STUBBORN = """
@@ -39,7 +39,7 @@ def start() -> Iterator[Start]:
 
 
 def test_recorded_children_are_ended(start: Start, tmp_path: Path) -> None:
-    ledger = ProcessLedger(tmp_path)
+    ledger = ProcessTable(tmp_path)
     child = start(SLEEP)
     ledger.record(child.pid, "a worker")
 
@@ -49,7 +49,7 @@ def test_recorded_children_are_ended(start: Start, tmp_path: Path) -> None:
 
 
 def test_a_child_that_ignores_the_request_is_killed(start: Start, tmp_path: Path) -> None:
-    ledger = ProcessLedger(tmp_path)
+    ledger = ProcessTable(tmp_path)
     child = start(STUBBORN)
     child.stdout.readline()
     ledger.record(child.pid, "stubborn")
@@ -60,16 +60,16 @@ def test_a_child_that_ignores_the_request_is_killed(start: Start, tmp_path: Path
 
 
 def test_a_recycled_process_id_is_left_alone(start: Start, tmp_path: Path) -> None:
-    stranger = start(SLEEP)
-    entry = {"pid": stranger.pid, "started_at": "1", "purpose": "somebody long gone"}
-    (tmp_path / f"{stranger.pid}.json").write_text(json.dumps(entry))
+    unrelated = start(SLEEP)
+    entry = {"pid": unrelated.pid, "started_at": "1", "purpose": "somebody long gone"}
+    (tmp_path / f"{unrelated.pid}.json").write_text(json.dumps(entry))
 
-    assert ProcessLedger(tmp_path).end_all() == []
-    assert stranger.poll() is None
+    assert ProcessTable(tmp_path).end_all() == []
+    assert unrelated.poll() is None
 
 
 def test_forgotten_and_unreadable_records_end_nobody(start: Start, tmp_path: Path) -> None:
-    ledger = ProcessLedger(tmp_path)
+    ledger = ProcessTable(tmp_path)
     child = start(SLEEP)
     ledger.record(child.pid, "done")
     ledger.forget(child.pid)

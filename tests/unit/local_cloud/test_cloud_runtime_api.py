@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
-from local.cloud.runtime_api import NextInvocation, PayloadTooLarge, RuntimeFault, RuntimeServer
+from local.cloud.lambda_service.runtime_api import (
+    FunctionError,
+    NextInvocation,
+    PayloadTooLargeError,
+    RuntimeServer,
+)
 
 NEXT = "/2018-06-01/runtime/invocation/next"
 RESPONSE = "/2018-06-01/runtime/invocation/one/response"
@@ -23,7 +28,7 @@ class Recorder:
         self.pieces: list[bytes] = []
         self.streaming: bool | None = None
         self.content_type = ""
-        self.faults: list[RuntimeFault] = []
+        self.faults: list[FunctionError] = []
         self.refuse = False
 
     async def next_invocation(self) -> NextInvocation:
@@ -35,18 +40,18 @@ class Recorder:
         if request_id != "one":
             raise KeyError(request_id)
         if self.refuse:
-            raise PayloadTooLarge
+            raise PayloadTooLargeError
         self.content_type, self.streaming = content_type, streaming
         try:
             async for piece in body:
                 self.pieces.append(piece)
-        except RuntimeFault as fault:
+        except FunctionError as fault:
             self.faults.append(fault)
 
-    async def invocation_error(self, request_id: str, fault: RuntimeFault) -> None:
+    async def invocation_error(self, request_id: str, fault: FunctionError) -> None:
         self.faults.append(fault)
 
-    async def init_error(self, fault: RuntimeFault) -> None:
+    async def init_error(self, fault: FunctionError) -> None:
         self.faults.append(fault)
 
 

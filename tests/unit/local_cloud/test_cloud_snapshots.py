@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.cloud.config import CloudConfig
-from local.cloud.snapshots import NoSnapshot, Snapshots, prepare, snapshots_of
+from local.cloud.snapshots import NoSnapshotError, Snapshots, load_or_reset, snapshots_of
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_damaged_part_is_not_restored(snapshots: Snapshots) -> None:
     snapshots.save({"iam": "1", "s3": "2"})
     next(snapshots.folder.glob("*/s3.json")).write_text("other")
 
-    with pytest.raises(NoSnapshot, match=r"damaged: s3"):
+    with pytest.raises(NoSnapshotError, match=r"damaged: s3"):
         snapshots.load()
 
 
@@ -46,14 +46,14 @@ def test_a_missing_part_is_not_restored(snapshots: Snapshots) -> None:
     snapshots.save({"iam": "1"})
     next(snapshots.folder.glob("*/iam.json")).unlink()
 
-    with pytest.raises(NoSnapshot, match="cannot be read"):
+    with pytest.raises(NoSnapshotError, match="cannot be read"):
         snapshots.load()
 
 
 def test_another_version_does_not_restore_it(snapshots: Snapshots) -> None:
     snapshots.save({"iam": "1"})
 
-    with pytest.raises(NoSnapshot, match="another version"):
+    with pytest.raises(NoSnapshotError, match="another version"):
         Snapshots(snapshots.folder, "emulator 2").load()
 
 
@@ -61,7 +61,7 @@ def test_a_rejected_snapshot_is_out_of_force(snapshots: Snapshots) -> None:
     snapshots.save({"iam": "1"})
     snapshots.reject()
 
-    with pytest.raises(NoSnapshot, match="no saved state"):
+    with pytest.raises(NoSnapshotError, match="no saved state"):
         snapshots.load()
 
 
@@ -73,12 +73,12 @@ def test_a_fresh_start_removes_what_an_earlier_run_left(
     stale = config.folder / "s3" / "bucket"
     stale.mkdir(parents=True)
 
-    origin = prepare(config)
+    origin = load_or_reset(config)
 
     assert (origin.parts, origin.reason) == (None, "no saved state")
     assert not stale.exists()
 
     snapshots_of(config).save({"iam": "1"})
     stale.mkdir(parents=True)
-    assert prepare(config).parts == {"iam": "1"}
+    assert load_or_reset(config).parts == {"iam": "1"}
     assert stale.exists()

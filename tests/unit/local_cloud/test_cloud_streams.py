@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from local.cloud.lambda_streams import _PIECES_AHEAD, Relay
+from local.cloud.lambda_service.response_sinks import _PIECES_AHEAD, StreamRelay
 
 PIECES = 5 * _PIECES_AHEAD
 SECONDS = 30
@@ -25,7 +25,7 @@ def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
     thread.join(SECONDS)
 
 
-async def writing(relay: Relay, written: list[int]) -> None:
+async def writing(relay: StreamRelay, written: list[int]) -> None:
     await relay.head("text/plain", True)
     for number in range(PIECES):
         await relay.piece(b"%d" % number)
@@ -34,12 +34,12 @@ async def writing(relay: Relay, written: list[int]) -> None:
 
 
 def read(
-    loop: asyncio.AbstractEventLoop, reading: Callable[[Relay, list[int]], Awaitable[list[bytes]]]
+    loop: asyncio.AbstractEventLoop, reading: Callable[[StreamRelay, list[int]], Awaitable[list[bytes]]]
 ) -> tuple[list[bytes], list[int]]:
     """What a reader got, and what the writer had written when it had ended."""
 
     async def both() -> tuple[list[bytes], list[int]]:
-        relay, written = Relay(asyncio.get_running_loop()), list[int]()
+        relay, written = StreamRelay(asyncio.get_running_loop()), list[int]()
         writer = asyncio.run_coroutine_threadsafe(writing(relay, written), loop)
         got = await reading(relay, written)
         await asyncio.wait_for(asyncio.wrap_future(writer), SECONDS)
@@ -51,8 +51,8 @@ def read(
 def test_pieces_arrive_in_order_and_a_slow_reader_is_waited_for(
     other_loop: asyncio.AbstractEventLoop,
 ) -> None:
-    async def slowly(relay: Relay, written: list[int]) -> list[bytes]:
-        assert await relay.begun() == "text/plain"
+    async def slowly(relay: StreamRelay, written: list[int]) -> list[bytes]:
+        assert await relay.started_content_type() == "text/plain"
         got = []
         async for piece in relay:
             got.append(piece)
@@ -68,8 +68,8 @@ def test_pieces_arrive_in_order_and_a_slow_reader_is_waited_for(
 
 
 def test_a_reader_that_leaves_holds_nobody_up(other_loop: asyncio.AbstractEventLoop) -> None:
-    async def briefly(relay: Relay, written: list[int]) -> list[bytes]:
-        await relay.begun()
+    async def briefly(relay: StreamRelay, written: list[int]) -> list[bytes]:
+        await relay.started_content_type()
         first = await anext(relay)
         for _ in range(1000):
             await asyncio.sleep(0.01)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.cloud.cloudwatch.alarm_state import Rule, due, judge, queries_of, reason
+from local.cloud.adapter_types import MetricSample
+from local.cloud.cloudwatch.alarm_state import AlarmRule, evaluate_state, evaluation_times, queries_of, reason
 from local.cloud.cloudwatch.errors import ValidationError
 from local.cloud.cloudwatch.metric_data import answer, results_of
 from local.cloud.cloudwatch.search import MetricName, matching
 from local.cloud.cloudwatch.series import Window
 from local.cloud.cloudwatch.statistics import by_period
-from local.cloud.seam_types import MetricSample
 
 WINDOW = Window(0, 30)
 PERIOD = 10
@@ -182,19 +182,19 @@ def test_missing_data_as_the_user_guide_treats_it(
 ) -> None:
     expected = {"missing": missing, "ignore": ignore, "breaching": breaching, "notBreaching": not_breaching}
     for treatment, state in expected.items():
-        rule = Rule("GreaterThanThreshold", 1.0, 3, to_alarm, treatment)
-        assert judge(points, rule, "kept") == state  # type: ignore[arg-type]
+        rule = AlarmRule("GreaterThanThreshold", 1.0, 3, to_alarm, treatment)
+        assert evaluate_state(points, rule, "kept") == state  # type: ignore[arg-type]
 
 
 def test_alarms_are_judged_at_round_moments_and_missed_ones_are_made_up_for() -> None:
-    assert list(due(1000, 1011.9)) == []
-    assert list(due(1000, 1012.0)) == [1010]
-    assert list(due(1010, 1035.0)) == [1020, 1030]
-    assert list(due(0, 1003.0)) == [950, 960, 970, 980, 990, 1000]
+    assert list(evaluation_times(1000, 1011.9)) == []
+    assert list(evaluation_times(1000, 1012.0)) == [1010]
+    assert list(evaluation_times(1010, 1035.0)) == [1020, 1030]
+    assert list(evaluation_times(0, 1003.0)) == [950, 960, 970, 980, 990, 1000]
 
 
 def test_the_reason_tells_the_values_and_the_threshold() -> None:
-    rule = Rule("GreaterThanThreshold", 1.0, 3, 2)
+    rule = AlarmRule("GreaterThanThreshold", 1.0, 3, 2)
     assert reason([W, X, X], rule, "ALARM") == (
         "Threshold Crossed: 2 out of the last 3 datapoints [9.0, 9.0] were greater than the threshold (1.0)."
     )
@@ -226,4 +226,4 @@ def test_an_alarm_on_metric_math_returns_one_line_of_one_period() -> None:
 
 def test_an_unknown_comparison_is_refused() -> None:
     with pytest.raises(ValidationError):
-        Rule.of(alarm(ComparisonOperator="LessThanLowerThreshold"))
+        AlarmRule.of(alarm(ComparisonOperator="LessThanLowerThreshold"))

@@ -1,13 +1,13 @@
-"""The fixture of this room's tests: an API under construction."""
+"""The fixture of this package's tests: an API under construction."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.rest_api import World
+from tests.support.rest_api import RestApiHarness
 
 
 @pytest.fixture
-def world() -> World:
+def rest_api() -> RestApiHarness:
     """A fresh API without routes."""
-    return World()
+    return RestApiHarness()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.access import AccessKey, key_pk
-from lambdas.authorizer.claims import Refused
+from lambdas.authorizer.claims import AuthorizationError
 from lambdas.authorizer.service import Authorizer
 from local.cloud.rest_api.policies import PolicyError, decide
 from tests.support.rest_api import header, uri
@@ -27,23 +27,23 @@ def allow(event, resource=None, **more):
 
 
 @pytest.fixture
-def guard(world):
-    """Give the world an authorizer: `guard(function, ttl=…)` protects GET /x and POST /y."""
+def guard(rest_api):
+    """Give the API an authorizer: `guard(function, ttl=…)` protects GET /x and POST /y."""
 
     def install(function, *, type="REQUEST", source="method.request.header.Authorization", ttl=300, **more):
-        world.proxy(function)
-        world.authorizers.append(
+        rest_api.proxy(function)
+        rest_api.authorizers.append(
             {
                 "id": "auth",
                 "type": type,
-                "authorizerUri": uri(f"f{len(world.functions_by_name) - 1}"),
+                "authorizerUri": uri(f"f{len(rest_api.functions_by_name) - 1}"),
                 "identitySource": source,
                 "authorizerResultTtlInSeconds": ttl,
                 **more,
             }
         )
-        world.route("GET", "/x", authorizationType="CUSTOM", authorizerId="auth")
-        world.route("POST", "/y", authorizationType="CUSTOM", authorizerId="auth")
+        rest_api.route("GET", "/x", authorizationType="CUSTOM", authorizerId="auth")
+        rest_api.route("POST", "/y", authorizationType="CUSTOM", authorizerId="auth")
 
     return install
 
@@ -51,48 +51,48 @@ def guard(world):
 CALLER = {"Authorization": "Bearer secret"}
 
 
-def test_a_missing_identity_source_is_a_401_that_asks_nobody(world, guard):
+def test_a_missing_identity_source_is_a_401_that_asks_nobody(rest_api, guard):
     guard(allow)
-    reply = world.call("GET", "/x")
+    reply = rest_api.call("GET", "/x")
     assert (reply.status, reply.body) == (401, b'{"message":"Unauthorized"}')
     assert header(reply, "x-amzn-ErrorType") == ["UnauthorizedException"]
-    assert world.events == []
+    assert rest_api.events == []
 
 
-def test_every_identity_source_must_be_there(world, guard):
+def test_every_identity_source_must_be_there(rest_api, guard):
     guard(allow, source="method.request.header.Authorization, method.request.querystring.tenant")
-    assert world.call("GET", "/x", CALLER).status == 401
-    assert world.call("GET", "/x?tenant=a", CALLER).status == 200
+    assert rest_api.call("GET", "/x", CALLER).status == 401
+    assert rest_api.call("GET", "/x?tenant=a", CALLER).status == 200
 
 
-def test_an_allowed_caller_reaches_the_function_with_the_context_as_strings(world, guard):
+def test_an_allowed_caller_reaches_the_function_with_the_context_as_strings(rest_api, guard):
     guard(lambda event: allow(event, context={"tenant": "a", "admin": True, "limit": 5, "none": None}))
-    context = json.loads(world.call("GET", "/x", CALLER).body)["requestContext"]["authorizer"]
+    context = json.loads(rest_api.call("GET", "/x", CALLER).body)["requestContext"]["authorizer"]
     assert context.pop("integrationLatency") >= 0
     assert context == {"tenant": "a", "admin": "true", "limit": "5", "principalId": "tenant"}
-    assert world.events[0]["type"] == "REQUEST"
-    assert world.events[0]["methodArn"] == ARN + "GET/x"
-    assert world.events[0]["headers"]["authorization"] == "Bearer secret"
-    assert "body" not in world.events[0]
+    assert rest_api.events[0]["type"] == "REQUEST"
+    assert rest_api.events[0]["methodArn"] == ARN + "GET/x"
+    assert rest_api.events[0]["headers"]["authorization"] == "Bearer secret"
+    assert "body" not in rest_api.events[0]
 
 
-def test_a_token_authorizer_gets_the_token(world, guard):
+def test_a_token_authorizer_gets_the_token(rest_api, guard):
     guard(allow, type="TOKEN", source=None, identityValidationExpression="Bearer .+")
-    assert world.call("GET", "/x", {"Authorization": "nonsense"}).status == 401
-    assert world.events == []
-    assert world.call("GET", "/x", CALLER).status == 200
-    assert world.events[0] == {
+    assert rest_api.call("GET", "/x", {"Authorization": "nonsense"}).status == 401
+    assert rest_api.events == []
+    assert rest_api.call("GET", "/x", CALLER).status == 200
+    assert rest_api.events[0] == {
         "type": "TOKEN",
         "methodArn": ARN + "GET/x",
         "authorizationToken": "Bearer secret",
     }
 
 
-def test_the_answer_is_cached_by_the_identity_values(world, guard):
+def test_the_answer_is_cached_by_the_identity_values(rest_api, guard):
     guard(lambda event: allow(event, resource="*"))
     for headers in (CALLER, CALLER, {"Authorization": "other"}):
-        assert world.call("GET", "/x", headers).status == 200
-    assert [event.get("type") for event in world.events].count("REQUEST") == 2
+        assert rest_api.call("GET", "/x", headers).status == 200
+    assert [event.get("type") for event in rest_api.events].count("REQUEST") == 2
 
 
 class Keys(dict):
@@ -116,7 +116,7 @@ class Keys(dict):
 
 @pytest.mark.parametrize("authorization", ["Basic Zm9v", "Token a", "ApiKey x", "Bearer", "Bearer "])
 @pytest.mark.parametrize("other", ["x-api-key", "X-Api-Key", "api-key", "proxy-authorization", "cookie"])
-def test_our_authorizer_decides_by_what_its_answer_is_cached_under(world, guard, authorization, other):
+def test_our_authorizer_decides_by_what_its_answer_is_cached_under(rest_api, guard, authorization, other):
     keys = Keys()
     alpha, beta = keys.add("alpha"), keys.add("beta")
     authorizer = Authorizer(keys)
@@ -124,37 +124,37 @@ def test_our_authorizer_decides_by_what_its_answer_is_cached_under(world, guard,
     def admit(event):
         try:
             return authorizer.admit(event)
-        except Refused as refusal:
+        except AuthorizationError as refusal:
             raise ArithmeticError("Unauthorized") from refusal
 
     guard(admit, ttl=60)
     shared = {"Authorization": authorization}
     for own in ({}, {other: alpha}, {}, {other: beta}, {other: f"Bearer {alpha}"}):
-        assert world.call("GET", "/x", shared | own).status == 401
+        assert rest_api.call("GET", "/x", shared | own).status == 401
     for tenant, secret in (("alpha", alpha), ("beta", beta), ("alpha", alpha)):
-        reply = world.call("GET", "/x", {"Authorization": f"Bearer {secret}", other: beta})
+        reply = rest_api.call("GET", "/x", {"Authorization": f"Bearer {secret}", other: beta})
         assert json.loads(reply.body)["requestContext"]["authorizer"]["tenant"] == tenant
 
 
-def test_an_authorizer_without_identity_sources_is_always_asked(world, guard):
+def test_an_authorizer_without_identity_sources_is_always_asked(rest_api, guard):
     guard(allow, source="", ttl=0)
     for headers in ({}, CALLER):
-        assert world.call("GET", "/x", headers).status == 200
-    assert [event.get("type") for event in world.events].count("REQUEST") == 2
+        assert rest_api.call("GET", "/x", headers).status == 200
+    assert [event.get("type") for event in rest_api.events].count("REQUEST") == 2
 
 
-def test_a_ttl_of_zero_asks_every_time(world, guard):
+def test_a_ttl_of_zero_asks_every_time(rest_api, guard):
     guard(allow, ttl=0)
     for _ in range(2):
-        assert world.call("GET", "/x", CALLER).status == 200
-    assert [event.get("type") for event in world.events].count("REQUEST") == 2
+        assert rest_api.call("GET", "/x", CALLER).status == 200
+    assert [event.get("type") for event in rest_api.events].count("REQUEST") == 2
 
 
-def test_a_cached_policy_is_judged_for_the_method_it_meets(world, guard):
+def test_a_cached_policy_is_judged_for_the_method_it_meets(rest_api, guard):
     """The classic trap: a policy for one method, cached, refuses the same caller on another."""
     guard(allow)
-    assert world.call("GET", "/x", CALLER).status == 200
-    reply = world.call("POST", "/y", CALLER)
+    assert rest_api.call("GET", "/x", CALLER).status == 200
+    reply = rest_api.call("POST", "/y", CALLER)
     assert (reply.status, reply.body) == (
         403,
         b'{"Message":"User is not authorized to access this resource"}',
@@ -162,26 +162,26 @@ def test_a_cached_policy_is_judged_for_the_method_it_meets(world, guard):
     assert header(reply, "x-amzn-ErrorType") == ["AccessDeniedException"]
 
 
-def test_an_explicit_deny_says_so(world, guard):
+def test_an_explicit_deny_says_so(rest_api, guard):
     deny = {"Effect": "Deny", "Action": "*", "Resource": "*"}
     guard(lambda event: {"principalId": "t", "policyDocument": {"Statement": [deny]}})
-    reply = world.call("GET", "/x", CALLER)
+    reply = rest_api.call("GET", "/x", CALLER)
     assert reply.status == 403
     assert b"with an explicit deny" in reply.body
 
 
-def test_raising_unauthorized_is_a_401(world, guard):
+def test_raising_unauthorized_is_a_401(rest_api, guard):
     def refuse(event):
         raise ArithmeticError("Unauthorized")
 
     guard(refuse)
-    reply = world.call("GET", "/x", CALLER)
+    reply = rest_api.call("GET", "/x", CALLER)
     assert (reply.status, reply.body) == (401, b'{"message":"Unauthorized"}')
 
 
-def test_any_other_failure_is_a_500(world, guard):
+def test_any_other_failure_is_a_500(rest_api, guard):
     guard(lambda event: 1 / 0)
-    reply = world.call("GET", "/x", CALLER)
+    reply = rest_api.call("GET", "/x", CALLER)
     assert (reply.status, reply.body) == (500, b'{"message":null}')
     assert header(reply, "x-amzn-ErrorType") == ["AuthorizerConfigurationException"]
 
@@ -199,30 +199,30 @@ def test_any_other_failure_is_a_500(world, guard):
         {"policyDocument": {"Statement": []}, "context": "text"},
     ],
 )
-def test_a_malformed_answer_is_a_500_and_is_not_let_through(world, guard, answer):
+def test_a_malformed_answer_is_a_500_and_is_not_let_through(rest_api, guard, answer):
     guard(lambda event: answer)
-    reply = world.call("GET", "/x", CALLER)
+    reply = rest_api.call("GET", "/x", CALLER)
     assert (reply.status, reply.body) == (500, b'{"message": "Internal server error"}')
     assert header(reply, "x-amzn-ErrorType") == ["AuthorizerConfigurationException"]
 
 
-def test_an_authorizer_that_may_not_be_invoked_is_a_500(world, guard):
+def test_an_authorizer_that_may_not_be_invoked_is_a_500(rest_api, guard):
     guard(allow)
-    world.denied_functions.add("f0")
-    assert world.call("GET", "/x", CALLER).status == 500
+    rest_api.denied_functions.add("f0")
+    assert rest_api.call("GET", "/x", CALLER).status == 500
 
 
-def test_an_iam_method_takes_only_a_verified_caller(world):
-    world.route("GET", "/x", authorizationType="AWS_IAM")
-    reply = world.call("GET", "/x", {"Authorization": "AWS4-HMAC-SHA256 made up"})
+def test_an_iam_method_takes_only_a_verified_caller(rest_api):
+    rest_api.route("GET", "/x", authorizationType="AWS_IAM")
+    reply = rest_api.call("GET", "/x", {"Authorization": "AWS4-HMAC-SHA256 made up"})
     assert (reply.status, reply.body) == (403, b'{"message":"Missing Authentication Token"}')
-    world.signed_by = "arn:aws:iam::123456789012:role/caller"
-    identity = json.loads(world.call("GET", "/x").body)["requestContext"]["identity"]
-    assert (identity["userArn"], identity["accountId"]) == (world.signed_by, "123456789012")
+    rest_api.signed_by = "arn:aws:iam::123456789012:role/caller"
+    identity = json.loads(rest_api.call("GET", "/x").body)["requestContext"]["identity"]
+    assert (identity["userArn"], identity["accountId"]) == (rest_api.signed_by, "123456789012")
 
 
-def test_a_resource_policy_guards_every_method(world):
-    world.api["policy"] = json.dumps(
+def test_a_resource_policy_guards_every_method(rest_api):
+    rest_api.api["policy"] = json.dumps(
         {
             "Statement": {
                 "Effect": "Allow",
@@ -232,10 +232,10 @@ def test_a_resource_policy_guards_every_method(world):
             }
         }
     )
-    world.route("GET", "/x")
-    world.route("POST", "/x")
-    assert world.call("GET", "/x").status == 200
-    assert world.call("POST", "/x").status == 403
+    rest_api.route("GET", "/x")
+    rest_api.route("POST", "/x")
+    assert rest_api.call("GET", "/x").status == 200
+    assert rest_api.call("POST", "/x").status == 403
 
 
 def statement(effect, resource, action="execute-api:Invoke"):

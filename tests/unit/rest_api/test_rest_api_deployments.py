@@ -6,10 +6,15 @@ import json
 
 import pytest
 
+from local.cloud.adapter_types import RestApi
 from local.cloud.rest_api.configuration import ConfigurationError
 from local.cloud.rest_api.deployments import Deployments
-from local.cloud.rest_api.kept_properties import keep_method, keep_rest_api, keep_stage, keep_validator
-from local.cloud.seam_types import RestApi
+from local.cloud.rest_api.dropped_properties import (
+    restore_method,
+    restore_rest_api,
+    restore_stage,
+    restore_validator,
+)
 
 
 @pytest.fixture
@@ -37,10 +42,10 @@ def add_route(live, path):
 
 
 def test_a_change_shows_only_with_the_next_deployment(live, deployments):
-    deployments.take("api1", "d1")
+    deployments.snapshot("api1", "d1")
     add_route(live, "/y")
     assert paths(deployments) == ["/x"]
-    deployments.take("api1", "d2")
+    deployments.snapshot("api1", "d2")
     assert paths(deployments) == ["/x"]
     live.stages["live"]["deploymentId"] = "d2"
     assert paths(deployments) == ["/x", "/y"]
@@ -49,18 +54,18 @@ def test_a_change_shows_only_with_the_next_deployment(live, deployments):
 
 
 def test_a_stages_own_settings_act_at_once(live, deployments):
-    deployments.take("api1", "d1")
+    deployments.snapshot("api1", "d1")
     live.stages["live"]["variables"] = {"colour": "green"}
     assert deployments.find("api1", "live").stage.variables == {"colour": "green"}
 
 
 def test_a_deployment_is_parsed_once(deployments):
-    deployments.take("api1", "d1")
+    deployments.snapshot("api1", "d1")
     assert deployments.find("api1", "live").api is deployments.find("api1", "live").api
 
 
 def test_what_is_not_there_serves_nothing(live, deployments):
-    deployments.take("api1", "d1")
+    deployments.snapshot("api1", "d1")
     assert deployments.find("other", "live") is None
     assert deployments.find("api1", "other") is None
     live.api["disableExecuteApiEndpoint"] = True
@@ -72,7 +77,7 @@ def test_what_is_not_there_serves_nothing(live, deployments):
 
 
 def test_snapshots_survive_a_restart(live, deployments):
-    deployments.take("api1", "d1")
+    deployments.snapshot("api1", "d1")
     saved = json.loads(json.dumps(deployments.save()))
     add_route(live, "/y")
     restored = Deployments(lambda api_id: live)
@@ -82,7 +87,7 @@ def test_snapshots_survive_a_restart(live, deployments):
 
 def test_old_snapshots_that_no_stage_serves_are_dropped(live, deployments):
     for number in range(1, 6):
-        deployments.take("api1", f"d{number}")
+        deployments.snapshot("api1", f"d{number}")
     assert sorted(deployments.save()) == ["api1/d1", "api1/d4", "api1/d5"]
 
 
@@ -91,14 +96,14 @@ def test_old_snapshots_that_no_stage_serves_are_dropped(live, deployments):
 )
 def test_a_method_whose_guard_is_gone_is_not_served_unguarded(live, deployments, guard):
     live.resources["r1"]["resourceMethods"]["GET"].update(guard)
-    deployments.take("api1", "d1")
+    deployments.snapshot("api1", "d1")
     with pytest.raises(ConfigurationError):
         deployments.find("api1", "live")
 
 
 def test_dropped_properties_are_put_back(live):
-    keep_rest_api(live, "api1", {"ApiKeySourceType": "AUTHORIZER"})
-    keep_method(
+    restore_rest_api(live, "api1", {"ApiKeySourceType": "AUTHORIZER"})
+    restore_method(
         live,
         "m",
         {
@@ -108,10 +113,10 @@ def test_dropped_properties_are_put_back(live):
             "Integration": {"ResponseTransferMode": "STREAM"},
         },
     )
-    keep_stage(
+    restore_stage(
         live, "live", {"StageName": "live", "AccessLogSetting": {"DestinationArn": "arn", "Format": "f"}}
     )
-    keep_validator(live, "v1", {"RestApiId": "api1", "ValidateRequestBody": "true"})
+    restore_validator(live, "v1", {"RestApiId": "api1", "ValidateRequestBody": "true"})
     method = live.resources["r1"]["resourceMethods"]["GET"]
     assert live.api["apiKeySource"] == "AUTHORIZER"
     assert live.validators["v1"]["validateRequestBody"] is True
@@ -124,7 +129,7 @@ def test_dropped_properties_are_put_back(live):
 def test_a_property_taken_out_of_the_template_goes_back_to_its_default(live):
     method = live.resources["r1"]["resourceMethods"]["GET"]
     method["methodIntegration"]["responseTransferMode"] = "STREAM"
-    keep_method(live, "m", {"ResourceId": "r1", "HttpMethod": "GET", "Integration": {"Type": "MOCK"}})
-    keep_rest_api(live, "api1", {})
+    restore_method(live, "m", {"ResourceId": "r1", "HttpMethod": "GET", "Integration": {"Type": "MOCK"}})
+    restore_rest_api(live, "api1", {})
     assert method["methodIntegration"]["responseTransferMode"] == "BUFFERED"
     assert live.api["apiKeySource"] == "HEADER"

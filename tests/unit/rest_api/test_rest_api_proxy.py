@@ -8,19 +8,19 @@ import json
 
 import pytest
 
-from local.cloud.lambda_results import StreamError, StreamResult
+from local.cloud.lambda_service.results import StreamError, StreamResult
+from local.cloud.rest_api.http_messages import Request
 from local.cloud.rest_api.lambda_proxy import STREAM_CONTENT_TYPE
-from local.cloud.rest_api.messages import Request
 from tests.support.rest_api import MAX_EVENT_BYTES, header
 
 
-def test_the_event_is_the_rest_proxy_event(world):
+def test_the_event_is_the_rest_proxy_event(rest_api):
     # Given a route with a path parameter and a stage variable
-    world.stage["variables"] = {"colour": "green"}
-    world.route("GET", "/v1/models/{model}")
+    rest_api.stage["variables"] = {"colour": "green"}
+    rest_api.route("GET", "/v1/models/{model}")
     # When it is called with repeated headers and parameters
     headers = {"User-Agent": "curl", "Host": "h:80", "X-Forwarded-For": "10.0.0.1", "Content-Length": "0"}
-    reply = world.call("GET", "/v1/models/a%2Fb?x=1&x=2&y=", headers)
+    reply = rest_api.call("GET", "/v1/models/a%2Fb?x=1&x=2&y=", headers)
     event = json.loads(reply.body)
     # Then every part of it is where a function expects it
     assert event["resource"] == "/v1/models/{model}"
@@ -51,24 +51,24 @@ def test_the_event_is_the_rest_proxy_event(world):
     assert header(reply, "x-amz-apigw-id") == [context["extendedRequestId"]]
 
 
-def test_a_binary_body_arrives_as_base64(world):
-    world.api["binaryMediaTypes"] = ["image/*"]
-    world.route("POST", "/x")
-    event = json.loads(world.call("POST", "/x", {"Content-Type": "image/png"}, b"\x89\xff").body)
+def test_a_binary_body_arrives_as_base64(rest_api):
+    rest_api.api["binaryMediaTypes"] = ["image/*"]
+    rest_api.route("POST", "/x")
+    event = json.loads(rest_api.call("POST", "/x", {"Content-Type": "image/png"}, b"\x89\xff").body)
     assert (base64.b64decode(event["body"]), event["isBase64Encoded"]) == (b"\x89\xff", True)
 
 
-def test_a_text_body_arrives_as_it_is(world):
-    world.route("POST", "/x")
-    event = json.loads(world.call("POST", "/x", {"Content-Type": "application/json"}, b'{"a":1}').body)
+def test_a_text_body_arrives_as_it_is(rest_api):
+    rest_api.route("POST", "/x")
+    event = json.loads(rest_api.call("POST", "/x", {"Content-Type": "application/json"}, b'{"a":1}').body)
     assert (event["body"], event["isBase64Encoded"]) == ('{"a":1}', False)
 
 
-def test_status_headers_and_several_cookies_reach_the_client(world):
-    world.route(
+def test_status_headers_and_several_cookies_reach_the_client(rest_api):
+    rest_api.route(
         "GET",
         "/x",
-        world.proxy(
+        rest_api.proxy(
             lambda event: {
                 "statusCode": 201,
                 "headers": {"X-One": 1, "set-cookie": "dropped", "WWW-Authenticate": "Bearer"},
@@ -77,7 +77,7 @@ def test_status_headers_and_several_cookies_reach_the_client(world):
             }
         ),
     )
-    reply = world.call("GET", "/x")
+    reply = rest_api.call("GET", "/x")
     assert (reply.status, reply.body) == (201, b"done")
     assert header(reply, "set-cookie") == ["a=1", "b=2"]
     assert header(reply, "x-one") == ["1"]
@@ -86,12 +86,12 @@ def test_status_headers_and_several_cookies_reach_the_client(world):
     assert header(reply, "www-authenticate") == []
 
 
-def test_a_base64_answer_is_decoded_when_the_api_takes_binary(world):
+def test_a_base64_answer_is_decoded_when_the_api_takes_binary(rest_api):
     answer = {"statusCode": 200, "isBase64Encoded": True, "body": base64.b64encode(b"\x00\x01").decode()}
-    world.route("GET", "/x", world.proxy(lambda event: answer))
-    assert world.call("GET", "/x", {"Accept": "image/png"}).body == answer["body"].encode()
-    world.api["binaryMediaTypes"] = ["*/*"]
-    assert world.call("GET", "/x", {"Accept": "image/png"}).body == b"\x00\x01"
+    rest_api.route("GET", "/x", rest_api.proxy(lambda event: answer))
+    assert rest_api.call("GET", "/x", {"Accept": "image/png"}).body == answer["body"].encode()
+    rest_api.api["binaryMediaTypes"] = ["*/*"]
+    assert rest_api.call("GET", "/x", {"Accept": "image/png"}).body == b"\x00\x01"
 
 
 @pytest.mark.parametrize(
@@ -109,78 +109,76 @@ def test_a_base64_answer_is_decoded_when_the_api_takes_binary(world):
         {"statusCode": 200, "headers": {"X": "split\r\nY: 1"}},
     ],
 )
-def test_a_malformed_answer_is_a_502(world, answer):
-    world.route("GET", "/x", world.proxy(lambda event: answer))
-    reply = world.call("GET", "/x")
+def test_a_malformed_answer_is_a_502(rest_api, answer):
+    rest_api.route("GET", "/x", rest_api.proxy(lambda event: answer))
+    reply = rest_api.call("GET", "/x")
     assert (reply.status, reply.body) == (502, b'{"message": "Internal server error"}')
     assert header(reply, "x-amzn-ErrorType") == ["InternalServerErrorException"]
 
 
-def test_a_function_that_fails_is_a_502(world):
-    world.route("GET", "/x", world.proxy(lambda event: 1 / 0))
-    assert world.call("GET", "/x").status == 502
+def test_a_function_that_fails_is_a_502(rest_api):
+    rest_api.route("GET", "/x", rest_api.proxy(lambda event: 1 / 0))
+    assert rest_api.call("GET", "/x").status == 502
 
 
-def test_a_function_that_is_gone_is_a_500(world):
-    world.route("GET", "/x", {"type": "AWS_PROXY", "uri": world.proxy(dict)["uri"].replace("f0", "gone")})
-    reply = world.call("GET", "/x")
+def test_a_function_that_is_gone_is_a_500(rest_api):
+    rest_api.route(
+        "GET", "/x", {"type": "AWS_PROXY", "uri": rest_api.proxy(dict)["uri"].replace("f0", "gone")}
+    )
+    reply = rest_api.call("GET", "/x")
     assert (reply.status, reply.body) == (500, b'{"message": "Internal server error"}')
 
 
-def test_a_function_without_permission_is_a_500_and_never_runs(world):
-    world.route("GET", "/x")
-    world.denied_functions.add("echo")
-    assert world.call("GET", "/x").status == 500
-    assert world.events == []
+def test_a_function_without_permission_is_a_500_and_never_runs(rest_api):
+    rest_api.route("GET", "/x")
+    rest_api.denied_functions.add("echo")
+    assert rest_api.call("GET", "/x").status == 500
+    assert rest_api.events == []
 
 
-def test_a_throttled_function_is_a_500(world):
-    world.route("GET", "/x")
-    world.throttled_functions.add("echo")
-    assert world.call("GET", "/x").status == 500
+def test_a_throttled_function_is_a_500(rest_api):
+    rest_api.route("GET", "/x")
+    rest_api.throttled_functions.add("echo")
+    assert rest_api.call("GET", "/x").status == 500
 
 
-def test_a_slow_integration_is_a_504_and_the_function_runs_on(world):
-    finished = []
-
-    async def slow(event):
-        await asyncio.sleep(0.2)
-        finished.append(event)
-        return {"statusCode": 200}
-
-    world.route("GET", "/x", world.proxy(slow, timeoutInMillis=50))
-
+def test_a_slow_integration_is_a_504_and_the_function_runs_on(rest_api):
     async def run():
-        reply = await world.gateway.handle(Request("GET", "/x"), world.deployment())
-        for _ in range(200):
-            if finished:
-                break
-            await asyncio.sleep(0.05)
+        answered, finished = asyncio.Event(), asyncio.Event()
+
+        async def slow(event):
+            await answered.wait()
+            finished.set()
+            return {"statusCode": 200}
+
+        rest_api.route("GET", "/x", rest_api.proxy(slow, timeoutInMillis=50))
+        reply = await rest_api.gateway.handle(Request("GET", "/x"), rest_api.deployment())
+        answered.set()
+        await asyncio.wait_for(finished.wait(), 60)
         return reply
 
     reply = asyncio.run(run())
     assert (reply.status, reply.body) == (504, b'{"message":"Endpoint request timed out"}')
-    assert finished
 
 
-def test_a_body_over_ten_megabytes_is_a_413(world):
-    world.route("POST", "/x")
-    reply = world.call("POST", "/x", body=b"x" * (10 * 1024 * 1024 + 1))
+def test_a_body_over_ten_megabytes_is_a_413(rest_api):
+    rest_api.route("POST", "/x")
+    reply = rest_api.call("POST", "/x", body=b"x" * (10 * 1024 * 1024 + 1))
     assert (reply.status, reply.body) == (413, b'{"message":"Request Too Long"}')
 
 
-def test_a_body_a_function_cannot_take_is_a_413(world):
-    world.route("POST", "/x")
-    assert world.call("POST", "/x", body=b"x" * (MAX_EVENT_BYTES + 1)).status == 413
-    assert world.call("POST", "/x", body=b"x" * (MAX_EVENT_BYTES - 10_000)).status == 200
+def test_a_body_a_function_cannot_take_is_a_413(rest_api):
+    rest_api.route("POST", "/x")
+    assert rest_api.call("POST", "/x", body=b"x" * (MAX_EVENT_BYTES + 1)).status == 413
+    assert rest_api.call("POST", "/x", body=b"x" * (MAX_EVENT_BYTES - 10_000)).status == 200
 
 
-def test_a_stream_takes_status_headers_and_cookies_from_its_prelude(world):
+def test_a_stream_takes_status_headers_and_cookies_from_its_prelude(rest_api):
     prelude = {"statusCode": 207, "headers": {"Content-Type": "text/event-stream"}, "cookies": ["a=1", "b=2"]}
-    world.route(
-        "GET", "/x", world.proxy(lambda event: (prelude, [b"one", b"two"]), responseTransferMode="STREAM")
+    rest_api.route(
+        "GET", "/x", rest_api.proxy(lambda event: (prelude, [b"one", b"two"]), responseTransferMode="STREAM")
     )
-    reply = world.call("GET", "/x")
+    reply = rest_api.call("GET", "/x")
     assert (reply.status, reply.body) == (207, b"onetwo")
     assert header(reply, "content-type") == ["text/event-stream"]
     assert header(reply, "set-cookie") == ["a=1", "b=2"]
@@ -188,32 +186,36 @@ def test_a_stream_takes_status_headers_and_cookies_from_its_prelude(world):
 
 
 @pytest.mark.parametrize("prelude", [None, {}, {"statusCode": 1}, {"statusCode": 200, "headers": 5}])
-def test_a_stream_without_a_valid_prelude_is_a_502(world, prelude):
-    world.route("GET", "/x", world.proxy(lambda event: (prelude, [b"x"]), responseTransferMode="STREAM"))
-    assert world.call("GET", "/x").status == 502
+def test_a_stream_without_a_valid_prelude_is_a_502(rest_api, prelude):
+    rest_api.route(
+        "GET", "/x", rest_api.proxy(lambda event: (prelude, [b"x"]), responseTransferMode="STREAM")
+    )
+    assert rest_api.call("GET", "/x").status == 502
 
 
-def test_a_stream_that_fails_before_its_first_byte_is_a_502(world):
+def test_a_stream_that_fails_before_its_first_byte_is_a_502(rest_api):
     def fail(event):
         raise StreamError("Runtime.ExitError", "{}")
 
-    world.route("GET", "/x", world.proxy(fail, responseTransferMode="STREAM"))
-    assert world.call("GET", "/x").status == 502
+    rest_api.route("GET", "/x", rest_api.proxy(fail, responseTransferMode="STREAM"))
+    assert rest_api.call("GET", "/x").status == 502
 
 
-def test_a_stream_that_fails_midway_is_cut_not_ended(world):
+def test_a_stream_that_fails_midway_is_cut_not_ended(rest_api):
     pieces = [b"one", StreamError("ValueError", "{}"), b"never"]
-    world.route(
-        "GET", "/x", world.proxy(lambda event: ({"statusCode": 200}, pieces), responseTransferMode="STREAM")
+    rest_api.route(
+        "GET",
+        "/x",
+        rest_api.proxy(lambda event: ({"statusCode": 200}, pieces), responseTransferMode="STREAM"),
     )
     with pytest.raises(StreamError):
-        world.call("GET", "/x")
-    assert [outcome.status for outcome in world.outcomes] == [200]
+        rest_api.call("GET", "/x")
+    assert [outcome.status for outcome in rest_api.completed_requests] == [200]
 
 
-def test_pieces_arrive_before_the_function_is_done(world):
+def test_pieces_arrive_before_the_function_is_done(rest_api):
     """Given a function that writes on only once its first piece was read, a collected body would hang."""
-    world.route("GET", "/x", world.proxy(dict, responseTransferMode="STREAM"))
+    rest_api.route("GET", "/x", rest_api.proxy(dict, responseTransferMode="STREAM"))
 
     async def run():
         read = asyncio.Event()
@@ -226,8 +228,8 @@ def test_pieces_arrive_before_the_function_is_done(world):
         async def invoke_stream(arn, event):
             return StreamResult("1", STREAM_CONTENT_TYPE, {"statusCode": 200}, body())
 
-        world.invoke_stream = invoke_stream
-        reply = await world.gateway.handle(Request("GET", "/x"), world.deployment())
+        rest_api.invoke_stream = invoke_stream
+        reply = await rest_api.gateway.handle(Request("GET", "/x"), rest_api.deployment())
         assert await anext(reply.body) == b"first"
         read.set()
         assert await anext(reply.body) == b"second"
@@ -236,8 +238,8 @@ def test_pieces_arrive_before_the_function_is_done(world):
     asyncio.run(run())
 
 
-def test_a_client_that_leaves_closes_the_functions_stream(world):
-    world.route("GET", "/x", world.proxy(dict, responseTransferMode="STREAM"))
+def test_a_client_that_leaves_closes_the_functions_stream(rest_api):
+    rest_api.route("GET", "/x", rest_api.proxy(dict, responseTransferMode="STREAM"))
     closed = []
 
     async def run():
@@ -251,28 +253,28 @@ def test_a_client_that_leaves_closes_the_functions_stream(world):
         async def invoke_stream(arn, event):
             return StreamResult("1", STREAM_CONTENT_TYPE, {"statusCode": 200}, body())
 
-        world.invoke_stream = invoke_stream
-        reply = await world.gateway.handle(Request("GET", "/x"), world.deployment())
+        rest_api.invoke_stream = invoke_stream
+        reply = await rest_api.gateway.handle(Request("GET", "/x"), rest_api.deployment())
         assert await anext(reply.body) == b"tick"
         await reply.body.aclose()
 
     asyncio.run(run())
     assert closed == [True]
-    assert len(world.outcomes) == 1
+    assert len(rest_api.completed_requests) == 1
 
 
-def test_a_stream_that_does_not_begin_in_time_is_a_504(world):
-    world.route("GET", "/x", world.proxy(dict, responseTransferMode="STREAM", timeoutInMillis=50))
+def test_a_stream_that_does_not_begin_in_time_is_a_504(rest_api):
+    rest_api.route("GET", "/x", rest_api.proxy(dict, responseTransferMode="STREAM", timeoutInMillis=50))
 
     async def invoke_stream(arn, event):
         await asyncio.sleep(30)
 
-    world.invoke_stream = invoke_stream
-    assert world.call("GET", "/x").status == 504
+    rest_api.invoke_stream = invoke_stream
+    assert rest_api.call("GET", "/x").status == 504
 
 
-def test_a_stream_past_its_time_is_cut_and_closed(world):
-    world.route("GET", "/x", world.proxy(dict, responseTransferMode="STREAM", timeoutInMillis=1000))
+def test_a_stream_past_its_time_is_cut_and_closed(rest_api):
+    rest_api.route("GET", "/x", rest_api.proxy(dict, responseTransferMode="STREAM", timeoutInMillis=1000))
     closed = []
 
     async def body():
@@ -285,7 +287,7 @@ def test_a_stream_past_its_time_is_cut_and_closed(world):
     async def invoke_stream(arn, event):
         return StreamResult("1", STREAM_CONTENT_TYPE, {"statusCode": 200}, body())
 
-    world.invoke_stream = invoke_stream
+    rest_api.invoke_stream = invoke_stream
     with pytest.raises(TimeoutError):
-        world.call("GET", "/x")
+        rest_api.call("GET", "/x")
     assert closed == [True]

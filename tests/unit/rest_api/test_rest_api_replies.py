@@ -7,9 +7,9 @@ import json
 import pytest
 
 from local.cloud.rest_api.gateway_responses import STATUS
-from local.cloud.rest_api.messages import Request
-from local.cloud.rest_api.observation import access_log_line, log_group_of, metric_data
-from local.cloud.rest_api.templates import TemplateError, render
+from local.cloud.rest_api.http_messages import Request
+from local.cloud.rest_api.mapping_templates import TemplateError, render
+from local.cloud.rest_api.monitoring import access_log_line, log_group_of, metric_data
 from tests.support.rest_api import header
 
 SCHEMA = {
@@ -39,16 +39,16 @@ ORIGINS = """#set($origin = $input.params().header.get("Origin"))
 #end"""
 
 
-def test_an_unknown_route_misses_an_authentication_token(world):
-    world.route("GET", "/x")
-    reply = world.call("GET", "/y")
+def test_an_unknown_route_misses_an_authentication_token(rest_api):
+    rest_api.route("GET", "/x")
+    reply = rest_api.call("GET", "/y")
     assert (reply.status, reply.body) == (403, b'{"message":"Missing Authentication Token"}')
     assert header(reply, "x-amzn-ErrorType") == ["MissingAuthenticationTokenException"]
     assert len(header(reply, "x-amzn-RequestId")) == 1
 
 
-def test_a_type_of_its_own_shapes_status_headers_and_body(world):
-    world.gateway_responses.append(
+def test_a_type_of_its_own_shapes_status_headers_and_body(rest_api):
+    rest_api.gateway_responses.append(
         {
             "responseType": "MISSING_AUTHENTICATION_TOKEN",
             "statusCode": "404",
@@ -63,7 +63,7 @@ def test_a_type_of_its_own_shapes_status_headers_and_body(world):
             },
         }
     )
-    reply = world.call("GET", "/y", {"X-Sent": "1"})
+    reply = rest_api.call("GET", "/y", {"X-Sent": "1"})
     error = json.loads(reply.body)["error"]
     assert reply.status == 404
     assert error["message"] == error["raw"] == "Missing Authentication Token"
@@ -73,8 +73,8 @@ def test_a_type_of_its_own_shapes_status_headers_and_body(world):
     assert (header(reply, "x-echo"), header(reply, "x-absent")) == (["1"], [])
 
 
-def test_a_family_shapes_its_types_but_leaves_their_status(world):
-    world.gateway_responses += [
+def test_a_family_shapes_its_types_but_leaves_their_status(rest_api):
+    rest_api.gateway_responses += [
         {
             "responseType": "DEFAULT_4XX",
             "responseTemplates": {"application/json": "four"},
@@ -82,29 +82,29 @@ def test_a_family_shapes_its_types_but_leaves_their_status(world):
         },
         {"responseType": "DEFAULT_5XX", "responseTemplates": {"application/json": "five"}},
     ]
-    world.route("GET", "/bad", world.proxy(lambda event: None))
-    assert (world.call("GET", "/y").status, world.call("GET", "/y").body) == (403, b"four")
-    assert (world.call("GET", "/bad").status, world.call("GET", "/bad").body) == (502, b"five")
+    rest_api.route("GET", "/bad", rest_api.proxy(lambda event: None))
+    assert (rest_api.call("GET", "/y").status, rest_api.call("GET", "/y").body) == (403, b"four")
+    assert (rest_api.call("GET", "/bad").status, rest_api.call("GET", "/bad").body) == (502, b"five")
 
 
-def test_headers_alone_keep_the_built_in_body(world):
+def test_headers_alone_keep_the_built_in_body(rest_api):
     """CDK's usual customisation: CORS headers on DEFAULT_4XX, nothing else."""
-    world.gateway_responses.append(
+    rest_api.gateway_responses.append(
         {
             "responseType": "DEFAULT_4XX",
             "responseParameters": {"gatewayresponse.header.Access-Control-Allow-Origin": "'*'"},
         }
     )
-    reply = world.call("GET", "/y")
+    reply = rest_api.call("GET", "/y")
     assert reply.body == b'{"message":"Missing Authentication Token"}'
     assert header(reply, "access-control-allow-origin") == ["*"]
 
 
-def test_a_default_response_from_the_control_plane_is_no_customisation(world):
-    world.gateway_responses.append(
+def test_a_default_response_from_the_control_plane_is_no_customisation(rest_api):
+    rest_api.gateway_responses.append(
         {"responseType": "MISSING_AUTHENTICATION_TOKEN", "defaultResponse": True, "statusCode": "499"}
     )
-    assert world.call("GET", "/y").status == 403
+    assert rest_api.call("GET", "/y").status == 403
 
 
 def test_every_type_has_a_status_of_its_family():
@@ -112,11 +112,11 @@ def test_every_type_has_a_status_of_its_family():
 
 
 @pytest.fixture
-def validated(world):
+def validated(rest_api):
     """POST /v/{id} with parameters and a body model to satisfy."""
-    world.validators.append({"id": "v", "validateRequestParameters": True, "validateRequestBody": True})
-    world.models.append({"name": "Chat", "schema": json.dumps(SCHEMA)})
-    world.route(
+    rest_api.validators.append({"id": "v", "validateRequestParameters": True, "validateRequestBody": True})
+    rest_api.models.append({"name": "Chat", "schema": json.dumps(SCHEMA)})
+    rest_api.route(
         "POST",
         "/v/{id}",
         requestValidatorId="v",
@@ -127,7 +127,7 @@ def validated(world):
         },
         requestModels={"application/json": "Chat"},
     )
-    return world
+    return rest_api
 
 
 def test_missing_parameters_are_named(validated):
@@ -158,9 +158,9 @@ def test_a_validator_without_its_model_is_a_500(validated):
     assert validated.call("POST", "/v/1?q=1", {"X-Needed": "1"}, b"{}").status == 500
 
 
-def test_a_preflight_is_answered_by_its_mock(world):
-    world.route("OPTIONS", "/x", PREFLIGHT)
-    reply = world.call("OPTIONS", "/x", {"Origin": "https://a.example"})
+def test_a_preflight_is_answered_by_its_mock(rest_api):
+    rest_api.route("OPTIONS", "/x", PREFLIGHT)
+    reply = rest_api.call("OPTIONS", "/x", {"Origin": "https://a.example"})
     assert (reply.status, reply.body) == (204, b"")
     assert header(reply, "access-control-allow-origin") == ["https://a.example"]
     assert header(reply, "access-control-allow-methods") == ["GET,POST"]
@@ -175,18 +175,18 @@ def test_a_preflight_is_answered_by_its_mock(world):
         ("", "https://a.example"),
     ],
 )
-def test_a_preflight_of_several_origins_names_the_caller(world, origin, allowed):
+def test_a_preflight_of_several_origins_names_the_caller(rest_api, origin, allowed):
     response = {
         **PREFLIGHT["integrationResponses"]["204"],
         "responseTemplates": {"application/json": ORIGINS},
     }
-    world.route("OPTIONS", "/x", {**PREFLIGHT, "integrationResponses": {"204": response}})
-    reply = world.call("OPTIONS", "/x", {"Origin": origin} if origin else {})
+    rest_api.route("OPTIONS", "/x", {**PREFLIGHT, "integrationResponses": {"204": response}})
+    reply = rest_api.call("OPTIONS", "/x", {"Origin": origin} if origin else {})
     assert header(reply, "access-control-allow-origin") == [allowed]
     assert reply.body == b""
 
 
-def test_a_mock_picks_its_response_by_pattern(world):
+def test_a_mock_picks_its_response_by_pattern(rest_api):
     responses = {
         "200": {
             "statusCode": "200",
@@ -197,10 +197,10 @@ def test_a_mock_picks_its_response_by_pattern(world):
     }
     for status, expected in ((200, b"ok"), (418, b" failed")):
         template = {"application/json": f'{{"statusCode": {status}}}'}
-        world.route(
+        rest_api.route(
             "GET", "/x", {"type": "MOCK", "requestTemplates": template, "integrationResponses": responses}
         )
-        assert world.call("GET", "/x").body.endswith(expected)
+        assert rest_api.call("GET", "/x").body.endswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +221,14 @@ def test_a_mock_picks_its_response_by_pattern(world):
         {"type": "AWS", "uri": "arn:aws:apigateway:us-east-1:sqs:path/1/q"},
     ],
 )
-def test_what_is_not_offered_is_a_500_and_never_an_empty_answer(world, integration):
-    world.route("GET", "/x", integration)
-    assert world.call("GET", "/x").status == 500
+def test_what_is_not_offered_is_a_500_and_never_an_empty_answer(rest_api, integration):
+    rest_api.route("GET", "/x", integration)
+    assert rest_api.call("GET", "/x").status == 500
 
 
-def test_a_media_type_without_template_is_a_415_when_the_mock_says_never(world):
-    world.route("POST", "/x", {**PREFLIGHT, "passthroughBehavior": "NEVER"})
-    assert world.call("POST", "/x", {"Content-Type": "text/plain"}).status == 415
+def test_a_media_type_without_template_is_a_415_when_the_mock_says_never(rest_api):
+    rest_api.route("POST", "/x", {**PREFLIGHT, "passthroughBehavior": "NEVER"})
+    assert rest_api.call("POST", "/x", {"Content-Type": "text/plain"}).status == 415
 
 
 @pytest.mark.parametrize(
@@ -239,11 +239,11 @@ def test_a_template_beyond_what_is_offered_is_refused(template):
         render(template, {}, Request("GET", "/"))
 
 
-def test_each_request_is_measured_for_the_api_and_its_stage(world):
-    world.route("GET", "/x")
-    world.call("GET", "/x")
-    world.call("GET", "/nowhere")
-    served, refused = (metric_data(outcome) for outcome in world.outcomes)
+def test_each_request_is_measured_for_the_api_and_its_stage(rest_api):
+    rest_api.route("GET", "/x")
+    rest_api.call("GET", "/x")
+    rest_api.call("GET", "/nowhere")
+    served, refused = (metric_data(outcome) for outcome in rest_api.completed_requests)
     by_name = {item["MetricName"]: item["Value"] for item in served if len(item["Dimensions"]) == 2}
     assert (by_name["Count"], by_name["4XXError"], by_name["5XXError"]) == (1, 0, 0)
     assert by_name["Latency"] >= by_name["IntegrationLatency"] > 0
@@ -253,18 +253,18 @@ def test_each_request_is_measured_for_the_api_and_its_stage(world):
     assert not [item for item in refused if item["MetricName"] == "IntegrationLatency"]
 
 
-def test_the_access_log_line_follows_the_stages_format(world):
-    world.stage["accessLogSettings"] = {
+def test_the_access_log_line_follows_the_stages_format(rest_api):
+    rest_api.stage["accessLogSettings"] = {
         "destinationArn": "arn:aws:logs:us-east-1:123456789012:log-group:access",
         "format": "$context.httpMethod $context.resourcePath $context.status $context.error.responseType"
         " $context.nope",
     }
-    world.route("GET", "/x/{id}")
-    world.call("GET", "/x/1")
-    world.call("GET", "/nowhere")
-    assert [access_log_line(outcome) for outcome in world.outcomes] == [
+    rest_api.route("GET", "/x/{id}")
+    rest_api.call("GET", "/x/1")
+    rest_api.call("GET", "/nowhere")
+    assert [access_log_line(outcome) for outcome in rest_api.completed_requests] == [
         "GET /x/{id} 200 - -",
         "GET - 403 MISSING_AUTHENTICATION_TOKEN -",
     ]
-    assert log_group_of(world.outcomes[0].call.stage.access_log_arn) == "access"
+    assert log_group_of(rest_api.completed_requests[0].call.stage.access_log_arn) == "access"
     assert log_group_of("arn:aws:firehose:us-east-1:123456789012:deliverystream/x") == ""

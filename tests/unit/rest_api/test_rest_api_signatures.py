@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local.cloud.rest_api.gateway_responses import GatewayError
-from local.cloud.rest_api.messages import Request
+from local.cloud.rest_api.http_messages import Request
 from local.cloud.rest_api.signatures import check_secret, signature_of
 
 PATH = "/_aws/execute-api/api1/live"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from local.sagemaker.errors import ApiError
-from tests.support.sagemaker import Bench, RecordedCloud, build
+from local.sagemaker.errors import AwsApiError
+from tests.support.sagemaker import RecordedCloud, SageMakerHarness, build
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package"
 SPECIFICATION = {
@@ -19,39 +19,39 @@ SPECIFICATION = {
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def harness(tmp_path: Path) -> SageMakerHarness:
     cloud = RecordedCloud()
-    bench = Bench(build(tmp_path, cloud), cloud)
-    bench.call("CreateModelPackageGroup", ModelPackageGroupName="support")
-    return bench
+    harness = SageMakerHarness(build(tmp_path, cloud), cloud)
+    harness.call("CreateModelPackageGroup", ModelPackageGroupName="support")
+    return harness
 
 
-def create(bench: Bench, **changes: Any) -> str:
+def create(harness: SageMakerHarness, **changes: Any) -> str:
     request = {"ModelPackageGroupName": "support", "InferenceSpecification": SPECIFICATION} | changes
-    return str(bench.call("CreateModelPackage", **request)["ModelPackageArn"])
+    return str(harness.call("CreateModelPackage", **request)["ModelPackageArn"])
 
 
-def test_versions_are_numbered_and_never_reused(bench: Bench) -> None:
-    assert [create(bench) for _ in range(2)] == [f"{ARN}/support/1", f"{ARN}/support/2"]
-    bench.call("DeleteModelPackage", ModelPackageName=f"{ARN}/support/2")
-    assert create(bench) == f"{ARN}/support/3"
-    listed = bench.call("ListModelPackages", ModelPackageGroupName="support", SortOrder="Ascending")
+def test_versions_are_numbered_and_never_reused(harness: SageMakerHarness) -> None:
+    assert [create(harness) for _ in range(2)] == [f"{ARN}/support/1", f"{ARN}/support/2"]
+    harness.call("DeleteModelPackage", ModelPackageName=f"{ARN}/support/2")
+    assert create(harness) == f"{ARN}/support/3"
+    listed = harness.call("ListModelPackages", ModelPackageGroupName="support", SortOrder="Ascending")
     assert [package["ModelPackageVersion"] for package in listed["ModelPackageSummaryList"]] == [1, 3]
 
 
-def test_a_package_tells_what_it_was_made_of(bench: Bench) -> None:
+def test_a_package_tells_what_it_was_made_of(harness: SageMakerHarness) -> None:
     quality = {"Statistics": {"ContentType": "application/json", "S3Uri": "s3://b/report.json"}}
-    arn = create(bench, ModelMetrics={"ModelQuality": quality}, CustomerMetadataProperties={"data": "1"})
-    found = bench.call("DescribeModelPackage", ModelPackageName=arn)
+    arn = create(harness, ModelMetrics={"ModelQuality": quality}, CustomerMetadataProperties={"data": "1"})
+    found = harness.call("DescribeModelPackage", ModelPackageName=arn)
     assert found["ModelMetrics"] == {"ModelQuality": quality}
     assert found["ModelPackageName"] == found["ModelPackageGroupName"] == "support"
     assert found["ModelApprovalStatus"] == "PendingManualApproval"
     assert found["ModelPackageStatus"] == "Completed"
 
 
-def test_approval_and_metadata_change_and_are_told(bench: Bench) -> None:
-    arn = create(bench, CustomerMetadataProperties={"data": "1", "code": "2"})
-    bench.call(
+def test_approval_and_metadata_change_and_are_told(harness: SageMakerHarness) -> None:
+    arn = create(harness, CustomerMetadataProperties={"data": "1", "code": "2"})
+    harness.call(
         "UpdateModelPackage",
         ModelPackageArn=arn,
         ModelApprovalStatus="Approved",
@@ -59,43 +59,43 @@ def test_approval_and_metadata_change_and_are_told(bench: Bench) -> None:
         CustomerMetadataProperties={"run": "3"},
         CustomerMetadataPropertiesToRemove=["code"],
     )
-    found = bench.call("DescribeModelPackage", ModelPackageName=arn)
+    found = harness.call("DescribeModelPackage", ModelPackageName=arn)
     assert found["ApprovalDescription"] == "better by 3 points"
     assert found["CustomerMetadataProperties"] == {"data": "1", "run": "3"}
-    told = [(name, detail["ModelApprovalStatus"]) for name, detail in bench.cloud.events]
+    told = [(name, detail["ModelApprovalStatus"]) for name, detail in harness.cloud.events]
     event = "SageMaker Model Package State Change"
     assert told == [(event, "PendingManualApproval"), (event, "Approved")]
-    assert bench.cloud.events[-1][1]["ModelPackageVersion"] == 1
-    approved = bench.call(
+    assert harness.cloud.events[-1][1]["ModelPackageVersion"] == 1
+    approved = harness.call(
         "ListModelPackages", ModelPackageGroupName="support", ModelApprovalStatus="Approved"
     )
     assert len(approved["ModelPackageSummaryList"]) == 1
 
 
-def test_the_same_token_makes_one_package(bench: Bench) -> None:
-    assert create(bench, ClientToken="once") == create(bench, ClientToken="once")
-    assert create(bench, ClientToken="twice") == f"{ARN}/support/2"
+def test_the_same_token_makes_one_package(harness: SageMakerHarness) -> None:
+    assert create(harness, ClientToken="once") == create(harness, ClientToken="once")
+    assert create(harness, ClientToken="twice") == f"{ARN}/support/2"
 
 
-def test_a_package_without_a_group_has_no_versions(bench: Bench) -> None:
-    arn = create(bench, ModelPackageGroupName=None, ModelPackageName="alone")
+def test_a_package_without_a_group_has_no_versions(harness: SageMakerHarness) -> None:
+    arn = create(harness, ModelPackageGroupName=None, ModelPackageName="alone")
     assert arn == f"{ARN}/alone"
-    assert "ModelApprovalStatus" not in bench.call("DescribeModelPackage", ModelPackageName="alone")
-    listed = bench.call("ListModelPackages")["ModelPackageSummaryList"]
+    assert "ModelApprovalStatus" not in harness.call("DescribeModelPackage", ModelPackageName="alone")
+    listed = harness.call("ListModelPackages")["ModelPackageSummaryList"]
     assert [package["ModelPackageName"] for package in listed] == ["alone"]
 
 
-def test_groups(bench: Bench) -> None:
-    create(bench)
-    with pytest.raises(ApiError, match="still has model packages") as refused:
-        bench.call("DeleteModelPackageGroup", ModelPackageGroupName="support")
+def test_groups(harness: SageMakerHarness) -> None:
+    create(harness)
+    with pytest.raises(AwsApiError, match="still has model packages") as refused:
+        harness.call("DeleteModelPackageGroup", ModelPackageGroupName="support")
     assert refused.value.code == "ConflictException"
-    group = bench.call("DescribeModelPackageGroup", ModelPackageGroupName="support")
+    group = harness.call("DescribeModelPackageGroup", ModelPackageGroupName="support")
     assert group["ModelPackageGroupStatus"] == "Completed"
     assert "LastVersion" not in group
-    bench.call("DeleteModelPackage", ModelPackageName=f"{ARN}/support/1")
-    bench.call("DeleteModelPackageGroup", ModelPackageGroupName="support")
-    assert bench.call("ListModelPackageGroups")["ModelPackageGroupSummaryList"] == []
+    harness.call("DeleteModelPackage", ModelPackageName=f"{ARN}/support/1")
+    harness.call("DeleteModelPackageGroup", ModelPackageGroupName="support")
+    assert harness.call("ListModelPackageGroups")["ModelPackageGroupSummaryList"] == []
 
 
 REFUSED = [
@@ -120,15 +120,15 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("operation", "request_", "reason"), REFUSED)
-def test_refused(bench: Bench, operation: str, request_: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ApiError, match=reason) as refused:
-        bench.call(operation, **request_)
+def test_refused(harness: SageMakerHarness, operation: str, request_: dict[str, Any], reason: str) -> None:
+    with pytest.raises(AwsApiError, match=reason) as refused:
+        harness.call(operation, **request_)
     assert refused.value.code == "ValidationException"
 
 
-def test_what_a_policy_is_asked_for(bench: Bench) -> None:
+def test_what_a_policy_is_asked_for(harness: SageMakerHarness) -> None:
     def asked(operation: str, body: bytes) -> list[str]:
-        return list(bench.sagemaker.control.resources(f"SageMaker.{operation}", body))
+        return list(harness.sagemaker.control.resources(f"SageMaker.{operation}", body))
 
     group = "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/support"
     assert asked("CreateModelPackage", b'{"ModelPackageGroupName": "support"}') == [group]

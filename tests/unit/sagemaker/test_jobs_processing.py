@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from local.sagemaker.errors import ApiError
+from local.sagemaker.errors import AwsApiError
 from local.sagemaker.jobs.folder import JobFolder
 from tests.support.sagemaker import eventually
 from tests.support.sagemaker_jobs import (
     IMAGE,
-    JobBench,
+    JobHarness,
     channel,
     job_scenario,
     processing_request,
@@ -46,69 +46,69 @@ def upper(name: str = "j", **changes: Any) -> dict[str, Any]:
 
 
 @job_scenario
-async def test_inputs_command_and_outputs(bench: JobBench) -> None:
-    bench.s3.objects["data", "docs/a.txt"] = b"one"
-    bench.s3.objects["data", "docs/b.txt"] = b"two"
-    bench.call("CreateProcessingJob", **upper(Environment={"WHERE": "in /opt/ml, not /opt/mlflow"}))
-    done = await bench.processed("j")
+async def test_inputs_command_and_outputs(harness: JobHarness) -> None:
+    harness.s3.objects["data", "docs/a.txt"] = b"one"
+    harness.s3.objects["data", "docs/b.txt"] = b"two"
+    harness.call("CreateProcessingJob", **upper(Environment={"WHERE": "in /opt/ml, not /opt/mlflow"}))
+    done = await harness.processed("j")
     assert done["ProcessingJobStatus"] == "Completed", done
     assert done["ProcessingStartTime"] <= done["ProcessingEndTime"]
-    assert bench.s3.text("s3://out/upper/a.txt") == "ONE"
-    assert bench.s3.text("s3://out/upper/b.txt") == "TWO"
-    await eventually(lambda: bool(bench.cloud.lines), "the log arrives")
-    group, _, line = bench.cloud.lines[0]
+    assert harness.s3.text("s3://out/upper/a.txt") == "ONE"
+    assert harness.s3.text("s3://out/upper/b.txt") == "TWO"
+    await eventually(lambda: bool(harness.cloud.lines), "the log arrives")
+    group, _, line = harness.cloud.lines[0]
     assert group == "/aws/sagemaker/ProcessingJobs"
-    assert line == f"in {bench.folder}/jobs/processing/j/opt/ml, not /opt/mlflow"
-    told = [d for name, d in bench.cloud.events if name == "SageMaker Processing Job State Change"]
+    assert line == f"in {harness.folder}/jobs/processing/j/opt/ml, not /opt/mlflow"
+    told = [d for name, d in harness.cloud.events if name == "SageMaker Processing Job State Change"]
     assert [detail["ProcessingJobStatus"] for detail in told] == ["InProgress", "Completed"]
 
 
 @job_scenario
-async def test_a_failed_job_uploads_nothing(bench: JobBench) -> None:
-    bench.s3.objects["data", "docs/a.txt"] = b"one"
-    bench.call("CreateProcessingJob", **upper(Environment={"CODE": "4", "WHERE": "last words"}))
-    done = await bench.processed("j")
+async def test_a_failed_job_uploads_nothing(harness: JobHarness) -> None:
+    harness.s3.objects["data", "docs/a.txt"] = b"one"
+    harness.call("CreateProcessingJob", **upper(Environment={"CODE": "4", "WHERE": "last words"}))
+    done = await harness.processed("j")
     assert done["ProcessingJobStatus"] == "Failed"
     assert done["FailureReason"] == "AlgorithmError: last words, exit code: 4"
-    assert bench.s3.keys("out") == []
+    assert harness.s3.keys("out") == []
 
 
 @job_scenario
-async def test_the_images_own_python_comes_first(bench: JobBench) -> None:
+async def test_the_images_own_python_comes_first(harness: JobHarness) -> None:
     words = ("python3", "-c", "import os, sys; print(os.environ['PATH'].split(':')[0])")
-    bench.call("CreateProcessingJob", **processing_request("j", *words))
-    assert (await bench.processed("j"))["ProcessingJobStatus"] == "Completed"
+    harness.call("CreateProcessingJob", **processing_request("j", *words))
+    assert (await harness.processed("j"))["ProcessingJobStatus"] == "Completed"
 
 
 @job_scenario
-async def test_a_program_that_is_not_there(bench: JobBench) -> None:
-    bench.call("CreateProcessingJob", **processing_request("j", "/nowhere/program"))
-    done = await bench.processed("j")
+async def test_a_program_that_is_not_there(harness: JobHarness) -> None:
+    harness.call("CreateProcessingJob", **processing_request("j", "/nowhere/program"))
+    done = await harness.processed("j")
     assert "No such file or directory, exit code: 127" in done["FailureReason"]
 
 
 @job_scenario
-async def test_two_jobs_at_a_time_and_a_stop_makes_room(bench: JobBench) -> None:
+async def test_two_jobs_at_a_time_and_a_stop_makes_room(harness: JobHarness) -> None:
     for name in ("a", "b"):
-        bench.call("CreateProcessingJob", **processing_request(name, "sleep", "600"))
-    with pytest.raises(ApiError, match="current utilization of 2") as refused:
-        bench.call("CreateTrainingJob", **training_request("c", "s3://data/c", {}))
+        harness.call("CreateProcessingJob", **processing_request(name, "sleep", "600"))
+    with pytest.raises(AwsApiError, match="current utilization of 2") as refused:
+        harness.call("CreateTrainingJob", **training_request("c", "s3://data/c", {}))
     assert refused.value.code == "ResourceLimitExceeded"
-    bench.call("StopProcessingJob", ProcessingJobName="a")
-    assert (await bench.processed("a"))["ProcessingJobStatus"] == "Stopped"
-    bench.call("CreateProcessingJob", **processing_request("c", "true"))
-    assert (await bench.processed("c"))["ProcessingJobStatus"] == "Completed"
-    listed = bench.call("ListProcessingJobs", StatusEquals="Stopped")["ProcessingJobSummaries"]
+    harness.call("StopProcessingJob", ProcessingJobName="a")
+    assert (await harness.processed("a"))["ProcessingJobStatus"] == "Stopped"
+    harness.call("CreateProcessingJob", **processing_request("c", "true"))
+    assert (await harness.processed("c"))["ProcessingJobStatus"] == "Completed"
+    listed = harness.call("ListProcessingJobs", StatusEquals="Stopped")["ProcessingJobSummaries"]
     assert [job["ProcessingJobName"] for job in listed] == ["a"]
-    bench.call("StopProcessingJob", ProcessingJobName="b")
+    harness.call("StopProcessingJob", ProcessingJobName="b")
 
 
 @job_scenario
-async def test_names_are_never_used_twice_and_unknown_ones_refused(bench: JobBench) -> None:
-    bench.call("CreateProcessingJob", **processing_request("j", "true"))
-    await bench.processed("j")
-    with pytest.raises(ApiError, match="must be unique") as refused:
-        bench.call("CreateProcessingJob", **processing_request("j", "true"))
+async def test_names_are_never_used_twice_and_unknown_ones_refused(harness: JobHarness) -> None:
+    harness.call("CreateProcessingJob", **processing_request("j", "true"))
+    await harness.processed("j")
+    with pytest.raises(AwsApiError, match="must be unique") as refused:
+        harness.call("CreateProcessingJob", **processing_request("j", "true"))
     assert refused.value.code == "ResourceInUse"
     for operation, field in (
         ("DescribeProcessingJob", "ProcessingJobName"),
@@ -116,8 +116,8 @@ async def test_names_are_never_used_twice_and_unknown_ones_refused(bench: JobBen
         ("DescribeTrainingJob", "TrainingJobName"),
         ("StopTrainingJob", "TrainingJobName"),
     ):
-        with pytest.raises(ApiError) as unknown:
-            bench.call(operation, **{field: "nobody"})
+        with pytest.raises(AwsApiError) as unknown:
+            harness.call(operation, **{field: "nobody"})
         assert unknown.value.code == "ValidationException"
 
 
@@ -135,11 +135,11 @@ REFUSED_PROCESSING = [
 @pytest.mark.parametrize(("changes", "reason"), REFUSED_PROCESSING)
 def test_refused_processing_jobs(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     async def drive() -> None:
-        async with running_jobs(tmp_path) as bench:
-            with pytest.raises(ApiError, match=reason) as refused:
-                bench.call("CreateProcessingJob", **upper(**changes))
+        async with running_jobs(tmp_path) as harness:
+            with pytest.raises(AwsApiError, match=reason) as refused:
+                harness.call("CreateProcessingJob", **upper(**changes))
             assert refused.value.code == "ValidationException"
-            assert bench.call("ListProcessingJobs")["ProcessingJobSummaries"] == []
+            assert harness.call("ListProcessingJobs")["ProcessingJobSummaries"] == []
 
     asyncio.run(drive())
 
@@ -170,9 +170,9 @@ REFUSED_TRAINING = [
 @pytest.mark.parametrize(("changes", "reason"), REFUSED_TRAINING)
 def test_refused_training_jobs(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     async def drive() -> None:
-        async with running_jobs(tmp_path) as bench:
-            with pytest.raises(ApiError, match=reason) as refused:
-                bench.call("CreateTrainingJob", **training_request("j", "s3://d/c", {}) | changes)
+        async with running_jobs(tmp_path) as harness:
+            with pytest.raises(AwsApiError, match=reason) as refused:
+                harness.call("CreateTrainingJob", **training_request("j", "s3://d/c", {}) | changes)
             assert refused.value.code == "ValidationException"
 
     asyncio.run(drive())

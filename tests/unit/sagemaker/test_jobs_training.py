@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from local.sagemaker.errors import ApiError
+from local.sagemaker.errors import AwsApiError
 from tests.support.sagemaker import eventually
 from tests.support.sagemaker_jobs import (
     DictionaryS3,
-    JobBench,
+    JobHarness,
     channel,
     job_scenario,
     running_jobs,
@@ -47,10 +47,10 @@ time.sleep(600)
 
 
 @job_scenario
-async def test_a_script_finds_what_the_toolkit_gives(bench: JobBench) -> None:
-    bench.s3.objects["data", "set/train.jsonl"] = b"{}"
-    bench.s3.objects["data", "champion/deep/weights"] = b"w"
-    bench.train(
+async def test_a_script_finds_what_the_toolkit_gives(harness: JobHarness) -> None:
+    harness.s3.objects["data", "set/train.jsonl"] = b"{}"
+    harness.s3.objects["data", "champion/deep/weights"] = b"w"
+    harness.train(
         "j",
         REPORT,
         HyperParameters={"epochs": "3", "learning-rate": "0.001", "name": '"quoted"', "flag": "true"},
@@ -58,10 +58,10 @@ async def test_a_script_finds_what_the_toolkit_gives(bench: JobBench) -> None:
         OutputDataConfig={"S3OutputPath": "s3://out/r/", "CompressionType": "NONE"},
         Environment={"OWN": "at /opt/ml/model"},
     )
-    done = await bench.trained("j")
+    done = await harness.trained("j")
     assert done["TrainingJobStatus"] == "Completed", done
     assert done["ModelArtifacts"] == {"S3ModelArtifacts": "s3://out/r/j/output/model/"}
-    report = json.loads(bench.s3.text("s3://out/r/j/output/model/report.json"))
+    report = json.loads(harness.s3.text("s3://out/r/j/output/model/report.json"))
     environment = report["environment"]
     assert report["arguments"] == [
         "--epochs", "3", "--flag", "True", "--learning-rate", "0.001", "--name", "quoted",
@@ -87,86 +87,86 @@ async def test_a_script_finds_what_the_toolkit_gives(bench: JobBench) -> None:
 
 
 @job_scenario
-async def test_status_times_and_events_follow_the_job(bench: JobBench) -> None:
-    bench.train("j", "print('hello')", Tags=[{"Key": "team", "Value": "x"}])
-    assert bench.call("DescribeTrainingJob", TrainingJobName="j")["SecondaryStatus"] == "Starting"
-    done = await bench.trained("j")
+async def test_status_times_and_events_follow_the_job(harness: JobHarness) -> None:
+    harness.train("j", "print('hello')", Tags=[{"Key": "team", "Value": "x"}])
+    assert harness.call("DescribeTrainingJob", TrainingJobName="j")["SecondaryStatus"] == "Starting"
+    done = await harness.trained("j")
     statuses = [step["Status"] for step in done["SecondaryStatusTransitions"]]
     assert statuses == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert all("EndTime" in step for step in done["SecondaryStatusTransitions"])
     assert done["CreationTime"] <= done["TrainingStartTime"] <= done["TrainingEndTime"]
-    told = [detail for name, detail in bench.cloud.events if name == "SageMaker Training Job State Change"]
+    told = [detail for name, detail in harness.cloud.events if name == "SageMaker Training Job State Change"]
     assert [detail["SecondaryStatus"] for detail in told] == statuses
     assert told[-1]["TrainingJobStatus"] == "Completed"
     assert told[-1]["Tags"] == {"team": "x"}
     assert told[-1]["CreationTime"] == int(done["CreationTime"] * 1000)
-    await eventually(lambda: bool(bench.cloud.lines), "the log arrives")
-    assert ("/aws/sagemaker/TrainingJobs", "hello") in [(g, line) for g, _, line in bench.cloud.lines]
+    await eventually(lambda: bool(harness.cloud.lines), "the log arrives")
+    assert ("/aws/sagemaker/TrainingJobs", "hello") in [(g, line) for g, _, line in harness.cloud.lines]
 
 
 @job_scenario
-async def test_outputs_are_archives_unless_told_otherwise(bench: JobBench) -> None:
+async def test_outputs_are_archives_unless_told_otherwise(harness: JobHarness) -> None:
     script = """
 import os
 from pathlib import Path
 Path(os.environ["SM_MODEL_DIR"], "weights").write_text("w")
 Path(os.environ["SM_OUTPUT_DATA_DIR"], "card.json").write_text("{}")
 """
-    bench.train("j", script, OutputDataConfig={"S3OutputPath": "s3://out/r", "KmsKeyId": "alias/models"})
-    done = await bench.trained("j")
+    harness.train("j", script, OutputDataConfig={"S3OutputPath": "s3://out/r", "KmsKeyId": "alias/models"})
+    done = await harness.trained("j")
     assert done["ModelArtifacts"]["S3ModelArtifacts"] == "s3://out/r/j/output/model.tar.gz"
-    assert bench.s3.keys("out") == ["r/j/output/model.tar.gz", "r/j/output/output.tar.gz"]
-    packed = io.BytesIO(bench.s3.objects["out", "r/j/output/model.tar.gz"])
+    assert harness.s3.keys("out") == ["r/j/output/model.tar.gz", "r/j/output/output.tar.gz"]
+    packed = io.BytesIO(harness.s3.objects["out", "r/j/output/model.tar.gz"])
     with tarfile.open(fileobj=packed) as model:
         assert model.getnames() == ["weights"]
-    assert bench.s3.encrypted["out", "r/j/output/model.tar.gz"]["SSEKMSKeyId"] == "alias/models"
+    assert harness.s3.encrypted["out", "r/j/output/model.tar.gz"]["SSEKMSKeyId"] == "alias/models"
 
 
 @job_scenario
-async def test_the_failure_file_is_the_reason(bench: JobBench) -> None:
+async def test_the_failure_file_is_the_reason(harness: JobHarness) -> None:
     script = """
 import os, sys
 from pathlib import Path
 Path(os.environ["SM_OUTPUT_DIR"], "failure").write_text("the data are empty")
 sys.exit(3)
 """
-    bench.train("j", script)
-    done = await bench.trained("j")
+    harness.train("j", script)
+    done = await harness.trained("j")
     assert done["TrainingJobStatus"] == done["SecondaryStatus"] == "Failed"
     assert done["FailureReason"] == "AlgorithmError: the data are empty, exit code: 3"
     assert "ModelArtifacts" not in done
 
 
 @job_scenario
-async def test_without_a_failure_file_the_last_lines_are_the_reason(bench: JobBench) -> None:
-    bench.train("j", "raise RuntimeError('no such layer')")
-    done = await bench.trained("j")
+async def test_without_a_failure_file_the_last_lines_are_the_reason(harness: JobHarness) -> None:
+    harness.train("j", "raise RuntimeError('no such layer')")
+    done = await harness.trained("j")
     assert "RuntimeError: no such layer" in done["FailureReason"]
     assert done["FailureReason"].endswith("exit code: 1")
 
 
 @job_scenario
-async def test_a_stopped_job_keeps_what_it_saved_in_its_grace(bench: JobBench) -> None:
-    bench.train("j", WAITING)
-    await eventually(lambda: any(line == "waiting" for *_, line in bench.cloud.lines), "the script waits")
-    bench.call("StopTrainingJob", TrainingJobName="j")
-    assert bench.call("DescribeTrainingJob", TrainingJobName="j")["TrainingJobStatus"] == "Stopping"
-    done = await bench.trained("j")
+async def test_a_stopped_job_keeps_what_it_saved_in_its_grace(harness: JobHarness) -> None:
+    harness.train("j", WAITING)
+    await eventually(lambda: any(line == "waiting" for *_, line in harness.cloud.lines), "the script waits")
+    harness.call("StopTrainingJob", TrainingJobName="j")
+    assert harness.call("DescribeTrainingJob", TrainingJobName="j")["TrainingJobStatus"] == "Stopping"
+    done = await harness.trained("j")
     assert (done["TrainingJobStatus"], done["SecondaryStatus"]) == ("Stopped", "Stopped")
-    assert "releases/1/training/j/output/model.tar.gz" in bench.s3.keys("out")
-    with pytest.raises(ApiError, match="in status Stopped"):
-        bench.call("StopTrainingJob", TrainingJobName="j")
+    assert "releases/1/training/j/output/model.tar.gz" in harness.s3.keys("out")
+    with pytest.raises(AwsApiError, match="in status Stopped"):
+        harness.call("StopTrainingJob", TrainingJobName="j")
 
 
 @job_scenario
-async def test_a_job_out_of_time_is_stopped(bench: JobBench) -> None:
-    bench.train("j", WAITING, StoppingCondition={"MaxRuntimeInSeconds": 1})
-    done = await bench.trained("j")
+async def test_a_job_out_of_time_is_stopped(harness: JobHarness) -> None:
+    harness.train("j", WAITING, StoppingCondition={"MaxRuntimeInSeconds": 1})
+    done = await harness.trained("j")
     assert (done["TrainingJobStatus"], done["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
 
 
 @job_scenario
-async def test_checkpoints_go_to_s3_and_come_back(bench: JobBench) -> None:
+async def test_checkpoints_go_to_s3_and_come_back(harness: JobHarness) -> None:
     script = """
 import os
 from pathlib import Path
@@ -178,23 +178,23 @@ Path(os.environ["SM_MODEL_DIR"], "before").write_text(before)
     where = {"CheckpointConfig": {"S3Uri": "s3://out/points"}}
     output = {"OutputDataConfig": {"S3OutputPath": "s3://out/r", "CompressionType": "NONE"}}
     for name, before in (("first", "nothing"), ("second", "step 7")):
-        bench.train(name, script, **where, **output)
-        assert (await bench.trained(name))["TrainingJobStatus"] == "Completed"
-        assert bench.s3.text(f"s3://out/r/{name}/output/model/before") == before
-    assert bench.s3.text("s3://out/points/state") == "step 7"
+        harness.train(name, script, **where, **output)
+        assert (await harness.trained(name))["TrainingJobStatus"] == "Completed"
+        assert harness.s3.text(f"s3://out/r/{name}/output/model/before") == before
+    assert harness.s3.text("s3://out/points/state") == "step 7"
 
 
 @job_scenario
-async def test_metric_definitions_become_metrics(bench: JobBench) -> None:
+async def test_metric_definitions_become_metrics(harness: JobHarness) -> None:
     algorithm = training_request("j", "s3://data/c", {})["AlgorithmSpecification"]
     definitions = [{"Name": "loss", "Regex": r"loss=([0-9.]+)"}]
     script = "for x in (3, 2.5):\n  print(f'step loss={x}')"
-    bench.train("j", script, AlgorithmSpecification=algorithm | {"MetricDefinitions": definitions})
-    done = await bench.trained("j")
+    harness.train("j", script, AlgorithmSpecification=algorithm | {"MetricDefinitions": definitions})
+    done = await harness.trained("j")
     assert [(m["MetricName"], m["Value"]) for m in done["FinalMetricDataList"]] == [("loss", 2.5)]
     published = [
         (space, datum["Value"], datum["Dimensions"])
-        for space, datum in bench.cloud.metrics
+        for space, datum in harness.cloud.metrics
         if datum["MetricName"] == "loss"
     ]
     dimensions = [{"Name": "TrainingJobName", "Value": "j"}]
@@ -222,9 +222,9 @@ def test_what_the_caller_got_wrong_fails_the_job(
     tmp_path: Path, changes: dict[str, object], reason: str
 ) -> None:
     async def drive() -> None:
-        async with running_jobs(tmp_path) as bench:
-            bench.train("j", "print('ran')", **changes)
-            done = await bench.trained("j")
+        async with running_jobs(tmp_path) as harness:
+            harness.train("j", "print('ran')", **changes)
+            done = await harness.trained("j")
             assert done["TrainingJobStatus"] == "Failed"
             assert done["FailureReason"].startswith("ClientError: ")
             assert reason in done["FailureReason"]
@@ -233,28 +233,28 @@ def test_what_the_caller_got_wrong_fails_the_job(
 
 
 @job_scenario
-async def test_a_source_archive_cannot_leave_its_folder(bench: JobBench) -> None:
+async def test_a_source_archive_cannot_leave_its_folder(harness: JobHarness) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         archive.addfile(tarfile.TarInfo("../../../escaped"), io.BytesIO())
-    bench.s3.objects["data", "evil.tar.gz"] = buffer.getvalue()
+    harness.s3.objects["data", "evil.tar.gz"] = buffer.getvalue()
     request = training_request("j", "s3://data/evil.tar.gz", {})
-    bench.call("CreateTrainingJob", **request)
-    assert (await bench.trained("j"))["TrainingJobStatus"] == "Failed"
-    assert not list(bench.folder.rglob("escaped"))
+    harness.call("CreateTrainingJob", **request)
+    assert (await harness.trained("j"))["TrainingJobStatus"] == "Failed"
+    assert not list(harness.folder.rglob("escaped"))
 
 
 def test_a_job_does_not_survive_the_cloud(tmp_path: Path) -> None:
     async def drive() -> None:
-        async with running_jobs(tmp_path) as bench:
-            bench.train("j", WAITING)
-            waiting = lambda: any(line == "waiting" for *_, line in bench.cloud.lines)  # noqa: E731
+        async with running_jobs(tmp_path) as harness:
+            harness.train("j", WAITING)
+            waiting = lambda: any(line == "waiting" for *_, line in harness.cloud.lines)  # noqa: E731
             await eventually(waiting, "the script waits")
-            saved = json.loads(json.dumps(bench.sagemaker.dump()))
-        async with running_jobs(tmp_path, DictionaryS3()) as bench:
-            bench.sagemaker.load(saved)
-            bench.sagemaker.jobs.resume()
-            done = bench.call("DescribeTrainingJob", TrainingJobName="j")
+            saved = json.loads(json.dumps(harness.sagemaker.dump()))
+        async with running_jobs(tmp_path, DictionaryS3()) as harness:
+            harness.sagemaker.load(saved)
+            harness.sagemaker.jobs.resume()
+            done = harness.call("DescribeTrainingJob", TrainingJobName="j")
             assert done["TrainingJobStatus"] == "Failed"
             assert "stopped while this job ran" in done["FailureReason"]
 

@@ -12,10 +12,10 @@ np = pytest.importorskip("numpy")
 safetensors = pytest.importorskip("safetensors.numpy")
 
 from contracts.adapters import AdapterRegistration  # noqa: E402
-from model_code.serving.adapters import Adapters  # noqa: E402
-from model_code.serving.engines.base import EngineError  # noqa: E402
+from model_code.serving.engines.errors import EngineError  # noqa: E402
 from model_code.serving.engines.lora import Adapter  # noqa: E402
 from model_code.serving.errors import ServingError  # noqa: E402
+from model_code.serving.generation.adapters import Adapters  # noqa: E402
 
 
 class Engine:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from model_code.serving.admission import Admission, QueueFull
+from model_code.serving.admission import Admission, QueueFullError
 
 
 async def hold(
@@ -63,7 +63,7 @@ def test_a_full_queue_refuses_at_once() -> None:
         admission, leave = Admission(max_running=1, max_queued=0, max_tokens=10), asyncio.Event()
         task = asyncio.create_task(hold(admission, 1, [], "a", leave))
         await settle()
-        with pytest.raises(QueueFull):
+        with pytest.raises(QueueFullError):
             async with admission.slot(1):
                 pytest.fail("must not enter")
         leave.set()
@@ -107,7 +107,7 @@ def test_waiting_tokens_are_bounded_but_one_may_always_wait() -> None:
         ]
         await settle()
         assert admission.queued_tokens == 500
-        with pytest.raises(QueueFull) as caught:
+        with pytest.raises(QueueFullError) as caught:
             await hold(admission, 1, entered, "small", leave)
         assert caught.value.reason == "queue_tokens_full"
 
@@ -129,7 +129,7 @@ def test_a_request_for_several_answers_takes_as_many_slots() -> None:
         admission = Admission(max_running=4, max_queued=0, max_tokens=100)
         async with admission.slot(10, 3):
             assert admission.running == 3
-            with pytest.raises(QueueFull):
+            with pytest.raises(QueueFullError):
                 async with admission.slot(10, 2):
                     pass
             async with admission.slot(10, 1):

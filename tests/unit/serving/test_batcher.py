@@ -10,7 +10,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from model_code.serving.batcher import Batcher  # noqa: E402
+from model_code.serving.encoders.batcher import Batcher  # noqa: E402
 
 
 class Recorder:

@@ -13,7 +13,7 @@ transformers = pytest.importorskip("transformers")
 
 import numpy as np  # noqa: E402
 
-from model_code.serving.encoding import normalised  # noqa: E402
+from model_code.serving.encoders.embedding_service import normalised  # noqa: E402
 from model_code.serving.engines.base import EngineLimits  # noqa: E402
 from model_code.serving.engines.pooling import Pooling, pool  # noqa: E402
 from model_code.serving.engines.transformers_encoder import TransformersEncoder  # noqa: E402

@@ -14,9 +14,9 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from model_code.serving.engines.lora import AdapterRefused, read_adapter  # noqa: E402
+from model_code.serving.engines.lora import IncompatibleAdapterError, read_adapter  # noqa: E402
 from model_code.serving.engines.lora_layers import LoraLayers  # noqa: E402
-from model_code.serving.engines.merged import write_merged  # noqa: E402
+from model_code.serving.engines.merged_weights import write_merged  # noqa: E402
 from model_code.serving.engines.weights import Weights  # noqa: E402
 
 SHAPE: dict[str, Any] = {
@@ -135,7 +135,7 @@ def test_the_head_is_not_adapted_in_a_batch(tmp_path: Path) -> None:
     transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape)).save_pretrained(tmp_path / "base")
     adapter(tmp_path / "base", tmp_path / "a", target_modules=["lm_head", "q_proj"])
     layers = LoraLayers(transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base"))
-    with pytest.raises(AdapterRefused, match="lm_head"):
+    with pytest.raises(IncompatibleAdapterError, match="lm_head"):
         layers.add(read(tmp_path / "base", tmp_path / "a"))
 
 
@@ -159,7 +159,7 @@ def test_what_is_more_than_a_plain_adapter_is_refused_by_name(
 ) -> None:
     adapter(base, tmp_path / "a")
     change_config(tmp_path / "a", **changes)
-    with pytest.raises(AdapterRefused, match=word):
+    with pytest.raises(IncompatibleAdapterError, match=word):
         read(base, tmp_path / "a")
 
 
@@ -170,16 +170,16 @@ def test_weights_that_do_not_fit_are_refused_by_name(base: Path, tmp_path: Path)
     down = next(name for name in tensors if "lora_A" in name)
 
     save_file({name: value for name, value in tensors.items() if name != down}, path)
-    with pytest.raises(AdapterRefused, match="only one half"):
+    with pytest.raises(IncompatibleAdapterError, match="only one half"):
         read(base, tmp_path / "a")
     save_file(tensors | {down: torch.full_like(tensors[down], float("nan"))}, path)
-    with pytest.raises(AdapterRefused, match="finite"):
+    with pytest.raises(IncompatibleAdapterError, match="finite"):
         read(base, tmp_path / "a")
     save_file(tensors | {"base_model.model.lm_head.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(AdapterRefused, match="no low-rank update"):
+    with pytest.raises(IncompatibleAdapterError, match="no low-rank update"):
         read(base, tmp_path / "a")
     save_file({name.replace("layers.1", "layers.7"): value for name, value in tensors.items()}, path)
-    with pytest.raises(AdapterRefused, match=r"layers\.7"):
+    with pytest.raises(IncompatibleAdapterError, match=r"layers\.7"):
         read(base, tmp_path / "a")
 
 

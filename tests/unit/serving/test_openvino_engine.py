@@ -18,19 +18,21 @@ pytest.importorskip("openvino_genai")
 tokenizers = pytest.importorskip("tokenizers")
 
 from model_code.serving.engines.base import (  # noqa: E402
-    EngineError,
     EngineLimits,
     GenerationRequest,
-    Sampling,
-    SchemaRefused,
+    SamplingParams,
     TokenEvent,
 )
+from model_code.serving.engines.errors import (  # noqa: E402
+    EngineError,
+    UnsupportedSchemaError,
+)
 from model_code.serving.engines.openvino_engine import OpenVinoEngine  # noqa: E402
-from model_code.serving.engines.openvino_messages import Add, understood  # noqa: E402
+from model_code.serving.engines.openvino_messages import Add, parse_report  # noqa: E402
 from tests.support.vllm_hook import until  # noqa: E402
 from tests.unit.serving.test_openvino_graph import save_model  # noqa: E402
 
-GREEDY = Sampling(0.0, 1.0, None)
+GREEDY = SamplingParams(0.0, 1.0, None)
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +169,14 @@ def test_memory_that_runs_out_ends_what_ran_and_no_more(folder: Path) -> None:
     thread.start()
     ours.send(Add(1, request(1, 5)))
     assert ours.poll(60)
-    refused = understood(ours.recv_bytes())
+    refused = parse_report(ours.recv_bytes())
     assert (refused.number, refused.kind) == (1, "memory")
 
     ours.send(Add(2, request(2, 5)))  # a new pipeline has taken the place of the old one
     tokens: list[int] = []
     while len(tokens) < 5:
         assert ours.poll(60)
-        tokens += [token for _, fresh, _, _ in understood(ours.recv_bytes()).tokens for token in fresh]
+        tokens += [token for _, fresh, _, _ in parse_report(ours.recv_bytes()).tokens for token in fresh]
     ours.close()
     thread.join(60)
     assert not thread.is_alive()
@@ -186,7 +188,7 @@ def test_a_schema_that_genai_cannot_take_is_refused_and_others_go_on(folder: Pat
     async def scenario() -> None:
         async with engine_of(folder) as engine:
             for _ in range(2):  # the second time it is remembered
-                with pytest.raises(SchemaRefused, match="Unsupported type"):
+                with pytest.raises(UnsupportedSchemaError, match="Unsupported type"):
                     await all_of(engine, request(1, 5, schema='{"type": "nonsense"}'))
             digit = request(2, 20, schema='{"enum": [1, 2]}')
             assert await all_of(engine, digit)

@@ -14,8 +14,8 @@ transformers = pytest.importorskip("transformers")
 import numpy as np  # noqa: E402
 
 from model_code.serving.engines import choose  # noqa: E402
-from model_code.serving.engines.openvino_graph import UnsupportedModel, convert, quantise  # noqa: E402
-from model_code.serving.engines.shapes import OPENVINO_TYPES  # noqa: E402
+from model_code.serving.engines.openvino_architectures import OPENVINO_TYPES  # noqa: E402
+from model_code.serving.engines.openvino_graph import UnsupportedModelError, convert, quantise  # noqa: E402
 from model_code.serving.engines.weights import Weights  # noqa: E402
 
 TOKENS = 12
@@ -125,7 +125,7 @@ def test_what_the_graph_cannot_express_is_refused(
     tmp_path: Path, overrides: dict[str, Any], part: str
 ) -> None:
     save_model(tmp_path, "llama", **overrides)
-    with pytest.raises(UnsupportedModel, match=part):
+    with pytest.raises(UnsupportedModelError, match=part):
         convert(tmp_path, tmp_path / "converted")
 
 

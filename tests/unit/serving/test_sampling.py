@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from model_code.serving.engines.base import Sampling  # noqa: E402
+from model_code.serving.engines.base import SamplingParams  # noqa: E402
 from model_code.serving.engines.sampling import RequestSampler, choose, penalise  # noqa: E402
 
 LOGITS = torch.tensor([0.5, 0.1, 0.25, 0.15]).log()
@@ -56,7 +56,7 @@ def test_the_ends_of_the_range_choose_a_possible_token(draw: float) -> None:
 
 def test_a_seed_repeats_its_draws_and_no_seed_does_not() -> None:
     def stream(seed: int | None) -> list[float]:
-        sampler = RequestSampler(Sampling(1.0, 1.0, seed))
+        sampler = RequestSampler(SamplingParams(1.0, 1.0, seed))
         return [sampler.draw() for _ in range(4)]
 
     assert stream(7) == stream(7)

@@ -16,17 +16,19 @@ from contracts.artefact import MANIFEST_NAME, describe
 from contracts.chat import ChatRequest, Message
 from model_code.serving import engines
 from model_code.serving.engines.base import (
-    Abilities,
-    EngineError,
+    Capabilities,
     EngineStats,
     GenerationRequest,
     Logprob,
-    OutOfMemory,
     TokenEvent,
 )
+from model_code.serving.engines.errors import (
+    EngineError,
+    OutOfMemoryError,
+)
 from model_code.serving.errors import ServingError
-from model_code.serving.operations import CHAT
-from model_code.serving.service import Service
+from model_code.serving.generation.operations import CHAT
+from model_code.serving.generation.service import Service
 from model_code.serving.settings import ServerSettings
 
 Behaviour = Callable[[GenerationRequest], AsyncGenerator[TokenEvent, None]]
@@ -39,7 +41,7 @@ class FakeEngine:
     name = "fake"
     context_tokens = 64
     cache_tokens = 256
-    abilities = Abilities(schemas=False, top_logprobs=0)
+    capabilities = Capabilities(schemas=False, top_logprobs=0)
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
@@ -91,7 +93,7 @@ async def short(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
 
 async def starving(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
     """No memory."""
-    raise OutOfMemory("std::bad_alloc")
+    raise OutOfMemoryError("std::bad_alloc")
     yield TokenEvent([0])
 
 
@@ -309,7 +311,7 @@ def test_a_model_without_numbers_is_never_ready(folder: Path, monkeypatch: pytes
 
 def test_a_model_that_loses_its_numbers_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        monkeypatch.setattr("model_code.serving.service.CHECK_SECONDS", 0.02)
+        monkeypatch.setattr("model_code.serving.generation.service.CHECK_SECONDS", 0.02)
         service, engine = start(monkeypatch, folder, silent)
         await service.start()
         engine.logprob = float("nan")

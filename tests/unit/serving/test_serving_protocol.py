@@ -10,7 +10,7 @@ import pytest
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from model_code.serving.errors import ServingError
-from model_code.serving.protocol import parse
+from model_code.serving.protocol.parsing import parse
 
 FUNCTION = {"type": "function", "function": {"name": "f"}}
 

@@ -8,7 +8,7 @@ import pytest
 
 from contracts import container
 from model_code.serving.errors import ServingError
-from model_code.serving.sessions import SessionReply, Sessions
+from model_code.serving.http.sessions import SessionReply, Sessions
 
 NEW = json.dumps({"requestType": "NEW_SESSION"}).encode()
 CLOSE = json.dumps({"requestType": "CLOSE"}).encode()

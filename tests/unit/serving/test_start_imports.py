@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[3]
 COMPUTING = {"torch", "transformers", "accelerate", "peft", "sympy", "scipy", "pandas", "huggingface_hub"}
 SERVER = """
 from model_code.serving import engines, server
-from model_code.serving.app import create_app
-from model_code.serving.service import Service
+from model_code.serving.http.app import create_app
+from model_code.serving.generation.service import Service
 from model_code.serving.settings import ServerSettings
 settings = ServerSettings(engine="openvino")
 create_app(Service(settings))

@@ -7,15 +7,16 @@ from pydantic import ValidationError
 
 from contracts import container
 from infra.constructs.container_environment import container_environment
-from infra.settings.engine import Engine, NeuronEngine, TransformersEngine, VllmEngine
+from infra.settings.engine import Engine, NeuronSettings, TransformersSettings, VllmSettings
 from model_code.serving.settings import read_settings
 
 COMMON = {"max_context_tokens": 4096, "max_running_requests": 8, "max_queued_requests": 16}
 ENGINES: list[Engine] = [
-    VllmEngine(kind="vllm", image="vllm-cuda-2.4", tensor_parallel=1, max_adapters=3, stateful_sessions=True,
-               inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1", **COMMON),
-    TransformersEngine(kind="transformers", image="evergreen-serving-local", max_adapters=3,
-                       stateful_sessions=True, max_queued_tokens=8192, idle_release_seconds=300, **COMMON),
+    VllmSettings(kind="vllm", image="vllm-cuda-2.4", tensor_parallel=1, max_adapters=3,
+                 inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1",
+                 stateful_sessions=True, **COMMON),
+    TransformersSettings(kind="transformers", image="evergreen-serving-local", max_adapters=3,
+                        stateful_sessions=True, max_queued_tokens=8192, idle_release_seconds=300, **COMMON),
 ]  # fmt: skip
 LEFT_ALONE = {
     "ENV_DRAIN": "the container's default fits SageMaker's 30 s",
@@ -67,7 +68,7 @@ def test_vllm_is_told_how_the_model_writes_tool_calls() -> None:
 
 
 def test_neuron_promises_neither() -> None:
-    assert not {"max_adapters", "stateful_sessions"} & NeuronEngine.model_fields.keys()
+    assert not {"max_adapters", "stateful_sessions"} & NeuronSettings.model_fields.keys()
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.kind)
@@ -96,7 +97,7 @@ def test_never_to_give_memory_back_is_said() -> None:
 )
 def test_a_queue_that_holds_nothing_is_refused(changes: dict[str, int], says: str) -> None:
     fields = {"kind": "transformers", "image": "evergreen-serving-local", **COMMON}
-    TransformersEngine.model_validate(fields | {"max_queued_tokens": 4096})
+    TransformersSettings.model_validate(fields | {"max_queued_tokens": 4096})
 
     with pytest.raises(ValidationError, match=says):
-        TransformersEngine.model_validate(fields | changes)
+        TransformersSettings.model_validate(fields | changes)

@@ -10,7 +10,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from infra.settings import SettingsError, hosting_regions, image_registries, instances, load, reference
+from infra.settings import SettingsError, hosting_regions, image_registries, instance_types, load, reference
 from infra.settings.images import image_table
 from infra.settings.loader import FOLDER
 
@@ -67,9 +67,9 @@ def test_host_means_this_machine():
     ],
 )
 def test_machines_are_known_by_their_family(machine, accelerator, store, burstable):
-    assert instances.accelerator(machine) == accelerator
-    assert instances.has_instance_store(machine) is store
-    assert instances.burstable(machine) is burstable
+    assert instance_types.accelerator(machine) == accelerator
+    assert instance_types.has_instance_store(machine) is store
+    assert instance_types.burstable(machine) is burstable
 
 
 def test_images_are_pinned_and_dated():

@@ -1,0 +1,67 @@
+"""Optional features of the API: guards, fallbacks, JWT issuers. Each adds a variable and permissions."""
+
+from __future__ import annotations
+
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+
+from infra.settings import Settings
+from infra.settings.fallback import BedrockFallback, EndpointFallback
+
+
+def configure_jwt_issuers(authorizer: lambda_.Function, settings: Settings) -> None:
+    """Give the authorizer the accepted JWT issuers."""
+    if settings.gateway.jwt:
+        issuers = [issuer.model_dump(exclude_none=True) for issuer in settings.gateway.jwt]
+        authorizer.add_environment("JWT_ISSUERS", json.dumps(issuers))
+
+
+def configure_guards(function: lambda_.Function, settings: Settings) -> None:
+    """Switch the guards on; only Bedrock's take a permission."""
+    guards = settings.guards.for_functions()
+    if guards is None:
+        return
+    function.add_environment("GUARDS", guards.model_dump_json(exclude_defaults=True))
+    if guards.bedrock is not None:
+        arn = cdk.Stack.of(function).format_arn(
+            service="bedrock", resource="guardrail", resource_name=guards.bedrock.guardrail_id
+        )
+        function.add_to_role_policy(iam.PolicyStatement(actions=["bedrock:ApplyGuardrail"], resources=[arn]))
+    if guards.bedrock_checks is not None:  # the action knows no resource
+        checks = iam.PolicyStatement(actions=["bedrock:InvokeGuardrailChecks"], resources=["*"])
+        function.add_to_role_policy(checks)
+
+
+def configure_fallbacks(function: lambda_.Function, settings: Settings) -> None:
+    """Give the function its fallback targets, and permission to call these only."""
+    chain = settings.fallback_chain
+    if not chain:
+        return
+    targets = [target.model_dump(exclude_none=True) for target in chain]
+    function.add_environment("FALLBACKS", json.dumps(targets))
+    for target in chain:
+        function.add_to_role_policy(_call(cdk.Stack.of(function), target))
+
+
+def _call(stack: cdk.Stack, target: EndpointFallback | BedrockFallback) -> iam.PolicyStatement:
+    if isinstance(target, EndpointFallback):
+        arn = stack.format_arn(
+            service="sagemaker",
+            region=target.region,
+            resource="endpoint",
+            resource_name=target.endpoint_name.lower(),
+        )
+        return iam.PolicyStatement(actions=["sagemaker:InvokeEndpointWithResponseStream"], resources=[arn])
+    arn = stack.format_arn(
+        service="bedrock",
+        region=target.region,
+        account="",
+        resource="foundation-model",
+        resource_name=target.model_id,
+    )
+    # The OpenAI-compatible route is authorised as the corresponding invocation, whole or streamed.
+    actions = ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]
+    return iam.PolicyStatement(actions=actions, resources=[arn])

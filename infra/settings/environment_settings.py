@@ -1,0 +1,336 @@
+"""One environment's settings file as a model: everything a platform team edits.
+
+The sections are in the order of the file. Endpoint and engine have modules of their own. Knows nothing
+of CDK, files or line numbers.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from infra.settings import cross_section_rules
+from infra.settings.api import ApiSettings
+from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.capacity import CapacityError, capacity, target
+from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.endpoint import Endpoint, RealtimeEndpoint
+from infra.settings.failover import Failover, check_failover
+from infra.settings.fallback import EndpointFallback, Fallback
+from infra.settings.guards import GuardrailSettings
+from infra.settings.jobs import CacheSettings, JobsSettings
+from infra.settings.monitoring import MonitoringSettings
+from infra.settings.refresh import RefreshSettings
+
+Removal = Literal["retain", "destroy"]
+LogDays = Literal[1, 3, 7, 14, 30, 60, 90, 180, 365, 731, 1827, 3653]
+
+
+class Goals(SettingsModel):
+    """The project contract: measurable targets that gates, alarms and reports read."""
+
+    quality_floor: float = setting("Lowest acceptable offline quality score.", 0.8, ge=0, le=1)
+    ttft_ms: int = setting("Time to first token at the 95th percentile, milliseconds.", 800, ge=1)
+    availability: float = setting("Share of requests answered without a server error.", 0.999, gt=0, lt=1)
+    cost_per_thousand_requests: float = setting("Ceiling in US dollars.", 1.5, gt=0)
+
+
+class RemovalPolicies(SettingsModel):
+    """What `cdk destroy`, or a replacement, does to each class of data."""
+
+    models: Removal = setting("Model artefacts.", "retain")
+    records: Removal = setting("Records, feedback and the release ledger.", "retain")
+    access: Removal = setting("Callers' keys and routing.", "retain")
+    logs: Removal = setting("Log groups and access logs.", "destroy")
+
+
+class Environment(SettingsModel):
+    """Where the stacks live and how long things are kept."""
+
+    account: str = setting("AWS account id, in quotes.", "111122223333", pattern=r"^\d{12}$")
+    region: str = setting("AWS region.", "us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    tags: dict[str, str] = setting("Tags on every resource.", {"team": "ml-platform"})
+    removal: RemovalPolicies = setting("Removal policy by data class.", {"models": "retain"})
+    log_retention_days: LogDays = setting("Days CloudWatch keeps logs.", 90)
+    monthly_cost_cap_usd: float = setting(
+        "Synth fails when the endpoint at full size would cost more per month.", 12000.0, gt=0
+    )
+    prices_usd_per_hour: dict[str, float] = setting(
+        "Prices that differ from infra/prices.yaml: another region, a discount.",
+        {"ml.g6e.xlarge": 2.2},
+        default={},
+    )
+
+
+class FunctionSettings(SettingsModel):
+    """The Lambda functions' runtime and size."""
+
+    runtime: Literal["python3.12", "python3.13", "python3.14", "host"] = setting(
+        "Lambda runtime; `host` is this machine's Python, for the laptop.", "python3.14"
+    )
+    architecture: Literal["arm64", "x86_64", "host"] = setting(
+        "Instruction set; `host` is this machine's, for the laptop.", "arm64"
+    )
+    memory_mb: int = setting("Memory of each function; CPU grows with it.", 1024, ge=128, le=10_240)
+    reserved_concurrency: int | None = setting(
+        "Most requests in flight in `inference`; left out, the account's limit holds.",
+        200,
+        ge=1,
+        le=10_000,
+        default=None,
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "Least severe line that is logged.", "INFO", default="INFO"
+    )
+
+    @property
+    def runtime_name(self) -> str:
+        """Lambda's name of the runtime, `host` resolved."""
+        host = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        return host if self.runtime == "host" else self.runtime
+
+    @property
+    def architecture_name(self) -> Literal["arm64", "x86_64"]:
+        """Lambda's name of the instruction set, `host` resolved."""
+        if self.architecture != "host":
+            return self.architecture
+        return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
+
+
+class Model(SettingsModel):
+    """The model callers name, and the artefact a first deployment starts with."""
+
+    name: str = setting(
+        "What callers put into `model`.",
+        "llama-3.1-8b-instruct",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+    )
+    version: str = setting(
+        "Version of the first artefact.", "1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+    )
+    source: str | None = setting(
+        "S3 prefix of the first artefact (for serverless one tar.gz); left out, the deploy names it "
+        "(parameter ChampionModelUri).",
+        "s3://my-models/llama-3.1-8b-instruct/",
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+(/|\.tar\.gz)$",
+        default=None,
+    )
+    size_gb: float | None = setting(
+        "Size of the artefact; timeouts, memory and serverless fit are derived from it.",
+        16.1,
+        gt=0,
+        le=2000,
+        default=None,
+    )
+    input_token_price: float = setting(
+        "What a million input tokens cost, in US dollars, in callers' usage.", 0.1, ge=0, default=0.0
+    )
+    output_token_price: float = setting(
+        "What a million output tokens cost, in US dollars, in callers' usage.", 0.4, ge=0, default=0.0
+    )
+
+
+class RecordSettings(SettingsModel):
+    """What is kept of a request."""
+
+    ttl_days: int = setting("Days a record, feedback or text is kept.", 30, ge=1, le=3650)
+    keep_text: bool = setting(
+        "Keep prompts and answers, personal data masked, except for keys that opted out.",
+        False,
+        default=False,
+    )
+
+
+class Settings(SettingsModel):
+    """All sections of `settings/<env>.yaml`. `name` is the file's stem, never a key in it."""
+
+    name: str = setting(
+        "Environment; the file's name without `.yaml`.",
+        "prod",
+        pattern=r"^[a-z](-?[a-z0-9])*$",
+    )
+    goals: Goals = setting("The project contract.", {"quality_floor": 0.8})
+    environment: Environment = setting("Account, region, retention.", {"region": "us-east-1"})
+    functions: FunctionSettings = setting("Lambda runtime and size.", {"runtime": "python3.14"})
+    gateway: ApiSettings = setting("The HTTP API.", {"stage": "prod"})
+    guards: GuardrailSettings = setting(
+        "Checks of prompts and answers.", {"mask_pii": True}, default=GuardrailSettings()
+    )
+    fallbacks: list[Fallback] = setting(
+        "Targets asked in order while the endpoint is full, starting or down.",
+        [{"kind": "bedrock", "model_id": "openai.gpt-oss-20b-1:0"}],
+        default=[],
+        max_length=4,
+    )
+    model: Model = setting("The model callers name.", {"name": "llama-3.1-8b-instruct"})
+    endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
+    records: RecordSettings = setting("What is kept of a request.", {"ttl_days": 30})
+    jobs: JobsSettings = setting(
+        "Work that is answered later.", {"retention_days": 7}, default=JobsSettings()
+    )
+    cache: CacheSettings = setting(
+        "Answers that are given again.", {"max_seconds": 3600}, default=CacheSettings()
+    )
+    monitoring: MonitoringSettings = setting("Dashboard and alarms.", {}, default=MonitoringSettings())
+    refresh: RefreshSettings | None = setting(
+        "The loop from new data to a promoted model; realtime endpoints only.",
+        {"approval": "manual"},
+        default=None,
+    )
+
+    failover: Failover | None = setting(
+        "A second region that answers while the first cannot.", {"region": "us-west-2"}, default=None
+    )
+
+    @property
+    def prefix(self) -> str:
+        """Start of every name: `evergreen-<env>`."""
+        return f"evergreen-{self.name}"
+
+    @property
+    def endpoint_name(self) -> str:
+        """The endpoint's fixed name, at most 63 characters."""
+        return self.prefix
+
+    @property
+    def standby(self) -> Settings | None:
+        """These settings as the second region has them: its place, its endpoint, no loop of its own."""
+        there = self.failover
+        if there is None or not isinstance(self.endpoint, RealtimeEndpoint):
+            return None
+        return self.model_copy(
+            update={
+                "environment": self.environment.model_copy(update={"region": there.region}),
+                "model": self.model.model_copy(update={"source": there.source}),
+                "endpoint": there.endpoint(self.endpoint),
+                "refresh": None,
+                "failover": None,
+            }
+        )
+
+    @property
+    def fallback_chain(self) -> list[Fallback]:
+        """Who is asked in turn where the endpoint cannot answer: the same model elsewhere, then others."""
+        if self.failover is None:
+            return self.fallbacks
+        region = self.failover.region
+        second = EndpointFallback(
+            kind="endpoint",
+            endpoint_name=self.endpoint_name,
+            # Which version it serves is known there, not here: the loop brings it each champion in turn.
+            model_version=f"failover/{region}",
+            region=region,
+        )
+        return [second, *self.fallbacks]
+
+    @property
+    def laptop(self) -> bool:
+        """Whether the functions run on this machine rather than in Lambda."""
+        return self.functions.runtime == "host"
+
+    @property
+    def component_names(self) -> list[str]:
+        """The inference components, the base model's first; none for kinds without components."""
+        if not isinstance(self.endpoint, ScaleToZeroEndpoint):
+            return []
+        return [f"{self.prefix}-{name}" for name in ("base", *(a.name for a in self.endpoint.adapters))]
+
+    @property
+    def download_timeout_seconds(self) -> int:
+        """Time to fetch the model."""
+        given = self.endpoint.model_download_timeout_seconds
+        return given or cross_section_rules.download_seconds(self.model.size_gb)
+
+    @property
+    def startup_timeout_seconds(self) -> int:
+        """Time until the container is ready."""
+        return self.endpoint.startup_timeout_seconds or cross_section_rules.startup_seconds(
+            self.model.size_gb
+        )
+
+    @property
+    def evaluation_answer_tokens(self) -> int:
+        """Length at which evaluation cuts an answer: the one that callers get, unless another is given."""
+        given = self.refresh.answer_tokens if self.refresh else None
+        return given or self.endpoint.engine.default_max_tokens
+
+    @property
+    def scaling_target(self) -> float | None:
+        """Level that target tracking holds per machine or copy; None where nothing tracks one."""
+        spec = self.endpoint
+        if not isinstance(spec, RealtimeEndpoint | ScaleToZeroEndpoint):
+            return None
+        measured = capacity(spec.instances.type, self.model.name, spec.engine.image)
+        return spec.scaling.target or target(spec.scaling.metric, measured, spec.engine.max_running_requests)
+
+    def _images(self) -> list[tuple[tuple[str, ...], str]]:
+        """The images in use, each with the path of its key."""
+        jobs: list[tuple[tuple[str, ...], str]] = []
+        if self.refresh is not None:
+            jobs = [
+                (("refresh", "training", "image"), self.refresh.training.image),
+                (("refresh", "processing", "image"), self.refresh.processing.image),
+            ]
+        return [(("endpoint", "engine", "image"), self.endpoint.engine.image), *jobs]
+
+    @model_validator(mode="after")
+    def _name_fits(self) -> Self:
+        cross_section_rules.check_names(self.endpoint_name, *self.component_names)
+        return self
+
+    @model_validator(mode="after")
+    def _endpoint_fits_the_model(self) -> Self:
+        cross_section_rules.check_region(self.environment.region, *self._images())
+        cross_section_rules.check_source(self.model.source, self.endpoint)
+        cross_section_rules.check_size(self.model.size_gb, self.endpoint)
+        cross_section_rules.check_refresh(self.refresh is not None, self.endpoint)
+        try:
+            cross_section_rules.check_target(self.scaling_target, self.endpoint)
+        except CapacityError as error:
+            raise RuleError(
+                "endpoint",
+                "scaling",
+                what=f"{error}",
+                why="The scaling target is taken from it.",
+                change="the file's fields as docs/endpoints.md has them, or no file",
+                example={"target": 22.0},
+            ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _the_second_region_fits(self) -> Self:
+        if self.failover is not None:
+            bucket = self.failover.bucket_name(self.prefix, self.environment.account)
+            check_failover(self.failover, self.environment.region, self.endpoint, self.model.size_gb, bucket)
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_is_here(self) -> Self:
+        domain = self.gateway.domain
+        if domain is not None and domain.certificate_arn.split(":")[3] != self.environment.region:
+            raise RuleError(
+                "gateway",
+                "domain",
+                "certificate_arn",
+                what=f"The certificate is in {domain.certificate_arn.split(':')[3]}.",
+                why=f"A regional API takes one from its own region, {self.environment.region}.",
+                change=f"a certificate made in {self.environment.region}",
+                example=f"arn:aws:acm:{self.environment.region}:{self.environment.account}:certificate/…",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_have_the_resolution(self) -> Self:
+        if self.monitoring.period_seconds < 60 and not self.laptop:
+            raise RuleError(
+                "monitoring",
+                "period_seconds",
+                what=f"Widgets and alarms every {self.monitoring.period_seconds} s would stay empty.",
+                why="CloudWatch keeps the functions' metrics by the minute.",
+                change="60 or 300",
+                example=60,
+            )
+        return self

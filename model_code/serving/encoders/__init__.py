@@ -1,0 +1,1 @@
+"""Embeddings and classification without HTTP: batches of texts, rows of numbers."""

@@ -1,0 +1,233 @@
+"""The server's heart for models that encode: embeddings and classification. Without HTTP, like `service`.
+
+One instance per process, used from one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from contracts.artefact import verify
+from model_code.serving import engines
+from model_code.serving.admission import Admission, QueueFullError
+from model_code.serving.encoders.batcher import Batcher
+from model_code.serving.engines.base import EngineStats
+from model_code.serving.engines.encoder import Encoder, Normalisation, Numbers
+from model_code.serving.engines.errors import EngineError
+from model_code.serving.errors import ServingError, invalid, overloaded
+from model_code.serving.logs import event
+from model_code.serving.metrics import Metrics
+from model_code.serving.model_tasks import ModelTask
+from model_code.serving.settings import ServerSettings
+
+BATCH_TOKENS = 4096
+"""Most tokens, padding included, of one forward pass."""
+_LARGE_TEXT = 16_384  # characters; more are tokenised off the event loop
+
+logger = logging.getLogger(__name__)
+
+
+class EmbeddingService:
+    """A model that encodes, being served."""
+
+    def __init__(self, settings: ServerSettings, task: ModelTask) -> None:
+        self.settings = settings
+        self.task = task
+        self.metrics = Metrics(settings.model_name)
+        self._encoder: Encoder | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._batcher: Batcher | None = None
+        # Tokens bound generation's cache; here a batch bounds itself.
+        self._admission = Admission(
+            max_running=settings.max_running, max_queued=settings.max_queued, max_tokens=0
+        )
+        self._size = 0  # numbers per text
+        self._not_ready = "the model is loading"
+        self.cut_off = asyncio.Event()
+        """Set when draining has run out of time: whatever still runs must end now."""
+
+    async def start(self) -> None:
+        """Verify the artefact, load the model, encode once. Raises ArtefactError, EngineError, OSError."""
+        began = time.perf_counter()
+        settings = self.settings
+        _, encoder = await asyncio.gather(
+            asyncio.to_thread(verify, settings.model_folder, settings.model_digest),
+            asyncio.to_thread(engines.create_encoder, settings, self.task),
+        )
+        self._tokenizer = await asyncio.to_thread(_read_tokenizer, settings.model_folder)
+        await asyncio.to_thread(encoder.load, settings.model_folder)
+        rows = settings.max_running if encoder.pads else 1
+        self._batcher = Batcher(encoder.encode, max_rows=rows, max_tokens=BATCH_TOKENS)
+        self._encoder = encoder
+        warm_up = _finite(await self._batcher.run(await self._tokenise(["Hello"], "input")))
+        self._size = warm_up.shape[1]
+        self._not_ready = ""
+        event(
+            logger,
+            "ready",
+            engine=encoder.name,
+            task=self.task,
+            context_tokens=encoder.context_tokens,
+            start_seconds=round(time.perf_counter() - began, 3),
+        )
+
+    def unready_reason(self) -> str | None:
+        """Why no request can be served now, or None when ready."""
+        if self._not_ready or self._batcher is None:
+            return self._not_ready
+        silence = time.monotonic() - self._batcher.progress
+        if self._admission.running == 0 or silence < self.settings.stall:
+            return None
+        return f"no batch for {silence:.0f} s while {self._admission.running} requests run"
+
+    def engine_fault(self) -> str | None:
+        """An encoder has no loop of its own that could die."""
+        return None
+
+    async def embed(self, model: str, texts: Sequence[str], dimensions: int | None) -> tuple[Numbers, int]:
+        """Vectors [texts, dimensions] and how many tokens the texts hold. Raises ServingError.
+
+        Fewer dimensions are the leading ones, brought to unit length again (Kusupati et al. 2022).
+        """
+        self._check(model)
+        if dimensions is not None and dimensions > self._size:
+            raise invalid(
+                f"The model '{model}' has {self._size} dimensions, not {dimensions}.",
+                param="dimensions",
+                code="invalid_value",
+            )
+        tokens = await self._tokenise(texts, "input")
+        vectors = await self._encode(tokens)
+        if dimensions is not None and dimensions < self._size:
+            vectors = _unit(vectors[:, :dimensions])
+        return vectors, sum(map(len, tokens))
+
+    async def classify(
+        self, model: str | None, texts: Sequence[str], normalisation: Normalisation | None, field: str
+    ) -> tuple[Numbers, int]:
+        """Scores [texts, labels] and how many tokens the texts hold. Raises ServingError."""
+        encoder = self._check(model)
+        tokens = await self._tokenise(texts, field)
+        scores = await self._encode(tokens)
+        return normalised(scores, normalisation or encoder.normalisation), sum(map(len, tokens))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classifier's labels, in the order of its scores."""
+        return self._loaded().labels
+
+    def _check(self, model: str | None) -> Encoder:
+        if reason := self.unready_reason():
+            raise overloaded(f"The model cannot serve now: {reason}.", code="not_ready")
+        if model not in (None, self.settings.model_name):
+            raise ServingError(
+                "not_found_error",
+                f"The model '{model}' does not exist here; this endpoint serves "
+                f"'{self.settings.model_name}'.",
+                param="model",
+                code="model_not_found",
+            )
+        return self._loaded()
+
+    async def _tokenise(self, texts: Sequence[str], field: str) -> list[list[int]]:
+        tokenizer = self._tokenizer
+        if tokenizer is None:
+            raise overloaded("The model is loading.", code="not_ready")
+        if sum(map(len, texts)) > _LARGE_TEXT:
+            encoded = await asyncio.to_thread(tokenizer.encode_batch, list(texts))
+        else:
+            encoded = tokenizer.encode_batch(list(texts))
+        longest = self._loaded().context_tokens
+        for index, one in enumerate(encoded):
+            if not one.ids:
+                raise invalid("This text holds no tokens.", param=f"{field}[{index}]", code="invalid_value")
+            if len(one.ids) > longest:
+                raise invalid(
+                    f"A text may hold {longest} tokens; text {index} holds {len(one.ids)}. Shorten it.",
+                    param=f"{field}[{index}]",
+                    code="context_length_exceeded",
+                )
+        return [one.ids for one in encoded]
+
+    async def _encode(self, tokens: list[list[int]]) -> Numbers:
+        if self._batcher is None:
+            raise overloaded("The model is loading.", code="not_ready")
+        try:
+            async with self._admission.slot(0):
+                if self._admission.running == 1:  # it was idle until now: its silence meant nothing
+                    self._batcher.progress = time.monotonic()
+                return _finite(await self._batcher.run(tokens))
+        except QueueFullError:
+            self.metrics.count_rejection("queue_full")
+            raise overloaded("Too many requests are waiting.", code="queue_full") from None
+
+    def _loaded(self) -> Encoder:
+        if self._encoder is None:
+            raise overloaded("The model is loading.", code="not_ready")
+        return self._encoder
+
+    def render_metrics(self) -> bytes:
+        """The text of `/metrics`; an encoder keeps no cache."""
+        return self.metrics.render(
+            EngineStats(running=self._admission.running, waiting=0, cache_use=0.0),
+            queued=self._admission.queued,
+            queued_tokens=self._admission.queued_tokens,
+            running=self._admission.running,
+            slots=self._admission.max_running,
+        )
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new work, let running requests finish for so long, then tell the rest to end."""
+        self._not_ready = "the server is shutting down"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._admission.idle.wait()
+        event(logger, "drained", left=self._admission.running)
+        self.cut_off.set()
+
+    async def close(self) -> None:
+        """Let go of the model."""
+        if self._batcher is not None:
+            self._batcher.close()
+        if self._encoder is not None:
+            self._encoder.close()
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    # Some files cut and pad by themselves: a text that is too long is refused here, not cut unseen.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _finite(rows: Numbers) -> Numbers:
+    """The rows; raises EngineError for a request whose results are not numbers."""
+    if not np.isfinite(rows).all():
+        raise EngineError("the model's results are not numbers")
+    return rows
+
+
+def _unit(vectors: Numbers) -> Numbers:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Numbers = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit
+
+
+def normalised(scores: Numbers, how: Normalisation) -> Numbers:
+    """Raw scores [texts, labels] as probabilities that add up to one, or each by itself, or as they are."""
+    if how == "none":
+        return scores
+    if how == "sigmoid":
+        return (1 / (1 + np.exp(-np.clip(scores, -80, 80)))).astype(np.float32)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares: Numbers = powers / powers.sum(axis=1, keepdims=True)
+    return shares

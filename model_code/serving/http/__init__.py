@@ -1,0 +1,1 @@
+"""ASGI: the routes of the container contract, one request from its headers to its last byte."""

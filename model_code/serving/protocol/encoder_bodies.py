@@ -1,0 +1,93 @@
+"""The bodies of embeddings and classifications: from bytes to checked requests, from numbers to replies."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.classification import (
+    Classification,
+    ClassificationList,
+    ClassificationRequest,
+    LabelScore,
+    PipelineRequest,
+)
+from contracts.embeddings import Embedding, EmbeddingList, EmbeddingsRequest, EmbeddingsUsage
+from model_code.serving.protocol.parsing import parse
+
+Numbers = NDArray[np.float32]
+
+
+def parse_embeddings(body: bytes) -> EmbeddingsRequest:
+    """The request in a body; raises ServingError that names the field at fault."""
+    return parse(EmbeddingsRequest, body)
+
+
+def parse_classification(body: bytes) -> ClassificationRequest | PipelineRequest:
+    """The request in a body of either shape: Hugging Face's is told by its `inputs`. Raises ServingError."""
+    if has_field(body, "inputs"):
+        return parse(PipelineRequest, body)
+    return parse(ClassificationRequest, body)
+
+
+def has_field(body: bytes, name: str) -> bool:
+    """Whether a body is a JSON object with that field."""
+    if f'"{name}"'.encode() not in body:
+        return False
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):  # whoever parses it for good says what is wrong
+        return False
+    return isinstance(content, dict) and name in content
+
+
+def embeddings_reply(request: EmbeddingsRequest, vectors: Numbers, tokens: int) -> bytes:
+    """The body for vectors [texts, dimensions]."""
+    items = [
+        Embedding(index=index, embedding=_written(vector, request.encoding_format))
+        for index, vector in enumerate(vectors)
+    ]
+    usage = EmbeddingsUsage(prompt_tokens=tokens, total_tokens=tokens)
+    return EmbeddingList(data=items, model=request.model, usage=usage).model_dump_json().encode()
+
+
+def _written(vector: Numbers, encoding: str) -> list[float] | str:
+    if encoding == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    numbers: list[float] = vector.tolist()
+    return numbers
+
+
+def classification_reply(
+    request: ClassificationRequest | PipelineRequest, scores: Numbers, labels: Sequence[str], tokens: int
+) -> bytes:
+    """The body for scores [texts, labels], in the shape that the request came in."""
+    if isinstance(request, PipelineRequest):
+        return _pipeline_reply(request, scores, labels)
+    items = []
+    for index, row in enumerate(scores):
+        best = _best(row, labels, request.top_k)
+        items.append(Classification(index=index, label=best[0].label, score=best[0].score, scores=best))
+    usage = EmbeddingsUsage(prompt_tokens=tokens, total_tokens=tokens)
+    return ClassificationList(data=items, model=request.model, usage=usage).model_dump_json().encode()
+
+
+def _pipeline_reply(request: PipelineRequest, scores: Numbers, labels: Sequence[str]) -> bytes:
+    """One text: its labels. Several: each one's best label, or with `top_k` each one's labels."""
+    count = request.parameters.top_k
+    rows: list[list[dict[str, Any]]] = [
+        [one.model_dump() for one in _best(row, labels, count or 1)] for row in scores
+    ]
+    if isinstance(request.inputs, str):
+        return json.dumps(rows[0]).encode()
+    return json.dumps(rows if count else [row[0] for row in rows]).encode()
+
+
+def _best(row: Numbers, labels: Sequence[str], count: int | None) -> list[LabelScore]:
+    order = np.argsort(-row, kind="stable")[:count]
+    return [LabelScore(label=labels[index], score=float(row[index])) for index in order]

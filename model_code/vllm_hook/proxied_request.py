@@ -1,0 +1,272 @@
+"""One caller's request through the wrapped server: body, checks, a place in the batch, deadline, reply."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from contracts import container
+from contracts.chat import ChatRequest
+from contracts.completions import CompletionRequest
+from contracts.embeddings import EmbeddingsRequest
+from model_code.serving.admission import QueueFullError
+from model_code.serving.errors import ServingError, internal, invalid, overloaded
+from model_code.serving.http.connection import (
+    STATUS_CLIENT_DISCONNECTED,
+    ClientDisconnectedError,
+    read_body,
+    wait_for_disconnect,
+)
+from model_code.serving.http.request_headers import RequestHeaders
+from model_code.serving.logs import REQUEST_IDS, event
+from model_code.serving.protocol.parsing import parse
+from model_code.vllm_hook.error_translation import ERROR_EVENT, event_error, translate_error
+from model_code.vllm_hook.health import Health
+from model_code.vllm_hook.metrics import HookMetrics
+from model_code.vllm_hook.settings import HookSettings
+from model_code.vllm_hook.upstream import (
+    CHAT,
+    EMBEDDINGS,
+    ROUTES,
+    UpstreamApp,
+    body_receiver,
+    send_error,
+    upstream_scope,
+)
+
+_NOT_SERVED = (404, 405)
+_UNWIND_SECONDS = 5.0
+_USAGE = b'"usage":{'
+
+logger = logging.getLogger(__name__)
+
+
+class ProxiedRequest:
+    """The state of one request."""
+
+    def __init__(
+        self,
+        settings: HookSettings,
+        health: Health,
+        upstream: UpstreamApp,
+        metrics: HookMetrics,
+        scope: Scope,
+    ) -> None:
+        self._settings, self._health, self._upstream, self._metrics = settings, health, upstream, metrics
+        self._scope = scope
+        headers = RequestHeaders.read(Headers(scope=scope))
+        self._ids = headers.ids
+        self._route = headers.route or CHAT
+        bound = settings.request_timeout
+        self._timeout = bound if headers.timeout is None else min(bound, headers.timeout)
+        self._began = time.perf_counter()
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Answer; every outcome ends in exactly one reply and one log line."""
+        REQUEST_IDS.set(
+            self._ids
+        )  # the context is this request's own: the server runs each in a task of its own
+        reply = ResponseRelay(send, self._ids["request_id"], self._health)
+        failure: str | None = None
+        try:
+            body = await read_body(receive)
+            await self._guard(body, receive, reply)
+        except ClientDisconnectedError:
+            self._metrics.count_cancellation()
+            failure = "client_disconnected"
+        except ServingError as error:
+            failure = error.code or error.type
+            await reply.fail(error)
+        except Exception:
+            failure = "internal_error"
+            logger.exception("request failed")
+            await reply.fail(internal())
+        self._report(reply, failure)
+
+    async def _guard(self, body: bytes, receive: Receive, reply: ResponseRelay) -> None:
+        """Work until the reply's end, the client's leaving, the deadline or the end of the drain."""
+        work = asyncio.create_task(self._work(body, reply))
+        gone = asyncio.create_task(wait_for_disconnect(receive))
+        cut = asyncio.create_task(self._health.cut_off.wait())
+        tasks: set[asyncio.Task[Any]] = {work, gone, cut}
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+            if reply.ended:  # after a reply's last byte a server calls its client gone: let the rest unwind
+                done, _ = await asyncio.wait({work}, timeout=_UNWIND_SECONDS)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if work in done:
+            work.result()
+        elif reply.ended:
+            event(logger, "vLLM went on after its reply", level=logging.WARNING)
+        elif gone in done:
+            raise ClientDisconnectedError
+        elif cut in done:
+            raise overloaded("The server is shutting down and could not finish this answer.", code="draining")
+        else:
+            text = f"The answer was not finished within {self._timeout:g} s."
+            raise ServingError("timeout_error", text, code="request_timeout")
+
+    async def _work(self, body: bytes, reply: ResponseRelay) -> None:
+        if self._route not in ROUTES:
+            text = f"The route '{self._route}' is not served; one of {', '.join(ROUTES)}."
+            raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
+        limited = check(self._route, body)
+        if reason := self._health.unready_reason():
+            raise overloaded(f"The model cannot serve now: {reason}.", code="not_ready")
+        try:
+            async with self._health.admission.slot(1):
+                self._health.admitted()
+                await self._pass_on(body, limited, reply)
+        except QueueFullError:
+            self._metrics.count_rejection("queue_full")
+            raise overloaded("Too many requests are waiting.", code="queue_full") from None
+
+    async def _pass_on(self, body: bytes, limited: bool, reply: ResponseRelay) -> None:
+        default = self._settings.default_max_tokens
+        if not limited and default:
+            try:
+                return await self._ask(_with_limit(body, default), reply)
+            except ServingError as error:
+                if error.code != "context_length_exceeded" or reply.status:
+                    raise
+                # The default leaves no room for this prompt: the rest of the context is the bound then.
+        await self._ask(body, reply)
+
+    async def _ask(self, body: bytes, reply: ResponseRelay) -> None:
+        scope = upstream_scope(self._scope, self._route, body, self._ids)
+        await self._upstream.app(scope, body_receiver(body), reply.send)
+        if reply.error is not None:
+            error, reply.error = reply.error, None
+            raise error
+        if refusal := reply.refusal():
+            status, content = refusal
+            if status in _NOT_SERVED and b"does not exist" not in content:
+                text = f"This model does not serve {self._route}."
+                raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unsupported_operation")
+            raise translate_error(status, content, "messages" if self._route == CHAT else "prompt")
+
+    def _report(self, reply: ResponseRelay, failure: str | None) -> None:
+        status = reply.status or (STATUS_CLIENT_DISCONNECTED if failure == "client_disconnected" else 500)
+        usage = reply.usage
+        self._metrics.observe(
+            status=status,
+            began=self._began,
+            first=reply.first,
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+        )
+        event(
+            logger,
+            "request",
+            status=status,
+            failure=failure,
+            route=self._route,
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+            first_token_ms=None if reply.first is None else round(1000 * (reply.first - self._began), 1),
+            duration_ms=round(1000 * (time.perf_counter() - self._began), 1),
+        )
+
+
+class ResponseRelay:
+    """The wrapped server's reply on its way: refusals are held back, the rest goes through as it comes.
+
+    Nothing is sent before the first piece of the body, so that a failure until then has its own status.
+    """
+
+    def __init__(self, send: Send, request_id: str, health: Health) -> None:
+        self._send, self._health = send, health
+        self._headers = [(b"x-request-id", request_id.encode())]
+        self._start: Message | None = None
+        self._refused: bytearray | None = None
+        self.ended = False
+        self.status = 0
+        self.first: float | None = None
+        self.usage: dict[str, Any] = {}
+        self.error: ServingError | None = None
+        """What the wrapped server said in place of the rest of its stream."""
+
+    async def send(self, message: Message) -> None:
+        """ASGI's `send` for the wrapped application."""
+        if message["type"] == "http.response.start":
+            self._start, self._refused = message, bytearray() if message["status"] >= 400 else None
+        elif message["type"] == "http.response.body":
+            body = message.get("body", b"")
+            if self._refused is not None:
+                self._refused += body
+                return
+            if body.startswith(ERROR_EVENT):
+                # Not raised here: that would pass through all of vLLM's handlers.
+                self.error = event_error(body)
+            if self.error is not None:
+                return
+            await self._forward(body, more=message.get("more_body", False))
+
+    async def _forward(self, body: bytes, *, more: bool) -> None:
+        if body:
+            self._health.progress()
+            self.first = self.first or time.perf_counter()
+            if _USAGE in body:
+                self.usage = _usage(body)
+        elif more:
+            return
+        if self.status == 0 and self._start is not None:
+            self.status = self._start["status"]
+            headers = [pair for pair in self._start["headers"] if pair[0].lower() != b"x-request-id"]
+            await self._send({**self._start, "headers": [*headers, *self._headers]})
+        self.ended = not more
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def refusal(self) -> tuple[int, bytes] | None:
+        """Status and body of a reply that was held back, once; None when the reply went through."""
+        if self._start is None or self._refused is None:
+            return None
+        held = self._start["status"], bytes(self._refused)
+        self._start = self._refused = None
+        return held
+
+    async def fail(self, error: ServingError) -> None:
+        """Say what went wrong: with its status when nothing was sent yet, else as the stream's last event."""
+        if self.ended:
+            return
+        self.ended = True
+        if self.status == 0:
+            self.status = error.status
+            await send_error(self._send, error.status, error.body, [*error.headers, *self._headers])
+            return
+        content = b"data: " + error.body.encode() + b"\n\n"
+        await self._send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def check(route: str, body: bytes) -> bool:
+    """Whether an answer's length is the caller's choice, or there is none to choose. As strict as our own
+    server: raises ServingError for what is no request of this route."""
+    if route == EMBEDDINGS:
+        parse(EmbeddingsRequest, body)
+        return True
+    request: ChatRequest | CompletionRequest
+    request = parse(ChatRequest, body) if route == CHAT else parse(CompletionRequest, body)
+    return request.token_limit is not None
+
+
+def _with_limit(body: bytes, tokens: int) -> bytes:
+    return json.dumps({**json.loads(body), "max_tokens": tokens}).encode()
+
+
+def _usage(body: bytes) -> dict[str, Any]:
+    """The token counts in a whole answer or in a stream's last events; empty when they cannot be read."""
+    start = body.rindex(_USAGE) + len(_USAGE) - 1
+    try:
+        usage, _ = json.JSONDecoder().raw_decode(body[start:].decode())
+    except ValueError:
+        return {}
+    return usage if isinstance(usage, dict) else {}

@@ -1,0 +1,27 @@
+"""`python -m operations <command>`: what operators run. Each command explains itself with `--help`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "deploy": ("operations.deploy", "deploy an environment: data, model, everything else"),
+    "key": ("operations.keys", "make, list and revoke callers' keys"),
+    "forget": ("operations.forget", "delete what is kept of one user"),
+}
+
+
+def main(words: list[str]) -> int:
+    """Runs one command; returns its exit status."""
+    if not words or words[0] not in COMMANDS:
+        print("usage: python -m operations <command> …\n", file=sys.stderr)
+        for name, (_, text) in COMMANDS.items():
+            print(f"  {name:8} {text}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[words[0]][0])
+    return int(module.main(words[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -32,7 +32,7 @@ def measure() -> dict[str, float]:
         limits[f"gemm_{name}"] = operations / _best(partial(torch.matmul, left, right))
     small = torch.randint(-100, 100, (2, _SIDE, _SIDE), dtype=torch.int8)
     # torch has no public name for the int8 product.
-    limits["gemm_int8"] = operations / _best(lambda: torch._int_mm(small[0], small[1]))
+    limits["gemm_int8"] = operations / _best(lambda: torch._int_mm(small[0], small[1]))  # noqa: SLF001
     return {name: round(value, 1) for name, value in limits.items()}
 
 

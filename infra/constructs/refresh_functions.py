@@ -28,7 +28,7 @@ from infra.settings.failover import FAILOVER, Failover
 if TYPE_CHECKING:
     from infra.stacks.data import DataStack
 
-_PINS = "refresh"  # requirements/lambda-refresh.txt
+_PINS = "release"  # requirements/lambda-release.txt
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ test-cloud: environments browser  ## what crosses services: the laptop cloud and
 	@$(BIN)/python -m pytest -m "laptop and not peers" tests/cloud tests/browser $(PYTEST)
 
 bench-smoke: environments  ## time to first token beside the bare handler; cold and warm starts
-	@$(BIN)/python bench/smoke.py
+	@$(BIN)/python -m bench.smoke
 
 bench-gateway: environments  ## what the front door adds to a call: make bench-gateway GATEWAY="--litellm"
 	@PYTHONPATH=. $(BIN)/python -m bench.gateway $(GATEWAY)

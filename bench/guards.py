@@ -1,4 +1,4 @@
-"""`python bench/guards.py --data <folder>`: what the offline guards find, wrongly refuse, and cost.
+"""`python -m bench.guards --data <folder>`: what the offline guards find, wrongly refuse, and cost.
 
 Reads public sets, each as `<folder>/<name>/<name>.jsonl`: presidio_pii_synth (personal data with places),
 cyberseceval_prompt_injection (attacks), xstest (safe prompts that look unsafe), self_instruct_human and
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -20,10 +19,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lambdas.inference.guards.base import Guard
-from lambdas.inference.guards.phrases import denied_topics, injection_rules
-from lambdas.inference.guards.pii import PiiRules
-from lambdas.inference.guards.toxicity import ToxicityRules
+from bench.common import command_line
+from evaluation.statistics.proportions import Proportion, wilson
+from lambdas.pipeline.guards.base import Guard
+from lambdas.pipeline.guards.phrases import denied_topics, injection_rules
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.guards.toxicity import ToxicityRules
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURE = REPOSITORY / "tests/fixtures/guards/toxicity.jsonl"
@@ -50,13 +51,11 @@ def read(path: Path) -> Rows:
 
 
 def share(hits: int, total: int) -> str:
-    """`62/70 = 88.6 % (79.0–94.1)`. Source of the interval: E. B. Wilson, 1927."""
+    """`62/70 = 88.6 % (79.0–94.1)`, with Wilson's 95 % interval."""
     if not total:
         return "no cases"
-    z, p = 1.96, hits / total
-    middle, spread = p + z * z / (2 * total), z * math.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
-    low, high = ((middle + sign * spread) / (1 + z * z / total) for sign in (-1, 1))
-    return f"{hits}/{total} = {100 * p:.1f} % ({100 * max(0, low):.1f}–{100 * min(1, high):.1f})"
+    interval = wilson(Proportion(hits, total))
+    return f"{hits}/{total} = {100 * hits / total:.1f} % ({100 * interval.low:.1f}–{100 * interval.high:.1f})"
 
 
 def blocked(guard: Guard, texts: Iterable[str]) -> list[str]:
@@ -177,6 +176,7 @@ def main() -> None:
     }
     mix = [text for texts in harmless.values() for text in texts[:250]]
     figures: dict[str, Any] = {}
+    print(command_line())
     print("Personal data (presidio_pii_synth)")
     figures["pii"] = personal_data(rows("presidio_pii_synth")[1::2])
     print("Prompt injection (cyberseceval_prompt_injection)")

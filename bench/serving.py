@@ -3,7 +3,8 @@
 Closed loop: 1 … 128 clients ask at once, greedily, for answers of one length. Systems take turns within every
 round and the order shifts from round to round, so that a busy moment of the machine hits them alike; ratios
 are taken within a round. Open loop: requests arrive at random (Poisson) and as in a recorded trace, and
-latency counts from the scheduled arrival. Ours and servers are asked over HTTP, libraries in process.
+latency counts from the scheduled arrival. Servers, ours among them, are asked over
+HTTP, libraries in process.
 Writes `bench/results/serving.json`, `.md` and `.svg`.
 """
 
@@ -27,19 +28,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from bench import serving_report as report  # noqa: E402
-from bench.serving_load import Ask, poisson, questions, trace  # noqa: E402
+from bench.common import RESULTS, command_line, cpu_model  # noqa: E402
+from bench.serving_load import ScheduledRequest, poisson, questions, trace  # noqa: E402
 from bench.serving_plot import draw  # noqa: E402
 from bench.serving_systems import (  # noqa: E402
+    HandlerServer,
     HttpSystem,
     Library,
-    Ours,
     System,
     TransformersServe,
     machine_limits,
     tokenise,
 )
 
-RESULTS = REPOSITORY / "bench" / "results"
 TRACE = REPOSITORY.parent / "shared" / "data" / "azure_llm_2023_conv" / "azure_llm_2023_conv.jsonl"
 FAST, REFERENCE = "evergreen openvino", "evergreen transformers"
 RAW_FAST, RAW_REFERENCE = "raw OpenVINO", "raw generate_batch"
@@ -70,14 +71,14 @@ def start(options: argparse.Namespace, stack: ExitStack) -> list[System]:
     for name in options.systems:
         print(f"  starting {name}", flush=True)
         if name in (FAST, REFERENCE):
-            systems.append(stack.enter_context(Ours(name, name.split()[1], folder)))
+            systems.append(stack.enter_context(HandlerServer(name, name.split()[1], folder)))
         elif name == SERVE:
             systems.append(stack.enter_context(TransformersServe(folder)))
         elif name == VLLM_HOOKED:
-            systems.append(stack.enter_context(Ours(name, "vllm", folder)))
+            systems.append(stack.enter_context(HandlerServer(name, "vllm", folder)))
         elif name in (VLLM, LLAMA):
             engine = "vllm-plain" if name == VLLM else "llama.cpp"
-            systems.append(stack.enter_context(Ours(name, engine, folder, "/v1/chat/completions")))
+            systems.append(stack.enter_context(HandlerServer(name, engine, folder, "/v1/chat/completions")))
         else:
             systems.append(stack.enter_context(Library(name, folder, prompts)))
     return systems
@@ -125,7 +126,9 @@ def open_loops(
         return []
     rates = [sample.turn.rate for sample in samples if sample.system == servers[0].name]
     rate = options.open_load * max(rates) / options.tokens
-    arrivals: dict[str, list[Ask]] = {"Poisson": poisson(rate, options.open_seconds, options.tokens, seed=1)}
+    arrivals: dict[str, list[ScheduledRequest]] = {
+        "Poisson": poisson(rate, options.open_seconds, options.tokens, seed=1)
+    }
     if options.trace.is_file():
         each = statistics.mean(map(len, tokenise(options.model, questions()))) + options.tokens
         arrivals[f"trace {options.trace.stem}"] = trace(options.trace, rate * each, options.open_seconds)
@@ -149,11 +152,9 @@ def open_loops(
 
 def machine() -> dict[str, Any]:
     """What the figures belong to."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
-        "cpu": model,
+        "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(memory, 1),
         "load_at_start": round(os.getloadavg()[0], 2),
@@ -241,6 +242,7 @@ def write(
         f"{options.tokens} tokens per answer"
     )
     content = {
+        "command": command_line(),
         "machine": description | {"limits": limits},
         "options": {
             key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()
@@ -258,7 +260,7 @@ def write(
     content["options"]["model"] = options.model.name
     content["options"]["trace"] = options.trace.name
     limit = ", ".join(f"{name.removeprefix('gemm_')} {value:g}" for name, value in limits.items())
-    parts = [note, report.closed_table(rows, starts), report.ratio_table(compared)]
+    parts = [f"`{command_line()}`", note, report.closed_table(rows, starts), report.ratio_table(compared)]
     parts += [report.share_table(rows), f"Machine: {limit} (GB/s read; 10⁹ operations/s)."]
     if opened:
         parts.append(report.open_table(opened))

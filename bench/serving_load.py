@@ -30,7 +30,7 @@ _LONGEST_PROMPT, _LONGEST_ANSWER = 512, 96  # a trace of long-context users, cut
 
 
 @dataclass(frozen=True)
-class Ask:
+class ScheduledRequest:
     """One request: when it is due (seconds from the start), what it says and how long its answer is."""
 
     due: float
@@ -39,7 +39,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RequestTiming:
     """What one request felt, in seconds from when it was due; `failure` is empty when it was answered."""
 
     first: float
@@ -54,7 +54,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Target:
+class ServerTarget:
     """Where a server takes chat requests: base URL, path, and the model's name there."""
 
     url: str
@@ -72,19 +72,21 @@ def questions() -> list[str]:
     return [question(number) for number in range(len(_TOPICS))]
 
 
-async def closed_loop(target: Target, clients: int, tokens: int) -> tuple[float, list[Answer]]:
+async def closed_loop(target: ServerTarget, clients: int, tokens: int) -> tuple[float, list[RequestTiming]]:
     """`clients` ask at once; returns the seconds until the last was answered, and the answers."""
     began = time.perf_counter()
-    asks = [Ask(0.0, question(number), tokens) for number in range(clients)]
+    asks = [ScheduledRequest(0.0, question(number), tokens) for number in range(clients)]
     answers = await asyncio.gather(*(_ask(target, ask, began) for ask in asks))
     return time.perf_counter() - began, list(answers)
 
 
-async def open_loop(target: Target, asks: Sequence[Ask]) -> tuple[float, list[Answer]]:
+async def open_loop(
+    target: ServerTarget, asks: Sequence[ScheduledRequest]
+) -> tuple[float, list[RequestTiming]]:
     """Requests go out when they are due, whether or not earlier ones are answered."""
     began = time.perf_counter()
 
-    async def one(ask: Ask) -> Answer:
+    async def one(ask: ScheduledRequest) -> RequestTiming:
         await asyncio.sleep(max(0.0, began + ask.due - time.perf_counter()))
         return await _ask(target, ask, began + ask.due)
 
@@ -92,15 +94,16 @@ async def open_loop(target: Target, asks: Sequence[Ask]) -> tuple[float, list[An
     return time.perf_counter() - began, list(answers)
 
 
-def poisson(rate: float, seconds: float, tokens: int, seed: int) -> list[Ask]:
+def poisson(rate: float, seconds: float, tokens: int, seed: int) -> list[ScheduledRequest]:
     """Arrivals at `rate` per second, independent of each other."""
-    draw, due, asks = random.Random(seed), 0.0, []  # noqa: S311 - load, not secrets
+    draw, due = random.Random(seed), 0.0  # noqa: S311 - load, not secrets
+    asks: list[ScheduledRequest] = []
     while (due := due + draw.expovariate(rate)) < seconds:
-        asks.append(Ask(due, question(len(asks)), tokens))
+        asks.append(ScheduledRequest(due, question(len(asks)), tokens))
     return asks
 
 
-def trace(file: Path, tokens_per_second: float, seconds: float) -> list[Ask]:
+def trace(file: Path, tokens_per_second: float, seconds: float) -> list[ScheduledRequest]:
     """Arrivals and lengths of a recorded trace, its time stretched to a mean of `tokens_per_second`, prompts
     included: its requests are many times as long as the fixed ones, so their number would tell nothing.
 
@@ -121,7 +124,7 @@ def trace(file: Path, tokens_per_second: float, seconds: float) -> list[Ask]:
         raise ValueError(f"{file} holds {len(rows)} requests, too few for {seconds:g} s")
     began, ended = rows[0][0], rows[-1][0]
     return [
-        Ask((t - began) * seconds / (ended - began), _prompt(prompt, number), answer)
+        ScheduledRequest((t - began) * seconds / (ended - began), _prompt(prompt, number), answer)
         for number, (t, prompt, answer) in enumerate(rows)
     ]
 
@@ -130,13 +133,13 @@ def _prompt(tokens: int, number: int) -> str:
     return f"{number}. " + _FILLER * max(1, tokens // _FILLER_TOKENS) + question(number)
 
 
-async def _ask(target: Target, ask: Ask, due: float) -> Answer:
+async def _ask(target: ServerTarget, ask: ScheduledRequest, due: float) -> RequestTiming:
     try:
         async with asyncio.timeout(REQUEST_SECONDS):
             return await _exchange(target, ask, due)
     except (OSError, TimeoutError, ValueError) as error:
         passed = time.perf_counter() - due
-        return Answer(passed, passed, 0, f"{type(error).__name__}: {error}"[:200])
+        return RequestTiming(passed, passed, 0, f"{type(error).__name__}: {error}"[:200])
 
 
 class _Stream(asyncio.Protocol):
@@ -148,7 +151,7 @@ class _Stream(asyncio.Protocol):
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
+        """ScheduledRequest."""
         self._socket: socket.socket = transport.get_extra_info("socket")
         cast(asyncio.WriteTransport, transport).write(self._request)
 
@@ -166,11 +169,12 @@ class _Stream(asyncio.Protocol):
             self.over.set_result(None) if exc is None else self.over.set_exception(exc)
 
 
-async def _exchange(target: Target, ask: Ask, due: float) -> Answer:
+async def _exchange(target: ServerTarget, ask: ScheduledRequest, due: float) -> RequestTiming:
     parts = urlsplit(target.url)
-    request = _request(target, ask, f"{parts.hostname}:{parts.port}")
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
+    request = _request(target, ask, f"{host}:{port}")
     loop = asyncio.get_running_loop()
-    transport, stream = await loop.create_connection(lambda: _Stream(request), parts.hostname, parts.port)
+    transport, stream = await loop.create_connection(lambda: _Stream(request), host, port)
     try:
         await stream.over
     finally:
@@ -184,10 +188,10 @@ async def _exchange(target: Target, ask: Ask, due: float) -> Answer:
     last = stream.pieces[-1][0] - due
     first = next((at - due for at, data in stream.pieces if _TEXT.search(data)), last)
     told = _USAGE.findall(whole)
-    return Answer(first, last, int(told[-1]) if told else len(_TEXT.findall(whole)))
+    return RequestTiming(first, last, int(told[-1]) if told else len(_TEXT.findall(whole)))
 
 
-def _request(target: Target, ask: Ask, host: str) -> bytes:
+def _request(target: ServerTarget, ask: ScheduledRequest, host: str) -> bytes:
     content: dict[str, Any] = {
         "model": target.model,
         "messages": [{"role": "user", "content": ask.text}],

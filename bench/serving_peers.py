@@ -42,7 +42,7 @@ def one_at_a_time(folder: Path) -> Run:
 
     model = _model(folder)
 
-    class Steps(BaseStreamer):
+    class TokenTimes(BaseStreamer):
         """Notes when tokens come; the prompt itself is put first."""
 
         def __init__(self) -> None:
@@ -58,12 +58,16 @@ def one_at_a_time(folder: Path) -> Run:
     def run(prompts: Prompts, tokens: int) -> Measured:
         started, answers = time.perf_counter(), []
         for prompt in prompts:
-            steps = Steps()
+            token_times = TokenTimes()
             out = model.generate(
-                torch.tensor([prompt]), max_new_tokens=tokens, do_sample=False, streamer=steps, pad_token_id=0
+                torch.tensor([prompt]),
+                max_new_tokens=tokens,
+                do_sample=False,
+                streamer=token_times,
+                pad_token_id=0,
             )
             made = out.shape[1] - len(prompt)
-            answers.append([steps.times[1] - started, steps.times[-1] - started, made])
+            answers.append([token_times.times[1] - started, token_times.times[-1] - started, made])
         return {"seconds": time.perf_counter() - started, "answers": answers}
 
     return run

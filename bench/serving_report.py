@@ -6,14 +6,14 @@ Knows nothing of how turns are made. Latencies in milliseconds, rates per second
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.serving_load import Answer
-from bench.serving_systems import Turn
+from bench.common import spread
+from bench.serving_load import RequestTiming
+from bench.serving_systems import LoadResult
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Sample:
     system: str
     clients: int
     round: int
-    turn: Turn
+    turn: LoadResult
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,13 @@ class Objective:
     first_ms: float
     per_token_ms: float
 
-    def met_by(self, answer: Answer) -> bool:
+    def met_by(self, answer: RequestTiming) -> bool:
         """Whether this answer was fast enough; a failed one never is."""
         return (
             not answer.failure
             and 1000 * answer.first <= self.first_ms
             and 1000 * answer.per_token <= self.per_token_ms
         )
-
-
-def spread(values: Iterable[float]) -> dict[str, float]:
-    """Median, least and most."""
-    ordered = sorted(values)
-    return {"median": statistics.median(ordered), "low": ordered[0], "high": ordered[-1]}
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float]:
@@ -60,7 +54,7 @@ def percentiles(values: Iterable[float]) -> dict[str, float]:
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
-def latencies(answers: Sequence[Answer], objective: Objective, seconds: float) -> dict[str, Any]:
+def latencies(answers: Sequence[RequestTiming], objective: Objective, seconds: float) -> dict[str, Any]:
     """TTFT, TPOT and whole latency of the answered, and goodput of all."""
     answered = [answer for answer in answers if not answer.failure]
     content = sum(objective.met_by(answer) for answer in answers)
@@ -91,7 +85,7 @@ def closed_figures(samples: Sequence[Sample], objective: Objective) -> list[dict
 
 
 def ratios(samples: Sequence[Sample], ours: str, peer: str) -> list[dict[str, Any]]:
-    """Ours over the peer's rate in the same round, by level."""
+    """HandlerServer over the peer's rate in the same round, by level."""
     rates = {(sample.system, sample.clients, sample.round): sample.turn.rate for sample in samples}
     rows = []
     for clients in sorted({sample.clients for sample in samples}):

@@ -1,6 +1,7 @@
 """The systems that `make bench` puts beside each other, each started once and asked in turns.
 
-Ours and the servers answer over HTTP with streaming; libraries run in a process of `bench.serving_peers`.
+Our handler and the other servers answer over HTTP with streaming; libraries run in a process of
+`bench.serving_peers`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from bench.serving_load import Answer, Ask, Target, closed_loop, open_loop
+from bench.serving_load import RequestTiming, ScheduledRequest, ServerTarget, closed_loop, open_loop
 from bench.serving_peers import PAGE_TOKENS, PAGES, STEP_TOKENS
 from tests.support.model_server import MODEL, PYTHON, ServerProcess, free_port
 
@@ -32,11 +33,11 @@ _SERVE = "from transformers.cli.transformers import main; main()"
 
 
 @dataclass(frozen=True)
-class Turn:
+class LoadResult:
     """One turn of one system: all its answers and the seconds until the last."""
 
     seconds: float
-    answers: list[Answer]
+    answers: list[RequestTiming]
 
     @property
     def rate(self) -> float:
@@ -50,14 +51,14 @@ class System(Protocol):
     name: str
     start_seconds: float
 
-    def turn(self, clients: int, tokens: int) -> Turn:
-        """Answer `clients` prompts at once."""
+    def turn(self, clients: int, tokens: int) -> LoadResult:
+        """RequestTiming `clients` prompts at once."""
 
     def peak_megabytes(self) -> float:
         """Largest resident memory so far."""
 
 
-def _run(load: Coroutine[Any, Any, tuple[float, list[Answer]]]) -> tuple[float, list[Answer]]:
+def _run(load: Coroutine[Any, Any, tuple[float, list[RequestTiming]]]) -> tuple[float, list[RequestTiming]]:
     import uvloop  # the bench runs where the handler does; reports are read elsewhere too
 
     return uvloop.run(load)
@@ -66,24 +67,24 @@ def _run(load: Coroutine[Any, Any, tuple[float, list[Answer]]]) -> tuple[float, 
 class HttpSystem:
     """A server that is ready at `target`."""
 
-    def __init__(self, name: str, target: Target, pid: int, start_seconds: float) -> None:
+    def __init__(self, name: str, target: ServerTarget, pid: int, start_seconds: float) -> None:
         self.name, self.target, self.start_seconds = name, target, start_seconds
         self._pid = pid
 
-    def turn(self, clients: int, tokens: int) -> Turn:
+    def turn(self, clients: int, tokens: int) -> LoadResult:
         """See `System`."""
-        return Turn(*_run(closed_loop(self.target, clients, tokens)))
+        return LoadResult(*_run(closed_loop(self.target, clients, tokens)))
 
-    def open_turn(self, asks: Sequence[Ask]) -> Turn:
+    def open_turn(self, asks: Sequence[ScheduledRequest]) -> LoadResult:
         """Requests at their own times."""
-        return Turn(*_run(open_loop(self.target, asks)))
+        return LoadResult(*_run(open_loop(self.target, asks)))
 
     def peak_megabytes(self) -> float:
         """See `System`."""
         return peak_megabytes(self._pid)
 
 
-class Ours(AbstractContextManager[HttpSystem]):
+class HandlerServer(AbstractContextManager[HttpSystem]):
     """Our handler, or a server of `tests.contract`, with as many slots as the bench has clients."""
 
     def __init__(self, name: str, engine: str, folder: Path, path: str = "/invocations") -> None:
@@ -102,7 +103,7 @@ class Ours(AbstractContextManager[HttpSystem]):
         self._server.__enter__()
         self._server.wait_ready()
         seconds = time.perf_counter() - started
-        target = Target(self._server.url, self._path, MODEL)
+        target = ServerTarget(self._server.url, self._path, MODEL)
         return HttpSystem(self._name, target, self._server.process.pid, seconds)
 
     def __exit__(
@@ -138,7 +139,7 @@ class TransformersServe(AbstractContextManager[HttpSystem]):
                 break
             except httpx.HTTPError:
                 time.sleep(0.2)
-        target = Target(url, "/v1/chat/completions", str(self._folder))
+        target = ServerTarget(url, "/v1/chat/completions", str(self._folder))
         return HttpSystem("transformers serve", target, self._process.pid, time.perf_counter() - started)
 
     def __exit__(
@@ -175,7 +176,7 @@ class Library:
         self._process.kill()
         self._process.wait(60)
 
-    def turn(self, clients: int, tokens: int) -> Turn:
+    def turn(self, clients: int, tokens: int) -> LoadResult:
         """See `System`."""
         asked = min(clients, ONE_AT_A_TIME_REQUESTS) if self.name == "generate() one at a time" else clients
         prompts = [self._prompts[number % len(self._prompts)] for number in range(asked)]
@@ -183,8 +184,8 @@ class Library:
         self._process.stdin.write(json.dumps({"prompts": prompts, "tokens": tokens}) + "\n")
         self._process.stdin.flush()
         measured = self._read()
-        answers = [Answer(*figures) for figures in measured["answers"]]
-        return Turn(measured["seconds"], answers)
+        answers = [RequestTiming(*figures) for figures in measured["answers"]]
+        return LoadResult(measured["seconds"], answers)
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -19,6 +19,8 @@ from typing import Any
 
 import httpx
 
+from bench.common import command_line
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROMPT = "Name three trees that keep their leaves in winter."
 MAX_TOKENS = 8
@@ -106,6 +108,7 @@ def main() -> int:
     if not outputs.exists():
         print("evergreen: the laptop cloud is not up: run `make up` first.", file=sys.stderr)
         return 1
+    print(command_line())
     steps(given.home)
     compare(json.loads(outputs.read_text()), given.rounds)
     return 0

@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 
+from bench.common import command_line
 from evaluation.metrics.qa import token_f1
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,7 +49,7 @@ class Load:
 
 
 @dataclass
-class Outcome:
+class TrafficReport:
     """What came of it; times in seconds from the scheduled arrival."""
 
     sent: int = 0
@@ -83,7 +84,7 @@ class Users:
     """Drives one deployment. `stop` ends the load early and lets requests under way finish."""
 
     def __init__(self, api_url: str, api_key: str, items: Sequence[dict[str, str]], load: Load) -> None:
-        self.outcome = Outcome()
+        self.outcome = TrafficReport()
         self.stop = asyncio.Event()
         self._load = load
         # As many as can come while one waits: with fewer, a pause of the server would silence the users.
@@ -98,7 +99,7 @@ class Users:
         )
         self._model = ""
 
-    async def run(self) -> Outcome:
+    async def run(self) -> TrafficReport:
         """Sends the whole load and waits for what is under way."""
         async with self._client:
             listing = (await self._client.get("models")).raise_for_status().json()
@@ -228,7 +229,7 @@ def main() -> int:
         return 1
     load = Load(rate=given.rate, seconds=given.seconds, users=given.users, seed=given.seed)
     outcome = asyncio.run(Users(target["api_url"], target["api_key"], items, load).run())
-    print(json.dumps(outcome.as_json(), indent=2))
+    print(json.dumps({"command": command_line(), **outcome.as_json()}, indent=2))
     return 1 if outcome.failures else 0
 
 

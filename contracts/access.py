@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
@@ -90,3 +92,72 @@ def principal_pk(arn: str) -> str:
 def routing_pk(endpoint_name: str) -> str:
     """The access table's key of an endpoint's routing item."""
     return f"ROUTING#{endpoint_name}"
+
+
+def context_of(key: AccessKey, scopes: Iterable[str] | None = None) -> dict[str, str]:
+    """A caller as API Gateway's authorizer context has it: strings only. `scopes` narrows its own."""
+    limits: dict[str, float | None] = {
+        "requests_per_second": key.requests_per_second,
+        "burst": key.burst,
+        "requests_per_day": key.requests_per_day,
+        "tokens_per_day": key.tokens_per_day,
+        "usd_per_month": key.usd_per_month,
+    }
+    granted = key.scopes if scopes is None else [scope for scope in key.scopes if scope in set(scopes)]
+    return {
+        "tenant": key.tenant,
+        "key_name": key.name,
+        "key_id": key.id,
+        "scopes": " ".join(granted),
+        **({} if key.keep_text else {"keep_text": "false"}),
+        **{name: str(limit) for name, limit in limits.items() if limit is not None},
+    }
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks, as an authorizer's context tells. Limits that are not set are None."""
+
+    tenant: str
+    key_name: str
+    scopes: frozenset[str]
+    key_id: str = ""
+    requests_per_day: int | None = None
+    tokens_per_day: int | None = None
+    keep_text: bool = True
+    requests_per_second: float | None = None
+    burst: int | None = None
+    usd_per_month: float | None = None
+    subject: str = ""  # tells bearers of a tenant's tokens apart
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, str]) -> Principal:
+        """The inverse of `context_of`. Raises KeyError without a tenant."""
+        return cls(
+            context["tenant"],
+            context.get("key_name", ""),
+            frozenset(context.get("scopes", "").split()),
+            context.get("key_id", ""),
+            _whole(context.get("requests_per_day")),
+            _whole(context.get("tokens_per_day")),
+            keep_text=context.get("keep_text") != "false",
+            requests_per_second=_number(context.get("requests_per_second")),
+            burst=_whole(context.get("burst")),
+            usd_per_month=_number(context.get("usd_per_month")),
+            subject=context.get("subject", ""),
+        )
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the key has a budget of its own."""
+        limits = (self.requests_per_second, self.requests_per_day, self.tokens_per_day, self.usd_per_month)
+        return any(limit is not None for limit in limits)
+
+
+def _whole(text: str | None) -> int | None:
+    """API Gateway's context knows strings only; a limit that is not set is not there."""
+    return int(text) if text else None
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None

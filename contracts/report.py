@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.interval import Interval
-from contracts.release import ReleaseDecision
+from contracts.release_decision import ReleaseDecision
 
 Unit = Literal["score", "fraction", "percent", "ms", "perplexity"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

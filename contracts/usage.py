@@ -9,6 +9,7 @@ the day's token budget has been charged with: tokens used plus those reserved fo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -55,3 +56,15 @@ def month_sk(day: str, key_id: str) -> str:
 def usage_sk(day: str, key_id: str = "") -> str:
     """The row of a key on a day (`YYYY-MM-DD`); without a key, where the day's rows begin."""
     return f"DAY#{day}#{key_id}"
+
+
+@dataclass(frozen=True)
+class Prices:
+    """US dollars per million tokens."""
+
+    input: float
+    output: float
+
+    def cost(self, input_tokens: int, output_tokens: int) -> int:
+        """In billionths of a dollar."""
+        return round((input_tokens * self.input + output_tokens * self.output) * 1_000)

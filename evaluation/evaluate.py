@@ -15,7 +15,7 @@ from importlib.metadata import version
 import numpy as np
 
 from contracts.predictions import Prediction
-from contracts.release import Goal, ReleaseDecision
+from contracts.release_decision import Goal, ReleaseDecision
 from contracts.report import Dataset, EvaluatedSystem, EvaluationMethod, EvaluationReport, TimingCurve
 from evaluation.examples import pick_examples
 from evaluation.measure import Answers, Measurement, group_numbers, measure

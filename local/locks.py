@@ -34,7 +34,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "lambda-api": ("requirements/lambda-api.txt",),
     "lambda-authorizer": ("requirements/lambda-authorizer.txt",),
     "lambda-inference": ("requirements/lambda-inference.txt",),
-    "lambda-refresh": ("requirements/lambda-refresh.txt",),
+    "lambda-release": ("requirements/lambda-release.txt",),
 }
 """The input files of each lock. Those with torch leave it to pip: see requirements/torch.txt."""
 OLDEST_PYTHON = "3.11"

@@ -26,7 +26,10 @@ from local.home import REPOSITORY, Home
 from operations.progress import CommandError, fail
 
 DATA = REPOSITORY / "tests" / "fixtures" / "support" / "support_pairs.jsonl"
-ROUTINE = ("Is", "Count", "Wait", "Watch", "Decide", "Verdict")
+ROUTINE = (
+    *("Wait", "AnalyzeCanary", "CanaryDecision", "NextStage", "MoreStages"),
+    *("HasSecondRegion", "ApprovalMode"),
+)
 POLL_SECONDS = 2.0
 LONGEST_SECONDS = 3600.0
 TRAFFIC_RATE = 2.0
@@ -88,7 +91,7 @@ class Follower:
 
     def _entered(self, elapsed: float, name: str) -> None:
         """A state worth a line: waiting, counting and asking which way to go are not."""
-        if not name.startswith(ROUTINE):
+        if not name.startswith(ROUTINE) and not name.endswith("Ready"):
             self._say(elapsed, name, self._shares())
 
     def _say(self, elapsed: float, what: str, detail: str) -> None:
@@ -98,8 +101,7 @@ class Follower:
         self._line = line
 
     def _verdict(self, elapsed: float, left: dict[str, Any]) -> None:
-        # One state for each share of the traffic: Verdict10, Verdict50.
-        name = "verdict" if left["name"].startswith("Verdict") else left["name"].lower()
+        name = "verdict" if left["name"] == "AnalyzeCanary" else left["name"].lower()
         said = json.loads(left.get("output") or "{}").get(name) if name in ("gate", "verdict") else None
         if said:  # a task that failed has left nothing
             self._say(elapsed, f"  {said.get('verdict') or said['decision']}", said["reason"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.jobs import OPEN
-from lambdas.jobs.tasks import Task
+from contracts.tasks import Task
 from operations.dynamodb import from_item, to_attribute
 
 

@@ -16,7 +16,7 @@ from bench.gateway.litellm import QUIET
 from infra.constructs.bundle import Bundle
 
 _TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
-OURS = _TIMED.format("import lambdas.common.streaming_runtime, lambdas.inference.handler")
+OURS = _TIMED.format("import lambdas.runtime.streaming, lambdas.inference.handler")
 PEERS = _TIMED.format("import litellm.proxy.proxy_server")
 VARIABLES = {
     "ENVIRONMENT": "bench", "ACCESS_TABLE": "access", "RECORDS_TABLE": "records", "RECORD_TTL_DAYS": "7",

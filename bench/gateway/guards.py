@@ -16,10 +16,10 @@ from typing import Any
 
 from bench.gateway import stub
 from contracts.guards import GuardSettings
-from lambdas.common.environment import InferenceEnvironment
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.operations import CHAT
-from lambdas.inference.service import Service
+from lambdas.pipeline.assembly import Service
+from lambdas.pipeline.environment import InferenceEnvironment
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import IncomingRequest
 
 WORDS = 200
 GUARDS = {
@@ -87,7 +87,7 @@ def delays(rounds: int) -> dict[str, dict[str, float]]:
 
 def _answer(door: Service, body: bytes) -> tuple[float, float]:
     started = time.perf_counter()
-    reply = door.answer(CHAT.route, Arrival("r", body, CALLER, {}, None, time.time()))
+    reply = door.answer(CHAT.route, IncomingRequest("r", body, CALLER, {}, None, time.time()))
     pieces = iter(reply.body)
     next(pieces)
     first = time.perf_counter() - started

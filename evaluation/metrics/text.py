@@ -87,7 +87,7 @@ def _answer(prediction: Prediction) -> str:
 def _chrf_counts(prediction: Prediction) -> list[int]:
     # sacreBLEU has no public name for chrF's counts; a test fails if this one changes its meaning.
     references = [[reference] for reference in prediction.references]
-    counts: list[int] = CHRF()._extract_corpus_statistics([_answer(prediction)], references)[0]
+    counts: list[int] = CHRF()._extract_corpus_statistics([_answer(prediction)], references)[0]  # noqa: SLF001
     return counts
 
 

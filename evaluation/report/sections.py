@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from contracts.release import CriterionResult
+from contracts.release_decision import CriterionResult
 from contracts.report import EvaluationReport, MetricInfo, MetricResult, PairedComparison, ReportExample
 from evaluation.report.formatting import bounds, in_sentence, signed, size
 from evaluation.report.plots import curve_plot, histogram_plot, interval_plot

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.interval import Interval
-from contracts.release import ReleaseDecision
+from contracts.release_decision import ReleaseDecision
 from evaluation.statistics.decision import Criterion, Evidence, allocate_alpha, decide
 from evaluation.statistics.group_sequential import SpendingFunction, critical_values, obrien_fleming
 from evaluation.statistics.means import Moments, difference_limits

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from contracts.interval import Interval
-from contracts.release import CriterionResult, CriterionState, Goal, ReleaseDecision
+from contracts.release_decision import CriterionResult, CriterionState, Goal, ReleaseDecision
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from infra.stacks.data import DataStack
 _ROUTES_SECONDS = 120  # a large file takes its time to be read
 _REDELIVERY_MARGIN_SECONDS = 30
 _MOST_DELIVERIES = 8  # above what the worker itself lets a task fail: more means that it cannot even say so
-_BUNDLE = "inference"  # the worker runs that function's pipeline
+_PINS = "inference"  # both run that function's libraries
 
 
 class AsyncJobs(Construct):
@@ -89,7 +89,7 @@ class AsyncJobs(Construct):
         spec, origins = self._settings.jobs, self._settings.gateway.cors_origins
         routes = self._function(
             "Jobs",
-            "handler",
+            "jobs",
             self._making
             | {
                 "ACCESS_TABLE": self._data.access.table_name,
@@ -110,7 +110,7 @@ class AsyncJobs(Construct):
         spec = self._settings.jobs
         worker = self._function(
             "Worker",
-            "worker",
+            "job_worker",
             environment
             | self._places
             | {
@@ -139,14 +139,14 @@ class AsyncJobs(Construct):
         return worker
 
     def _function(
-        self, id: str, module: str, environment: dict[str, str], seconds: int, *, streaming: bool = False
+        self, id: str, name: str, environment: dict[str, str], seconds: int, *, streaming: bool = False
     ) -> BundledFunction:
         return BundledFunction(
             # A child of the stack, as the other functions are.
             cdk.Stack.of(self),
             id,
-            name=_BUNDLE,
-            handler=f"lambdas.jobs.{module}.handler",
+            name=name,
+            pins=_PINS,
             settings=self._settings,
             logs_key=self._data.logs_key,
             environment=environment,

@@ -24,8 +24,8 @@ from aws_cdk import aws_lambda as lambda_
 from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("lambdas", "contracts", "evaluation/statistics")
-_PACKAGE_MARKERS = ("evaluation/__init__.py",)  # lets `evaluation.statistics` be imported by its full name
+_LIBRARIES = ("lambdas/runtime", "lambdas/aws", "lambdas/pipeline", "contracts", "evaluation/statistics")
+_PACKAGES = ("lambdas", "contracts", "evaluation")
 _NOT_SHIPPED = ("__pycache__", "tests")
 _PLATFORMS = {"arm64": "aarch64", "x86_64": "x86_64"}
 _INSTALL_TIMEOUT_SECONDS = 600
@@ -39,29 +39,34 @@ class BundleError(Exception):
 
 @dataclass(frozen=True)
 class Bundle:
-    """What goes into one function: the lock `requirements/locks/lambda-<name>.txt` for a runtime."""
+    """What goes into one function: its own folder, the libraries that it may import, and its pins.
+
+    `pins` names the lock `requirements/locks/lambda-<pins>.txt`; without it the function has one of its own.
+    """
 
     name: str
     runtime: str  # python3.14
     architecture: str  # arm64 | x86_64
     host: bool  # install for this machine rather than for Lambda's
     root: Path = ROOT
+    pins: str = ""
 
     @property
     def lock(self) -> Path:
         """Everything that the function needs, with hashes."""
-        return self.root / "requirements" / "locks" / f"lambda-{self.name}.txt"
+        return self.root / "requirements" / "locks" / f"lambda-{self.pins or self.name}.txt"
 
     def source_files(self) -> Iterator[Path]:
         """Files of ours that are shipped, sorted, relative to the repository's root."""
-        for marker in _PACKAGE_MARKERS:
-            if (self.root / marker).is_file() and (self.root / "evaluation/statistics").is_dir():
-                yield Path(marker)
-        for folder in _SOURCES:
-            for path in sorted((self.root / folder).rglob("*")):
-                relative = path.relative_to(self.root)
-                if path.is_file() and not set(_NOT_SHIPPED) & set(relative.parts):
-                    yield relative
+        folders = (f"lambdas/{self.name}", *_LIBRARIES)
+        # A package in which only some folders are shipped is imported through its `__init__.py`.
+        markers = {Path(folder).parts[0] for folder in folders if "/" in folder}
+        found = {self.root / package / "__init__.py" for package in markers}
+        found |= {path for folder in folders for path in (self.root / folder).rglob("*")}
+        for path in sorted(found):
+            relative = path.relative_to(self.root)
+            if path.is_file() and not set(_NOT_SHIPPED) & set(relative.parts):
+                yield relative
 
     @property
     def wheels_hash(self) -> str:
@@ -89,7 +94,7 @@ class Bundle:
             target = folder / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(self.root / relative, target)  # keeps the executable bit
-        self._compile(folder, [folder / source.split("/")[0] for source in _SOURCES])
+        self._compile(folder, [folder / package for package in _PACKAGES])
 
     def _install(self, wheels: Path) -> None:
         """Install into a folder beside, then rename: an interrupted run leaves no half-filled cache."""

@@ -17,13 +17,13 @@ from infra.policy.acknowledge import acknowledge
 from infra.settings import Settings
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
-STREAM_BOOTSTRAP = "/var/task/lambdas/common/stream_bootstrap"
+STREAM_BOOTSTRAP = "/var/task/lambdas/runtime/stream_bootstrap"
 
 
 class BundledFunction(lambda_.Function):
-    """The function `lambdas.<name>.handler.handler`, or `handler` where several share the bundle `name`.
+    """The function `lambdas.<name>.handler.handler`. Streaming ones start through our bootstrap.
 
-    Streaming ones start through our bootstrap.
+    `handler` names another one of the same folder; `pins` the requirements, where it has none of its own.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class BundledFunction(lambda_.Function):
         streaming: bool = False,
         reserved_concurrency: int | None = None,
         handler: str | None = None,
+        pins: str = "",
     ) -> None:
         """Make the function, its role and its log group.
 
@@ -46,6 +47,7 @@ class BundledFunction(lambda_.Function):
             scope: The construct that owns the function.
             id: Its construct id; role and log group take it as a prefix.
             name: The folder below `lambdas/` that is bundled.
+            pins: The lock `lambda-<pins>.txt` of another function that it shares.
             settings: Runtime, architecture, memory (MB) and log level are read from it.
             logs_key: Key of the log group.
             environment: Variables beside ENVIRONMENT and LOG_LEVEL.
@@ -68,7 +70,9 @@ class BundledFunction(lambda_.Function):
         super().__init__(
             scope,
             id,
-            code=Bundle(name, spec.runtime_name, spec.architecture_name, host=settings.laptop).code(),
+            code=Bundle(
+                name, spec.runtime_name, spec.architecture_name, host=settings.laptop, pins=pins
+            ).code(),
             handler=handler or f"lambdas.{name}.handler.handler",
             runtime=lambda_.Runtime(spec.runtime_name, lambda_.RuntimeFamily.PYTHON),
             architecture=_ARCHITECTURES[spec.architecture_name],

@@ -14,11 +14,11 @@ from constructs import Construct
 
 from contracts.access import routing_pk
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
-from contracts.refresh import CanarySettings, GateSettings
+from contracts.release_tasks import CanarySettings, GateSettings, LoopSettings
 from infra.constructs.bundled_function import BundledFunction
 from infra.constructs.encryption import grant_through
 from infra.constructs.job_role import RELEASES_PREFIX
-from infra.constructs.refresh_machine import JUDGE_SECONDS, RELEASE_SECONDS
+from infra.constructs.refresh_machine import ANALYSIS_SECONDS, RELEASE_SECONDS
 from infra.constructs.topic import Topic
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
@@ -28,7 +28,7 @@ from infra.settings.failover import FAILOVER, Failover
 if TYPE_CHECKING:
     from infra.stacks.data import DataStack
 
-_BUNDLE = "refresh"
+_PINS = "release"  # requirements/lambda-release.txt
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ class Names:
 
 
 class RefreshFunctions(Construct):
-    """Exposes `judge` and `release`. Without `approvals` nobody can be asked."""
+    """Exposes `judge` and `release`. Without `approvals` nobody can be asked.
+
+    `loop` holds the settings that the state machine loads.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class RefreshFunctions(Construct):
         settings: Settings,
         data: DataStack,
         names: Names,
+        loop: LoopSettings,
         approvals: Topic | None,
     ) -> None:
         super().__init__(scope, id)
@@ -69,10 +73,16 @@ class RefreshFunctions(Construct):
         canary = CanarySettings(**settings.refresh.canary.model_dump())
         rules = {"GATE": gate.model_dump_json(), "CANARY": canary.model_dump_json()}
         topic = {"APPROVAL_TOPIC_ARN": approvals.topic_arn} if approvals else {}
-        self.judge = self._function("Judge", JUDGE_SECONDS, shared | rules)
+        self.judge = self._function("Judge", "analysis_handler", ANALYSIS_SECONDS, shared | rules)
         scaled = isinstance(settings.endpoint, RealtimeEndpoint) and settings.endpoint.scales
         autoscaled = {"AUTOSCALED": "true"} if scaled else {}
-        self.release = self._function("Release", RELEASE_SECONDS, shared | topic | autoscaled)
+        steps = {"LOOP": loop.model_dump_json()}
+        self.release = self._function(
+            "Release",
+            "handler",
+            RELEASE_SECONDS,
+            shared | topic | autoscaled | steps,
+        )
         self._let_judge()
         self._let_release()
         if settings.failover:
@@ -82,12 +92,12 @@ class RefreshFunctions(Construct):
         if approvals:
             self._let_ask(approvals)
 
-    def _function(self, id: str, seconds: int, environment: dict[str, str]) -> BundledFunction:
+    def _function(self, id: str, module: str, seconds: int, environment: dict[str, str]) -> BundledFunction:
         function = BundledFunction(
             self,
             id,
-            name=_BUNDLE,
-            handler=f"lambdas.{_BUNDLE}.{id.lower()}.handler",
+            name=_PINS,
+            handler=f"lambdas.release.{module}.handler",
             settings=self._settings,
             logs_key=self._data.logs_key,
             environment=environment,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from infra.settings.model import Settings
+from infra.settings.environment_settings import Settings
 
 
 def schema() -> dict[str, Any]:

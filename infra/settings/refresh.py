@@ -1,6 +1,6 @@
 """The refresh loop: when it starts, what its jobs run on, what gate and canary ask for.
 
-Knows nothing of CDK. Gate and canary become `contracts.refresh.GateSettings` and `CanarySettings`.
+Knows nothing of CDK. Gate and canary become `contracts.release_tasks.GateSettings` and `CanarySettings`.
 """
 
 from __future__ import annotations

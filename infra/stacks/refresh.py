@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -17,7 +15,7 @@ from infra.constructs.log_group import LogGroup
 from infra.constructs.machine_role import MachineRole
 from infra.constructs.refresh_functions import Names, RefreshFunctions
 from infra.constructs.refresh_jobs import DATASETS_PREFIX, Jobs, Runner
-from infra.constructs.refresh_machine import Loop, definition
+from infra.constructs.refresh_machine import definition
 from infra.constructs.source_archive import SourceArchive
 from infra.constructs.topic import Topic
 from infra.settings import Settings, instance_types
@@ -58,10 +56,16 @@ class RefreshStack(cdk.Stack):
             model_package_group_description="Releases of the Evergreen refresh loop",
         )
         group.apply_removal_policy(cdk.RemovalPolicy.DESTROY)
-        functions = RefreshFunctions(
-            self, "Functions", settings=settings, data=data, names=names, approvals=self._approvals()
-        )
         jobs = self._jobs(SourceArchive(self, "Source"))
+        functions = RefreshFunctions(
+            self,
+            "Functions",
+            settings=settings,
+            data=data,
+            names=names,
+            loop=jobs.loop_settings(self._spec, second_region=settings.failover is not None),
+            approvals=self._approvals(),
+        )
         role = MachineRole(
             self,
             "MachineRole",
@@ -70,21 +74,17 @@ class RefreshStack(cdk.Stack):
             job_roles=[jobs.training.role_arn, jobs.processing.role_arn],
             job_prefix=jobs.name_prefix,
         )
-        loop = Loop(
-            judge_arn=functions.judge.function_arn,
-            release_arn=functions.release.function_arn,
-            bucket=data.artefacts.bucket_name,
-            jobs=jobs,
-            settings=self._spec,
-            followed=settings.failover is not None,
-        )
         self.machine = sfn.StateMachine(
             self,
             "Machine",
             state_machine_name=names.machine,
             state_machine_type=sfn.StateMachineType.STANDARD,
-            # As a string: CDK would drop the nulls, which say that a state's result is not kept.
-            definition_body=sfn.DefinitionBody.from_string(json.dumps(definition(loop))),
+            definition_body=sfn.DefinitionBody.from_string(definition()),
+            definition_substitutions={
+                "AnalysisFunctionArn": functions.judge.function_arn,
+                "ReleaseFunctionArn": functions.release.function_arn,
+                **jobs.substitutions(self._spec),
+            },
             role=role,
             logs=sfn.LogOptions(
                 destination=LogGroup(

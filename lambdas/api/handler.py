@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import urllib.parse
 from typing import Any
 
@@ -13,11 +12,12 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from lambdas.api.openapi import document
 from lambdas.api.playground import page
 from lambdas.api.service import from_environment
-from lambdas.common import logs, requests
-from lambdas.common.errors import ApiError, to_api_error
+from lambdas.runtime import environment, logs
+from lambdas.runtime import http_event as requests
+from lambdas.runtime.errors import ApiError, to_api_error
 
-_service = from_environment(os.environ)
-_logger = logs.Logger("api", os.environ.get("LOG_LEVEL", "INFO"))
+_service = from_environment(environment.variables())
+_logger = logs.Logger("api", environment.optional("LOG_LEVEL") or "INFO")
 _app = APIGatewayRestResolver(strip_prefixes=["/iam"])  # callers with AWS credentials use the same routes
 
 
@@ -69,15 +69,15 @@ def _unknown_route(_: NotFoundError) -> Response[str]:
 @_app.exception_handler(Exception)  # type: ignore[untyped-decorator]
 def _failed(error: Exception) -> Response[str]:
     api_error = to_api_error(error)
-    if api_error is not error and api_error.is_ours:
-        _logger.failure("unforeseen_failure", error)
+    if api_error is not error and api_error.is_server_error:
+        _logger.failure("unhandled_exception", error)
     return _error(api_error)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer one buffered request."""
     request_id = requests.request_id(event)
-    logs.correlate(request_id, os.environ.get("_X_AMZN_TRACE_ID"))
+    logs.correlate(request_id, environment.trace_id())
     reply: dict[str, Any] = _app.resolve(event, context)
     added = {"x-request-id": request_id, **_service.cors(requests.headers(event).get("origin"))}
     reply.setdefault("multiValueHeaders", {}).update({name: [value] for name, value in added.items()})

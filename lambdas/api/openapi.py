@@ -119,14 +119,17 @@ def _model_operation(
     id: str, request: type[BaseModel], reply: type[BaseModel], *, stream_of: type[BaseModel] | None = None
 ) -> dict[str, Any]:
     """An operation that asks the model: its answer may be a kept one, and it may become a job."""
-    busy = {"name": "x-evergreen-when-busy", "in": "header", "required": False, "schema": {"const": "job"}}
-    age = {
-        "name": "x-evergreen-cache",
-        "in": "header",
-        "required": False,
-        "schema": {"type": "integer", "minimum": 1},
-    }
-    parameters = [busy, _parameter("idempotency-key", "header"), *([age] if stream_of else [])]
+    busy = _deprecated("x-evergreen-when-busy", {"const": "job"})
+    cached = [
+        _parameter("cache-control", "header"),
+        _deprecated("x-evergreen-cache", {"type": "integer", "minimum": 1}),
+    ]
+    parameters = [
+        _parameter("prefer", "header"),
+        busy,
+        _parameter("idempotency-key", "header"),
+        *(cached if stream_of else []),
+    ]
     operation = _operation(
         id, request, reply, stream_of=stream_of, parameters=parameters, conflict=_KEY_REUSED
     )
@@ -223,6 +226,11 @@ def _operation(
     if parameters:
         operation["parameters"] = parameters
     return operation
+
+
+def _deprecated(header: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A header that one more release accepts."""
+    return {"name": header, "in": "header", "required": False, "deprecated": True, "schema": schema}
 
 
 def _parameter(name: str, place: str, **schema: str) -> dict[str, Any]:

@@ -13,16 +13,18 @@ from contracts import metrics
 from contracts.chat import ModelCard, ModelList
 from contracts.records import Feedback, FeedbackReceipt, FeedbackRequest, InferenceRecord
 from contracts.usage import DayUsage, UsageReport
-from lambdas.api.gateway import RecordsTable, UsageTable
-from lambdas.common.access import AccessSource, AccessTable
-from lambdas.common.cors import cors_headers
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import ApiEnvironment, load
-from lambdas.common.errors import ApiError
-from lambdas.common.metrics import MetricLine
-from lambdas.common.principals import admit_principal
-from lambdas.inference.guards.pii import PiiRules
-from lambdas.inference.guards.vault import Vault
+from lambdas.aws.access_table import AccessSource, AccessTable
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.records_table import RecordsTable
+from lambdas.aws.usage_ledger import UsageHistory
+from lambdas.pipeline.environment import ApiEnvironment
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.guards.vault import Vault
+from lambdas.pipeline.principals import admit_principal
+from lambdas.runtime.cors import cors_headers
+from lambdas.runtime.environment import load
+from lambdas.runtime.errors import ApiError
+from lambdas.runtime.metrics import MetricLine
 
 MAX_USAGE_DAYS = 400
 MAX_FEEDBACK_BYTES = 256 * 1024
@@ -196,12 +198,12 @@ def _score(feedback: Feedback) -> float | None:
 
 
 def from_environment(variables: Mapping[str, str]) -> ApiService:
-    """The service against AWS. Raises BadEnvironment."""
+    """The service against AWS. Raises InvalidEnvironmentError."""
     settings = load(ApiEnvironment, variables)
     tables = DynamoDB()
     return ApiService(
         settings,
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
-        UsageTable(settings.records_table, tables),
+        UsageHistory(settings.records_table, tables),
         access=AccessTable(settings.access_table, tables),
     )

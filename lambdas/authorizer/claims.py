@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-class Refused(Exception):
+class AuthorizationError(Exception):
     """The caller is not let in; `reason` is a word for the log, such as `unknown`, `expired`, `audience`."""
 
     def __init__(self, reason: str) -> None:
@@ -13,7 +13,7 @@ class Refused(Exception):
         self.reason = reason
 
 
-class KeysUnavailable(Exception):
+class KeysUnavailableError(Exception):
     """An issuer's keys cannot be had: nobody's fault at the door, and no reason to call a token bad."""
 
 

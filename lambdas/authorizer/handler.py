@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from lambdas.authorizer.claims import Refused
+from lambdas.authorizer.claims import AuthorizationError
+from lambdas.authorizer.environment import AuthorizerEnvironment
 from lambdas.authorizer.service import Authorizer
 from lambdas.authorizer.tokens import TokenVerifier
-from lambdas.common import logs
-from lambdas.common.access import AccessTable
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import AuthorizerEnvironment, load
+from lambdas.aws.access_table import AccessTable
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.runtime import environment, logs
+from lambdas.runtime.environment import load
 
-_settings = load(AuthorizerEnvironment, os.environ)
+_settings = load(AuthorizerEnvironment)
 _logger = logs.Logger("authorizer", _settings.log_level)
 _tokens = TokenVerifier(_settings.jwt_issuers) if _settings.jwt_issuers else None
 _authorizer = Authorizer(AccessTable(_settings.access_table, DynamoDB()), _tokens)
@@ -21,10 +21,10 @@ _authorizer = Authorizer(AccessTable(_settings.access_table, DynamoDB()), _token
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Let a caller in, or raise `Unauthorized`: API Gateway makes it 401, and anything else 500."""
-    logs.correlate(event["requestContext"]["requestId"], os.environ.get("_X_AMZN_TRACE_ID"))
+    logs.correlate(event["requestContext"]["requestId"], environment.trace_id())
     try:
         return _authorizer.admit(event)
-    except Refused as refusal:
+    except AuthorizationError as refusal:
         _logger.info("refused", reason=refusal.reason)
         # API Gateway knows this exact text; the reason stays in the log.
         raise Exception("Unauthorized") from None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contracts.jwt_issuers import TokenIssuer
-from lambdas.authorizer.claims import KeysUnavailable, Refused
+from lambdas.authorizer.claims import AuthorizationError, KeysUnavailableError
 
 FRESH_SECONDS = 600.0
 STALE_SECONDS = 86_400.0
@@ -30,7 +30,7 @@ Jwk = dict[str, Any]
 
 
 class KeySet:
-    """The keys of one issuer. `fetch` gets a URL's body; it raises KeysUnavailable."""
+    """The keys of one issuer. `fetch` gets a URL's body; it raises KeysUnavailableError."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class KeySet:
         self._fetched_at = self._tried_at = float("-inf")
 
     def find(self, key_id: str | None, algorithm: str) -> Jwk:
-        """The key a token names; without a name, the only one. Raises Refused or KeysUnavailable."""
+        """The key a token names; without a name, the only one. Raises as `TokenVerifier` does."""
         if self._url is None:
             return _pick(self._keys, key_id, algorithm)
         if self._age() > FRESH_SECONDS:
             self._refresh()
         try:
             return _pick(self._keys, key_id, algorithm)
-        except Refused:
+        except AuthorizationError:
             if not self._refresh():
                 raise
             return _pick(self._keys, key_id, algorithm)
@@ -64,12 +64,12 @@ class KeySet:
         """Fetch, unless that was tried a moment ago; whether there are new keys to look at."""
         if self._clock() - self._tried_at < PAUSE_SECONDS:
             if self._age() > STALE_SECONDS:
-                raise KeysUnavailable("tried a moment ago")
+                raise KeysUnavailableError("tried a moment ago")
             return False
         self._tried_at = self._clock()
         try:
             self._keys = _parsed(self._fetch(self._url or ""))
-        except KeysUnavailable:
+        except KeysUnavailableError:
             if self._age() > STALE_SECONDS:
                 raise
             return False
@@ -78,7 +78,7 @@ class KeySet:
 
 
 def fetch_keys(url: str) -> bytes:
-    """The body at an https address: no redirects, MAX_BYTES, a few seconds. Raises KeysUnavailable."""
+    """The body at an https address: no redirects, MAX_BYTES, a few seconds. Raises KeysUnavailableError."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPSConnection(
         parts.netloc, timeout=_TIMEOUT_SECONDS, context=ssl.create_default_context()
@@ -89,14 +89,14 @@ def fetch_keys(url: str) -> bytes:
         connection.request("GET", parts.path + (f"?{parts.query}" if parts.query else ""))
         response = connection.getresponse()
         if response.status != 200:
-            raise KeysUnavailable(f"status {response.status}")
+            raise KeysUnavailableError(f"status {response.status}")
         while piece := response.read1(MAX_BYTES):
             body += piece
             if len(body) > MAX_BYTES or time.monotonic() > ends:
-                raise KeysUnavailable("too much, or too slow")
+                raise KeysUnavailableError("too much, or too slow")
         return body
     except (OSError, http.client.HTTPException) as error:
-        raise KeysUnavailable(type(error).__name__) from error
+        raise KeysUnavailableError(type(error).__name__) from error
     finally:
         connection.close()
 
@@ -105,10 +105,10 @@ def _parsed(body: bytes) -> list[Jwk]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise KeysUnavailable("not JSON") from None
+        raise KeysUnavailableError("not JSON") from None
     keys = _signing_keys(document)
     if not keys:
-        raise KeysUnavailable("no keys for signatures")
+        raise KeysUnavailableError("no keys for signatures")
     return keys
 
 
@@ -129,5 +129,5 @@ def _pick(keys: list[Jwk], key_id: str | None, algorithm: str) -> Jwk:
         and (key_id is None or key.get("kid") == key_id)
     ]
     if len(fitting) != 1:
-        raise Refused("key_id")
+        raise AuthorizationError("key_id")
     return fitting[0]

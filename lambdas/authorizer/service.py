@@ -1,7 +1,7 @@
 """Who is this? From the caller's key or token to a tenant, without ever keeping the secret.
 
 Keys are looked up by their hash, so the look-up's timing says nothing about any key. Every refusal looks the
-same from outside; `Refused.reason` is for the log.
+same from outside; `AuthorizationError.reason` is for the log.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from contracts.access import AccessKey, key_pk, tenant_pk
-from lambdas.authorizer.claims import Claims, Refused
-from lambdas.common.access import AccessSource, context_of
-from lambdas.common.requests import headers
+from contracts.access import AccessKey, context_of, key_pk, tenant_pk
+from lambdas.authorizer.claims import AuthorizationError, Claims
+from lambdas.aws.access_table import AccessSource
+from lambdas.runtime.http_event import headers
 
 _LONGEST_KEY = 512
 _LONGEST_TOKEN = 8_192
@@ -23,7 +23,7 @@ class Tokens(Protocol):
     """Whoever can tell a good token from a bad one."""
 
     def verify(self, token: str) -> Claims:
-        """What a token says. Raises Refused, or KeysUnavailable where its issuer cannot be asked."""
+        """What a token says. Raises AuthorizationError; KeysUnavailableError without its issuer's keys."""
 
 
 class Authorizer:
@@ -37,7 +37,7 @@ class Authorizer:
         self._clock = clock
 
     def admit(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Policy, context and the tenant's usage key. Raises Refused."""
+        """Policy, context and the tenant's usage key. Raises AuthorizationError."""
         secret = _secret(event)
         if self._tokens is not None and secret.count(".") == 2:  # no key of ours has a dot
             claims = self._tokens.verify(secret)
@@ -47,7 +47,7 @@ class Authorizer:
                 context["subject"] = claims.subject
         else:
             if len(secret) > _LONGEST_KEY:
-                raise Refused("missing")
+                raise AuthorizationError("missing")
             key = self._valid(key_pk(secret))
             context = context_of(key)
         return {
@@ -69,9 +69,9 @@ class Authorizer:
     def _valid(self, pk: str) -> AccessKey:
         key = self._access.find(pk)
         if key is None:
-            raise Refused("unknown")
+            raise AuthorizationError("unknown")
         if reason := key.refusal(self._clock()):
-            raise Refused(reason)
+            raise AuthorizationError(reason)
         return key
 
 
@@ -83,7 +83,7 @@ def _secret(event: dict[str, Any]) -> str:
     scheme, _, token = headers(event).get("authorization", "").partition(" ")
     secret = token.strip() if scheme.lower() == "bearer" else ""
     if not secret or len(secret) > _LONGEST_TOKEN or not secret.isprintable():
-        raise Refused("missing")
+        raise AuthorizationError("missing")
     return secret
 
 

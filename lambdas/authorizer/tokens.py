@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from contracts.jwt_issuers import TokenIssuer
-from lambdas.authorizer.claims import Claims, Refused
+from lambdas.authorizer.claims import AuthorizationError, Claims
 from lambdas.authorizer.jwks import KeySet
 
 LEEWAY_SECONDS = 30
@@ -30,22 +30,22 @@ class TokenVerifier:
         self._issuers = {issuer.issuer: (issuer, key_set(issuer)) for issuer in issuers}
 
     def verify(self, token: str) -> Claims:
-        """Raises Refused, or KeysUnavailable where its issuer's keys cannot be had."""
+        """Raises AuthorizationError, or KeysUnavailableError where its issuer's keys cannot be had."""
         import jwt
 
         try:
             header = jwt.get_unverified_header(token)
             unverified = jwt.decode(token, options={"verify_signature": False})
         except (jwt.PyJWTError, ValueError, RecursionError):
-            raise Refused("malformed") from None
+            raise AuthorizationError("malformed") from None
         issuer, keys = self._issuer(unverified.get("iss"))
         # The algorithm is ours to choose: the token may only name one that settings allow for its issuer.
         algorithm = header.get("alg")
         if algorithm not in issuer.algorithms:
-            raise Refused("algorithm")
+            raise AuthorizationError("algorithm")
         key_id = header.get("kid")
         if key_id is not None and not isinstance(key_id, str):
-            raise Refused("key_id")
+            raise AuthorizationError("key_id")
         key = _public_key(keys.find(key_id, algorithm), algorithm)
         own_audience = issuer.audience_claim != "aud"
         try:
@@ -62,15 +62,15 @@ class TokenVerifier:
                 },
             )
         except (jwt.PyJWTError, ValueError) as error:
-            raise Refused(_reason(error)) from None
+            raise AuthorizationError(_reason(error)) from None
         if own_audience and claims[issuer.audience_claim] not in issuer.audiences:
-            raise Refused("audience")
+            raise AuthorizationError("audience")
         return _claims(claims, issuer)
 
     def _issuer(self, name: object) -> tuple[TokenIssuer, KeySet]:
         found = self._issuers.get(name) if isinstance(name, str) else None
         if found is None:
-            raise Refused("issuer")
+            raise AuthorizationError("issuer")
         return found
 
 
@@ -80,16 +80,16 @@ def _public_key(jwk: dict[str, Any], algorithm: str) -> Any:
     try:
         key = jwt.PyJWK(jwk, algorithm=algorithm).key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-        raise Refused("key") from None
+        raise AuthorizationError("key") from None
     if algorithm == "RS256" and key.key_size < _MINIMUM_RSA_BITS:
-        raise Refused("key")
+        raise AuthorizationError("key")
     return key
 
 
 def _claims(claims: Mapping[str, Any], issuer: TokenIssuer) -> Claims:
     tenant = claims.get(issuer.tenant_claim)
     if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
-        raise Refused("tenant")
+        raise AuthorizationError("tenant")
     listed = claims.get(issuer.scope_claim) or []
     words = listed.split() if isinstance(listed, str) else listed if isinstance(listed, list) else []
     prefix, subject = issuer.scope_prefix, claims.get("sub")

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
-from lambdas.common import logs, requests
-from lambdas.common.streaming_runtime import Context, StreamingReply
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.service import from_environment
+from lambdas.pipeline.assembly import from_environment
+from lambdas.pipeline.request import IncomingRequest
+from lambdas.runtime import environment, logs
+from lambdas.runtime import http_event as requests
+from lambdas.runtime.streaming import Context, StreamingReply
 
-_service = from_environment(os.environ)
+_service = from_environment(environment.variables())
 
 
 def handler(event: dict[str, Any], context: Context) -> StreamingReply:
     """Answer one request on a route that calls the model."""
     request_id = requests.request_id(event)
     logs.correlate(request_id, context.trace_id)
-    arrival = Arrival(
+    incoming = IncomingRequest(
         request_id=request_id,
         body=requests.body_bytes(event),
         authorizer=event["requestContext"].get("authorizer") or {},
@@ -28,4 +28,4 @@ def handler(event: dict[str, Any], context: Context) -> StreamingReply:
         deadline_ms=context.deadline_ms or None,
         principal=requests.principal(event),
     )
-    return _service.answer(requests.route(event), arrival)
+    return _service.answer(requests.route(event), incoming)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.jobs import Batch, BatchErrors, BatchList, BatchStatus, JobStatus, RequestCounts
-from lambdas.jobs.tasks import Task
+from contracts.tasks import Task
 
 _STATUS: dict[JobStatus, BatchStatus] = {
     "queued": "validating",

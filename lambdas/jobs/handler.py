@@ -6,7 +6,6 @@ Streams, so that a file of any size can be read.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,20 +14,24 @@ from typing import Any
 from pydantic import BaseModel
 
 from contracts.jobs import Job
-from lambdas.common import logs, requests
-from lambdas.common.access import AccessTable
-from lambdas.common.cors import cors_headers
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import JobsEnvironment, load
-from lambdas.common.errors import ApiError, to_api_error
-from lambdas.common.principals import admit_principal
-from lambdas.common.streaming_runtime import Context, StreamingReply
+from lambdas.aws.access_table import AccessTable
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.s3 import Bucket
+from lambdas.aws.sqs import TicketQueue
+from lambdas.aws.work_table import WorkTable
 from lambdas.jobs.batches import batch_list, batch_of
 from lambdas.jobs.service import Limits, Work
-from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
-from lambdas.jobs.submitting import Submissions
+from lambdas.pipeline.environment import JobsEnvironment
+from lambdas.pipeline.job_submission import Submissions
+from lambdas.pipeline.principals import admit_principal
+from lambdas.runtime import http_event as requests
+from lambdas.runtime import logs
+from lambdas.runtime.cors import cors_headers
+from lambdas.runtime.environment import load
+from lambdas.runtime.errors import ApiError, to_api_error
+from lambdas.runtime.streaming import Context, StreamingReply
 
-_settings = load(JobsEnvironment, os.environ)
+_settings = load(JobsEnvironment)
 _logger = logs.Logger("jobs", _settings.log_level)
 _cors_origins = frozenset(_settings.cors_origins)
 _tables = DynamoDB()
@@ -52,7 +55,7 @@ Answer = tuple[int, BaseModel | Iterator[bytes] | tuple[str, dict[str, str]]]
 
 def _make() -> Work:
     table = WorkTable(_settings.work_table, _tables)
-    bucket, queue = WorkBucket(_settings.work_bucket), WorkQueue(_settings.jobs_queue)
+    bucket, queue = Bucket(_settings.work_bucket), TicketQueue(_settings.jobs_queue)
     submissions = Submissions(
         table,
         bucket,
@@ -122,10 +125,10 @@ def handler(event: dict[str, Any], context: Context) -> StreamingReply:
     try:
         status, answer = _answer(event)
         headers, body = _rendered(answer, requests.base(event))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - every failure becomes an error object
         refusal = to_api_error(error)
-        if refusal is not error and refusal.is_ours:
-            _logger.failure("unforeseen_failure", error)
+        if refusal is not error and refusal.is_server_error:
+            _logger.failure("unhandled_exception", error)
         status, headers, body = refusal.status, refusal.headers, iter([refusal.body.encode()])
     _logger.info("request", status=status)
     added = cors_headers(requests.headers(event).get("origin"), _cors_origins)

@@ -13,7 +13,7 @@ MOST_PARTS = 16
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 
 
-class BadForm(ValueError):
+class InvalidFormError(ValueError):
     """The body is no form; the text says what is wrong with it."""
 
 
@@ -27,18 +27,18 @@ class Field:
 
 
 def fields(content_type: str, body: bytes) -> dict[str, Field]:
-    """The fields by name; of several with one name the last. Raises BadForm."""
+    """The fields by name; of several with one name the last. Raises InvalidFormError."""
     marker = b"--" + _boundary(content_type).encode()
     pieces = (b"\r\n" + body).split(b"\r\n" + marker)
     if len(pieces) < 3 or not pieces[-1].startswith(b"--"):
-        raise BadForm("the body does not end with its boundary")
+        raise InvalidFormError("the body does not end with its boundary")
     if len(pieces) > MOST_PARTS + 2:
-        raise BadForm(f"the body has more than {MOST_PARTS} parts")
+        raise InvalidFormError(f"the body has more than {MOST_PARTS} parts")
     found = {}
     for piece in pieces[1:-1]:
         head, separator, content = piece.partition(b"\r\n\r\n")
         if not separator:
-            raise BadForm("a part has no headers")
+            raise InvalidFormError("a part has no headers")
         field = _field(head, content)
         found[field.name] = field
     return found
@@ -49,9 +49,9 @@ def _boundary(content_type: str) -> str:
     message["content-type"] = content_type
     boundary = message.get_param("boundary")
     if message.get_content_type() != "multipart/form-data":
-        raise BadForm("the content type must be multipart/form-data")
+        raise InvalidFormError("the content type must be multipart/form-data")
     if not isinstance(boundary, str) or not _BOUNDARY.fullmatch(boundary):
-        raise BadForm("the content type names no boundary")
+        raise InvalidFormError("the content type names no boundary")
     return boundary
 
 
@@ -63,5 +63,5 @@ def _field(head: bytes, content: bytes) -> Field:
             message["content-disposition"] = value.strip()
     name = message.get_param("name", header="content-disposition")
     if not isinstance(name, str) or not name:
-        raise BadForm("a part has no name")
+        raise InvalidFormError("a part has no name")
     return Field(name, message.get_filename(), content)

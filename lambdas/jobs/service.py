@@ -25,12 +25,13 @@ from contracts.jobs import (
     JobStatus,
     Ticket,
 )
-from lambdas.common.errors import ApiError
-from lambdas.jobs import lines
-from lambdas.jobs.multipart import BadForm, fields
-from lambdas.jobs.store import LostLease, Missing
-from lambdas.jobs.submitting import SLOT_GRACE_SECONDS, Queue, Submissions, job_of, owner
-from lambdas.jobs.tasks import StoredFile, Task, new_file
+from contracts.tasks import StoredFile, Task, new_file
+from lambdas.aws.s3 import ObjectNotFoundError
+from lambdas.aws.work_table import LeaseLostError
+from lambdas.jobs.multipart import InvalidFormError, fields
+from lambdas.pipeline import batch_lines as lines
+from lambdas.pipeline.job_submission import SLOT_GRACE_SECONDS, Queue, Submissions, job_of, owner
+from lambdas.runtime.errors import ApiError
 
 MOST_LISTED = 100
 _MOST_FILENAME = 256
@@ -63,7 +64,7 @@ class Table(Protocol):
 
 
 class Bucket(Protocol):
-    """See `store.WorkBucket`."""
+    """See `store.Bucket`."""
 
     def put(self, key: str, body: bytes) -> None: ...
 
@@ -128,7 +129,7 @@ class Work:
             )
         try:
             (outcome,) = lines.outcomes([self._bucket.get(task.result_key)]).values()
-        except Missing:
+        except ObjectNotFoundError:
             raise _gone("result") from None
         return outcome.status, outcome.body
 
@@ -153,7 +154,7 @@ class Work:
         _may_ask(caller)
         try:
             form = fields(content_type, body)
-        except BadForm as error:
+        except InvalidFormError as error:
             raise ApiError(
                 "invalid_request_error", f"This is no upload: {error}.", code="invalid_form"
             ) from None
@@ -162,7 +163,10 @@ class Work:
             raise _invalid("purpose", "'purpose' must be 'batch'.")
         if "file" not in form:
             raise ApiError(
-                "invalid_request_error", "Missing field: file.", param="file", code="missing_parameter"
+                "invalid_request_error",
+                "ObjectNotFoundError field: file.",
+                param="file",
+                code="missing_parameter",
             )
         content = form["file"].content
         if len(content) > self._limits.max_file_bytes:
@@ -189,7 +193,7 @@ class Work:
         """A file's bytes. Raises ApiError 404."""
         try:
             return self._bucket.stream(self._file(caller, id).key)
-        except Missing:
+        except ObjectNotFoundError:
             raise _gone("file") from None
 
     def delete_file(self, caller: Authorizer, id: str) -> FileDeleted:
@@ -210,7 +214,7 @@ class Work:
             raise _invalid("input_file_id", "A batch reads files of purpose 'batch' only.")
         try:
             content = self._bucket.get(file.key)
-        except Missing:
+        except ObjectNotFoundError:
             raise _gone("file") from None
         count, errors = lines.problems(content, request.endpoint, self._limits.max_lines)
         if errors:
@@ -241,7 +245,7 @@ class Work:
             # Nobody works on it any more, or it would have been ended at its deadline.
             try:
                 return self._table.end(task, "expired", {})
-            except LostLease:
+            except LeaseLostError:
                 return self._table.task(task.pk, task.id) or task
         return task
 
@@ -251,11 +255,11 @@ class Work:
         try:
             if task.kind == "job":
                 return self._table.end(task, "cancelled", {}, still=("queued",))
-        except LostLease:
+        except LeaseLostError:
             pass  # a worker has begun with it
         try:
             task = self._table.cancel(task)
-        except LostLease:
+        except LeaseLostError:
             return self._table.task(task.pk, task.id) or task
         # Where the task waits for its turn, a worker ends it now rather than then.
         self._queue.send(Ticket(pk=task.pk, id=task.id))

@@ -21,13 +21,11 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from contracts.access import AccessKey
+from contracts.access import AccessKey, Principal
 from contracts.guards import GuardSettings, ToxicitySettings
-from lambdas.common.dynamo import DynamoDB, from_item
-from lambdas.inference.exchange import Caller
-from lambdas.inference.prices import Prices
-from lambdas.inference.stages.limits import Exhausted
-from lambdas.inference.usage_table import UsageTable
+from contracts.usage import Prices
+from lambdas.aws.dynamodb import DynamoDB, from_item
+from lambdas.aws.usage_ledger import QuotaExceededError, UsageLedger
 from tests.support.laptop import REPOSITORY, Laptop
 
 HELLO = [{"role": "user", "content": "Hi"}]
@@ -234,13 +232,13 @@ def test_two_hundred_requests_at_once_cannot_overspend(
         monkeypatch.setenv(name, value)
     table = laptop.stack_outputs("data")["RecordsTableName"]
     tenant = f"t-{secrets.token_hex(4)}"
-    caller = Caller(tenant, "raced", frozenset({"inference"}), "abcdef", **limits)
+    caller = Principal(tenant, "raced", frozenset({"inference"}), "abcdef", **limits)
     now = time.time()
 
     def worker(_: int) -> int:
-        own, granted = UsageTable(table, Prices(1.0, 2.0), DynamoDB()), 0
+        own, granted = UsageLedger(table, Prices(1.0, 2.0), DynamoDB()), 0
         for _ in range(10):
-            with contextlib.suppress(Exhausted):
+            with contextlib.suppress(QuotaExceededError):
                 own.reserve(caller, "2026-11-22", 30, now)
                 granted += 1
         return granted
@@ -287,7 +285,7 @@ def test_guards_are_switched_on_by_settings(laptop: Laptop) -> None:
 def test_the_model_stops_when_its_caller_has_stopped_waiting(laptop: Laptop) -> None:
     late = chat(laptop, "Hi", {"x-request-timeout": "0.05"}, max_tokens=1_000)
     assert (late.status_code, late.json()["error"]["type"]) == (504, "timeout_error")
-    assert chat(laptop, "Hi", {"x-request-timeout": "60"}).status_code == 200
+    assert chat(laptop, "Hi", {"Prefer": "wait=60"}).status_code == 200
     assert chat(laptop, "Hi", {"x-request-timeout": "soon"}).status_code == 400
 
 

@@ -17,13 +17,13 @@ import pytest
 import yaml
 
 from contracts.container import ENV_MAX_QUEUED
-from contracts.refresh import Phase, ServedModel
+from contracts.release_tasks import Phase, ServedModel
 from contracts.routing import CHALLENGER, CHAMPION
-from lambdas.refresh.aws.endpoint import Endpoint
-from lambdas.refresh.aws.scaling import FixedFleet
-from lambdas.refresh.aws.stack import ServingStack
-from lambdas.refresh.tables import RoutingTable
-from lambdas.refresh.topology import Topology
+from lambdas.release.aws.endpoint import Endpoint
+from lambdas.release.aws.scaling import FixedFleet
+from lambdas.release.aws.stack import ServingStack
+from lambdas.release.store import RoutingTable
+from lambdas.release.topology import Topology
 from local.environments import node_environment
 from local.home import Home
 from tests.support.emulator import VENVS

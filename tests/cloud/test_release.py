@@ -21,7 +21,7 @@ ANSWER = "Evergreen"
 GROUPS, ROWS_PER_GROUP, PROMPT_WORDS = 130, 2, 12
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "ke", "li", "mo", "nu", "pa", "re", "si", "to", "vu", "we")
 # A machine that is busy with other tests may answer several times slower for a while. What a latency margin
-# does is tested where time is made up (tests/unit/lambdas_refresh); here it must not decide.
+# does is tested where time is made up (tests/unit/release); here it must not decide.
 WIDE_LATENCY_RATIO = 50.0
 REQUESTS_PER_SECOND = 10
 ENDS_WITHIN_SECONDS = 1200
@@ -52,7 +52,7 @@ def judge_ignores_latency(laptop: Laptop) -> Iterator[None]:
     (judge,) = [
         one
         for one in functions.list_functions()["Functions"]
-        if one.get("Handler") == "lambdas.refresh.judge.handler"
+        if one.get("Handler") == "lambdas.release.analysis_handler.handler"
     ]
     before = judge["Environment"]["Variables"]
     wide = {

@@ -64,7 +64,7 @@ class Door:
 def bundle() -> bytes:
     """The functions and the streaming runtime as a Lambda archive."""
     buffer = io.BytesIO()
-    files = {path.relative_to(REPOSITORY): path for path in (REPOSITORY / "lambdas/common").iterdir()}
+    files = {path.relative_to(REPOSITORY): path for path in (REPOSITORY / "lambdas/runtime").iterdir()}
     files |= {
         Path("functions.py"): FIXTURES / "functions.py",
         Path("lambdas/__init__.py"): REPOSITORY / "lambdas/__init__.py",

@@ -90,7 +90,7 @@ def resources(
 
 @pytest.fixture(scope="session")
 def everything(context: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """`prod` with every option of the door on: its folder, and its gateway as `template` and `resources`."""
+    """`prod` with every option of the API on: its folder, and its gateway as `template` and `resources`."""
     folder = tmp_path_factory.mktemp("cdk-everything")
     app = cdk.App(context=context, outdir=str(folder))
     compose(app, every_option.settings())

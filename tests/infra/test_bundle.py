@@ -40,7 +40,7 @@ def checkout(tmp_path, monkeypatch):
         "lambdas/door/handler.py": "def handler(event, context): ...\n",
         "lambdas/door/__pycache__/handler.pyc": "stale",
         "lambdas/door/tests/test_handler.py": "",
-        "lambdas/common/stream_bootstrap": "#!/bin/sh\n",
+        "lambdas/runtime/stream_bootstrap": "#!/bin/sh\n",
         "contracts/__init__.py": "",
         "evaluation/__init__.py": "",
         "evaluation/report.py": "",
@@ -49,7 +49,7 @@ def checkout(tmp_path, monkeypatch):
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
-    (root / "lambdas/common/stream_bootstrap").chmod(0o755)
+    (root / "lambdas/runtime/stream_bootstrap").chmod(0o755)
     monkeypatch.setenv("UV_NO_INDEX", "1")
     monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "wheels"))
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
@@ -90,7 +90,7 @@ def test_a_bundle_holds_sources_and_pins_and_no_ballast(checkout, tmp_path, host
     assert listing(tmp_path / "out") == {
         "lambdas/__init__.py",
         "lambdas/door/handler.py",
-        "lambdas/common/stream_bootstrap",
+        "lambdas/runtime/stream_bootstrap",
         "contracts/__init__.py",
         "evaluation/__init__.py",
         "evaluation/statistics/__init__.py",
@@ -101,7 +101,7 @@ def test_a_bundle_holds_sources_and_pins_and_no_ballast(checkout, tmp_path, host
 def test_the_bootstrap_stays_executable(checkout, tmp_path):
     bundle(checkout).build(tmp_path / "out", cache=tmp_path / "cache")
 
-    assert (tmp_path / "out/lambdas/common/stream_bootstrap").stat().st_mode & stat.S_IXUSR
+    assert (tmp_path / "out/lambdas/runtime/stream_bootstrap").stat().st_mode & stat.S_IXUSR
 
 
 def test_the_hash_follows_sources_lock_platform_and_mode(checkout):
@@ -115,7 +115,7 @@ def test_the_hash_follows_sources_lock_platform_and_mode(checkout):
     seen.add(bundle(checkout, host=False).hash)
     (checkout / "lambdas/door/handler.py").write_text("changed = True\n")
     seen.add(bundle(checkout).hash)
-    (checkout / "lambdas/common/stream_bootstrap").chmod(0o644)
+    (checkout / "lambdas/runtime/stream_bootstrap").chmod(0o644)
     seen.add(bundle(checkout).hash)
     (checkout / LOCK).write_text("# again\n" + (checkout / LOCK).read_text())
     seen.add(bundle(checkout).hash)
@@ -203,5 +203,9 @@ def test_the_real_functions_ship_their_bootstrap_and_contracts():
         path.as_posix() for path in Bundle("inference", "python3.14", "arm64", host=False).source_files()
     }
 
-    assert {"lambdas/inference/handler.py", "lambdas/common/stream_bootstrap", "contracts/chat.py"} <= shipped
+    assert {
+        "lambdas/inference/handler.py",
+        "lambdas/runtime/stream_bootstrap",
+        "contracts/chat.py",
+    } <= shipped
     assert not {path for path in shipped if "__pycache__" in path or path.startswith("tests/")}

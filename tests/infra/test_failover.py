@@ -211,17 +211,25 @@ def config(template):
 
 def test_the_loop_brings_it_each_promoted_champion_and_nothing_else(resources):
     (machine,) = resources(ENV, "refresh", "AWS::StepFunctions::StateMachine").values()
-    parts = machine["Properties"]["DefinitionString"]["Fn::Join"][1]
-    states = json.loads("".join(part if isinstance(part, str) else "x" for part in parts))["States"]
-
-    assert [each["Next"] for each in states["IsSteady"]["Choices"][:1]] == ["Follow"]
-    assert [name for name, state in states.items() if "Follow" in str(state.get("Choices"))] == [
-        "IsSteady",
-        "IsFollowed",
+    states = json.loads(machine["Properties"]["DefinitionString"])["States"]
+    entering = [
+        name
+        for name, state in states.items()
+        if "PromoteToSecondRegion" in [state.get("Next"), *(c["Next"] for c in state.get("Choices", []))]
     ]
-    assert states["Follow"]["Catch"][0]["Next"] == "NotFollowed"
-    assert states["NotFollowed"]["Next"] == "ReleaseLock"  # the first region keeps its champion
-    assert "CopyPending" in str(states["Follow"]["Retry"])
+
+    assert entering == ["HasSecondRegion"]
+    assert states["RetirementReady"]["Choices"][0]["Next"] == "HasSecondRegion"
+    assert states["PromoteToSecondRegion"]["Catch"][0]["Next"] == "SecondRegionFailed"
+    assert states["CheckSecondRegion"]["Catch"][0]["Next"] == "SecondRegionFailed"
+    assert states["SecondRegionFailed"]["Next"] == "ReleaseLock"  # the first region keeps its champion
+    assert "CopyPendingError" in str(states["PromoteToSecondRegion"]["Retry"])
+    (loaded,) = [
+        each["Properties"]["Environment"]["Variables"]["LOOP"]
+        for name, each in resources(ENV, "refresh", "AWS::Lambda::Function").items()
+        if "Release" in name
+    ]
+    assert '\\"second_region\\":true' in json.dumps(loaded)
 
 
 def test_the_loop_may_update_that_stack_and_is_told_its_names(resources):

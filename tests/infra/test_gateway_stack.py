@@ -43,7 +43,7 @@ OPEN = {"GET /health", "GET /playground"}
 
 
 def function(resources, env, name):
-    """The function of the package `name`, or with its module: `jobs.worker`."""
+    """The function of the package `name`."""
     functions = resources(env, "gateway", "AWS::Lambda::Function").values()
     return next(
         f["Properties"] for f in functions if f["Properties"]["Handler"].startswith(f"lambdas.{name}.")
@@ -201,8 +201,8 @@ def test_function_environments_are_the_agreed_ones(resources, env):
         "authorizer": shared,
         "api": answering,
         "inference": asking | making | streaming | {"CACHE_MAX_SECONDS"},
-        "jobs.handler": shared | making | limits | streaming | pages,
-        "jobs.worker": asking | places | {"JOBS_PARALLEL", "JOBS_REQUEST_SECONDS"},
+        "jobs": shared | making | limits | streaming | pages,
+        "job_worker": asking | places | {"JOBS_PARALLEL", "JOBS_REQUEST_SECONDS"},
     }
 
     for name, names in expected.items():
@@ -224,7 +224,7 @@ def test_environment_values_come_from_settings_and_the_other_stacks(resources, t
     assert parameters["ModelVersion"]["Default"] == "/evergreen-local/champion-version"
     assert "AccessTable" in variables["ACCESS_TABLE"]["Fn::ImportValue"]
     assert "RecordsTable" in variables["RECORDS_TABLE"]["Fn::ImportValue"]
-    assert variables["AWS_LAMBDA_EXEC_WRAPPER"] == "/var/task/lambdas/common/stream_bootstrap"
+    assert variables["AWS_LAMBDA_EXEC_WRAPPER"] == "/var/task/lambdas/runtime/stream_bootstrap"
 
 
 def test_the_version_is_read_where_the_serving_stack_writes_it(template, template_json):
@@ -236,7 +236,7 @@ def test_the_version_is_read_where_the_serving_stack_writes_it(template, templat
 
 
 def test_functions_run_where_the_settings_say(resources):
-    for name in ("inference", "api", "authorizer", "jobs.handler", "jobs.worker"):
+    for name in ("inference", "api", "authorizer", "jobs", "job_worker"):
         properties = function(resources, "prod", name)
         assert (properties["Runtime"], properties["Architectures"]) == ("python3.14", ["arm64"])
         assert properties["TracingConfig"] == {"Mode": "Active"}
@@ -339,14 +339,14 @@ def test_texts_are_kept_only_where_the_settings_say(resources, context, tmp_path
     assert set(granted) == set(before)
     (added,) = set(granted["s3:PutObject"]) - set(before["s3:PutObject"])
     assert "/transcripts/*" in added
-    assert "TRANSCRIPTS_BUCKET" in function(now, "dev", "jobs.worker")["Environment"]["Variables"]
+    assert "TRANSCRIPTS_BUCKET" in function(now, "dev", "job_worker")["Environment"]["Variables"]
     assert "TRANSCRIPTS_BUCKET" not in function(resources, "dev", "inference")["Environment"]["Variables"]
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_tickets_are_encrypted_outlive_a_run_and_end_in_a_queue_of_their_own(resources, env):
     queues = resources(env, "gateway", "AWS::SQS::Queue")
-    worker = function(resources, env, "jobs.worker")
+    worker = function(resources, env, "job_worker")
     (mapping,) = resources(env, "gateway", "AWS::Lambda::EventSourceMapping").values()
 
     assert {queue["Properties"]["QueueName"] for queue in queues.values()} == {

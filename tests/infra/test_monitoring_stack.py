@@ -12,16 +12,21 @@ from typing import Any
 import pytest
 
 from contracts import metrics
+from contracts.access import Principal
+from contracts.cached_answer import CachedAnswer
+from contracts.completions import CompletionRequest
 from infra.settings import load
 from lambdas.api.service import ApiService
-from lambdas.common.errors import ApiError
-from lambdas.common.logs import Logger
-from lambdas.inference.stages.afterwards import PublishMetrics
-from lambdas.inference.stages.cache import KeepAnswerForAgain
-from lambdas.inference.stages.hand_over import HandOver
-from lambdas.jobs.counting import CountEnds
-from lambdas.jobs.submitting import Submissions
-from lambdas.refresh.judging import JudgeService
+from lambdas.job_worker.metrics import CountEnds
+from lambdas.pipeline.async_offload import AsyncOffload
+from lambdas.pipeline.cache import CacheLookup, KeepAnswer
+from lambdas.pipeline.job_submission import Submissions
+from lambdas.pipeline.operations import TEXT_COMPLETION
+from lambdas.pipeline.post_response import PublishMetrics
+from lambdas.pipeline.request import IncomingRequest, Request, Response, Route
+from lambdas.release.analysis_tasks import JudgeService
+from lambdas.runtime.errors import ApiError
+from lambdas.runtime.logs import Logger
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("local", "dev", "prod")
@@ -133,63 +138,45 @@ def emitted(output: str) -> set[tuple[str, tuple[str, ...]]]:
     }
 
 
-def an_exchange(error: Any) -> SimpleNamespace:
+def a_response(error: ApiError | None) -> Response:
     """What the metrics of one answered, or failed, request are made from."""
-    return SimpleNamespace(
-        arrival=SimpleNamespace(request_id="r"),
-        variant="champion",
-        model_version="1",
-        error=error,
-        status=200,
-        duration_ms=9.0,
-        time_to_first_token_ms=3.0,
-        time_per_output_token_ms=1.0,
-        prompt_tokens=5,
-        completion_tokens=6,
-        finish_reason="stop",
-        findings=[],
-        guard_times=SimpleNamespace(by_guard={"pii": 1.0}),
-        cache_hit=False,
-        cache_digest="d",
-        ended=False,
-    )
+    response = Response(variant="champion", model_version="1", error=error, finish_reason="stop")
+    response.prompt_tokens, response.completion_tokens = 5, 6
+    response.first_token_at, response.last_token_at = response.started + 1, response.started + 2
+    response.guards.times.add("pii", 1.0)
+    return response
+
+
+def a_request(**headers: str) -> Request:
+    """A text completion of the key `k`."""
+    body = CompletionRequest.model_validate({"model": "m", "prompt": "Hi"})
+    context = {"tenant": "shop", "key_id": "k", "scopes": "inference"}
+    incoming = IncomingRequest("r", b"{}", context, headers, None, 0.0)
+    return Request(incoming, TEXT_COMPLETION, body, Principal.from_context(context), context)
 
 
 def publish_work() -> None:
     """Kept answers that were found and not found, a request handed over, a job that is over."""
     logger = Logger("inference", "ERROR")
-    for hit in (True, False):
-        exchange = an_exchange(None)
-        exchange.cache_hit = hit
-        KeepAnswerForAgain(None, "evergreen-local", logger).apply(exchange)
+    kept = CachedAnswer(made_at=0, tenant="shop", model_version="1", pieces=[], finish_reason="stop")
+    for hit in (kept, None):
+        lookup = CacheLookup("d", 60, None, hit)
+        KeepAnswer(None, "evergreen-local", logger)(lookup, a_request(), a_response(None))
     submissions = Submissions(None, None, None, open_per_key=1, deadline=1, retention=1)
     key = {"tenant": "shop", "key_id": "k"}
     task = submissions._task(key, pk="WORK#1", id="job_1", kind="job", url="/v1/completions", lines=1)
     CountEnds("evergreen-local")(task)
+    offload = AsyncOffload(SimpleNamespace(job=lambda *_: task), "evergreen-local", logger)
     busy = ApiError("overloaded_error", "full")
-    exchange = SimpleNamespace(
-        arrival=SimpleNamespace(
-            headers={"x-evergreen-when-busy": "job"},
-            body=b"{}",
-            request_id="r",
-            principal="",
-        ),
-        operation=SimpleNamespace(route="/v1/completions"),
-        caller=key,
-        authorizer=key,
-        headers={},
-        variant_is_the_callers=False,
-    )
-    assert HandOver(SimpleNamespace(job=lambda *_: task), "evergreen-local", logger).takes(exchange, busy)
+    assert offload(a_request(prefer="respond-async"), Route(), busy, a_response(None))
 
 
 def test_the_catalogue_is_what_the_functions_publish(capsys):
     """Requests, errors, guards, feedback and verdicts as they are emitted; the counts of lost things, which
     take a broken table to emit, by their place in the source."""
     publish = PublishMetrics("evergreen-local", "1", Logger("inference", "ERROR"))
-    failure = SimpleNamespace(type="server_error", is_ours=True, code=None)
-    for exchange in (an_exchange(None), an_exchange(failure)):
-        publish.apply(exchange)
+    for response in (a_response(None), a_response(ApiError("server_error", "failed"))):
+        publish("r", response)
     feedback = SimpleNamespace(variant="champion", model_version="1", score=1.0, thumbs=None, request_id="r")
     ApiService._count(SimpleNamespace(_settings=SimpleNamespace(endpoint_name="evergreen-local")), feedback)
     publish_work()
@@ -201,7 +188,7 @@ def test_the_catalogue_is_what_the_functions_publish(capsys):
     catalogue = {(name, names) for name, sets in metrics.PUBLISHED.items() for names in sets}
     lost = {(name, (metrics.DIM_ENDPOINT,)) for name in (metrics.RECORDS_LOST, metrics.BUDGET_UNCHECKED)}
     assert found == catalogue - lost
-    source = "".join(path.read_text() for path in (ROOT / "lambdas/inference").rglob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "lambdas/pipeline").rglob("*.py"))
     for name in ("RECORDS_LOST", "BUDGET_UNCHECKED"):
         assert f'line.add({{metrics.{name}: (1, "Count")}}, [[metrics.DIM_ENDPOINT]])' in source
 

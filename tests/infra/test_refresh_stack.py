@@ -13,12 +13,13 @@ import pytest
 from cfnlint.api import ManualArgs, lint
 
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
-from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, GateSettings
+from contracts.release_tasks import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, GateSettings, LoopSettings
 from infra.constructs.source_archive import archive
 from infra.settings import load
-from lambdas.refresh import tables
+from lambdas.release import store
 
 ROOT = Path(__file__).parents[2]
+RELEASE_HANDLER = "lambdas.release.handler.handler"
 ENVIRONMENTS = ("local", "dev", "prod")
 MACHINES = (*ENVIRONMENTS, "two-regions")  # an example, whose machine has a second region to bring along
 SERVED = {"uri": "s3://bucket/models/a/b/", "digest": "", "version": "1"}
@@ -34,28 +35,54 @@ VALUES: dict[str, Any] = {
     "package_arn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/g/1",
     "token": "token",
     "started_at": 1.0,
+    "share": 0.1,
+    "stage": 0,
     "outcome": "kept",
     "reason": "because",
 }
+
+
+def flat(part: Any) -> str:
+    """A template's value as text, references by their logical ids."""
+    if isinstance(part, str):
+        return part
+    if "Fn::Join" in part:
+        return "".join(flat(one) for one in part["Fn::Join"][1])
+    if "Fn::Sub" in part:
+        return str(part["Fn::Sub"])
+    if "Fn::GetAtt" in part:
+        return f"<{part['Fn::GetAtt'][0]}>"
+    return f"<{part.get('Ref') or part['Fn::ImportValue']}>"
 
 
 @pytest.fixture(scope="session")
 def machine(resources):
     """`machine(env)` is the definition, references replaced by their logical ids."""
 
-    def flat(part: Any) -> str:
-        if isinstance(part, str):
-            return part
-        if "Fn::GetAtt" in part:
-            return f"<{part['Fn::GetAtt'][0]}>"
-        return f"<{part.get('Ref') or part['Fn::ImportValue']}>"
-
     def definition(env: str) -> dict[str, Any]:
         (found,) = resources(env, "refresh", "AWS::StepFunctions::StateMachine").values()
-        _, parts = found["Properties"]["DefinitionString"]["Fn::Join"]
-        return json.loads("".join(flat(part) for part in parts))
+        text = found["Properties"]["DefinitionString"]
+        for name, value in found["Properties"]["DefinitionSubstitutions"].items():
+            assert f"${{{name}}}" in text, f"{name} is used nowhere"
+            text = text.replace(f"${{{name}}}", flat(value))
+        assert "${" not in text
+        return json.loads(text)
 
     return definition
+
+
+@pytest.fixture(scope="session")
+def loop(resources):
+    """`loop(env)` is what the state machine loads from the settings."""
+
+    def settings(env: str) -> LoopSettings:
+        functions = resources(env, "refresh", "AWS::Lambda::Function").values()
+        (release,) = [f for f in functions if f["Properties"]["Handler"] == RELEASE_HANDLER]
+        return LoopSettings.model_validate_json(
+            flat(release["Properties"]["Environment"]["Variables"]["LOOP"])
+        )
+
+    return settings
 
 
 def tasks(definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -90,38 +117,81 @@ def granted(resources, env: str, start: str) -> set[str]:
     return {action for one in listed for action in ([one] if isinstance(one, str) else one)}
 
 
-@pytest.mark.parametrize(
-    ("env", "shares"), [("local", ["10", "50"]), ("dev", ["10", "50"]), ("prod", ["5", "25", "50"])]
-)
-def test_the_way_to_a_promotion_is_the_documented_one(machine, env, shares):
-    states = machine(env)["States"]
-    stages = [name for share in shares for name in (f"Share{share}", f"Watch{share}", f"Verdict{share}")]
-    expected = [
-        *("AcquireLock", "Snapshot", "EvaluateChampion", "Train", "DescribeChallenger", "EvaluateChallenger"),
-        *("Compare", "Gate", "Register", "Approve", "StartExperiment", "AwaitTopology", *stages),
-        *(
-            "Promote",
-            "AwaitPromoted",
-            "Retire",
-            "AwaitSteady",
-            "PromotedByCallers",
-            "ReleaseLock",
-            "Promoted",
-        ),
-    ]
-    chosen = {"GatePassed": 0, "IsTopology": 0, "IsPromoted": 0, "IsSteady": 0, "Ended": 0}
-    chosen |= {f"Decide{share}": 1 for share in shares}
-
-    walked, name = [], machine(env)["StartAt"]
+def walk(definition: dict[str, Any], choose: dict[str, list[str]]) -> list[str]:
+    """The states on one way to the end; `choose` gives what each choice answers, time after time."""
+    states, walked, name = definition["States"], [], definition["StartAt"]
+    left = {choice: list(answers) for choice, answers in choose.items()}
     while True:
-        if name not in chosen:
-            walked.append(name)
         state = states[name]
-        if state["Type"] == "Succeed":
-            break
-        name = state["Choices"][chosen[name]]["Next"] if name in chosen else state["Next"]
+        if state["Type"] == "Choice":
+            answer = left[name].pop(0)
+            assert answer in ways(state), name
+            name = answer
+            continue
+        walked.append(name)
+        if state["Type"] in ("Succeed", "Fail"):
+            assert not any(left.values()), left
+            return walked
+        name = state["Next"]
 
-    assert walked == expected
+
+def choices(stages: int, *, approval: str = "Approve", second_region: bool = False) -> dict[str, list[str]]:
+    """What is chosen on the way to a promotion."""
+    return {
+        "GateDecision": ["Register"],
+        "ApprovalMode": [approval],
+        "ExperimentReady": ["FirstStage"],
+        "CanaryDecision": ["NextStage"] * stages,
+        "MoreStages": ["SetTrafficWeight"] * (stages - 1) + ["Promote"],
+        "PromotionReady": ["Retire"],
+        "RetirementReady": ["HasSecondRegion"],
+        "HasSecondRegion": ["PromoteToSecondRegion" if second_region else "PromotionComplete"],
+        "SecondRegionReady": ["PromotionComplete"] if second_region else [],
+        "Outcome": ["Promoted"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("env", "shares", "approval"),
+    [
+        ("local", [0.1, 0.5], "automatic"),
+        ("dev", [0.1, 0.5], "automatic"),
+        ("prod", [0.05, 0.25, 0.5], "manual"),
+    ],
+)
+def test_the_way_to_a_promotion_is_the_documented_one(machine, loop, env, shares, approval):
+    given = loop(env)
+    state = "WaitForApproval" if approval == "manual" else "Approve"
+    expected = [
+        *("AcquireLock", "LoadSettings", "PrepareData", "EvaluateChampion", "Train", "DescribeChallenger"),
+        *("EvaluateChallenger", "Compare", "Gate", "Register", state, "StartExperiment", "CheckExperiment"),
+        "FirstStage",
+        *("SetTrafficWeight", "WaitForSamples", "AnalyzeCanary", "NextStage") * len(shares),
+        *("Promote", "CheckPromotion", "Retire", "CheckRetirement"),
+        *("PromotionComplete", "ReleaseLock", "Promoted"),
+    ]
+
+    assert (given.shares, given.approval, given.second_region) == (shares, approval, False)
+    assert walk(machine(env), choices(len(shares), approval=state)) == expected
+
+
+def test_every_stage_is_one_turn_of_one_loop(machine):
+    states = machine("prod")["States"]
+    stage = "States.ArrayGetItem($.settings.shares, $.canary.index)"
+
+    assert states["FirstStage"]["Result"] == {"index": 0}
+    assert states["NextStage"]["Parameters"] == {"index.$": "States.MathAdd($.canary.index, 1)"}
+    assert states["MoreStages"]["Choices"] == [
+        {
+            "Variable": "$.canary.index",
+            "NumericLessThanPath": "$.settings.stages",
+            "Next": "SetTrafficWeight",
+        }
+    ]
+    assert states["MoreStages"]["Default"] == "Promote"
+    for name in ("SetTrafficWeight", "AnalyzeCanary"):
+        payload = states[name]["Parameters"]["Payload"]
+        assert (payload["share.$"], payload["stage.$"]) == (stage, "$.canary.index")
 
 
 @pytest.mark.parametrize("env", MACHINES)
@@ -140,17 +210,33 @@ def test_every_end_but_a_stuck_lock_lies_behind_the_releasing_of_the_lock(machin
     assert not [name for name in before if definition["States"][name]["Type"] in ("Succeed", "Fail")]
 
 
+ENDING = ("Restore", "CheckRestore", "PromoteToSecondRegion", "CheckSecondRegion", "ReleaseLock")
+
+
 @pytest.mark.parametrize("env", MACHINES)
 def test_every_task_has_a_limit_a_budget_of_retries_and_a_way_to_restore(machine, env):
     definition = machine(env)
 
     for name, state in tasks(definition).items():
-        assert 0 < state["TimeoutSeconds"] < definition["TimeoutSeconds"], name
+        if name == "WaitForApproval":
+            assert state["TimeoutSecondsPath"] == "$.settings.approval_seconds"
+        else:
+            assert 0 < state["TimeoutSeconds"] < definition["TimeoutSeconds"], name
         assert all(1 <= rule["MaxAttempts"] <= 60 for rule in state["Retry"]), name
         (rule,) = state["Catch"]
         assert rule["ErrorEquals"] == ["States.ALL"], name
-        if name not in ("Restore", "AwaitRestored", "Follow", "AwaitFollowed", "ReleaseLock"):
+        if name not in ENDING:
             assert "Restore" in reachable(definition, rule["Next"], without=frozenset({"ReleaseLock"})), name
+
+
+@pytest.mark.parametrize("env", MACHINES)
+def test_jobs_end_by_their_own_limit_within_the_states(machine, loop, env):
+    for name, state in tasks(machine(env)).items():
+        if ":sagemaker:" in state["Resource"]:
+            kind = "training" if name == "Train" else "processing"
+            limit = state["Parameters"]["StoppingCondition"]["MaxRuntimeInSeconds.$"]
+            assert limit == f"$.settings.{kind}.max_seconds"
+            assert getattr(loop(env), kind).max_seconds < state["TimeoutSeconds"]
 
 
 @pytest.mark.parametrize("env", MACHINES)
@@ -200,12 +286,12 @@ def test_a_result_is_read_only_where_an_earlier_state_has_left_it(machine, env):
 def test_a_failed_execution_names_error_and_cause(machine, env):
     states = machine(env)["States"]
 
-    assert states["Ended"]["OutputPath"] == "$.end"
+    assert states["Outcome"]["OutputPath"] == "$.end"
     assert (states["Failed"]["ErrorPath"], states["Failed"]["CausePath"]) == ("$.error", "$.reason")
     ends = [state for state in states.values() if state.get("ResultPath") == "$.end"]
     filled = [{key.removesuffix(".$") for key in end.get("Parameters") or end["Result"]} for end in ends]
     failing = [fields for fields, end in zip(filled, ends, strict=True) if "failed" in json.dumps(end)]
-    assert len(failing) == (3 if env == "two-regions" else 2)
+    assert len(failing) == 3
     assert all(fields == {"outcome", "error", "reason"} for fields in failing)
 
 
@@ -246,18 +332,19 @@ def written(state: dict[str, Any]) -> set[str]:
     return {path[2:]} if path.startswith("$.") else set()
 
 
-@pytest.mark.parametrize(
-    ("env", "resource", "status"),
-    [
-        ("local", "arn:aws:states:::lambda:invoke", "Approved"),
-        ("prod", "arn:aws:states:::lambda:invoke.waitForTaskToken", "PendingManualApproval"),
-    ],
-)
-def test_approval_is_automatic_or_waits_for_a_person(machine, env, resource, status):
-    state = machine(env)["States"]["Approve"]
+def test_approval_is_automatic_or_waits_for_a_person(machine):
+    states = machine("prod")["States"]
+    at_once, asked = states["Approve"], states["WaitForApproval"]
 
-    assert (state["Resource"], state["Parameters"]["Payload"]["status"]) == (resource, status)
-    assert ("token.$" in state["Parameters"]["Payload"]) is (env == "prod")
+    assert states["ApprovalMode"]["Choices"] == [
+        {"Variable": "$.settings.approval", "StringEquals": "manual", "Next": "WaitForApproval"}
+    ]
+    assert states["ApprovalMode"]["Default"] == "Approve"
+    assert at_once["Resource"] == "arn:aws:states:::lambda:invoke"
+    assert at_once["Parameters"]["Payload"]["status"] == "Approved"
+    assert asked["Resource"] == "arn:aws:states:::lambda:invoke.waitForTaskToken"
+    assert asked["Parameters"]["Payload"]["status"] == "PendingManualApproval"
+    assert asked["Parameters"]["Payload"]["token.$"] == "$$.Task.Token"
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -265,7 +352,7 @@ def test_jobs_run_the_modules_that_exist_on_paths_that_meet(machine, env):
     states = machine(env)["States"]
     words = {
         name: states[name]["Parameters"]["AppSpecification"]["ContainerArguments"]
-        for name in ("Snapshot", "EvaluateChampion", "EvaluateChallenger", "Compare")
+        for name in ("PrepareData", "EvaluateChampion", "EvaluateChallenger", "Compare")
     }
 
     for name, given in words.items():
@@ -281,7 +368,7 @@ def test_jobs_run_the_modules_that_exist_on_paths_that_meet(machine, env):
         for name in words
     }
     for name, place in {
-        "Snapshot": "/data/'",
+        "PrepareData": "/data/'",
         "EvaluateChampion": "/champion/'",
         "EvaluateChallenger": "/challenger/'",
         "Compare": "/report/'",
@@ -313,17 +400,19 @@ def test_the_comparison_is_called_as_the_command_line_wants_it(machine):
 
 
 @pytest.mark.parametrize(("env", "keyed"), [("local", True), ("dev", False), ("prod", False)])
-def test_training_leaves_an_uncompressed_encrypted_artefact_and_can_resume(machine, env, keyed):
+def test_training_leaves_an_uncompressed_encrypted_artefact_and_can_resume(machine, loop, env, keyed):
     parameters = machine(env)["States"]["Train"]["Parameters"]
+    training = loop(env).training
 
     assert parameters["OutputDataConfig"]["CompressionType"] == "NONE"
     assert "ModelsKey" in parameters["OutputDataConfig"]["KmsKeyId"]
-    assert "VolumeKmsKeyId" in parameters["ResourceConfig"] or not keyed
-    assert ("VolumeKmsKeyId" in parameters["ResourceConfig"]) is keyed
+    assert parameters["ResourceConfig.$"] == "$.settings.training.cluster"
+    assert ("VolumeKmsKeyId" in training.cluster) is keyed
     assert parameters["CheckpointConfig"]["LocalPath"] == "/opt/ml/checkpoints"
     assert {channel["ChannelName"] for channel in parameters["InputDataConfig"]} == {"train", "model"}
-    assert parameters["HyperParameters"]["sagemaker_program"] == "train.py"
-    assert all(isinstance(value, str) for value in parameters["HyperParameters"].values())
+    assert parameters["HyperParameters.$"] == "$.settings.training.hyperparameters"
+    assert training.hyperparameters["sagemaker_program"] == "train.py"
+    assert training.hyperparameters["sagemaker_submit_directory"].endswith(".gz")
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -465,17 +554,19 @@ def test_the_functions_are_told_what_their_contracts_read(resources, env):
         *("LEDGER_TABLE", "ARTEFACTS_BUCKET", "MODEL_PACKAGE_GROUP"),
     }
 
-    judge = by_handler["lambdas.refresh.judge.handler"]["Environment"]["Variables"]
-    release = by_handler["lambdas.refresh.release.handler"]["Environment"]["Variables"]
+    judge = by_handler["lambdas.release.analysis_handler.handler"]["Environment"]["Variables"]
+    release = by_handler["lambdas.release.handler.handler"]["Environment"]["Variables"]
     assert set(judge) == shared | {"GATE", "CANARY"}
-    assert set(release) == shared | ({"APPROVAL_TOPIC_ARN", "AUTOSCALED"} if env == "prod" else set())
+    assert set(release) == shared | {"LOOP"} | (
+        {"APPROVAL_TOPIC_ARN", "AUTOSCALED"} if env == "prod" else set()
+    )
     settings = load(env).refresh
     assert GateSettings.model_validate_json(judge["GATE"]).metric == settings.gate.metric
     assert CanarySettings.model_validate_json(judge["CANARY"]).shares == settings.canary.shares
 
 
 def test_the_judge_reads_indexes_that_the_data_stack_makes(resources):
-    assert (tables.CALLS_INDEX, tables.RATINGS_INDEX) == (CALLS_INDEX, RATINGS_INDEX)
+    assert (store.CALLS_INDEX, store.RATINGS_INDEX) == (CALLS_INDEX, RATINGS_INDEX)
     made = resources("local", "data", "AWS::DynamoDB::Table")
     (records,) = [t["Properties"] for name, t in made.items() if name.startswith("RecordsTable")]
 
@@ -527,7 +618,7 @@ def test_the_machine_logs_everything_under_our_key_and_traces(resources, env):
 def test_outputs_are_the_agreed_ones(template_json, env):
     outputs = template_json(env, "refresh")["Outputs"]
 
-    assert set(outputs) == {"StateMachineArn", "ModelPackageGroupName", "SourceDataUri"}
+    assert set(outputs) == {"StateMachineArn", "ModelPackageGroupName", "SourceDataUri", "AnswerTokens"}
     assert json.dumps(outputs["SourceDataUri"]["Value"]).endswith('/datasets/support/"]]}')
 
 

@@ -20,15 +20,11 @@ _ARN = re.compile(r"^arn:[^:]*:[^:]*:[^:]*:[^:]*:")
 
 _IMAGES = "images stand for installed environments on the laptop: nothing is pulled"
 _MODELS = "the laptop's model lies in the artefacts bucket, where the same rights are proved"
-_SCALING = (
-    "a fleet of one machine does not scale; unit/lambdas_refresh/test_release_scaling.py makes the calls"
-)
-_APPROVAL = (
-    "releases pass without a person on the laptop; unit/lambdas_refresh/test_registering.py makes the calls"
-)
+_SCALING = "a fleet of one machine does not scale; unit/release/test_release_scaling.py makes the calls"
+_APPROVAL = "releases pass without a person on the laptop; unit/release/test_registry.py makes the calls"
 _NETWORK = "the laptop has no networks; test_endpoint_kinds.py, TestPools"
 _ASYNC = "the laptop's endpoint answers at once; test_endpoint_kinds.py, TestAsync"
-_FOLLOW = "the laptop has one region; unit/lambdas_refresh/test_following.py makes the calls"
+_FOLLOW = "the laptop has one region; unit/release/test_replication.py makes the calls"
 _COPIES = "the laptop has one region, and S3 itself uses these; test_failover.py looks at each"
 _BEDROCK = "the laptop has no Bedrock; unit/lambdas/test_bedrock_guard.py and test_bedrock_fallback.py"
 _KEYS = "S3, SNS and the like do not ask the key on the laptop"

@@ -96,7 +96,7 @@ def test_an_upgrade_loses_nothing(baseline, template_json, stack):
     assert losses(baseline[stack], held(template_json("prod", stack))) == []
 
 
-def test_the_baseline_holds_the_tables_the_buckets_and_the_door(baseline):
+def test_the_baseline_holds_the_tables_the_buckets_and_the_api(baseline):
     kinds = {each["Type"] for stack in baseline.values() for each in stack.values()}
 
     assert {"AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::ApiGateway::RestApi"} <= kinds

@@ -15,7 +15,13 @@ from local.autoscaling.ports import Alarm, ResourceBusyError, ScalableResource
 from local.autoscaling.scaler import Scaler
 from local.autoscaling.store import ScalingStore
 from local.cloud.adapter_types import MetricSample
-from local.cloud.cloudwatch.alarm_state import EVERY_SECONDS, EXTRA_PERIODS, Rule, judge, queries_of
+from local.cloud.cloudwatch.alarm_state import (
+    EVERY_SECONDS,
+    EXTRA_PERIODS,
+    AlarmRule,
+    evaluate_state,
+    queries_of,
+)
 from local.cloud.cloudwatch.metric_data import answer
 from local.cloud.cloudwatch.search import MetricName
 from local.cloud.cloudwatch.series import Window
@@ -99,14 +105,14 @@ class FakeCloudWatch:
     def judge(self) -> None:
         """Judge every alarm by the periods that end now."""
         for alarm in self.alarms.values():
-            state = judge(self._points(alarm), Rule.of(alarm), alarm["StateValue"])
+            state = evaluate_state(self._points(alarm), AlarmRule.of(alarm), alarm["StateValue"])
             if state != alarm["StateValue"]:
                 alarm |= {"StateValue": state, "StateTransitionedTimestamp": self._clock()}
 
     def _points(self, alarm: Alarm) -> list[float | None]:
         queries, period = queries_of(alarm)
         end = int(self._clock())
-        window = Window(end - (Rule.of(alarm).periods + EXTRA_PERIODS) * period, end, origin=end)
+        window = Window(end - (AlarmRule.of(alarm).periods + EXTRA_PERIODS) * period, end, origin=end)
         (line,) = answer(queries, window, self)
         return [line.series.values.get(start) for start in window.moments(period)]
 

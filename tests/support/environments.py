@@ -1,4 +1,4 @@
-"""`prod` with every option of the door on: what its settings can switch on at all."""
+"""`prod` with every option of the API on: what its settings can switch on at all."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from botocore.response import StreamingBody
 from botocore.validate import ParamValidator
 
-from lambdas.common.dynamo import ConditionFailed, DynamoError, from_item
+from lambdas.aws.dynamodb import ConditionFailedError, DynamoError, from_item
 
 _session = botocore.session.Session()
 
@@ -320,6 +320,6 @@ class Tables:
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "ConditionalCheckFailedException":
-                raise ConditionFailed(code, from_item({})) from None
+                raise ConditionFailedError(code, from_item({})) from None
             raise DynamoError(code) from error
         return answer

@@ -9,11 +9,11 @@ from typing import Any
 
 from contracts.access import routing_pk
 from contracts.routing import Routing
-from lambdas.common.dynamo import from_item, to_item
-from lambdas.common.environment import InferenceEnvironment
-from lambdas.common.streaming_runtime import StreamingReply
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.operations import CHAT
+from lambdas.aws.dynamodb import from_item, to_item
+from lambdas.pipeline.environment import InferenceEnvironment
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import IncomingRequest
+from lambdas.runtime.streaming import StreamingReply
 from tests.support.fake_model_endpoint import FakeSageMaker
 
 MODEL = "smollm2"
@@ -55,8 +55,8 @@ class Door:
     ) -> StreamingReply:
         """The reply, its body still to be read."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        arrival = Arrival("req-1", raw, caller or AUTHORIZER, dict(headers), None, 1_700_000_000.0)
-        reply: StreamingReply = self.service.answer(route, arrival)
+        incoming = IncomingRequest("req-1", raw, caller or AUTHORIZER, dict(headers), None, 1_700_000_000.0)
+        reply: StreamingReply = self.service.answer(route, incoming)
         return reply
 
     def error(self, body: bytes | dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contracts.jobs import Ticket
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.logs import Logger
-from lambdas.common.streaming_runtime import Context
-from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
-from lambdas.jobs.tasks import Task
-from lambdas.jobs.working import Run, Worker
+from contracts.tasks import Task
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.s3 import Bucket
+from lambdas.aws.sqs import TicketQueue
+from lambdas.aws.work_table import WorkTable
+from lambdas.job_worker.service import Run, Worker
+from lambdas.runtime.logs import Logger
+from lambdas.runtime.streaming import Context
 from tests.support.fake_jobs_aws import FakeWork
 from tests.support.front_door import AUTHORIZER, Door
 
@@ -111,8 +113,8 @@ class Jobs:
         """A worker as a process of the function has it."""
         return Worker(
             WorkTable("work", DynamoDB()),
-            WorkBucket("work"),
-            WorkQueue("http://queue"),
+            Bucket("work"),
+            TicketQueue("http://queue"),
             self.door.service,
             Logger("worker"),
             parallel=parallel,

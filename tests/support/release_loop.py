@@ -8,22 +8,28 @@ from typing import Any
 import boto3
 
 from contracts.artefact import MANIFEST_NAME, ArtefactFile, Manifest
-from contracts.refresh import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, Gate, GateSettings
+from contracts.release_tasks import (
+    JUDGE_TASKS,
+    RELEASE_TASKS,
+    CanarySettings,
+    Gate,
+    GateSettings,
+    LoopSettings,
+)
 from contracts.training import DATA_CARD_FILE, DataCard, FileDigest, SideCount
-from lambdas.common.dynamo import from_item, to_item
-from lambdas.common.logs import Logger
-from lambdas.refresh.aws.artefacts import ArtefactFiles
-from lambdas.refresh.aws.endpoint import Endpoint
-from lambdas.refresh.aws.registry import ModelRegistry
-from lambdas.refresh.aws.scaling import Scaling
-from lambdas.refresh.aws.stack import ServingStack
-from lambdas.refresh.aws.workflow import Approvers, Workflow
-from lambdas.refresh.following import Following
-from lambdas.refresh.judging import JudgeService
-from lambdas.refresh.locking import ReleaseLocks
-from lambdas.refresh.registering import Registering
-from lambdas.refresh.releasing import ReleaseService
-from lambdas.refresh.tables import (
+from lambdas.aws.dynamodb import from_item, to_item
+from lambdas.release.analysis_tasks import JudgeService
+from lambdas.release.aws.artefacts import ArtefactFiles
+from lambdas.release.aws.endpoint import Endpoint
+from lambdas.release.aws.model_registry import ModelRegistry
+from lambdas.release.aws.scaling import Scaling
+from lambdas.release.aws.stack import ServingStack
+from lambdas.release.aws.workflow import Approvers, Workflow
+from lambdas.release.dispatch import run
+from lambdas.release.lock import ReleaseLocks
+from lambdas.release.registry import Registering
+from lambdas.release.replication import Following
+from lambdas.release.store import (
     CALLS_INDEX,
     RATINGS_INDEX,
     Ledger,
@@ -32,8 +38,9 @@ from lambdas.refresh.tables import (
     RoutingTable,
     TrafficTable,
 )
-from lambdas.refresh.tasks import run
-from lambdas.refresh.topology import Topology
+from lambdas.release.tasks import ReleaseService
+from lambdas.release.topology import Topology
+from lambdas.runtime.logs import Logger
 from tests.support.fake_release_aws import (
     AutoScaling,
     Bucket,
@@ -78,6 +85,22 @@ CANARY = CanarySettings(
     deadline_minutes=10,
     maximum_error_rate=0.02,
     maximum_rating_loss=0.2,
+)
+JOB = {
+    "cluster": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50},
+    "max_seconds": 60,
+}
+LOOP = LoopSettings.model_validate(
+    {
+        "approval": "manual",
+        "approval_seconds": 3600,
+        "second_region": True,
+        "shares": CANARY.shares,
+        "poll_seconds": 2,
+        "training": JOB | {"hyperparameters": {"epochs": "4"}},
+        "processing": JOB,
+        "tags": {"team": "a"},
+    }
 )
 
 
@@ -154,7 +177,7 @@ class World:
             SECOND_BUCKET,
         )
         return ReleaseService(
-            ENDPOINT, STACK, locks, topology, registering, self.ledger, self.clock, following
+            ENDPOINT, STACK, locks, topology, registering, self.ledger, LOOP, self.clock, following
         )
 
     def release(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:

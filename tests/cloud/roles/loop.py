@@ -13,7 +13,7 @@ from contracts.access import routing_pk
 from contracts.artefact import ArtefactFile, Manifest
 from tests.cloud.roles.world import Answer, Probe, World, marker
 
-JUDGE, RELEASE = "lambdas.refresh.judge", "lambdas.refresh.release"
+JUDGE, RELEASE = "lambdas.release.analysis_handler", "lambdas.release.handler"
 _REFUSED = {"AccessDenied", "AccessDeniedException", "ClientError", "DynamoError"}
 """The errors of a call that was not allowed: boto3's and our own client's."""
 
@@ -34,7 +34,9 @@ def report_is_read(world: World) -> bool:
     uri = world.put(f"releases/{release}/report/report.json", b"{}")
     models = {"champion": _model(world, "a"), "challenger": _model(world, "b")}
     answer = world.invoke(JUDGE, {"task": "gate", "release_id": release, "report_uri": uri, **models})
-    return _worked(answer, "ReportUnusable") and bool(world.rows("LedgerTableName", f"RELEASE#{release}"))
+    return _worked(answer, "ReportUnusableError") and bool(
+        world.rows("LedgerTableName", f"RELEASE#{release}")
+    )
 
 
 def traffic_is_judged(world: World) -> bool:
@@ -138,7 +140,7 @@ def rest_is_noticed(world: World) -> bool:
 
 def wrong_phase_is_explained(world: World) -> bool:
     """The stack is not in this phase: its events are read for the reason."""
-    return _locked(world, {"task": "await_topology", "phase": "ab"}, "TopologyFailed")
+    return _locked(world, {"task": "await_topology", "phase": "ab"}, "TopologyFailedError")
 
 
 def lock_is_freed(world: World) -> bool:
@@ -154,7 +156,7 @@ def lock_is_freed(world: World) -> bool:
 
 def update_is_asked_for(world: World) -> bool:
     """To retire what is not there changes nothing, so CloudFormation is asked and has nothing to do."""
-    return _locked(world, {"task": "retire", "challenger": _model(world, "a")}, None, "TopologyFailed")
+    return _locked(world, {"task": "retire", "challenger": _model(world, "a")}, None, "TopologyFailedError")
 
 
 def weights_are_moved(world: World) -> bool:
@@ -214,7 +216,7 @@ def _log_of(module: str) -> Any:
 
     def works(world: World) -> bool:
         word = marker()
-        assert world.invoke(module, {"task": word}).error == "BadInput"
+        assert world.invoke(module, {"task": word}).error == "BadInputError"
         return world.logged(module, word)
 
     return works

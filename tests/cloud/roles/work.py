@@ -15,7 +15,7 @@ from tests.cloud.roles.door import INFERENCE, _log_of
 from tests.cloud.roles.world import Probe, World, marker
 from tests.cloud.test_callers import admin, signed, user
 
-JOBS, WORKER = "lambdas.jobs.handler", "lambdas.jobs.worker"
+JOBS, WORKER = "lambdas.jobs.handler", "lambdas.job_worker.handler"
 ROUTE = "/v1/chat/completions"
 
 
@@ -231,7 +231,7 @@ def worker_is_logged(world: World) -> bool:
 
 def request_becomes_a_job(world: World) -> bool:
     with _full(world):
-        reply = _call(world, "POST", "/chat/completions", _chat(world), **{"x-evergreen-when-busy": "job"})
+        reply = _call(world, "POST", "/chat/completions", _chat(world), **{"prefer": "respond-async"})
     assert reply.status_code in (202, 500, 503), reply.text
     if reply.status_code == 202:
         _call(world, "DELETE", f"/jobs/{reply.json()['id']}")
@@ -254,7 +254,7 @@ def broken_hand_over_is_undone(world: World) -> bool:
 
     before = begun()
     with _full(world), world.lacking("InferenceRole", "sqs:SendMessage"):
-        reply = _call(world, "POST", "/chat/completions", _chat(world), **{"x-evergreen-when-busy": "job"})
+        reply = _call(world, "POST", "/chat/completions", _chat(world), **{"prefer": "respond-async"})
     assert reply.status_code == 503, reply.text
     left = [key for name, key in begun().items() if name not in before]
     for key in left:
@@ -265,10 +265,10 @@ def broken_hand_over_is_undone(world: World) -> bool:
 def answer_is_given_again(world: World) -> bool:
     body = _chat(world, marker())
     first, second = (
-        _call(world, "POST", "/chat/completions", body, **{"x-evergreen-cache": "600"}) for _ in range(2)
+        _call(world, "POST", "/chat/completions", body, **{"cache-control": "max-age=600"}) for _ in range(2)
     )
-    assert first.headers["x-evergreen-cache"] == "miss", first.headers
-    return second.headers["x-evergreen-cache"] == "hit"
+    assert first.headers["x-cache"] == "miss", first.headers
+    return second.headers["x-cache"] == "hit"
 
 
 def _principal_is_known(world: World, path: str) -> bool:

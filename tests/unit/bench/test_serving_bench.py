@@ -11,16 +11,24 @@ from pathlib import Path
 import pytest
 
 from bench import serving_report as report
-from bench.serving_load import Answer, Ask, Target, closed_loop, open_loop, poisson, trace
+from bench.serving_load import (
+    RequestTiming,
+    ScheduledRequest,
+    ServerTarget,
+    closed_loop,
+    open_loop,
+    poisson,
+    trace,
+)
 from bench.serving_plot import draw
-from bench.serving_systems import Turn
+from bench.serving_systems import LoadResult
 
 OBJECTIVE = report.Objective(first_ms=100, per_token_ms=10)
 
 
 def sample(system: str, clients: int, number: int, rate: float) -> report.Sample:
     """A turn of ten tokens at a rate."""
-    return report.Sample(system, clients, number, Turn(10 / rate, [Answer(0.05, 10 / rate, 10)]))
+    return report.Sample(system, clients, number, LoadResult(10 / rate, [RequestTiming(0.05, 10 / rate, 10)]))
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -38,10 +46,10 @@ def test_a_level_that_the_peer_did_not_run_has_no_ratio() -> None:
 
 def test_goodput_counts_answers_within_both_bounds_and_no_failure() -> None:
     answers = [
-        Answer(0.05, 0.1, 10),
-        Answer(0.2, 0.25, 10),  # late to start
-        Answer(0.05, 1.0, 10),  # slow to go on
-        Answer(0.01, 0.01, 0, "OSError"),
+        RequestTiming(0.05, 0.1, 10),
+        RequestTiming(0.2, 0.25, 10),  # late to start
+        RequestTiming(0.05, 1.0, 10),  # slow to go on
+        RequestTiming(0.01, 0.01, 0, "OSError"),
     ]
 
     row = report.latencies(answers, OBJECTIVE, seconds=2.0)
@@ -126,12 +134,12 @@ async def serve(pieces: list[bytes], status: str = "200 OK") -> asyncio.Server:
     return await asyncio.start_server(answer, "127.0.0.1", 0)
 
 
-def measured(pieces: list[bytes], status: str = "200 OK") -> list[Answer]:
-    async def scenario() -> list[Answer]:
+def measured(pieces: list[bytes], status: str = "200 OK") -> list[RequestTiming]:
+    async def scenario() -> list[RequestTiming]:
         server = await serve(pieces, status)
         async with server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            _, answers = await closed_loop(Target(url, "/x", "m"), clients=2, tokens=2)
+            _, answers = await closed_loop(ServerTarget(url, "/x", "m"), clients=2, tokens=2)
             return answers
 
     return asyncio.run(scenario())
@@ -157,12 +165,12 @@ def test_a_refusal_is_a_failure() -> None:
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
-    async def scenario() -> tuple[float, list[Answer]]:
+    async def scenario() -> tuple[float, list[RequestTiming]]:
         server = await serve(STREAM)
         async with server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            asks = [Ask(0.0, "a", 2), Ask(0.2, "b", 2)]
-            return await open_loop(Target(url, "/x", "m"), asks)
+            asks = [ScheduledRequest(0.0, "a", 2), ScheduledRequest(0.2, "b", 2)]
+            return await open_loop(ServerTarget(url, "/x", "m"), asks)
 
     seconds, answers = asyncio.run(scenario())
     assert seconds > 0.2

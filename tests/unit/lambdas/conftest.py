@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lambdas.common.dynamo import DynamoDB
-from lambdas.common.environment import InferenceEnvironment
-from lambdas.inference.gateway import RecordsTable, RoutingTable
-from lambdas.inference.prices import Prices
-from lambdas.inference.service import Service, endpoints
-from lambdas.inference.usage_table import UsageTable
+from contracts.usage import Prices
+from lambdas.aws.access_table import RoutingTable
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.records_table import RecordsTable
+from lambdas.aws.usage_ledger import UsageLedger
+from lambdas.pipeline.assembly import Service, endpoints
+from lambdas.pipeline.environment import InferenceEnvironment
 from tests.support import fake_dynamodb, fake_model_endpoint
 from tests.support import fake_jobs_aws as fake_work
 from tests.support.fake_jobs_aws import FakeWork
@@ -34,15 +35,28 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
-@pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of a DynamoDB with the access and the records table, empty; the functions find it too."""
+_TABLES = {"access": ["pk"], "records": ["pk", "sk"], "work": ["pk", "sk"]}
+
+
+@pytest.fixture(scope="package")
+def dynamodb() -> Iterator[tuple[Any, str]]:
+    """A DynamoDB for all tests of the package: a client of it, and its address."""
     with fake_dynamodb.running() as (client, url):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
-        _table(client, "access", ["pk"])
-        _table(client, "records", ["pk", "sk"])
-        _table(client, "work", ["pk", "sk"])
-        yield client
+        yield client, url
+
+
+@pytest.fixture
+def tables(dynamodb: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of a DynamoDB with the functions' tables, empty; the functions find it too."""
+    client, url = dynamodb
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
+    existing = client.list_tables()["TableNames"]
+    for name, keys in _TABLES.items():
+        if name not in existing:  # the first test, or one that let its own mock reset everything
+            _table(client, name, keys)
+        for item in client.scan(TableName=name)["Items"]:
+            client.delete_item(TableName=name, Key={key: item[key] for key in keys})
+    return client
 
 
 def _table(client: Any, name: str, keys: list[str]) -> None:
@@ -82,9 +96,9 @@ def make_door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyP
         service = Service(
             settings,
             endpoints(settings),
-            RoutingTable("access", ENDPOINT, DynamoDB()),
-            RecordsTable("records", 7, DynamoDB()),
-            UsageTable("records", Prices(input=1.0, output=2.0), DynamoDB()),
+            RoutingTable("access", ENDPOINT, DynamoDB(read_timeout=60)),
+            RecordsTable("records", 7, DynamoDB(read_timeout=60)),
+            UsageLedger("records", Prices(input=1.0, output=2.0), DynamoDB(read_timeout=60)),
             transcripts,
             **more,
         )

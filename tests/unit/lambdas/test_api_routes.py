@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from contracts import metrics
+from contracts.access import Principal
 from contracts.records import InferenceRecord
-from lambdas.common.dynamo import DynamoDB, from_item
-from lambdas.inference.exchange import Caller
-from lambdas.inference.gateway import RecordsTable
-from lambdas.inference.prices import Prices
-from lambdas.inference.stages.budget import Charge
-from lambdas.inference.usage_table import UsageTable
+from contracts.usage import Prices
+from lambdas.aws.dynamodb import DynamoDB, from_item
+from lambdas.aws.records_table import RecordsTable
+from lambdas.aws.usage_ledger import Charge, UsageLedger
 from tests.support.front_door import ENDPOINT, MODEL, emitted
 
 Call = Callable[..., tuple[int, Any, dict[str, Any]]]
@@ -210,9 +209,9 @@ def test_a_table_that_fails_is_a_server_error_without_inside(
 
 def book(tenant: str, day: str, input_tokens: int) -> None:
     """A request of this tenant's key on that day, as the streaming function books it."""
-    caller = Caller(tenant, "web", frozenset(), "abc")
+    caller = Principal(tenant, "web", frozenset(), "abc")
     charge = Charge(input_tokens, output_tokens=0, reserved=None)
-    UsageTable("records", Prices(input=2.0, output=0.0), DynamoDB()).settle(caller, day, charge)
+    UsageLedger("records", Prices(input=2.0, output=0.0), DynamoDB()).settle(caller, day, charge)
 
 
 def test_usage_shows_the_tenants_own_days_and_their_sums(call: Call) -> None:

@@ -20,10 +20,10 @@ from contracts import metrics
 from contracts.access import AccessKey, key_pk
 from contracts.routing import Routing, VariantRoute
 from lambdas.authorizer import service as authorizer
-from lambdas.authorizer.service import Authorizer, Refused
-from lambdas.common import dynamo
-from lambdas.common.access import AccessTable
-from lambdas.common.dynamo import DynamoDB, DynamoError
+from lambdas.authorizer.service import AuthorizationError, Authorizer
+from lambdas.aws import client as aws
+from lambdas.aws.access_table import AccessTable
+from lambdas.aws.dynamodb import DynamoDB, DynamoError
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted
 
 # --- keys ------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ class Keys:
 def test_every_wrong_key_costs_the_same_one_look_up(secret: str, changes: dict[str, Any]) -> None:
     """No early way out: unknown, nearly right, revoked and expired take the same steps in the same order."""
     keys = Keys(**changes)
-    with pytest.raises(Refused):
+    with pytest.raises(AuthorizationError):
         Authorizer(keys).admit({"headers": {"authorization": f"Bearer {secret}"}, "methodArn": "a/b/c"})
     assert keys.asked == [key_pk(secret)]
 
@@ -132,7 +132,7 @@ def throttling() -> Iterator[str]:
 def test_tables_that_throttle_cost_records_and_no_answer(
     make_door: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(dynamo, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(aws, "PAUSE_SECONDS", 0.001)
     with throttling() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
         reply, body = make_door(SETTINGS).ask(chat(), **{**AUTHORIZER, "tokens_per_day": "1000"})
@@ -144,8 +144,8 @@ def test_tables_that_throttle_cost_records_and_no_answer(
 
 
 def test_an_authorizer_that_is_throttled_fails_and_refuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller with a good key must not hear that it is bad: anything but Refused becomes a 500."""
-    monkeypatch.setattr(dynamo, "_PAUSE_SECONDS", 0.001)
+    """A caller with a good key must not hear that it is bad: all but AuthorizationError become a 500."""
+    monkeypatch.setattr(aws, "PAUSE_SECONDS", 0.001)
     with throttling() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
         keys = AccessTable("access", DynamoDB())

@@ -13,7 +13,7 @@ import pytest
 from botocore.stub import Stubber
 
 from contracts.access import AccessKey, key_pk
-from lambdas.common.dynamo import from_item, to_item
+from lambdas.aws.dynamodb import from_item, to_item
 from operations import keys as admin
 
 SECRET = "eg-" + "s" * 43

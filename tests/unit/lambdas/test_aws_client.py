@@ -18,10 +18,10 @@ from botocore.credentials import Credentials as SdkCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdas.common import aws
-from lambdas.common.dynamo import ConditionFailed, DynamoDB, DynamoError
-from lambdas.common.sigv4 import Credentials, Scope, sign
-from lambdas.inference.eventstream import BadEventStream, messages
+from lambdas.aws import client as aws
+from lambdas.aws.dynamodb import ConditionFailedError, DynamoDB, DynamoError
+from lambdas.aws.sagemaker import InvalidEventStreamError, messages
+from lambdas.aws.signing import Credentials, Scope, sign
 from tests.support import fake_model_endpoint
 
 SCOPE = Scope("eu-central-1", "sagemaker")
@@ -130,17 +130,17 @@ def test_a_connection_the_server_has_closed_is_replaced(client_of: Make) -> None
 def test_no_server_is_not_reached(client_of: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    with pytest.raises(aws.NotReached):
+    with pytest.raises(aws.ConnectionFailedError):
         client_of(url).send("POST", "/", {}, b"")
 
 
 def test_a_server_that_hangs_up_is_not_reached(client_of: Make) -> None:
-    with server(lambda connection: connection.close()) as url, pytest.raises(aws.NotReached):
+    with server(lambda connection: connection.close()) as url, pytest.raises(aws.ConnectionFailedError):
         client_of(url).send("POST", "/", {}, b"")
 
 
 def test_a_server_that_says_nothing_is_silent(client_of: Make) -> None:
-    with server(lambda connection: None) as url, pytest.raises(aws.Silent):
+    with server(lambda connection: None) as url, pytest.raises(aws.ReadTimeoutError):
         client_of(url, read_timeout=0.05).send("POST", "/", {}, b"")
 
 
@@ -154,7 +154,7 @@ def test_silence_in_the_middle_is_told_from_the_end(client_of: Make) -> None:
     with server(silent_after_a_piece) as url:
         pieces = iter(client_of(url, read_timeout=0.05).send("POST", "/", {}, b""))
         assert next(pieces) == b"ab"
-        with pytest.raises(aws.Silent):
+        with pytest.raises(aws.ReadTimeoutError):
             next(pieces)
 
 
@@ -169,7 +169,7 @@ def test_a_reply_that_breaks_off_is_told_from_the_end(client_of: Make, head: byt
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + head)
         connection.close()
 
-    with server(half) as url, pytest.raises(aws.Broken):
+    with server(half) as url, pytest.raises(aws.StreamInterruptedError):
         list(client_of(url).send("POST", "/", {}, b""))
 
 
@@ -213,7 +213,7 @@ def test_throttling_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_condition_that_fails_has_a_type_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = b'{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}'
-    with server(scripted([(400, refusal)])) as url, pytest.raises(ConditionFailed):
+    with server(scripted([(400, refusal)])) as url, pytest.raises(ConditionFailedError):
         dynamodb(url, monkeypatch).call("PutItem", TableName="t")
 
 
@@ -228,7 +228,7 @@ def test_what_may_have_been_done_is_not_done_twice(
         seen.release()
         connection.close()
 
-    with server(hang_up) as url, pytest.raises(aws.NotReached):
+    with server(hang_up) as url, pytest.raises(aws.ConnectionFailedError):
         dynamodb(url, monkeypatch).call(operation, TableName="t")
     assert [seen.acquire(blocking=False) for _ in range(attempts + 1)] == [True] * attempts + [False]
 
@@ -249,11 +249,11 @@ def test_messages_are_found_wherever_the_bytes_are_cut(payloads: list[bytes], si
 def test_a_damaged_byte_never_passes(place: int, change: int) -> None:
     data = bytearray(fake_model_endpoint.payload_part(b"hello"))
     data[place % len(data)] ^= change
-    with pytest.raises(BadEventStream):
+    with pytest.raises(InvalidEventStreamError):
         list(messages([bytes(data)]))
 
 
 def test_a_stream_that_ends_within_a_message_is_an_error() -> None:
     data = fake_model_endpoint.payload_part(b"hello")
-    with pytest.raises(BadEventStream):
+    with pytest.raises(InvalidEventStreamError):
         list(messages([data, data[:-1]]))

@@ -126,7 +126,7 @@ def test_it_stands_in_for_chat_only(chained: Door, bedrock: FakeBedrock) -> None
 
 
 def test_settings_tell_the_two_kinds_apart() -> None:
-    from lambdas.common.environment import InferenceEnvironment
+    from lambdas.pipeline.environment import InferenceEnvironment
 
     targets = [
         {"endpoint_name": "second", "model_version": "v0"},

@@ -21,8 +21,8 @@ from contracts.guards import (
     GuardSettings,
     PersonalData,
 )
-from lambdas.inference.guards.base import Action
-from lambdas.inference.guards.bedrock import BedrockGuardrail, BedrockScores, TooMuchFound
+from lambdas.pipeline.guards.base import Action
+from lambdas.pipeline.guards.bedrock import BedrockGuardrail, BedrockScores, TruncatedResultError
 from tests.support.front_door import SETTINGS, Door, chat
 
 NOTHING = {"action": "NONE", "outputs": [], "assessments": []}
@@ -185,7 +185,7 @@ def test_what_it_does_not_tell_in_full_is_a_failure() -> None:
     reply = scored(sensitiveInformation=[name_at(0, 3)])
     reply["results"]["sensitiveInformation"]["truncated"] = True
     guard = BedrockScores(GuardrailChecks(personal_data=["NAME"]), lambda text: reply)
-    with pytest.raises(TooMuchFound):
+    with pytest.raises(TruncatedResultError):
         guard.check("Ann")
     assert guard.check(" ") == []
 

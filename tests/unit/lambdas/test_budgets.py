@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from contracts import metrics
-from lambdas.common.dynamo import DynamoDB, from_item
-from lambdas.inference.exchange import Caller
-from lambdas.inference.prices import Prices
-from lambdas.inference.stages.budget import Charge, Exhausted, Spent
-from lambdas.inference.usage_table import UsageTable
+from contracts.access import Principal
+from contracts.usage import Prices
+from lambdas.aws.dynamodb import DynamoDB, from_item
+from lambdas.aws.usage_ledger import Charge, QuotaExceededError, Spent, UsageLedger
 from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
 from tests.support.front_door import AUTHORIZER, Door, chat, emitted
 
@@ -21,8 +20,8 @@ DAY = "2026-11-22"
 LIMITED = {**AUTHORIZER, "key_id": "abc"}
 
 
-def caller(**limits: Any) -> Caller:
-    return Caller("shop", "web", frozenset({"inference"}), "abc", **limits)
+def caller(**limits: Any) -> Principal:
+    return Principal("shop", "web", frozenset({"inference"}), "abc", **limits)
 
 
 def rows(tables: Any) -> list[dict[str, Any]]:
@@ -31,28 +30,28 @@ def rows(tables: Any) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def ledger(tables: Any) -> UsageTable:
-    return UsageTable("records", Prices(input=1.0, output=2.0), DynamoDB())
+def ledger(tables: Any) -> UsageLedger:
+    return UsageLedger("records", Prices(input=1.0, output=2.0), DynamoDB())
 
 
-def test_what_fits_is_reserved_and_what_does_not_is_refused(ledger: UsageTable) -> None:
+def test_what_fits_is_reserved_and_what_does_not_is_refused(ledger: UsageLedger) -> None:
     limited = caller(tokens_per_day=100)
     assert ledger.reserve(limited, DAY, 60) == Spent(1, 60)
     assert ledger.reserve(limited, DAY, 40) == Spent(2, 100)
-    with pytest.raises(Exhausted) as refused:
+    with pytest.raises(QuotaExceededError) as refused:
         ledger.reserve(limited, DAY, 1)
     assert refused.value.spent == Spent(2, 100)
 
 
-def test_a_new_day_is_a_new_budget(ledger: UsageTable) -> None:
+def test_a_new_day_is_a_new_budget(ledger: UsageLedger) -> None:
     limited = caller(requests_per_day=1)
     ledger.reserve(limited, DAY, 5)
-    with pytest.raises(Exhausted):
+    with pytest.raises(QuotaExceededError):
         ledger.reserve(limited, DAY, 5)
     ledger.reserve(limited, "2026-11-23", 5)
 
 
-def test_settling_replaces_the_reservation(ledger: UsageTable, tables: Any) -> None:
+def test_settling_replaces_the_reservation(ledger: UsageLedger, tables: Any) -> None:
     limited = caller(tokens_per_day=100)
     ledger.reserve(limited, DAY, 90)
     ledger.settle(limited, DAY, Charge(input_tokens=10, output_tokens=20, reserved=90))
@@ -62,18 +61,19 @@ def test_settling_replaces_the_reservation(ledger: UsageTable, tables: Any) -> N
     assert row["cost_nano_usd"] == 10 * 1_000 + 20 * 2_000
 
 
-def test_two_hundred_requests_at_once_cannot_overspend(ledger: UsageTable, tables: Any) -> None:
+def test_two_hundred_requests_at_once_cannot_overspend(ledger: UsageLedger, tables: Any) -> None:
     limited = caller(tokens_per_day=1_000)
     granted = []
     start = threading.Barrier(20)
 
     def worker() -> None:
-        own = UsageTable("records", Prices(0, 0), DynamoDB())
+        # The tables of the test answer one call at a time: all 200 may have to queue.
+        own = UsageLedger("records", Prices(0, 0), DynamoDB(read_timeout=120))
         start.wait(60)
         for _ in range(10):
             try:
                 own.reserve(limited, DAY, 30)
-            except Exhausted:
+            except QuotaExceededError:
                 continue
             granted.append(30)
 
@@ -88,7 +88,7 @@ def test_two_hundred_requests_at_once_cannot_overspend(ledger: UsageTable, table
     assert row["charged"] == 990
 
 
-def test_a_rate_is_kept_to_the_request(ledger: UsageTable, tables: Any) -> None:
+def test_a_rate_is_kept_to_the_request(ledger: UsageLedger, tables: Any) -> None:
     limited = caller(requests_per_second=2, burst=3)
     granted, refusals = [], set()
     for tick in range(40):  # a request every 100 ms for four seconds
@@ -96,7 +96,7 @@ def test_a_rate_is_kept_to_the_request(ledger: UsageTable, tables: Any) -> None:
         try:
             ledger.reserve(limited, DAY, 1, now)
             granted.append(now)
-        except Exhausted as refused:
+        except QuotaExceededError as refused:
             refusals.add(refused.limit)
     assert refusals == {"requests_per_second"}
     # Three at once, and two for each second after the first: 3 + 2 x 3.9, as whole requests.
@@ -107,17 +107,18 @@ def test_a_rate_is_kept_to_the_request(ledger: UsageTable, tables: Any) -> None:
     assert row["requests"] == 10
 
 
-def test_requests_at_one_moment_share_one_bucket(ledger: UsageTable, tables: Any) -> None:
+def test_requests_at_one_moment_share_one_bucket(ledger: UsageLedger, tables: Any) -> None:
     limited = caller(requests_per_second=5, burst=10)
     granted, start = [], threading.Barrier(10)
 
     def worker() -> None:
-        own = UsageTable("records", Prices(0, 0), DynamoDB())
+        # The tables of the test answer one call at a time: all 200 may have to queue.
+        own = UsageLedger("records", Prices(0, 0), DynamoDB(read_timeout=120))
         start.wait(60)
         for _ in range(4):
             try:
                 own.reserve(limited, DAY, 1, 1_700_000_000.0)
-            except Exhausted:
+            except QuotaExceededError:
                 continue
             granted.append(1)
 
@@ -130,12 +131,12 @@ def test_requests_at_one_moment_share_one_bucket(ledger: UsageTable, tables: Any
     assert row["requests"] == len(granted) <= 10
 
 
-def test_a_month_has_its_budget_in_dollars(ledger: UsageTable, tables: Any) -> None:
+def test_a_month_has_its_budget_in_dollars(ledger: UsageLedger, tables: Any) -> None:
     # 2 dollars per million tokens at most: 1,000 tokens are reserved as 0.002 dollars.
     limited = caller(usd_per_month=0.003)
     spent = ledger.reserve(limited, DAY, 1_000)
     assert (spent.nano_usd, spent.reserved_nano_usd) == (2_000_000, 2_000_000)
-    with pytest.raises(Exhausted) as refused:
+    with pytest.raises(QuotaExceededError) as refused:
         ledger.reserve(limited, DAY, 1_000)
     assert refused.value.limit == "usd_per_month"
     ledger.settle(limited, DAY, Charge(100, 200, 1_000, spent.reserved_nano_usd))
@@ -145,10 +146,10 @@ def test_a_month_has_its_budget_in_dollars(ledger: UsageTable, tables: Any) -> N
     ledger.reserve(limited, "2026-12-01", 1_000)  # and a new month is a new budget
 
 
-def test_what_the_day_refuses_the_month_gets_back(ledger: UsageTable, tables: Any) -> None:
+def test_what_the_day_refuses_the_month_gets_back(ledger: UsageLedger, tables: Any) -> None:
     limited = caller(usd_per_month=1, requests_per_day=1)
     ledger.reserve(limited, DAY, 500)
-    with pytest.raises(Exhausted) as refused:
+    with pytest.raises(QuotaExceededError) as refused:
         ledger.reserve(limited, DAY, 500)
     assert refused.value.limit == "requests_per_day"
     (month,) = [row for row in rows(tables) if row["sk"].startswith("MONTH#")]

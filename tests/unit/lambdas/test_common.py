@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from contracts.errors import ErrorReply
-from lambdas.common import requests
-from lambdas.common.dynamo import from_item, to_attribute, to_item
-from lambdas.common.environment import BadEnvironment, InferenceEnvironment, load
-from lambdas.common.errors import ApiError, to_api_error
-from lambdas.common.metrics import MetricLine
+from lambdas.aws.dynamodb import from_item, to_attribute, to_item
+from lambdas.pipeline.environment import InferenceEnvironment
+from lambdas.runtime import http_event as requests
+from lambdas.runtime.environment import InvalidEnvironmentError, load
+from lambdas.runtime.errors import ApiError, to_api_error
+from lambdas.runtime.metrics import MetricLine
 
 VARIABLES = {
     "ENVIRONMENT": "local",
@@ -39,7 +40,9 @@ def test_the_environment_is_typed() -> None:
 def test_every_missing_or_malformed_variable_is_named_at_once() -> None:
     broken = {**VARIABLES, "RECORD_TTL_DAYS": "soon"}
     del broken["MODEL_NAME"]
-    with pytest.raises(BadEnvironment, match=r"MODEL_NAME.*RECORD_TTL_DAYS|RECORD_TTL_DAYS.*MODEL_NAME"):
+    with pytest.raises(
+        InvalidEnvironmentError, match=r"MODEL_NAME.*RECORD_TTL_DAYS|RECORD_TTL_DAYS.*MODEL_NAME"
+    ):
         load(InferenceEnvironment, broken)
 
 

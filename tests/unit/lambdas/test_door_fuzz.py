@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from contracts.chat import ChatCompletion
 from contracts.errors import ErrorReply
 from contracts.guards import GuardSettings
-from lambdas.common.streaming_runtime import StreamingReply
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.service import Service
+from lambdas.pipeline.assembly import Service
+from lambdas.pipeline.request import IncomingRequest
+from lambdas.runtime.streaming import StreamingReply
 from tests.support.fake_model_endpoint import chat_events
 from tests.support.front_door import MODEL, SETTINGS
 
@@ -93,7 +93,7 @@ headers = st.dictionaries(
 
 def ask(route: str, body: bytes, sent: dict[str, str]) -> tuple[StreamingReply, bytes]:
     caller = {"tenant": "shop", "key_name": "web", "scopes": "inference choose-variant"}
-    reply = DOOR.answer(route, Arrival("req-1", body, caller, sent, None, 1_700_000_000.0))
+    reply = DOOR.answer(route, IncomingRequest("req-1", body, caller, sent, None, 1_700_000_000.0))
     text = b"".join(reply.body)
     reply.after()
     return reply, text

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 
 from contracts.fallback import FallbackTarget
-from lambdas.common.environment import InferenceEnvironment, load
-from lambdas.inference.gateway import SageMakerEndpoint
-from lambdas.inference.service import endpoints
+from lambdas.aws.sagemaker import SageMakerEndpoint
+from lambdas.pipeline.assembly import endpoints
+from lambdas.pipeline.environment import InferenceEnvironment
+from lambdas.runtime.environment import load
 from tests.support.fake_model_endpoint import FakeSageMaker, Reply, chat_events
 from tests.support.front_door import ENDPOINT, SETTINGS, Door, chat, events
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lambdas.common import aws
-from lambdas.common.dynamo import DynamoDB
+from lambdas.aws import client as aws
+from lambdas.aws.dynamodb import DynamoDB
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ def test_silence_is_answered_by_asking_again(
 
     def silent(self: DynamoDB, operation: str, body: bytes) -> dict[str, Any]:
         asked.append(operation)
-        raise aws.Silent
+        raise aws.ReadTimeoutError
 
     monkeypatch.setattr(DynamoDB, "_attempt", silent)
-    with pytest.raises(aws.Silent):
+    with pytest.raises(aws.ReadTimeoutError):
         DynamoDB().call(operation, **parameters)
     assert asked == [operation] * attempts

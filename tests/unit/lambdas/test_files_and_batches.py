@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.jobs import Batch, File
-from lambdas.jobs.multipart import BadForm, fields
+from lambdas.jobs.multipart import InvalidFormError, fields
 from tests.support.jobs_api import CHAT, KEY, Jobs, line
 
 OTHER = {**KEY, "key_id": "def"}
@@ -37,7 +37,7 @@ def test_an_upload_comes_back_as_it_was(jobs: Jobs) -> None:
 
 def test_files_are_listed_newest_first_page_by_page(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1_700_000_000, 1_700_001_000))
-    monkeypatch.setattr("lambdas.jobs.tasks.time.time", lambda: float(next(clock)))
+    monkeypatch.setattr("contracts.tasks.time.time", lambda: float(next(clock)))
     ids = [jobs.upload("{}")[1]["id"] for _ in range(3)]
     _, page = jobs.ask("GET", "/v1/files", limit="2")
     assert [file["id"] for file in page["data"]] == [ids[2], ids[1]]
@@ -122,7 +122,7 @@ def test_the_clients_own_encoding_is_understood() -> None:
 
 @given(st.binary(max_size=200), st.sampled_from(["x", "ab", "--", "x y"]))
 def test_no_body_breaks_the_parser(body: bytes, boundary: str) -> None:
-    with contextlib.suppress(BadForm):
+    with contextlib.suppress(InvalidFormError):
         fields(f'multipart/form-data; boundary="{boundary}"', body)
 
 

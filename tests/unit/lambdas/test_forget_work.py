@@ -9,8 +9,8 @@ from typing import Any
 import boto3
 import pytest
 
-from lambdas.common.dynamo import DynamoDB
-from lambdas.inference.gateway import AnswersTable
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.work_table import AnswersTable
 from operations.forget_jobs import Erased, WorkEraser
 from tests.support.front_door import SETTINGS, Door, chat
 from tests.support.jobs_api import KEY, Jobs, line

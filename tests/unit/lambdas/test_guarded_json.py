@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from contracts.chat import ChatRequest
 from contracts.guards import BedrockSettings, GuardSettings
-from lambdas.common.logs import Logger
-from lambdas.inference.exchange import Arrival, Chunk, Exchange
-from lambdas.inference.guards import json_text
-from lambdas.inference.guards.base import Action, Finding, Guards
-from lambdas.inference.guards.pii import PiiRules
-from lambdas.inference.guards.vault import Vault
-from lambdas.inference.operations import CHAT
-from lambdas.inference.stages.guard_answer import GuardAnswer
+from lambdas.pipeline.answer_guard import GuardAnswer
+from lambdas.pipeline.guards import json_text
+from lambdas.pipeline.guards.base import Action, Finding, Guards
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.guards.session import GuardSession
+from lambdas.pipeline.guards.vault import Vault
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import Chunk, Response, TextGeneration
+from lambdas.runtime.logs import Logger
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import MODEL, SETTINGS, Door, chat, events
 from tests.unit.lambdas.test_bedrock_guard import bedrock, intervened
@@ -56,16 +57,18 @@ def as_released(value: Any) -> Any:
 
 def guarded(answer: str, size: int) -> str:
     """What the stage lets through of an answer that comes in pieces of `size` characters."""
-    exchange = Exchange(Arrival("r", b"", {}, {}, None, 0.0), CHAT)
-    exchange.request = ChatRequest.model_validate(chat(**FORM))
+    generation = TextGeneration(CHAT, ChatRequest.model_validate(chat(**FORM)), "chatcmpl-r", 0)
+    response = Response()
+    session = GuardSession(response.guards)
     for number, own in enumerate(OWN, start=1):
-        masked = exchange.vault.mask(own, [Finding("test", "name", Action.MASK, 0, len(own))])
+        masked = session.vault.mask(own, [Finding("test", "name", Action.MASK, 0, len(own))])
         assert masked == f"[NAME_{number}]"
     pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
     chunks: list[Chunk] = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
-    exchange.chunks = [*chunks, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
-    GuardAnswer(Guards([PiiRules()], Logger("test", "CRITICAL"), fail_open=False)).apply(exchange)
-    return "".join(choice["delta"].get("content", "") for c in exchange.chunks for choice in c["choices"])
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    guard = GuardAnswer(Guards([PiiRules()], Logger("test", "CRITICAL"), fail_open=False))
+    released = guard(generation, chunks, session, response)
+    return "".join(choice["delta"].get("content", "") for c in released for choice in c["choices"])
 
 
 @given(values, st.booleans(), st.sampled_from([None, 2]), st.integers(1, 80))
@@ -84,8 +87,8 @@ def test_what_nobody_changes_is_written_as_it_was(text: str, within: bool) -> No
 
 def test_a_long_string_is_not_held_until_its_end() -> None:
     """The caller of a stream waits for a sentence, within JSON as well."""
-    exchange = Exchange(Arrival("r", b"", {}, {}, None, 0.0), CHAT)
-    exchange.request = ChatRequest.model_validate(chat(stream=True, **FORM))
+    body = ChatRequest.model_validate(chat(stream=True, **FORM))
+    generation, response = TextGeneration(CHAT, body, "chatcmpl-r", 0), Response()
     said: list[Chunk] = []
 
     def model() -> Any:
@@ -94,9 +97,8 @@ def test_a_long_string_is_not_held_until_its_end() -> None:
             yield said[-1]
         yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
-    exchange.chunks = model()
-    GuardAnswer(Guards([PiiRules()], Logger("test", "CRITICAL"), fail_open=False)).apply(exchange)
-    first = next(iter(exchange.chunks))
+    guard = GuardAnswer(Guards([PiiRules()], Logger("test", "CRITICAL"), fail_open=False))
+    first = next(guard(generation, model(), GuardSession(response.guards), response))
     assert first["choices"][0]["delta"]["content"] == '{"a": "One \\"here\\". '
     assert len(said) == 1
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from contracts import metrics
 from contracts.guards import GuardSettings, ToxicitySettings
-from lambdas.common.errors import ApiError
-from lambdas.common.logs import Logger
-from lambdas.inference.guards.base import Action, Finding, Guards, GuardTimes
-from lambdas.inference.guards.phrases import denied_topics, injection_rules
-from lambdas.inference.guards.pii import PiiRules
-from lambdas.inference.guards.toxicity import ToxicityRules
-from lambdas.inference.guards.vault import Vault
-from lambdas.inference.stages.guard_answer import LONGEST_WINDOW, window_end
+from lambdas.pipeline.answer_guard import LONGEST_WINDOW, window_end
+from lambdas.pipeline.guards.base import Action, Finding, Guards, GuardTimes
+from lambdas.pipeline.guards.phrases import denied_topics, injection_rules
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.guards.toxicity import ToxicityRules
+from lambdas.pipeline.guards.vault import Vault
+from lambdas.runtime.errors import ApiError
+from lambdas.runtime.logs import Logger
 from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted, events
 
@@ -147,7 +147,7 @@ def test_topics_are_whole_words_in_any_case() -> None:
 # --- several guards as one -------------------------------------------------------------------------------
 
 
-class Broken:
+class StreamInterruptedError:
     name = "remote"
 
     def check(self, text: str) -> list[Finding]:
@@ -157,9 +157,9 @@ class Broken:
 def test_a_guard_that_fails_refuses_unless_told_otherwise() -> None:
     times = GuardTimes()
     with pytest.raises(ApiError) as refused:
-        Guards([Broken()], Logger("test"), fail_open=False).check("x", times)
+        Guards([StreamInterruptedError()], Logger("test"), fail_open=False).check("x", times)
     assert (refused.value.status, refused.value.code) == (503, "guard_unavailable")
-    assert Guards([Broken()], Logger("test"), fail_open=True).check("x", times) == []
+    assert Guards([StreamInterruptedError()], Logger("test"), fail_open=True).check("x", times) == []
     assert "remote" in times.by_guard
 
 

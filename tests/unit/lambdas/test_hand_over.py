@@ -10,11 +10,13 @@ import pytest
 
 from contracts import metrics
 from contracts.access import AccessKey, principal_pk
-from lambdas.common.access import AccessTable
-from lambdas.common.dynamo import DynamoDB, to_item
-from lambdas.inference.exchange import Arrival
-from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
-from lambdas.jobs.submitting import Submissions
+from lambdas.aws.access_table import AccessTable
+from lambdas.aws.dynamodb import DynamoDB, to_item
+from lambdas.aws.s3 import Bucket
+from lambdas.aws.sqs import TicketQueue
+from lambdas.aws.work_table import WorkTable
+from lambdas.pipeline.job_submission import Submissions
+from lambdas.pipeline.request import IncomingRequest
 from tests.support.fake_jobs_aws import FakeWork
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted
@@ -32,8 +34,8 @@ BROKEN = Reply(status=424, error=("ModelError", {"OriginalStatusCode": 500, "Ori
 def submissions(work_stores: FakeWork) -> Submissions:
     return Submissions(
         WorkTable("work", DynamoDB()),
-        WorkBucket("work"),
-        WorkQueue("http://queue"),
+        Bucket("work"),
+        TicketQueue("http://queue"),
         open_per_key=2,
         deadline=3600,
         retention=86_400,
@@ -117,7 +119,7 @@ def test_where_no_job_can_be_made_the_caller_gets_what_led_there(
     reply, _ = door.ask(chat("zanzibar-4711"), headers=ASK, **KEY)
     output = capsys.readouterr().out
     assert reply.status == 503
-    assert "hand_over_failed" in output
+    assert "async_offload_failed" in output
     assert "zanzibar-4711" not in output
 
 
@@ -146,8 +148,10 @@ def test_a_principals_job_is_found_below_its_own_routes(
     tables.put_item(TableName="access", Item=to_item(row.model_dump()))
     signed = make_door(SETTINGS, jobs=submissions, access=AccessTable("access", DynamoDB()))
     signed.sagemaker.replies = [FULL]
-    arrival = Arrival("req-1", json.dumps(chat()).encode(), {}, ASK, None, 1_700_000_000.0, principal=arn)
-    reply = signed.service.answer("/v1/chat/completions", arrival)
+    incoming = IncomingRequest(
+        "req-1", json.dumps(chat()).encode(), {}, ASK, None, 1_700_000_000.0, principal=arn
+    )
+    reply = signed.service.answer("/v1/chat/completions", incoming)
     job = json.loads(b"".join(reply.body))
     assert (reply.status, reply.headers["location"]) == (202, f"/iam/v1/jobs/{job['id']}")
     assert jobs.ask("GET", f"/v1/jobs/{job['id']}", arn=arn)[1]["status"] == "queued"

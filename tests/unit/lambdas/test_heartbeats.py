@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lambdas.inference import opening
-from lambdas.inference.sse import COMMENT
-from lambdas.inference.stages import invoke
+from lambdas.pipeline import invocation
+from lambdas.pipeline import invocation as invoke
+from lambdas.pipeline.delivery import COMMENT
 from tests.support.fake_model_endpoint import Reply, chat_events, payload_part
 from tests.support.front_door import Door, chat, events
 
@@ -19,7 +19,7 @@ WAIT_SECONDS = 60
 @pytest.fixture
 def go_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Lets the model begin; heartbeats come quickly here."""
-    monkeypatch.setattr(opening, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(invocation, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(invoke, "HEARTBEAT_SECONDS", 0.05)
     event = threading.Event()
     yield event

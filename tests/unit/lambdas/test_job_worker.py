@@ -10,10 +10,10 @@ import pytest
 
 from contracts import metrics
 from contracts.jobs import Ticket
-from lambdas.jobs import lines as files
-from lambdas.jobs.lines import Outcome
-from lambdas.jobs.store import WorkTable
-from lambdas.jobs.working import Run
+from lambdas.aws.work_table import WorkTable
+from lambdas.job_worker.service import Run
+from lambdas.pipeline import batch_lines as files
+from lambdas.pipeline.batch_lines import Outcome
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import Door, chat, emitted
 from tests.support.jobs_api import KEY, Jobs, line
@@ -91,11 +91,11 @@ def test_a_redelivery_after_a_crash_repeats_no_finished_line(jobs: Jobs) -> None
     service, answered = jobs.door.service, []
 
     class Dying:
-        def answer(self, route: str, arrival: Any) -> Any:
+        def answer(self, route: str, incoming: Any) -> Any:
             if len(answered) == 1:
                 raise Killed
-            answered.append(arrival.request_id)
-            return service.answer(route, arrival)
+            answered.append(incoming.request_id)
+            return service.answer(route, incoming)
 
     jobs.door.service = Dying()
     with pytest.raises(Killed):
@@ -229,8 +229,8 @@ def test_a_batch_is_cancelled_between_lines_and_keeps_what_it_has(jobs: Jobs) ->
     service = jobs.door.service
 
     class Cancelling:
-        def answer(self, route: str, arrival: Any) -> Any:
-            reply = service.answer(route, arrival)
+        def answer(self, route: str, incoming: Any) -> Any:
+            reply = service.answer(route, incoming)
             assert jobs.ask("POST", f"/v1/batches/{batch['id']}/cancel")[1]["status"] == "cancelling"
             return reply
 
@@ -258,7 +258,7 @@ def test_a_poisoned_job_ends_failed_with_the_reason(jobs: Jobs, capsys: pytest.C
     _, job = jobs.submit(chat("zanzibar-4711"))
 
     class Defect:
-        def answer(self, route: str, arrival: Any) -> Any:
+        def answer(self, route: str, incoming: Any) -> Any:
             raise RuntimeError("zanzibar-4711 broke it")
 
     jobs.door.service = Defect()
@@ -300,7 +300,7 @@ def test_a_ticket_of_nothing_is_dropped(jobs: Jobs) -> None:
 
 
 def test_long_batches_are_kept_in_several_parts(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lambdas.jobs.working._PART_LINES", 2)
+    monkeypatch.setattr("lambdas.job_worker.service._PART_LINES", 2)
     _, batch = jobs.batch(*(line(str(number)) for number in range(5)))
     # Time for the five lines, and none to write the files.
     left = iter([600.0] * 5 + [0.0])
@@ -347,7 +347,7 @@ def test_an_entry_point_works_on_what_the_queue_delivers(
         monkeypatch.setenv(name, value)
     import importlib
 
-    import lambdas.jobs.worker as module
+    import lambdas.job_worker.handler as module
 
     module = importlib.reload(module)
     _, job = jobs.submit(chat())

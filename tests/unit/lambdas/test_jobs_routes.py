@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lambdas.common.dynamo import from_item
+from lambdas.aws.dynamodb import from_item
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import chat
 from tests.support.jobs_api import CHAT, KEY, Jobs

@@ -12,9 +12,9 @@ import pytest
 from contracts import metrics
 from contracts.guards import GuardSettings
 from contracts.routing import Routing, VariantRoute
-from lambdas.common.dynamo import DynamoDB, from_item
-from lambdas.inference.gateway import AnswersTable
-from lambdas.inference.operations import EMBEDDINGS, TEXT_COMPLETION
+from lambdas.aws.dynamodb import DynamoDB, from_item
+from lambdas.aws.work_table import AnswersTable
+from lambdas.pipeline.operations import EMBEDDINGS, TEXT_COMPLETION
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import AUTHORIZER, ENDPOINT, SETTINGS, Door, chat, emitted, events
 
@@ -126,7 +126,7 @@ def test_text_completions_are_given_again_as_well(door: Door) -> None:
 def test_an_answer_runs_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(door)
     now = time.time()
-    monkeypatch.setattr("lambdas.inference.gateway.time.time", lambda: now + 61)
+    monkeypatch.setattr("lambdas.aws.work_table.time.time", lambda: now + 61)
     assert ask(door)[0] == "miss"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contracts.chat import ChatRequest
-from lambdas.inference.stages.cache import _is_one_text
+from lambdas.pipeline.cache import _is_one_text
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 

@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 
 from contracts.errors import STATUS_OF_TYPE, error_body, statuses_of
 from lambdas.api.openapi import document
-from lambdas.inference.model_errors import from_container
-from lambdas.inference.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
+from lambdas.aws.model_errors import from_container
+from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
 from tests.support.front_door import chat
 from tests.support.openapi_changes import VERSION_ONE, breaks
 
@@ -69,12 +69,12 @@ def test_the_published_document_is_current() -> None:
 # --- what may go wrong -----------------------------------------------------------------------------------
 
 LAMBDAS = Path(__file__).resolve().parents[3] / "lambdas"
-SHARED = ("common/*.py",)
+SHARED = ("runtime/*.py", "pipeline/principals.py")
 MODEL_ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 WORK_ROUTES = ("/v1/jobs", "/v1/files", "/v1/batches")
-ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "model": (MODEL_ROUTES, ("inference/**/*.py", "jobs/submitting.py")),
-    "work": (WORK_ROUTES, ("jobs/handler.py", "jobs/service.py", "jobs/submitting.py")),
+CODE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "model": (MODEL_ROUTES, ("inference/**/*.py", "pipeline/**/*.py", "aws/*.py")),
+    "work": (WORK_ROUTES, ("jobs/handler.py", "jobs/service.py", "pipeline/job_submission.py")),
     "rest": (("/v1/models", "/v1/feedback", "/v1/usage"), ("api/handler.py", "api/service.py")),
 }
 ONE_BY_ONE = {"409": "some calls only", "413": "calls with a body only"}
@@ -89,10 +89,10 @@ def refusals(pattern: str) -> Iterator[tuple[str, str, str | None]]:
                 yield path.name, ast.unparse(node.args[0]), status and ast.unparse(status)
 
 
-def statuses(room: str) -> set[str]:
-    """Every status with which the code of a room refuses; what cannot be read there comes from a model."""
+def statuses(function: str) -> set[str]:
+    """Every status with which the code of a function refuses; the rest comes from a model."""
     found: set[str] = set()
-    for where, kind, status in [each for p in (*ROOMS[room][1], *SHARED) for each in refusals(p)]:
+    for where, kind, status in [each for p in (*CODE[function][1], *SHARED) for each in refusals(p)]:
         if "'" in kind and (status is None or status.isdigit()):
             name: Any = ast.literal_eval(kind)
             found.add(status or str(STATUS_OF_TYPE[name]))
@@ -103,15 +103,15 @@ def statuses(room: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_status_the_code_can_refuse_with_is_described(room: str) -> None:
+@pytest.mark.parametrize("function", CODE)
+def test_every_status_the_code_can_refuse_with_is_described(function: str) -> None:
     whole = {
         f"{verb} {path}": each
         for path, verbs in document()["paths"].items()
-        if path.startswith(ROOMS[room][0])
+        if path.startswith(CODE[function][0])
         for verb, each in verbs.items()
     }
-    expected = statuses(room)
+    expected = statuses(function)
     assert {"400", "401", "404", "500"} <= expected
     for name, each in whole.items():
         assert expected - set(each["responses"]) - set(ONE_BY_ONE) == set(), name

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from contracts.container import decode_attributes
-from lambdas.common.cors import cors_headers
-from lambdas.inference.exchange import Arrival
-from lambdas.inference.operations import CHAT
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import IncomingRequest
+from lambdas.runtime.cors import cors_headers
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat
 
 
@@ -19,8 +19,8 @@ def sent_timeout(door: Door, header: str | None, deadline_in: float | None = Non
     now = time.time()
     deadline = None if deadline_in is None else int((now + deadline_in) * 1000)
     headers = {} if header is None else {"x-request-timeout": header}
-    arrival = Arrival("r", json.dumps(chat()).encode(), AUTHORIZER, headers, None, now, deadline)
-    reply = door.service.answer(CHAT.route, arrival)
+    incoming = IncomingRequest("r", json.dumps(chat()).encode(), AUTHORIZER, headers, None, now, deadline)
+    reply = door.service.answer(CHAT.route, incoming)
     b"".join(reply.body)
     reply.after()
     assert reply.status == 200

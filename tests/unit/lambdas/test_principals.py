@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from contracts.access import AccessKey, principal_pk
-from lambdas.common import requests
-from lambdas.common.access import AccessTable
-from lambdas.common.dynamo import DynamoDB, to_item
-from lambdas.common.errors import ApiError
-from lambdas.common.principals import admit_principal
+from lambdas.aws.access_table import AccessTable
+from lambdas.aws.dynamodb import DynamoDB, to_item
+from lambdas.pipeline.principals import admit_principal
+from lambdas.runtime import http_event as requests
+from lambdas.runtime.errors import ApiError
 from tests.support.front_door import SETTINGS, Door, chat
 from tests.support.jobs_api import Jobs, line
 
@@ -90,7 +90,7 @@ def invoke(
     for name, value in SETTINGS.model_dump(mode="json", exclude_defaults=True).items():
         monkeypatch.setenv(name.upper(), str(value))
     import lambdas.inference.handler as module
-    from lambdas.common.streaming_runtime import Context
+    from lambdas.runtime.streaming import Context
 
     module = importlib.reload(module)
 

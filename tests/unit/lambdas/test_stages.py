@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from contracts.chat import ChatRequest
 from contracts.routing import ROUTING_CACHE_SECONDS, Routing, VariantRoute
-from lambdas.common.logs import Logger
-from lambdas.inference import sse
-from lambdas.inference.exchange import Arrival, Chunk, Exchange
-from lambdas.inference.operations import CHAT
-from lambdas.inference.retry_budget import RetryBudget
-from lambdas.inference.stages.choose_variant import CachedRouting, assign
-from lambdas.inference.stages.observe import Observe
-from lambdas.inference.tracing import traceparent
+from lambdas.pipeline import invocation
+from lambdas.pipeline.admission import CachedRouting, assign
+from lambdas.pipeline.delivery import observed
+from lambdas.pipeline.model_calls import traceparent
+from lambdas.pipeline.operations import CHAT
+from lambdas.pipeline.request import Chunk, Response, TextGeneration
+from lambdas.pipeline.resilience import RetryBudget
+from lambdas.runtime.logs import Logger
 from tests.support.fake_model_endpoint import chat_events
 from tests.support.front_door import chat
 
@@ -45,17 +45,17 @@ def test_events_are_found_wherever_the_bytes_are_cut(sizes: list[int], crlf: boo
             start, number = start + size, number + 1
 
     expected = [block.removeprefix(b"data: ") for block in whole.split(b"\n\n")[:-1]]
-    assert list(sse.payloads(parts())) == expected
+    assert list(invocation.payloads(parts())) == expected
 
 
 def test_comments_and_unfinished_events_are_left_out() -> None:
-    assert list(sse.payloads([b": ping\n\nevent: x\ndata: 1\n\ndata:2\n\ndata: 3"])) == [b"1", b"2"]
+    assert list(invocation.payloads([b": ping\n\nevent: x\ndata: 1\n\ndata:2\n\ndata: 3"])) == [b"1", b"2"]
 
 
 def test_an_event_without_end_is_given_up() -> None:
     endless = (b"x" * 65_536 for _ in range(1_000))
-    with pytest.raises(sse.EventTooLarge):
-        list(sse.payloads(endless))
+    with pytest.raises(invocation.EventTooLargeError):
+        list(invocation.payloads(endless))
 
 
 # --- variant choice --------------------------------------------------------------------------------------
@@ -127,12 +127,12 @@ def test_a_failing_source_leaves_the_last_split_in_force_and_is_not_hammered() -
 # --- observing -------------------------------------------------------------------------------------------
 
 
-def exchange(*chunks: Chunk, times: list[float]) -> Exchange:
+def watch(*chunks: Chunk, times: list[float]) -> Response:
     clock = iter(times)
-    made = Exchange(Arrival("r", b"", {}, {}, None, 0.0), CHAT, clock=lambda: next(clock))
-    made.request = ChatRequest.model_validate(chat(stream=True))
-    made.chunks = iter(chunks)
-    return made
+    response = Response(clock=lambda: next(clock))
+    generation = TextGeneration(CHAT, ChatRequest.model_validate(chat(stream=True)), "chatcmpl-r", 0)
+    list(observed(generation, chunks, response))
+    return response
 
 
 def delta(text: str) -> Chunk:
@@ -141,10 +141,8 @@ def delta(text: str) -> Chunk:
 
 def test_times_are_taken_at_the_first_and_the_last_text() -> None:
     usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
-    # Arrival, then one reading per text: an empty text is no token.
-    watched = exchange(delta(""), delta("a"), delta("b"), delta("c"), usage, times=[10.0, 10.5, 10.6, 10.9])
-    Observe().apply(watched)
-    list(watched.chunks)
+    # IncomingRequest, then one reading per text: an empty text is no token.
+    watched = watch(delta(""), delta("a"), delta("b"), delta("c"), usage, times=[10.0, 10.5, 10.6, 10.9])
 
     assert watched.time_to_first_token_ms == pytest.approx(500)
     assert watched.time_per_output_token_ms == pytest.approx(200)
@@ -152,9 +150,7 @@ def test_times_are_taken_at_the_first_and_the_last_text() -> None:
 
 
 def test_one_token_has_no_time_per_token() -> None:
-    watched = exchange(delta("a"), times=[0.0, 1.0])
-    Observe().apply(watched)
-    list(watched.chunks)
+    watched = watch(delta("a"), times=[0.0, 1.0])
     assert watched.time_per_output_token_ms is None
 
 

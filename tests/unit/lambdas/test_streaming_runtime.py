@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from lambdas.common.streaming_runtime import Context, RuntimeClient, StreamingReply, serve_one
+from lambdas.runtime.streaming import Context, RuntimeClient, StreamingReply, serve_one
 from tests.support import fake_runtime_api
 from tests.support.fake_runtime_api import WAIT_SECONDS, FakeRuntimeApi
 
 ROOT = Path(__file__).resolve().parents[3]
-BOOTSTRAP = ROOT / "lambdas/common/stream_bootstrap"
+BOOTSTRAP = ROOT / "lambdas/runtime/stream_bootstrap"
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def start_bootstrap(api: FakeRuntimeApi, folder: Path, handler: str) -> subproce
 
 def test_the_bootstrap_runs_a_handler(api: FakeRuntimeApi, tmp_path: Path) -> None:
     (tmp_path / "greeter.py").write_text(
-        "from lambdas.common.streaming_runtime import StreamingReply\n"
+        "from lambdas.runtime.streaming import StreamingReply\n"
         "def handler(event, context):\n"
         "    return StreamingReply(200, {}, iter([b'hello ', event['name'].encode()]))\n"
     )

@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from contracts.access import AccessKey, tenant_pk
 from contracts.jwt_issuers import TokenIssuer
 from lambdas.authorizer import jwks
-from lambdas.authorizer.claims import KeysUnavailable, Refused
+from lambdas.authorizer.claims import AuthorizationError, KeysUnavailableError
 from lambdas.authorizer.jwks import KeySet, fetch_keys
-from lambdas.common.dynamo import to_item
+from lambdas.aws.dynamodb import to_item
 
 ISSUER, AUDIENCE = "https://login.example.com/", "evergreen"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
@@ -241,7 +241,7 @@ class Published:
     def fetch(self, url: str) -> bytes:
         self.fetched += 1
         if self.down:
-            raise KeysUnavailable("down")
+            raise KeysUnavailableError("down")
         return json.dumps({"keys": self.keys}).encode()
 
     def key_set(self) -> KeySet:
@@ -268,7 +268,7 @@ def test_a_new_key_is_found_but_made_up_ones_do_not_flood_the_issuer() -> None:
     published.now += jwks.PAUSE_SECONDS
     assert keys.find("r2", "RS256")["kid"] == "r2"
     for number in range(50):
-        with pytest.raises(Refused):
+        with pytest.raises(AuthorizationError):
             keys.find(f"made-up-{number}", "RS256")
     assert published.fetched == 2
 
@@ -281,7 +281,7 @@ def test_known_keys_serve_on_while_the_issuer_is_down_but_not_for_ever() -> None
     published.now += jwks.FRESH_SECONDS + 1
     assert keys.find("r1", "RS256")["kid"] == "r1"
     published.now += jwks.STALE_SECONDS
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(KeysUnavailableError):
         keys.find("r1", "RS256")
 
 
@@ -289,13 +289,13 @@ def test_an_issuer_never_reached_is_no_bad_token(
     asker: Callable[..., Ask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(url: str) -> bytes:
-        raise KeysUnavailable("no route")
+        raise KeysUnavailableError("no route")
 
     monkeypatch.setattr(jwks, "fetch_keys", unreachable)
     ask = asker({"issuer": ISSUER, "audiences": [AUDIENCE], "jwks_url": "https://login.example.com/jwks"})
     # API Gateway answers 500 to anything but `Unauthorized`: an outage is no bad token.
     for _ in range(2):
-        with pytest.raises(KeysUnavailable):
+        with pytest.raises(KeysUnavailableError):
             ask(token())
 
 
@@ -369,7 +369,7 @@ def test_keys_come_over_tls_from_the_address_of_the_settings(
 
 @pytest.mark.parametrize("path", ["/large", "/moved", "/gone"])
 def test_what_is_not_plainly_the_keys_is_not_taken(issuer_site: str, path: str) -> None:
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(KeysUnavailableError):
         fetch_keys(issuer_site + path)
 
 
@@ -377,5 +377,5 @@ def test_a_site_whose_certificate_nobody_vouches_for_is_not_asked(
     issuer_site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(KeysUnavailableError):
         fetch_keys(f"{issuer_site}/jwks")

@@ -16,8 +16,8 @@ import pytest
 from contracts import metrics
 from contracts.records import InferenceRecord
 from contracts.transcripts import Transcript, transcript_key
-from lambdas.common.dynamo import to_item
-from lambdas.inference.gateway import TranscriptBucket, TranscriptRefused
+from lambdas.aws.dynamodb import to_item
+from lambdas.aws.s3 import Bucket, StoreError
 from operations import forget
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import AUTHORIZER, MODEL, SETTINGS, Door, chat, emitted
@@ -33,7 +33,7 @@ class Sink:
         self.lines: dict[str, bytes] = {}
         self.failing = failing
 
-    def store(self, key: str, line: bytes) -> None:
+    def put(self, key: str, line: bytes) -> None:
         if self.failing:
             raise OSError
         self.lines[key] = line
@@ -127,7 +127,7 @@ def s3(status: int) -> Iterator[tuple[str, list[tuple[str, dict[str, str], bytes
 def test_an_object_is_put_signed_under_its_encoded_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with s3(200) as (url, puts):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        TranscriptBucket("records").store("transcripts/day=2026-11-22/a.jsonl", b"{}\n")
+        Bucket("records").put("transcripts/day=2026-11-22/a.jsonl", b"{}\n")
     ((path, headers, body),) = puts
     assert path == "/records/transcripts/day%3D2026-11-22/a.jsonl"
     assert headers["x-amz-content-sha256"] == hashlib.sha256(b"{}\n").hexdigest()
@@ -138,8 +138,8 @@ def test_an_object_is_put_signed_under_its_encoded_key(monkeypatch: pytest.Monke
 def test_a_put_that_is_refused_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     with s3(403) as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        with pytest.raises(TranscriptRefused, match="403"):
-            TranscriptBucket("records").store("k", b"x")
+        with pytest.raises(StoreError, match="403"):
+            Bucket("records").put("k", b"x")
 
 
 # --- forgetting ------------------------------------------------------------------------------------------

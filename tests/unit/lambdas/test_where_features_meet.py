@@ -11,11 +11,12 @@ import pytest
 from contracts.fallback import FallbackTarget
 from contracts.guards import GuardSettings
 from contracts.routing import Routing, VariantRoute
-from lambdas.common.dynamo import DynamoDB
-from lambdas.inference.gateway import AnswersTable
-from lambdas.inference.guards.pii import PiiRules
-from lambdas.jobs.store import WorkBucket, WorkQueue, WorkTable
-from lambdas.jobs.submitting import Submissions
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.s3 import Bucket
+from lambdas.aws.sqs import TicketQueue
+from lambdas.aws.work_table import AnswersTable, WorkTable
+from lambdas.pipeline.guards.pii import PiiRules
+from lambdas.pipeline.job_submission import Submissions
 from tests.support.fake_jobs_aws import FakeWork
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
 from tests.support.front_door import ENDPOINT, SETTINGS, Door, chat, events
@@ -121,8 +122,8 @@ def test_a_plain_request_that_a_stand_in_refuses_is_refused(make_door: MakeDoor)
 def test_a_variant_by_name_is_not_handed_over(make_door: MakeDoor, work_stores: FakeWork) -> None:
     submissions = Submissions(
         WorkTable("work", DynamoDB()),
-        WorkBucket("work"),
-        WorkQueue("http://queue"),
+        Bucket("work"),
+        TicketQueue("http://queue"),
         open_per_key=2,
         deadline=3600,
         retention=86_400,
@@ -136,7 +137,7 @@ def test_a_variant_by_name_is_not_handed_over(make_door: MakeDoor, work_stores: 
 
 def test_a_batch_keeps_to_its_keys_rate_in_one_run(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_800_000_000.0]
-    monkeypatch.setattr("lambdas.inference.stages.budget.time.time", lambda: now[0])
+    monkeypatch.setattr("lambdas.pipeline.budgets.time.time", lambda: now[0])
     limited = {**KEY, "requests_per_second": "1"}
     _, batch = jobs.batch(*(line(str(number)) for number in range(5)), caller=limited)
     worker = jobs.worker(parallel=4)
@@ -182,10 +183,10 @@ class Meanwhile:
     def __init__(self, service: Any, happens: Callable[[], None]) -> None:
         self._service, self._happens, self.asked = service, happens, 0
 
-    def answer(self, route: str, arrival: Any) -> Any:
+    def answer(self, route: str, incoming: Any) -> Any:
         self.asked += 1
         self._happens()
-        return self._service.answer(route, arrival)
+        return self._service.answer(route, incoming)
 
 
 def test_a_job_forgotten_while_it_runs_leaves_nothing(jobs: Jobs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdas.common import dynamo
+from lambdas.aws import dynamodb as dynamo
 from operations.dynamodb import from_item, to_item
 
 NUMBERS = st.integers(-(10**30), 10**30) | st.floats(-1e9, 1e9).map(lambda value: round(value, 6))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.access import AccessKey, key_pk
-from lambdas.authorizer.claims import Refused
+from lambdas.authorizer.claims import AuthorizationError
 from lambdas.authorizer.service import Authorizer
 from local.cloud.rest_api.policies import PolicyError, decide
 from tests.support.rest_api import header, uri
@@ -124,7 +124,7 @@ def test_our_authorizer_decides_by_what_its_answer_is_cached_under(rest_api, gua
     def admit(event):
         try:
             return authorizer.admit(event)
-        except Refused as refusal:
+        except AuthorizationError as refusal:
             raise ArithmeticError("Unauthorized") from refusal
 
     guard(admit, ttl=60)

@@ -1,0 +1,212 @@
+"""A small client for the AWS calls on the request path: signed requests over kept-alive connections.
+
+The SDK would do, but importing botocore and building two clients takes as long as all the rest of a cold
+start together, and a call through it costs three times the processor time. What is left out is left out on
+purpose: credentials and region come from the environment Lambda sets, there is no pagination, no query
+string, no FIPS endpoint. Functions off the request path and commands use boto3. `bench/gateway/imports.py`
+measures what the import costs.
+"""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import select
+import ssl
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from lambdas.aws.signing import Credentials, Scope, sign
+from lambdas.runtime import environment
+
+_MAX_IDLE_CONNECTIONS = 8
+_READ_BYTES = 65_536
+
+
+class ConnectionFailedError(Exception):
+    """No reply came: no connection, or it broke before the first byte of one."""
+
+
+class ReadTimeoutError(Exception):
+    """A reply was due and nothing came within the time set."""
+
+
+class StreamInterruptedError(Exception):
+    """A reply began and broke off."""
+
+
+class Reply:
+    """An open reply. Read it to its end or close it; only then may its connection serve the next request."""
+
+    def __init__(self, client: Client, connection: http.client.HTTPConnection) -> None:
+        self._client = client
+        self._connection = connection
+        self._response = connection.getresponse()
+        self.status = self._response.status
+
+    def header(self, name: str) -> str | None:
+        """A header by its name in any case."""
+        return self._response.getheader(name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The body's bytes as they come. Raises ReadTimeoutError or StreamInterruptedError."""
+        try:
+            while piece := self._response.read1(_READ_BYTES):
+                yield piece
+            if self._response.length:
+                raise http.client.IncompleteRead(b"", self._response.length)
+        except TimeoutError as error:
+            self.close()
+            raise ReadTimeoutError from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise StreamInterruptedError from error
+        # http.client does not notice the end of a body read piece by piece; the connection itself stays open.
+        self._response.close()
+        self._client.take_back(self._connection)
+
+    def read(self) -> bytes:
+        """The whole body. Raises ReadTimeoutError or StreamInterruptedError."""
+        return b"".join(self)
+
+    def json(self) -> dict[str, Any]:
+        """The whole body, parsed; empty where it is not an object. Raises as `read` does."""
+        body = self.read()
+        try:
+            parsed = json.loads(body)
+        except ValueError:
+            return {}
+        return parsed if isinstance(parsed, dict) else {}
+
+    def close(self) -> None:
+        """Drop the connection, unless the reply has been read to its end."""
+        if not self._response.isclosed():
+            self._response.close()
+            self._connection.close()
+
+
+class Client:
+    """One service in one region, this function's unless told otherwise.
+
+    `connect_timeout` and `read_timeout` (between bytes) are in seconds.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        host_prefix: str,
+        signing_name: str,
+        connect_timeout: float,
+        read_timeout: float,
+        region: str | None = None,
+    ) -> None:
+        region = region or environment.optional("AWS_REGION") or environment.required("AWS_DEFAULT_REGION")
+        url = urllib.parse.urlsplit(_endpoint(service, host_prefix, region))
+        self._secure = url.scheme == "https"
+        self._host = url.netloc
+        self._scope = Scope(region, signing_name)
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+        self._idle: list[http.client.HTTPConnection] = []
+        self._tls: ssl.SSLContext | None = None
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """The reply to a signed request, whatever its status.
+
+        Raises ConnectionFailedError or ReadTimeoutError.
+        """
+        signed = sign(
+            method,
+            path,
+            {**headers, "host": self._host},
+            body,
+            _credentials(),
+            self._scope,
+            datetime.datetime.now(datetime.UTC),
+        )
+        connection = self._connect()
+        try:
+            connection.request(method, path, body, signed)
+            return Reply(self, connection)
+        except TimeoutError as error:
+            connection.close()
+            raise ReadTimeoutError from error
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise ConnectionFailedError from error
+
+    def take_back(self, connection: http.client.HTTPConnection) -> None:
+        """Keep a connection whose reply has been read to its end."""
+        if connection.sock is not None and len(self._idle) < _MAX_IDLE_CONNECTIONS:
+            self._idle.append(connection)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            # Between requests nothing is due: what can be read is the other side's goodbye.
+            if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
+                return connection
+            connection.close()
+        connection = self._new_connection()
+        try:
+            connection.connect()
+        except OSError as error:
+            raise ConnectionFailedError from error
+        connection.sock.settimeout(self._read_timeout)
+        return connection
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if not self._secure:
+            return http.client.HTTPConnection(self._host, timeout=self._connect_timeout)
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=environment.optional("AWS_CA_BUNDLE"))
+        return http.client.HTTPSConnection(self._host, timeout=self._connect_timeout, context=self._tls)
+
+
+def _endpoint(service: str, host_prefix: str, region: str) -> str:
+    """Where a service is: as the SDKs have it, an environment variable first."""
+    variable = "AWS_ENDPOINT_URL_" + service.upper().replace("-", "_")
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return (
+        environment.optional(variable)
+        or environment.optional("AWS_ENDPOINT_URL")
+        or f"https://{host_prefix}.{region}.{suffix}"
+    )
+
+
+def _credentials() -> Credentials:
+    """As Lambda sets them; read for each request, since a local runtime may renew them."""
+    return Credentials(
+        environment.required("AWS_ACCESS_KEY_ID"),
+        environment.required("AWS_SECRET_ACCESS_KEY"),
+        environment.optional("AWS_SESSION_TOKEN"),
+    )
+
+
+ATTEMPTS = 3
+PAUSE_SECONDS = 0.05
+
+A = TypeVar("A")
+
+
+def with_retries(
+    attempt: Callable[[], A],
+    is_transient: Callable[[Exception], bool],
+    *,
+    attempts: int = ATTEMPTS,
+) -> A:
+    """What `attempt` returns; it is repeated with growing pauses while what it raises is transient.
+
+    Raises what the last attempt raises, and at once what is not transient.
+    """
+    for number in range(1, attempts + 1):
+        try:
+            return attempt()
+        except Exception as error:
+            if number == attempts or not is_transient(error):
+                raise
+        time.sleep(PAUSE_SECONDS * 2 ** (number - 1))
+    raise AssertionError("the last attempt returns or raises")

@@ -1,0 +1,202 @@
+"""From what came to a request that may be answered: read, authorise, guard, route.
+
+The authorizer in front has checked the key; here its findings become the principal. Callers with AWS
+credentials have passed no authorizer: whom they call for stands in the access table. The split is read from
+the routing item, never from the endpoint: no describe call on the request path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from contracts.access import SCOPE_CHOOSE_VARIANT, SCOPE_INFERENCE, Principal
+from contracts.chat import ChatRequest
+from contracts.routing import ROUTING_CACHE_SECONDS, Routing
+from lambdas.aws.access_table import AccessSource
+from lambdas.pipeline.guards.session import GuardSession
+from lambdas.pipeline.operations import ModelRequest, Operation
+from lambdas.pipeline.preferences import deadline_ms
+from lambdas.pipeline.principals import admit_principal
+from lambdas.pipeline.prompt_guard import GuardPrompt
+from lambdas.pipeline.request import Admission, IncomingRequest, Request, Route
+from lambdas.runtime.errors import ApiError
+from lambdas.runtime.logs import Logger
+
+HEADER = "x-evergreen-variant"
+_VARIANT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+
+
+class Receive:
+    """IncomingRequest → Request. Checks size, encoding, JSON, fields, model, key: in the order of cost.
+
+    Without `access` nobody with AWS credentials is let in. `operations` are found by their path.
+    """
+
+    def __init__(
+        self,
+        operations: Mapping[str, Operation],
+        model_name: str,
+        max_body_bytes: int,
+        access: AccessSource | None = None,
+    ) -> None:
+        self._operations = operations
+        self._model_name = model_name
+        self._max_body_bytes = max_body_bytes
+        self._access = access
+
+    def __call__(self, route: str, incoming: IncomingRequest) -> Request:
+        """Raises ApiError 404, 413, 400, 401 or 403; pydantic's own errors are mapped with the others."""
+        operation = self._operations.get(route)
+        if operation is None:
+            raise ApiError("not_found_error", "There is no such route.", code="unknown_route")
+        body = self._parsed(operation, incoming.body)
+        context = self._context(incoming)
+        return Request(incoming, operation, body, Principal.from_context(context), context)
+
+    def _parsed(self, operation: Operation, body: bytes) -> ModelRequest:
+        if len(body) > self._max_body_bytes:
+            raise ApiError(
+                "invalid_request_error",
+                f"The body has {len(body)} bytes; at most {self._max_body_bytes} are accepted.",
+                code="request_too_large",
+                status=413,
+            )
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            raise ApiError(
+                "invalid_request_error", "The body is not valid UTF-8.", code="invalid_encoding"
+            ) from None
+        request = operation.request.model_validate_json(body)
+        if request.model != self._model_name:
+            raise ApiError(
+                "not_found_error",
+                f"This model does not exist; GET /v1/models lists what does ('{self._model_name}').",
+                param="model",
+                code="model_not_found",
+            )
+        return request
+
+    def _context(self, incoming: IncomingRequest) -> Mapping[str, str]:
+        context: Mapping[str, str] = incoming.authorizer
+        if incoming.principal and self._access is not None:
+            context = admit_principal(incoming.principal, self._access)
+        if not context.get("tenant"):
+            raise ApiError("authentication_error", "A valid API key is needed.", code="invalid_api_key")
+        if SCOPE_INFERENCE not in context.get("scopes", "").split():
+            raise ApiError(
+                "permission_error",
+                f"This key lacks the scope '{SCOPE_INFERENCE}'.",
+                code="insufficient_scope",
+            )
+        return context
+
+
+class RoutingSource(Protocol):
+    """Where the split in force is kept."""
+
+    def read(self) -> Routing | None:
+        """The routing item; None where there is none."""
+
+
+class CachedRouting:
+    """A source asked at most once in ROUTING_CACHE_SECONDS; while it fails, its last word stays in force."""
+
+    def __init__(
+        self, source: RoutingSource, logger: Logger, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._source = source
+        self._logger = logger
+        self._clock = clock
+        self._routing: Routing | None = None
+        self._fresh_until = float("-inf")
+
+    def read(self) -> Routing | None:
+        """The split in force, at most ROUTING_CACHE_SECONDS old unless the source fails."""
+        if self._clock() >= self._fresh_until:
+            try:
+                self._routing = self._source.read()
+            except Exception as error:  # noqa: BLE001 - the last split stays in force
+                self._logger.failure("routing_unavailable", error)
+            self._fresh_until = self._clock() + ROUTING_CACHE_SECONDS
+        return self._routing
+
+
+class Admit:
+    """Request → Admission: deadline, guarded body, route. Embeddings have no words to be refused with."""
+
+    def __init__(
+        self, guard_prompt: GuardPrompt | None, routing: RoutingSource, *, answers_are_guarded: bool
+    ) -> None:
+        self._guard_prompt = guard_prompt
+        self._routing = routing
+        self._answers_are_guarded = answers_are_guarded
+
+    def __call__(self, request: Request, guards: GuardSession) -> Admission:
+        """Raises ApiError 400 or 403, and 503 where a guard fails."""
+        deadline = deadline_ms(request.incoming)
+        if self._answers_are_guarded:
+            _refuse_logprobs(request.body)
+        if self._guard_prompt is None:
+            return Admission(request, request.body, self._route(request), deadline)
+        body = self._guard_prompt(request.body, guards)
+        return Admission(request, body, self._route(request), deadline, guards.report.blocked_by)
+
+    def _route(self, request: Request) -> Route:
+        """Outside an experiment the endpoint's own weights decide. Raises ApiError for a wrong choice."""
+        routing = self._routing.read()
+        if HEADER in request.incoming.headers:
+            return Route(routing, _callers_choice(request), is_callers_choice=True)
+        if routing is None or routing.experiment is None:
+            return Route(routing)
+        principal = request.principal
+        # Two tenants may use the same user id: they are different people.
+        user = f"{principal.tenant}/{request.body.user or principal.subject or principal.key_name}"
+        return Route(routing, assign(routing, user))
+
+
+def _refuse_logprobs(body: ModelRequest) -> None:
+    """Log probabilities spell out what the guards of an answer take away."""
+    if isinstance(body, ChatRequest) and body.logprobs:
+        raise ApiError(
+            "invalid_request_error",
+            "Answers are guarded here, so 'logprobs' is not available; leave it out.",
+            param="logprobs",
+            code="unsupported_with_guards",
+        )
+
+
+def _callers_choice(request: Request) -> str:
+    """A variant by name, for comparing variants: only with a key made for it, or experiments mean nothing."""
+    if SCOPE_CHOOSE_VARIANT not in request.principal.scopes:
+        raise ApiError(
+            "permission_error",
+            f"Naming a variant takes a key with the scope '{SCOPE_CHOOSE_VARIANT}'.",
+            code="insufficient_scope",
+        )
+    name = request.incoming.headers[HEADER]
+    if not _VARIANT_NAME.fullmatch(name):
+        raise ApiError("invalid_request_error", "There is no such variant.", code="unknown_variant")
+    return name
+
+
+def assign(routing: Routing, user: str) -> str | None:
+    """The variant of a user: a point in [0, 1) that depends on (experiment, user) alone, cut by the weights.
+
+    None when no variant has weight. Raising a variant's weight only moves users towards it from its
+    neighbours in the list.
+    """
+    total = sum(route.weight for route in routing.variants)
+    if total <= 0:
+        return None
+    digest = hashlib.sha256(f"{routing.experiment}\0{user}".encode()).digest()
+    point = int.from_bytes(digest[:8]) / 2**64 * total
+    for route in routing.variants:
+        if point < route.weight:
+            return route.name
+        point -= route.weight
+    return next(route.name for route in reversed(routing.variants) if route.weight > 0)

@@ -1,0 +1,125 @@
+"""Has this key anything left? Reserved before the model is asked, settled when the answer is over.
+
+A request is charged with an estimate at once, in conditional writes, so parallel requests cannot all see
+the same rest. Overspending is bounded by what single requests use beyond their estimates. What a process that
+died had reserved stays charged until the day or month ends: the budget errs towards its limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts import metrics
+from contracts.access import Principal
+from contracts.embeddings import EmbeddingsRequest
+from lambdas.aws.usage_ledger import Charge, QuotaExceededError, Spent
+from lambdas.pipeline.limits import rate_limit_headers, refusal
+from lambdas.pipeline.operations import ModelRequest
+from lambdas.pipeline.request import Admission, Request, Response
+from lambdas.runtime.logs import Logger
+from lambdas.runtime.metrics import MetricLine
+
+_BYTES_PER_TOKEN = 4
+_ANSWER_ESTIMATE = 256
+
+
+class Ledger(Protocol):
+    """Where each key's days are kept. `day` is `YYYY-MM-DD`."""
+
+    def reserve(self, caller: Principal, day: str, tokens: int, now: float) -> Spent:
+        """Charge one request and these tokens, if they fit. `now`: seconds, epoch.
+
+        Raises QuotaExceededError.
+        """
+
+    def settle(self, caller: Principal, day: str, charge: Charge) -> None:
+        """Replace what was reserved by what was used."""
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What was charged before the model is asked: tokens of the day, billionths of a dollar of the month."""
+
+    tokens: int
+    nano_usd: int = 0
+
+
+class ReserveBudget:
+    """Admission → Reservation, and the `x-ratelimit-…` headers of a limited key."""
+
+    def __init__(
+        self, ledger: Ledger, endpoint_name: str, logger: Logger, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._ledger = ledger
+        self._endpoint_name = endpoint_name
+        self._logger = logger
+        self._clock = clock
+
+    def day(self) -> str:
+        """The day (UTC) on which a request is booked now."""
+        return time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
+
+    def __call__(self, admission: Admission, day: str, response: Response) -> Reservation | None:
+        """None where there is no limit. Raises ApiError 429 naming the limit and when it resets.
+
+        While the ledger cannot be asked requests pass unchecked, counted as such: the usage plan still holds.
+        """
+        request = admission.request
+        principal, now = request.principal, self._clock()
+        if not principal.is_limited:
+            return None
+        # What is refused or given again costs nothing, but it was a request.
+        tokens = estimate(len(request.incoming.body), admission.body) if response.from_model else 0
+        try:
+            spent = self._ledger.reserve(principal, day, tokens, now)
+        except QuotaExceededError as exceeded:
+            response.headers.update(rate_limit_headers(principal, exceeded.spent, now, exceeded.limit))
+            raise refusal(principal, exceeded, tokens, now) from None
+        except Exception as error:  # noqa: BLE001 - without the ledger requests pass
+            self._logger.failure("budget_unchecked", error)
+            line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
+            line.add({metrics.BUDGET_UNCHECKED: (1, "Count")}, [[metrics.DIM_ENDPOINT]])
+            line.emit(request_id=request.incoming.request_id)
+            return None
+        response.headers.update(rate_limit_headers(principal, spent, now))
+        return Reservation(tokens, spent.reserved_nano_usd)
+
+
+class SettleBudget:
+    """Books what a request has used. Keys without limits are booked as well: they are billed by it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __call__(
+        self, request: Request, day: str, reservation: Reservation | None, response: Response
+    ) -> None:
+        """A request refused before it was reserved leaves no trace. Raises what the ledger raises."""
+        used_nothing = response.prompt_tokens is None and response.first_token_at is None
+        if reservation is None and used_nothing:
+            return
+        reserved = reservation.tokens if reservation else None
+        if response.is_cached:  # a request like any other, but the model had no part in it
+            self._ledger.settle(request.principal, day, Charge(0, 0, reserved))
+            return
+        charge = Charge(
+            response.prompt_tokens or 0,
+            # An answer that broke off told no usage: what was seen of it counts.
+            response.completion_tokens if response.completion_tokens is not None else response.pieces,
+            reserved,
+            reservation.nano_usd if reservation else 0,
+            # The same request may be asked once more later, and counts then.
+            counts=not (response.is_offloaded or request.incoming.will_retry(response.status)),
+        )
+        self._ledger.settle(request.principal, day, charge)
+
+
+def estimate(body_bytes: int, body: ModelRequest) -> int:
+    """Tokens a request will roughly use: by its size, and by its limit or a usual answer's length."""
+    prompt = body_bytes // _BYTES_PER_TOKEN
+    if isinstance(body, EmbeddingsRequest):
+        return prompt
+    return prompt + body.answers * (body.token_limit or _ANSWER_ESTIMATE)

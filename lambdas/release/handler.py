@@ -1,0 +1,82 @@
+"""Entry of the function `release`: lock, registry, topology and traffic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from contracts.release_tasks import RELEASE_TASKS
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.release.aws.artefacts import ArtefactFiles
+from lambdas.release.aws.clients import client
+from lambdas.release.aws.endpoint import Endpoint
+from lambdas.release.aws.model_registry import ModelRegistry
+from lambdas.release.aws.scaling import FixedFleet, Scaling
+from lambdas.release.aws.stack import ServingStack
+from lambdas.release.aws.workflow import Approvers, Workflow
+from lambdas.release.dispatch import run
+from lambdas.release.environment import ReleaseEnvironment
+from lambdas.release.lock import ReleaseLocks
+from lambdas.release.registry import Registering
+from lambdas.release.replication import Following
+from lambdas.release.store import Ledger, LockTable, QuestionTable, RoutingTable
+from lambdas.release.tasks import ReleaseService
+from lambdas.release.topology import Topology
+from lambdas.runtime.environment import load
+from lambdas.runtime.logs import Logger
+
+
+class Release:
+    """The function against AWS."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        settings = load(ReleaseEnvironment, variables)
+        tables, sagemaker, workflow = DynamoDB(), client("sagemaker"), Workflow(client("stepfunctions"))
+        topic = settings.approval_topic_arn
+        artefacts = ArtefactFiles(settings.artefacts_bucket, client("s3"))
+        self._logger = Logger("release", settings.log_level)
+        self._ledger = Ledger(settings.ledger_table, tables)
+        self._service = ReleaseService(
+            settings.endpoint_name,
+            settings.serving_stack,
+            ReleaseLocks(LockTable(settings.ledger_table, settings.endpoint_name, tables), workflow),
+            Topology(
+                settings.endpoint_name,
+                ServingStack(settings.serving_stack, client("cloudformation")),
+                Endpoint(settings.endpoint_name, sagemaker),
+                RoutingTable(settings.access_table, settings.endpoint_name, tables),
+                Scaling(settings.endpoint_name, client("application-autoscaling"))
+                if settings.autoscaled
+                else FixedFleet(),
+            ),
+            Registering(
+                artefacts,
+                ModelRegistry(settings.model_package_group, sagemaker),
+                Approvers(topic, client("sns")) if topic else None,
+                workflow,
+                QuestionTable(settings.ledger_table, tables),
+                settings.aws_lambda_function_name,
+            ),
+            self._ledger,
+            settings.loop,
+            following=Following(
+                ServingStack(settings.failover_stack, client("cloudformation", settings.failover_region)),
+                artefacts,
+                settings.failover_bucket,
+            )
+            if settings.failover_stack
+            else None,
+        )
+
+    def __call__(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one event."""
+        return run(event, RELEASE_TASKS, self._service.answer, self._ledger, self._logger)
+
+
+_release = Release(os.environ)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Do the event's task (contracts.release_tasks). Step Functions sees an exception by its class's name."""
+    return _release(event)

@@ -1,0 +1,256 @@
+"""What the function `release` does, task by task: each under the lock, each with its row in the ledger."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from pydantic import BaseModel
+
+from contracts import release_tasks
+from contracts.release_tasks import (
+    LoadedSettings,
+    LoopSettings,
+    Nothing,
+    Registered,
+    Settled,
+    Snapshot,
+    StageStarted,
+    TrainingParameters,
+    UpdateStarted,
+)
+from contracts.training import metric_definitions
+from lambdas.release import rollout
+from lambdas.release.errors import BadInputError, TopologyTimeoutError
+from lambdas.release.lock import ReleaseLocks
+from lambdas.release.registry import Registering
+from lambdas.release.replication import Following
+from lambdas.release.store import Ledger
+from lambdas.release.topology import Topology
+
+_MESSAGES = ("errorMessage", "FailureReason", "ExitMessage")
+_LONGEST_REASON = 1000
+
+
+class ReleaseService:
+    """Releases of one endpoint. `following` is the second region, where there is one."""
+
+    def __init__(
+        self,
+        endpoint_name: str,
+        serving_stack: str,
+        locks: ReleaseLocks,
+        topology: Topology,
+        registering: Registering,
+        ledger: Ledger,
+        loop: LoopSettings,
+        clock: Callable[[], float] = time.time,
+        following: Following | None = None,
+    ) -> None:
+        self._endpoint_name = endpoint_name
+        self._serving_stack = serving_stack
+        self._locks = locks
+        self._topology = topology
+        self._registering = registering
+        self._ledger = ledger
+        self._loop = loop
+        self._clock = clock
+        self._second = following
+
+    def answer(self, task: release_tasks.AnyReleaseTask) -> BaseModel:
+        """Do a task. Raises the errors of lambdas.release.errors."""
+        match task:
+            case release_tasks.AcquireLock():
+                return self._acquire_lock(task)
+            case release_tasks.LoadSettings():
+                return self._load_settings(task)
+            case release_tasks.DescribeChallenger():
+                return self._describe_challenger(task)
+            case release_tasks.Register():
+                return self._register(task)
+            case release_tasks.Approve():
+                return self._approve(task)
+            case release_tasks.Decide():
+                return self._decide(task)
+            case release_tasks.StartExperiment():
+                return self._start_experiment(task)
+            case release_tasks.AwaitTopology():
+                return self._await_topology(task)
+            case release_tasks.SetShare():
+                return self._set_share(task)
+            case release_tasks.Promote():
+                return self._promote(task)
+            case release_tasks.Retire():
+                return self._retire(task)
+            case release_tasks.Follow():
+                return self._follow(task)
+            case release_tasks.AwaitFollowed():
+                return self._await_followed(task)
+            case release_tasks.Restore():
+                return self._restore(task)
+            case release_tasks.ReleaseLock():
+                return self._release_lock(task)
+
+    def _acquire_lock(self, task: release_tasks.AcquireLock) -> Snapshot:
+        lock, dead = self._locks.acquire(task.release_id, task.execution_arn, self._topology.champion)
+        outcome, reason = "acquired", f"{lock.champion.version} serves."
+        if dead is not None:
+            outcome = "taken_over"
+            reason = f"The release {dead.release_id} no longer runs; {lock.champion.version} serves."
+        self._ledger.note(task.release_id, "acquire_lock", outcome, reason, {"trigger": task.trigger})
+        # Without a running release nobody ends an experiment that was left behind.
+        if self._topology.phase() != "steady" and self._topology.restore(task.release_id, lock.champion):
+            self._ledger.note(
+                task.release_id, "acquire_lock", "restoring", "An abandoned experiment is being ended."
+            )
+        return Snapshot(
+            champion=lock.champion, endpoint_name=self._endpoint_name, serving_stack=self._serving_stack
+        )
+
+    def _load_settings(self, task: release_tasks.LoadSettings) -> LoadedSettings:
+        loop = self._loop
+        training = TrainingParameters(**loop.training.model_dump(), metric_definitions=metric_definitions())
+        tags = [{"Key": name, "Value": value} for name, value in loop.tags.items()]
+        return LoadedSettings(
+            approval=loop.approval,
+            approval_seconds=loop.approval_seconds,
+            second_region=loop.second_region,
+            shares=loop.shares,
+            stages=len(loop.shares),
+            poll_seconds=loop.poll_seconds,
+            training=training,
+            processing=loop.processing,
+            tags=[*tags, {"Key": "evergreen:release", "Value": task.release_id}],
+        )
+
+    def _started(self) -> UpdateStarted:
+        return UpdateStarted(started_at=round(self._clock(), 3), poll_seconds=self._loop.poll_seconds)
+
+    def _describe_challenger(self, task: release_tasks.DescribeChallenger) -> release_tasks.ServedModel:
+        challenger = self._registering.describe(task)
+        self._ledger.note(
+            task.release_id,
+            "describe_challenger",
+            "complete",
+            f"{challenger.version}.",
+            challenger.model_dump(),
+        )
+        return challenger
+
+    def _register(self, task: release_tasks.Register) -> Registered:
+        arn = self._registering.register(task, self._topology.image())
+        self._ledger.note(task.release_id, "register", "registered", f"{arn}.", {"package_arn": arn})
+        return Registered(package_arn=arn)
+
+    def _approve(self, task: release_tasks.Approve) -> Nothing:
+        self._registering.approve(task)
+        asked = task.status == "PendingManualApproval"
+        self._ledger.note(
+            task.release_id,
+            "approve",
+            "asked" if asked else task.status.lower(),
+            "The approvers were asked." if asked else "Decided by the settings.",
+            {"package_arn": task.package_arn},
+        )
+        return Nothing()
+
+    def _decide(self, task: release_tasks.Decide) -> Nothing:
+        self._registering.decide(task)
+        self._ledger.note(task.release_id, "decide", task.decision, "A person decided.")
+        return Nothing()
+
+    def _start_experiment(self, task: release_tasks.StartExperiment) -> UpdateStarted:
+        self._locks.require(task.release_id)
+        self._topology.start(task.release_id, task.champion, task.challenger)
+        self._ledger.note(
+            task.release_id,
+            "start_experiment",
+            "started",
+            f"{task.challenger.version} comes to stand beside {task.champion.version}.",
+        )
+        return self._started()
+
+    def _await_topology(self, task: release_tasks.AwaitTopology) -> Settled:
+        # Without the lock the topology is another release's to wait for.
+        settled = self._locks.mine(task.release_id) is None or self._topology.settled(task.phase)
+        if settled:
+            self._ledger.note(task.release_id, "await_topology", "settled", f"Phase {task.phase}.")
+        elif rollout.update_is_late(task.started_at, self._clock()):
+            raise TopologyTimeoutError(
+                f"No rest in phase {task.phase} within {rollout.UPDATE_DEADLINE_SECONDS} s."
+            )
+        return Settled(settled=settled)
+
+    def _set_share(self, task: release_tasks.SetShare) -> StageStarted:
+        self._locks.require(task.release_id)
+        self._topology.share(task.release_id, task.share, task.champion, task.challenger)
+        started = StageStarted(stage=task.stage, started_at=round(self._clock(), 3))
+        reason = f"{task.challenger.version} gets {100 * task.share:g} % of the traffic."
+        self._ledger.note(task.release_id, "set_share", "started", reason, started.model_dump())
+        return started
+
+    def _promote(self, task: release_tasks.Promote) -> UpdateStarted:
+        self._locks.require(task.release_id)
+        self._topology.promote(task.release_id, task.champion, task.challenger)
+        reason = f"{task.challenger.version} replaces {task.champion.version}."
+        self._ledger.note(task.release_id, "promote", "started", reason)
+        return self._started()
+
+    def _retire(self, task: release_tasks.Retire) -> UpdateStarted:
+        self._locks.require(task.release_id)
+        self._topology.retire(task.release_id, task.challenger)
+        self._ledger.note(task.release_id, "retire", "started", "The challenger variant goes.")
+        return self._started()
+
+    def _follow(self, task: release_tasks.Follow) -> UpdateStarted:
+        self._locks.require(task.release_id)
+        self._following.start(task.release_id, task.champion)
+        self._ledger.note(
+            task.release_id, "follow", "started", f"The second region gets {task.champion.version}."
+        )
+        return self._started()
+
+    def _await_followed(self, task: release_tasks.AwaitFollowed) -> Settled:
+        settled = self._following.done(task.champion)
+        if settled:
+            reason = f"The second region serves {task.champion.version}."
+            self._ledger.note(task.release_id, "await_followed", "settled", reason)
+        elif rollout.update_is_late(task.started_at, self._clock()):
+            raise TopologyTimeoutError(
+                f"The second region did not serve the champion within {rollout.UPDATE_DEADLINE_SECONDS} s."
+            )
+        return Settled(settled=settled)
+
+    @property
+    def _following(self) -> Following:
+        if self._second is None:
+            raise BadInputError("There is no second region to follow.")
+        return self._second
+
+    def _restore(self, task: release_tasks.Restore) -> UpdateStarted:
+        lock = self._locks.mine(task.release_id)
+        if lock is None:  # a release that never got the lock has nothing of its own to take back
+            return self._started()
+        champion = task.champion or lock.champion
+        changed = self._topology.restore(task.release_id, champion)
+        outcome = "started" if changed else "nothing_to_do"
+        self._ledger.note(task.release_id, "restore", outcome, f"{champion.version} serves alone.")
+        return self._started()
+
+    def _release_lock(self, task: release_tasks.ReleaseLock) -> Nothing:
+        freed = self._locks.release(task.release_id)
+        detail = {"lock": "freed" if freed else "not held"}
+        self._ledger.note(task.release_id, "release_lock", task.outcome, _words(task.reason), detail)
+        return Nothing()
+
+
+def _words(cause: str) -> str:
+    """The message in the JSON that Step Functions gives: a function's error, or a job's description."""
+    try:
+        told = json.loads(cause)
+    except ValueError:
+        told = None
+    if isinstance(told, dict):
+        cause = next((str(told[name]) for name in _MESSAGES if told.get(name)), cause)
+    return cause if len(cause) <= _LONGEST_REASON else cause[: _LONGEST_REASON - 1] + "…"

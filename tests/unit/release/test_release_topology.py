@@ -1,0 +1,282 @@
+"""Variants come and go without a request to one that is not there; every way back leads to the champion."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.training import metric_definitions
+from lambdas.release.errors import (
+    EndpointBusyError,
+    StackBusyError,
+    TopologyFailedError,
+    TopologyTimeoutError,
+)
+from tests.support.release_loop import NEW, OLD, RELEASE, STEADY, World
+
+SHAPE = "0123456789ab"
+PROMOTED = {"ChampionModelUri": NEW["uri"], "ChampionModelDigest": NEW["digest"]} | {
+    "ChampionModelVersion": NEW["version"]
+}
+
+
+def plain(model: dict[str, str]) -> dict[str, str]:
+    """A rollout without guardrails that is good for this template and this champion alone."""
+    return {"DeploymentGuardrails": f"skip-{SHAPE}", "DeploymentGuardrailsVersion": model["version"]}
+
+
+def test_given_a_promotion_from_start_to_end_then_the_ledger_tells_it_and_the_new_model_serves_alone(
+    world: World,
+) -> None:
+    world.experiment()
+    world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    world.release("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
+    world.release("promote", champion=OLD, challenger=NEW)
+    world.stack.finish()
+    assert world.release("await_topology", phase="ab")["settled"]
+    world.release("retire", challenger=NEW)
+    world.stack.finish()
+    assert world.release("await_topology", phase="steady")["settled"]
+    world.release("release_lock", outcome="promoted", reason="Better.")
+
+    assert world.stack.parameters == STEADY | PROMOTED | plain(NEW)
+    assert world.split() == {"champion": (1.0, NEW["version"])}
+    routing = world.routing.read()
+    assert routing is not None
+    assert routing.experiment is None
+    assert [step for step, _ in world.story()] == [
+        "acquire_lock",
+        "start_experiment",
+        "await_topology",
+        "set_share",
+        "set_share",
+        "promote",
+        "await_topology",
+        "retire",
+        "await_topology",
+        "release_lock",
+    ]
+
+
+def test_given_a_new_experiment_then_everyone_is_held_at_the_champion_until_the_share_is_set(
+    world: World,
+) -> None:
+    world.lock()
+    world.release("start_experiment", champion=OLD, challenger=NEW)
+    assert world.split() == {"champion": (1.0, OLD["version"])}
+    assert world.stack.parameters["DeploymentGuardrails"] == f"skip-{SHAPE}"
+    assert world.stack.parameters["DeploymentGuardrailsVersion"] == OLD["version"]
+    assert world.stack.parameters["ChallengerModelDigest"] == NEW["digest"]
+
+
+def test_given_an_experiment_when_the_share_is_set_then_weights_and_callers_agree(world: World) -> None:
+    world.experiment()
+    world.clock.now += 5
+    started = world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    assert world.sagemaker.weights == {"champion": 0.9, "challenger": 0.1}
+    assert world.split() == {"champion": (0.9, OLD["version"]), "challenger": (0.1, NEW["version"])}
+    assert started == {"stage": 0, "started_at": world.clock.now}
+
+
+def test_given_a_challenger_that_is_not_there_when_the_share_is_set_then_nobody_is_sent_to_it(
+    world: World,
+) -> None:
+    world.experiment()
+    world.sagemaker.lost = {"challenger"}
+    with pytest.raises(TopologyFailedError, match="no variant challenger"):
+        world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    assert world.split() == {"champion": (1.0, OLD["version"])}
+
+
+def test_given_an_endpoint_under_update_when_the_share_is_set_then_it_waits_for_it(world: World) -> None:
+    world.experiment()
+    world.sagemaker.status, world.sagemaker.rests_after = "Updating", 4
+    world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    assert world.sagemaker.weights["challenger"] == 0.1
+
+
+def test_given_an_endpoint_that_does_not_rest_when_the_share_is_set_then_it_is_asked_again(
+    world: World,
+) -> None:
+    world.experiment()
+    world.sagemaker.status = "Updating"
+    with pytest.raises(EndpointBusyError):
+        world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    assert "challenger" not in world.split()
+
+
+def test_given_a_verdict_to_promote_then_the_champion_has_all_traffic_before_its_model_changes(
+    world: World,
+) -> None:
+    world.experiment()
+    world.release("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
+    world.release("promote", champion=OLD, challenger=NEW)
+    assert world.sagemaker.weights == {"champion": 1.0, "challenger": 0.0}
+    resized = world.sagemaker.received("update_endpoint_weights_and_capacities")[-1]
+    assert [one["DesiredInstanceCount"] for one in resized["DesiredWeightsAndCapacities"]] == [2, 2]
+    assert world.split() == {"champion": (1.0, OLD["version"])}
+    assert world.stack.parameters["DeploymentGuardrails"] == "use"
+    assert world.stack.parameters["ChampionModelUri"] == NEW["uri"]
+    assert world.stack.parameters["Phase"] == "ab"
+
+
+def test_given_a_step_that_was_taken_when_it_is_taken_again_then_nothing_else_happens(world: World) -> None:
+    world.lock()
+    for _ in range(2):
+        world.release("start_experiment", champion=OLD, challenger=NEW)
+    world.stack.finish()
+    world.release("start_experiment", champion=OLD, challenger=NEW)
+    assert len(world.stack.tokens) == 1
+
+
+def test_given_an_update_that_was_taken_back_when_the_step_is_taken_again_then_it_is_a_new_one(
+    world: World,
+) -> None:
+    world.experiment()
+    for _ in range(2):
+        world.release("restore", champion=OLD)
+        world.stack.finish()
+        assert world.release("await_topology", phase="steady")["settled"]
+        world.release("start_experiment", champion=OLD, challenger=NEW)
+        world.stack.finish()
+        assert world.release("await_topology", phase="ab")["settled"]
+    assert len(world.stack.tokens) == 5
+
+
+def test_given_a_deployment_under_way_when_a_step_is_due_then_it_is_asked_again(world: World) -> None:
+    world.lock()
+    world.stack.status = "UPDATE_IN_PROGRESS"
+    with pytest.raises(StackBusyError):
+        world.release("start_experiment", champion=OLD, challenger=NEW)
+    assert world.story() == [("acquire_lock", "acquired")]
+
+
+def test_given_an_update_under_way_when_asked_then_the_topology_is_not_settled(world: World) -> None:
+    world.lock()
+    world.release("start_experiment", champion=OLD, challenger=NEW)
+    for status in ("UPDATE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"):
+        world.stack.status = status
+        assert world.release("await_topology", phase="ab") == {"settled": False}
+    world.stack.finish()
+    world.sagemaker.status = "Updating"
+    assert world.release("await_topology", phase="ab") == {"settled": False}
+    assert ("await_topology", "settled") not in world.story()
+
+
+def test_given_a_rolled_back_start_when_asked_then_the_first_cause_is_named(world: World) -> None:
+    world.lock()
+    world.release("start_experiment", champion=OLD, challenger=NEW)
+    world.stack.roll_back("Endpoint", "The model container did not start.")
+    with pytest.raises(TopologyFailedError, match="Endpoint: The model container did not start"):
+        world.release("await_topology", phase="ab")
+
+
+def test_given_a_rolled_back_promotion_when_asked_then_it_has_failed_although_the_phase_is_the_same(
+    world: World,
+) -> None:
+    world.experiment()
+    world.release("promote", champion=OLD, challenger=NEW)
+    world.stack.roll_back("Endpoint", "Alarm rollback-errors fired.")
+    with pytest.raises(TopologyFailedError, match="rollback-errors"):
+        world.release("await_topology", phase="ab")
+
+
+def test_given_a_failed_endpoint_when_asked_then_its_own_reason_is_named(world: World) -> None:
+    world.experiment()
+    world.sagemaker.status, world.sagemaker.failure = "Failed", "No capacity."
+    with pytest.raises(TopologyFailedError, match="No capacity"):
+        world.release("await_topology", phase="ab")
+
+
+def test_given_a_variant_missing_at_rest_when_asked_then_the_topology_has_failed(world: World) -> None:
+    world.experiment()
+    world.sagemaker.lost = {"challenger"}
+    with pytest.raises(TopologyFailedError, match="variants are champion"):
+        world.release("await_topology", phase="ab")
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_given_an_experiment_when_restored_then_the_first_champion_serves_alone(
+    world: World, promoted: bool
+) -> None:
+    world.experiment()
+    world.release("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
+    if promoted:
+        world.release("promote", champion=OLD, challenger=NEW)
+        world.stack.finish()
+    world.release("restore")
+    assert world.split() == {"champion": (1.0, OLD["version"])}
+    world.stack.finish()
+    assert world.release("await_topology", phase="steady") == {"settled": True}
+    assert world.stack.parameters == STEADY | plain(OLD)
+
+
+def test_given_a_start_that_rolled_back_when_restored_then_nothing_is_to_do_and_it_settles(
+    world: World,
+) -> None:
+    world.lock()
+    world.release("start_experiment", champion=OLD, challenger=NEW)
+    world.stack.roll_back("Endpoint", "It did not start.")
+    world.release("restore", champion=OLD)
+    assert world.release("await_topology", phase="steady") == {"settled": True}
+    assert len(world.stack.tokens) == 1
+    routing = world.routing.read()
+    assert routing is not None
+    assert routing.experiment is None
+
+
+def test_given_nothing_was_changed_when_restored_then_nothing_is_written(world: World) -> None:
+    world.lock()
+    world.release("restore", champion=OLD)
+    assert world.stack.received("update_stack") == []
+    assert world.split() == {}
+    assert world.story()[-1] == ("restore", "nothing_to_do")
+
+
+def test_given_a_release_that_was_locked_out_when_restored_then_the_running_one_is_left_alone(
+    world: World,
+) -> None:
+    world.experiment()
+    world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    updates = len(world.stack.tokens)
+    world.release("restore", release_id="release-2", champion=OLD)
+    assert world.release("await_topology", release_id="release-2", phase="steady") == {"settled": True}
+    assert len(world.stack.tokens) == updates
+    assert "challenger" in world.split()
+
+
+def test_given_a_stack_that_cannot_be_updated_when_restored_then_a_person_reads_why(world: World) -> None:
+    world.experiment()
+    world.stack.status = "UPDATE_ROLLBACK_FAILED"
+    with pytest.raises(TopologyFailedError, match="UPDATE_ROLLBACK_FAILED"):
+        world.release("restore", champion=OLD)
+
+
+def test_given_a_very_long_release_id_then_cloudformation_still_takes_the_token(world: World) -> None:
+    release_id = "a.b_" + "x" * 76
+    world.lock(release_id)
+    world.release("start_experiment", release_id=release_id, champion=OLD, challenger=NEW)
+    assert len(world.stack.tokens) == 1
+
+
+def test_an_update_that_does_not_come_to_rest_in_four_hours_ends_the_release(world: World) -> None:
+    world.lock()
+    started = world.release("start_experiment", champion=OLD, challenger=NEW)
+    assert started == {"started_at": world.clock.now, "poll_seconds": 2}
+    waiting = {"phase": "ab", "started_at": started["started_at"]}
+
+    world.clock.now += 4 * 3600 - 2
+    assert world.release("await_topology", **waiting) == {"settled": False}
+    with pytest.raises(TopologyTimeoutError, match="No rest in phase ab within 14400 s"):
+        world.release("await_topology", **waiting)
+
+
+def test_the_state_machine_gets_numbers_as_numbers_and_the_releases_tag(world: World) -> None:
+    loaded = world.release("load_settings")
+
+    assert (loaded["shares"], loaded["stages"], loaded["poll_seconds"]) == ([0.1, 0.5], 2, 2)
+    assert loaded["training"]["hyperparameters"] == {"epochs": "4"}
+    assert loaded["training"]["metric_definitions"] == metric_definitions()
+    assert loaded["tags"] == [
+        {"Key": "team", "Value": "a"},
+        {"Key": "evergreen:release", "Value": RELEASE},
+    ]

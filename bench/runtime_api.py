@@ -21,7 +21,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 from bench import runtime_api_h11
-from lambdas.common.streaming_runtime import RuntimeClient, StreamingReply
+from lambdas.runtime.streaming import RuntimeClient, StreamingReply
 from local.cloud.lambda_service import runtime_api
 from local.cloud.lambda_service.runtime_api import FunctionError, NextInvocation, RuntimeHandler
 

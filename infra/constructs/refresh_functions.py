@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -16,6 +15,7 @@ from contracts.access import routing_pk
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
 from contracts.release_tasks import CanarySettings, GateSettings, LoopSettings
 from infra.constructs.bundled_function import BundledFunction
+from infra.constructs.data_resources import DataResources
 from infra.constructs.encryption import grant_through
 from infra.constructs.job_role import RELEASES_PREFIX
 from infra.constructs.refresh_machine import ANALYSIS_SECONDS, RELEASE_SECONDS
@@ -24,9 +24,6 @@ from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.settings.endpoint import RealtimeEndpoint
 from infra.settings.failover import FAILOVER, Failover
-
-if TYPE_CHECKING:
-    from infra.stacks.data import DataStack
 
 _PINS = "release"  # requirements/lambda-release.txt
 
@@ -52,7 +49,7 @@ class RefreshFunctions(Construct):
         id: str,
         *,
         settings: Settings,
-        data: DataStack,
+        data: DataResources,
         names: Names,
         loop: LoopSettings,
         approvals: Topic | None,

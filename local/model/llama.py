@@ -160,7 +160,7 @@ def _shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
 def save_weights(weights: dict[str, Array], path: Path) -> None:
     """Write a safetensors file in bfloat16; equal weights give equal bytes."""
     tensors = {
-        name: torch.from_numpy(np.require(values, requirements="CW")).to(torch.bfloat16)
+        name: torch.from_numpy(np.require(values, requirements=["C", "W"])).to(torch.bfloat16)
         for name, values in weights.items()
     }
     save_file(tensors, path, metadata={"format": "pt"})

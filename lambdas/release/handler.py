@@ -11,7 +11,7 @@ from lambdas.aws.dynamodb import DynamoDB
 from lambdas.release.approval import PackageApproval
 from lambdas.release.aws.artefacts import ArtefactFiles
 from lambdas.release.aws.clients import client
-from lambdas.release.aws.endpoint import SageMakerEndpoint
+from lambdas.release.aws.endpoint import EndpointClient
 from lambdas.release.aws.model_registry import ModelRegistry
 from lambdas.release.aws.scaling import EndpointScaling, FixedFleet
 from lambdas.release.aws.stack import CloudFormationStack
@@ -46,7 +46,7 @@ class ReleaseFunction:
             Topology(
                 settings.endpoint_name,
                 CloudFormationStack(settings.serving_stack, client("cloudformation")),
-                SageMakerEndpoint(settings.endpoint_name, sagemaker),
+                EndpointClient(settings.endpoint_name, sagemaker),
                 RoutingItem(settings.access_table, settings.endpoint_name, tables),
                 EndpointScaling(settings.endpoint_name, client("application-autoscaling"))
                 if settings.autoscaled

@@ -19,7 +19,7 @@ from lambdas.aws.dynamodb import from_item, to_item
 from lambdas.release.analysis_tasks import AnalysisService
 from lambdas.release.approval import PackageApproval
 from lambdas.release.aws.artefacts import ArtefactFiles
-from lambdas.release.aws.endpoint import SageMakerEndpoint
+from lambdas.release.aws.endpoint import EndpointClient
 from lambdas.release.aws.model_registry import ModelRegistry
 from lambdas.release.aws.scaling import EndpointScaling
 from lambdas.release.aws.stack import CloudFormationStack
@@ -155,7 +155,7 @@ class ReleaseHarness:
         topology = Topology(
             ENDPOINT,
             CloudFormationStack(STACK, self.stack),
-            SageMakerEndpoint(ENDPOINT, self.sagemaker),
+            EndpointClient(ENDPOINT, self.sagemaker),
             self.routing,
             EndpointScaling(ENDPOINT, self.autoscaling),
             self.clock,

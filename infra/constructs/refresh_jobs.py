@@ -26,7 +26,7 @@ class Runner:
 
 
 @dataclass(frozen=True)
-class Jobs:
+class RefreshJobs:
     """The jobs of one environment. `name_prefix` starts every job's name, so that a policy can name them;
     `answer_tokens` is the length at which evaluation cuts an answer."""
 

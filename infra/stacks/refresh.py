@@ -14,7 +14,7 @@ from infra.constructs.job_role import RELEASES_PREFIX, JobRole
 from infra.constructs.log_group import LogGroup
 from infra.constructs.machine_role import MachineRole
 from infra.constructs.refresh_functions import Names, RefreshFunctions
-from infra.constructs.refresh_jobs import DATASETS_PREFIX, Jobs, Runner
+from infra.constructs.refresh_jobs import DATASETS_PREFIX, RefreshJobs, Runner
 from infra.constructs.refresh_machine import definition
 from infra.constructs.source_archive import SourceArchive
 from infra.constructs.topic import Topic
@@ -122,10 +122,10 @@ class RefreshStack(cdk.Stack):
             emails=spec.approvers,
         )
 
-    def _jobs(self, source: SourceArchive) -> Jobs:
+    def _jobs(self, source: SourceArchive) -> RefreshJobs:
         spec = self._spec
         prefixes = ("models/", RELEASES_PREFIX)
-        return Jobs(
+        return RefreshJobs(
             name_prefix=f"{self._settings.name[:_LONGEST_JOB_PREFIX].rstrip('-')}-",
             bucket=self._data.artefacts.bucket_name,
             key_arn=self._data.models_key.key_arn,

@@ -19,7 +19,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from lambdas.aws.signing import Credentials, Scope, sign
+from lambdas.aws.signing import Credentials, CredentialScope, sign
 from lambdas.runtime import environment
 
 _MAX_IDLE_CONNECTIONS = 8
@@ -107,7 +107,7 @@ class Client:
         url = urllib.parse.urlsplit(_endpoint(service, host_prefix, region))
         self._secure = url.scheme == "https"
         self._host = url.netloc
-        self._scope = Scope(region, signing_name)
+        self._scope = CredentialScope(region, signing_name)
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._idle: list[http.client.HTTPConnection] = []

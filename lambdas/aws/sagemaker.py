@@ -133,14 +133,14 @@ class InvalidEventStreamError(Exception):
 
 
 @dataclass(frozen=True)
-class Message:
+class EventStreamMessage:
     """One message: its string headers (`:message-type`, `:event-type` …) and its payload."""
 
     headers: dict[str, str]
     payload: bytes
 
 
-def messages(pieces: Iterable[bytes]) -> Iterator[Message]:
+def messages(pieces: Iterable[bytes]) -> Iterator[EventStreamMessage]:
     """The messages in bytes cut anywhere. Raises InvalidEventStreamError."""
     buffer = bytearray()
     for piece in pieces:
@@ -158,12 +158,12 @@ def messages(pieces: Iterable[bytes]) -> Iterator[Message]:
         raise InvalidEventStreamError("ends within a message")
 
 
-def _decode(message: bytes, headers_size: int) -> Message:
+def _decode(message: bytes, headers_size: int) -> EventStreamMessage:
     if crc32(message[:-4]) != int.from_bytes(message[-4:]):
         raise InvalidEventStreamError("checksum")
     end = _PRELUDE.size + headers_size
     try:
-        return Message(dict(_headers(message[_PRELUDE.size : end])), message[end:-4])
+        return EventStreamMessage(dict(_headers(message[_PRELUDE.size : end])), message[end:-4])
     except (IndexError, KeyError, UnicodeDecodeError):
         raise InvalidEventStreamError("headers") from None
 

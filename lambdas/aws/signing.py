@@ -26,7 +26,7 @@ class Credentials:
 
 
 @dataclass(frozen=True)
-class Scope:
+class CredentialScope:
     """What a signature is good for. `service` is the signing name (`sagemaker`, not `sagemaker-runtime`)."""
 
     region: str
@@ -39,7 +39,7 @@ def sign(
     headers: Mapping[str, str],
     body: bytes,
     credentials: Credentials,
-    scope: Scope,
+    scope: CredentialScope,
     now: datetime.datetime,
 ) -> dict[str, str]:
     """`headers` plus date, token and authorization. Names must be lower case and hold `host`.

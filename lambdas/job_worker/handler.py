@@ -10,7 +10,7 @@ from lambdas.aws.s3 import Bucket
 from lambdas.aws.sqs import TicketQueue
 from lambdas.aws.work_table import WorkTable
 from lambdas.job_worker.metrics import CountEnds
-from lambdas.job_worker.service import Run, Worker
+from lambdas.job_worker.service import JobWorker, Run
 from lambdas.pipeline.assembly import from_environment
 from lambdas.pipeline.environment import WorkerEnvironment
 from lambdas.runtime import environment, logs
@@ -19,7 +19,7 @@ from lambdas.runtime.environment import load
 _settings = load(WorkerEnvironment)
 _logger = logs.Logger("worker", _settings.log_level)
 
-_worker = Worker(
+_worker = JobWorker(
     WorkTable(_settings.work_table, DynamoDB()),
     Bucket(_settings.work_bucket),
     TicketQueue(_settings.jobs_queue),

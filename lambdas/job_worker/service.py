@@ -67,7 +67,7 @@ class Run:
     seconds_left: Callable[[], float]
 
 
-class Worker:
+class JobWorker:
     """Works on tickets. `ended` is told of each task that is over."""
 
     def __init__(

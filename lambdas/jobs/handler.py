@@ -20,7 +20,7 @@ from lambdas.aws.s3 import Bucket
 from lambdas.aws.sqs import TicketQueue
 from lambdas.aws.work_table import WorkTable
 from lambdas.jobs.batches import batch_list, batch_of
-from lambdas.jobs.service import Limits, Work
+from lambdas.jobs.service import JobLimits, Work
 from lambdas.pipeline.environment import JobsEnvironment
 from lambdas.pipeline.job_submission import Submissions
 from lambdas.pipeline.principals import admit_principal
@@ -64,7 +64,7 @@ def _make() -> Work:
         deadline=_settings.jobs_deadline_seconds,
         retention=_settings.jobs_retention_seconds,
     )
-    limits = Limits(
+    limits = JobLimits(
         _settings.max_body_bytes,
         _settings.jobs_max_file_bytes,
         _settings.jobs_max_lines,

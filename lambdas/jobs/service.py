@@ -76,7 +76,7 @@ class Bucket(Protocol):
 
 
 @dataclass(frozen=True)
-class Limits:
+class JobLimits:
     """What settings allow; `retention` in seconds."""
 
     max_body_bytes: int
@@ -94,7 +94,7 @@ class Work:
         bucket: Bucket,
         queue: Queue,
         submissions: Submissions,
-        limits: Limits,
+        limits: JobLimits,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._table, self._bucket, self._queue = table, bucket, queue

@@ -39,7 +39,7 @@ class Rating:
 
 
 @dataclass(frozen=True)
-class Call:
+class CallRecord:
     """One request; `received_at` in seconds since the epoch."""
 
     received_at: float
@@ -61,7 +61,7 @@ class Call:
 class Traffic:
     """One variant's calls and ratings since a stage began, in any order."""
 
-    calls: Sequence[Call]
+    calls: Sequence[CallRecord]
     ratings: Sequence[Rating]
 
 
@@ -151,18 +151,18 @@ def _content(ratings: Sequence[Rating], until: float) -> Proportion:
     return Proportion(sum(score >= _CONTENT_FROM for score in latest.values()), len(latest))
 
 
-def _ttft(calls: Sequence[Call], until: float) -> Moments:
+def _ttft(calls: Sequence[CallRecord], until: float) -> Moments:
     return Moments.of_logarithms(
         call.ttft_ms for call in calls if call.ttft_ms and call.received_at <= until and not call.failed
     )
 
 
-def _failures(calls: Sequence[Call]) -> Proportion:
+def _failures(calls: Sequence[CallRecord]) -> Proportion:
     counted = [call for call in calls if call.counts]
     return Proportion(sum(call.failed for call in counted), len(counted))
 
 
-def _failing(ceiling: float, alpha: float, calls: Sequence[Call]) -> str | None:
+def _failing(ceiling: float, alpha: float, calls: Sequence[CallRecord]) -> str | None:
     """Why the challenger fails too often, once that is shown."""
     failures = _failures(calls)
     if proportion_confseq(failures, alpha).low <= ceiling:

@@ -15,7 +15,7 @@ from lambdas.release.aws.artefacts import ArtefactFiles
 from lambdas.release.aws.clients import client
 from lambdas.release.dispatch import run
 from lambdas.release.environment import AnalysisEnvironment
-from lambdas.release.store import Ledger, RoutingTable, TrafficTable
+from lambdas.release.store import ReleaseLedger, RoutingItem, TrafficTable
 from lambdas.runtime.environment import load
 from lambdas.runtime.logs import Logger
 
@@ -27,14 +27,14 @@ class AnalysisFunction:
         settings = load(AnalysisEnvironment, variables)
         tables = DynamoDB()
         self._logger = Logger("analysis", settings.log_level)
-        self._ledger = Ledger(settings.ledger_table, tables)
+        self._ledger = ReleaseLedger(settings.ledger_table, tables)
         self._service = AnalysisService(
             settings.endpoint_name,
             settings.artefacts_bucket,
             settings.gate,
             settings.canary,
             ArtefactFiles(settings.artefacts_bucket, client("s3")),
-            RoutingTable(settings.access_table, settings.endpoint_name, tables),
+            RoutingItem(settings.access_table, settings.endpoint_name, tables),
             TrafficTable(settings.records_table, tables),
             self._ledger,
         )

@@ -22,10 +22,10 @@ from contracts.report import EvaluationReport
 from contracts.routing import CHALLENGER, CHAMPION, Routing
 from contracts.training import DATA_CARD_FILE, DataCard
 from lambdas.release import rollout
-from lambdas.release.analysis import Call, Rating, Traffic, analyze_stage
+from lambdas.release.analysis import CallRecord, Rating, Traffic, analyze_stage
 from lambdas.release.errors import ExperimentMissingError, ReportUnusableError
 from lambdas.release.gate import Facts, gate
-from lambdas.release.store import Ledger
+from lambdas.release.store import ReleaseLedger
 from lambdas.runtime.metrics import MetricLine
 
 REPORT_FILE = "report.json"
@@ -52,7 +52,7 @@ class RoutingReader(Protocol):
 class TrafficSource(Protocol):
     """What callers of one model version got and said."""
 
-    def calls(self, model_version: str, variant: str, since: float) -> Sequence[Call]:
+    def calls(self, model_version: str, variant: str, since: float) -> Sequence[CallRecord]:
         """Requests since then."""
 
     def ratings(self, model_version: str, variant: str, since: float) -> Sequence[Rating]:
@@ -71,7 +71,7 @@ class AnalysisService:
         files: EvidenceReader,
         routing: RoutingReader,
         traffic: TrafficSource,
-        ledger: Ledger,
+        ledger: ReleaseLedger,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._endpoint_name = endpoint_name

@@ -17,11 +17,11 @@ from lambdas.release.errors import (
     ReleaseError,
     StackBusyError,
 )
-from lambdas.release.store import Ledger
+from lambdas.release.store import ReleaseLedger
 from lambdas.runtime.logs import Logger
 
 
-class Task(Protocol):
+class ReleaseTask(Protocol):
     """Any task's input."""
 
     @property
@@ -33,14 +33,14 @@ class Task(Protocol):
         """The release it belongs to."""
 
 
-T = TypeVar("T", bound=Task)
+T = TypeVar("T", bound=ReleaseTask)
 
 
 def run(
     event: Mapping[str, Any],
     tasks: TypeAdapter[T],
     answer: Callable[[T], BaseModel],
-    ledger: Ledger,
+    ledger: ReleaseLedger,
     logger: Logger,
 ) -> dict[str, Any]:
     """The answer to an event. Raises BadInputError, or what ended the task, which the ledger then holds."""

@@ -11,17 +11,17 @@ from lambdas.aws.dynamodb import DynamoDB
 from lambdas.release.approval import PackageApproval
 from lambdas.release.aws.artefacts import ArtefactFiles
 from lambdas.release.aws.clients import client
-from lambdas.release.aws.endpoint import Endpoint
+from lambdas.release.aws.endpoint import EndpointClient
 from lambdas.release.aws.model_registry import ModelRegistry
-from lambdas.release.aws.scaling import FixedFleet, Scaling
-from lambdas.release.aws.stack import ServingStack
+from lambdas.release.aws.scaling import EndpointScaling, FixedFleet
+from lambdas.release.aws.stack import CloudFormationStack
 from lambdas.release.aws.workflow import ApprovalTopic, Workflow
 from lambdas.release.dispatch import run
 from lambdas.release.environment import ReleaseEnvironment
 from lambdas.release.lock import ReleaseLocks
 from lambdas.release.registry import ModelRegistration
 from lambdas.release.replication import ModelReplication
-from lambdas.release.store import Ledger, LockTable, PendingApprovalTable, RoutingTable
+from lambdas.release.store import LockTable, PendingApprovalTable, ReleaseLedger, RoutingItem
 from lambdas.release.tasks import ReleaseService
 from lambdas.release.topology import Topology
 from lambdas.runtime.environment import load
@@ -38,17 +38,17 @@ class ReleaseFunction:
         artefacts = ArtefactFiles(settings.artefacts_bucket, client("s3"))
         packages = ModelRegistry(settings.model_package_group, sagemaker)
         self._logger = Logger("release", settings.log_level)
-        self._ledger = Ledger(settings.ledger_table, tables)
+        self._ledger = ReleaseLedger(settings.ledger_table, tables)
         self._service = ReleaseService(
             settings.endpoint_name,
             settings.serving_stack,
             ReleaseLocks(LockTable(settings.ledger_table, settings.endpoint_name, tables), workflow),
             Topology(
                 settings.endpoint_name,
-                ServingStack(settings.serving_stack, client("cloudformation")),
-                Endpoint(settings.endpoint_name, sagemaker),
-                RoutingTable(settings.access_table, settings.endpoint_name, tables),
-                Scaling(settings.endpoint_name, client("application-autoscaling"))
+                CloudFormationStack(settings.serving_stack, client("cloudformation")),
+                EndpointClient(settings.endpoint_name, sagemaker),
+                RoutingItem(settings.access_table, settings.endpoint_name, tables),
+                EndpointScaling(settings.endpoint_name, client("application-autoscaling"))
                 if settings.autoscaled
                 else FixedFleet(),
             ),
@@ -63,7 +63,9 @@ class ReleaseFunction:
             self._ledger,
             settings.loop,
             replication=ModelReplication(
-                ServingStack(settings.failover_stack, client("cloudformation", settings.failover_region)),
+                CloudFormationStack(
+                    settings.failover_stack, client("cloudformation", settings.failover_region)
+                ),
                 artefacts,
                 settings.failover_bucket,
             )

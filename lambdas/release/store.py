@@ -16,7 +16,7 @@ from contracts.access import routing_pk
 from contracts.release_tasks import LedgerRow, ServedModel
 from contracts.routing import Routing
 from lambdas.aws.dynamodb import ConditionFailedError, Dynamo, from_item, to_item
-from lambdas.release.analysis import Call, Rating
+from lambdas.release.analysis import CallRecord, Rating
 from lambdas.release.approval import PendingApproval
 
 CALLS_INDEX = "by-version-received"
@@ -25,7 +25,7 @@ _SAME_MILLISECOND_TRIES = 20
 _MAX_PAGES = 50  # of at most 1 MB each; the oldest rows come first, and the looks cut there
 
 
-class Ledger:
+class ReleaseLedger:
     """Rows that are only ever added: what happened to a release, in order."""
 
     def __init__(self, table: str, tables: Dynamo, clock: Callable[[], float] = time.time) -> None:
@@ -164,7 +164,7 @@ def _approval_key(release_id: str, suffix: str = "") -> dict[str, str]:
     return {"pk": f"RELEASE#{release_id}", "sk": f"APPROVAL{suffix}"}
 
 
-class RoutingTable:
+class RoutingItem:
     """The split that the front door reads."""
 
     def __init__(self, table: str, endpoint_name: str, tables: Dynamo) -> None:
@@ -193,10 +193,10 @@ class TrafficTable:
         self._table = table
         self._tables = tables
 
-    def calls(self, model_version: str, variant: str, since: float) -> list[Call]:
+    def calls(self, model_version: str, variant: str, since: float) -> list[CallRecord]:
         """Requests that came since then (seconds since the epoch), oldest first."""
         return [
-            Call(
+            CallRecord(
                 received_at=row["received_at"],
                 status=row["status"],
                 ttft_ms=row.get("time_to_first_token_ms"),

@@ -27,7 +27,7 @@ from lambdas.release.errors import BadInputError, TopologyTimeoutError
 from lambdas.release.lock import ReleaseLocks
 from lambdas.release.registry import ModelRegistration
 from lambdas.release.replication import ModelReplication
-from lambdas.release.store import Ledger
+from lambdas.release.store import ReleaseLedger
 from lambdas.release.topology import Topology
 
 _MESSAGES = ("errorMessage", "FailureReason", "ExitMessage")
@@ -45,7 +45,7 @@ class ReleaseService:
         topology: Topology,
         registration: ModelRegistration,
         approval: PackageApproval,
-        ledger: Ledger,
+        ledger: ReleaseLedger,
         loop: LoopSettings,
         clock: Callable[[], float] = time.time,
         replication: ModelReplication | None = None,

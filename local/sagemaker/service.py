@@ -27,7 +27,7 @@ from local.sagemaker.instances.fault_injection import Fault, FaultInjector
 from local.sagemaker.instances.images import ProgramTable
 from local.sagemaker.instances.instance_factory import InstanceFactory
 from local.sagemaker.instances.model_data import ModelDataCache, S3Factory
-from local.sagemaker.jobs.runner import JobRunner, JobSettings
+from local.sagemaker.jobs.runner import JobRunner, JobRunnerSettings
 from local.sagemaker.ports import CloudServices
 from local.sagemaker.store import Identity, SageMakerStore
 
@@ -83,7 +83,7 @@ class SageMakerService:
         )
         self.jobs = JobRunner(
             self.store,
-            JobSettings(
+            JobRunnerSettings(
                 identity=settings.identity,
                 cloud=cloud,
                 images=settings.images,

@@ -19,10 +19,10 @@ from model_code.training.hyperparameters import Hyperparameters
 from model_code.training.job import StoppedError, StopSignal, TrainingError, emit, say
 from model_code.training.lora import adapter_state, load_adapter_state
 from model_code.training.schedule import learning_rate
-from model_code.training.tokenization import IGNORED, Batch, Example, batches
+from model_code.training.tokenization import IGNORED, Example, TokenBatch, batches
 
 
-def answer_loss(model: PeftModel, batch: Batch) -> tuple[torch.Tensor, int]:
+def answer_loss(model: PeftModel, batch: TokenBatch) -> tuple[torch.Tensor, int]:
     """Summed cross entropy over the answer tokens of one batch.
 
     Args:
@@ -47,7 +47,7 @@ def answer_loss(model: PeftModel, batch: Batch) -> tuple[torch.Tensor, int]:
 
 
 @torch.inference_mode()
-def mean_loss(model: PeftModel, examples: Sequence[Batch]) -> float:
+def mean_loss(model: PeftModel, examples: Sequence[TokenBatch]) -> float:
     """Cross entropy over all batches, without gradients.
 
     Args:
@@ -113,7 +113,7 @@ class Trainer:
             self.progress.best_step = self.progress.step
         return self.progress
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: TokenBatch) -> None:
         started = time.monotonic()
         step = self.progress.step
         rate = learning_rate(step, self.total_steps, self.settings)

@@ -30,7 +30,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TokenBatch:
     """Tensors of shape (rows, longest row); padding is on the right.
 
     `keep` is how many trailing positions can hold an answer token: logits before them are not needed.
@@ -91,7 +91,7 @@ def encode_all(
     return fitting, len(encoded) - len(fitting)
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+def collate(examples: Sequence[Example], pad_id: int) -> TokenBatch:
     """Examples padded on the right to the longest of them."""
     longest = max(len(example.ids) for example in examples)
     input_ids = torch.full((len(examples), longest), pad_id)
@@ -103,10 +103,12 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
         attention_mask[row, : len(ids)] = 1
         labels[row, example.answer_start : len(ids)] = ids[example.answer_start :]
     first_answer = min(example.answer_start for example in examples)
-    return Batch(input_ids, attention_mask, labels, keep=longest - first_answer + 1)
+    return TokenBatch(input_ids, attention_mask, labels, keep=longest - first_answer + 1)
 
 
-def batches(examples: Sequence[Example], size: int, pad_id: int, shuffle_seed: str | None) -> list[Batch]:
+def batches(
+    examples: Sequence[Example], size: int, pad_id: int, shuffle_seed: str | None
+) -> list[TokenBatch]:
     """Batches of examples of similar length, so little is computed on padding.
 
     With a seed the order is random but the same for the same seed: examples are shuffled, sorted by

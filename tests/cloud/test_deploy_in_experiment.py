@@ -21,8 +21,8 @@ from contracts.release_tasks import Phase, ServedModel
 from contracts.routing import CHALLENGER, CHAMPION
 from lambdas.release.aws.endpoint import Endpoint
 from lambdas.release.aws.scaling import FixedFleet
-from lambdas.release.aws.stack import ServingStack
-from lambdas.release.store import RoutingTable
+from lambdas.release.aws.stack import CloudFormationStack
+from lambdas.release.store import RoutingItem
 from lambdas.release.topology import Topology
 from local.environments import node_environment
 from local.home import Home
@@ -65,9 +65,9 @@ class Experiment:
         name = laptop.outputs["endpoint_name"]
         table = laptop.stack_outputs("data")["AccessTableName"]
         self._laptop, self._sagemaker, self._name = laptop, laptop.aws("sagemaker"), name
-        self.stack = ServingStack(STACK, laptop.aws("cloudformation"))
+        self.stack = CloudFormationStack(STACK, laptop.aws("cloudformation"))
         self.endpoint = Endpoint(name, self._sagemaker)
-        self._routing = RoutingTable(table, name, Tables(laptop.aws("dynamodb")))
+        self._routing = RoutingItem(table, name, Tables(laptop.aws("dynamodb")))
         self.topology = Topology(name, self.stack, self.endpoint, self._routing, FixedFleet())
         self.champion, self.alone = self.topology.champion(), self.live()
 

@@ -20,6 +20,10 @@ import pytest
 from infra.constructs.bundle import ROOT, Bundle
 
 _RUNTIME = ["boto3"]  # Lambda's managed runtime brings it along; requirements/lambda-runtime.txt
+_JOB = {
+    "cluster": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50},
+    "max_seconds": 60,
+}
 _VARIABLES = {
     "ENVIRONMENT": "test",
     "ACCESS_TABLE": "access",
@@ -46,6 +50,18 @@ _VARIABLES = {
     "GATE": json.dumps({"metric": "token_f1"}),
     "CANARY": json.dumps(
         {"shares": [0.1], "planned_sample": [30], "deadline_minutes": 10, "maximum_error_rate": 0.02}
+    ),
+    "LOOP": json.dumps(
+        {
+            "approval": "automatic",
+            "approval_seconds": 60,
+            "second_region": False,
+            "tags": {},
+            "shares": [0.1],
+            "poll_seconds": 2,
+            "training": _JOB,
+            "processing": _JOB,
+        }
     ),
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -148,5 +164,5 @@ def test_an_import_that_the_bundle_lacks_is_found(line: str, tmp_path: Path) -> 
 
 
 def test_every_function_of_the_stacks_is_looked_at() -> None:
-    folders = {path.parent.name for path in ROOT.glob("lambdas/*/handler.py")} | {"refresh"}
+    folders = {path.parent.name for path in ROOT.glob("lambdas/*/handler.py")}
     assert folders == {name for name, *_ in FUNCTIONS}

@@ -13,7 +13,7 @@ from lambdas.aws.dynamodb import DynamoDB
 from lambdas.aws.s3 import Bucket
 from lambdas.aws.sqs import TicketQueue
 from lambdas.aws.work_table import WorkTable
-from lambdas.job_worker.service import Run, Worker
+from lambdas.job_worker.service import JobWorker, Run
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.streaming import Context
 from tests.support.fake_jobs_aws import FakeWork
@@ -109,9 +109,9 @@ class Jobs:
         request = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
         return self.ask("POST", "/v1/batches", request, **more)
 
-    def worker(self, *, parallel: int = 1, **more: Any) -> Worker:
+    def worker(self, *, parallel: int = 1, **more: Any) -> JobWorker:
         """A worker as a process of the function has it."""
-        return Worker(
+        return JobWorker(
             WorkTable("work", DynamoDB()),
             Bucket("work"),
             TicketQueue("http://queue"),
@@ -124,7 +124,7 @@ class Jobs:
             **more,
         )
 
-    def deliver(self, worker: Worker | None = None, *, seconds_left: float = 600) -> int:
+    def deliver(self, worker: JobWorker | None = None, *, seconds_left: float = 600) -> int:
         """Give the oldest ticket to a worker; returns its delay."""
         text, delay = self.stores.messages.pop(0)
         run = Run(uuid.uuid4().hex, None, lambda: seconds_left)

@@ -19,10 +19,10 @@ from lambdas.aws.dynamodb import from_item, to_item
 from lambdas.release.analysis_tasks import AnalysisService
 from lambdas.release.approval import PackageApproval
 from lambdas.release.aws.artefacts import ArtefactFiles
-from lambdas.release.aws.endpoint import Endpoint
+from lambdas.release.aws.endpoint import EndpointClient
 from lambdas.release.aws.model_registry import ModelRegistry
-from lambdas.release.aws.scaling import Scaling
-from lambdas.release.aws.stack import ServingStack
+from lambdas.release.aws.scaling import EndpointScaling
+from lambdas.release.aws.stack import CloudFormationStack
 from lambdas.release.aws.workflow import ApprovalTopic, Workflow
 from lambdas.release.dispatch import run
 from lambdas.release.lock import ReleaseLocks
@@ -31,10 +31,10 @@ from lambdas.release.replication import ModelReplication
 from lambdas.release.store import (
     CALLS_INDEX,
     RATINGS_INDEX,
-    Ledger,
     LockTable,
     PendingApprovalTable,
-    RoutingTable,
+    ReleaseLedger,
+    RoutingItem,
     TrafficTable,
 )
 from lambdas.release.tasks import ReleaseService
@@ -131,8 +131,8 @@ class ReleaseHarness:
         self.workflow = StepFunctions()
         self.topic = Topic()
         self.bucket = Bucket()
-        self.ledger = Ledger("ledger", self.tables, self.clock)
-        self.routing = RoutingTable("access", ENDPOINT, self.tables)
+        self.ledger = ReleaseLedger("ledger", self.tables, self.clock)
+        self.routing = RoutingItem("access", ENDPOINT, self.tables)
         self._logger = Logger("test")
         self._analysis = self._analysis_service()
         self._release = self._release_service()
@@ -154,10 +154,10 @@ class ReleaseHarness:
         workflow = Workflow(self.workflow)
         topology = Topology(
             ENDPOINT,
-            ServingStack(STACK, self.stack),
-            Endpoint(ENDPOINT, self.sagemaker),
+            CloudFormationStack(STACK, self.stack),
+            EndpointClient(ENDPOINT, self.sagemaker),
             self.routing,
-            Scaling(ENDPOINT, self.autoscaling),
+            EndpointScaling(ENDPOINT, self.autoscaling),
             self.clock,
             self.clock.sleep,
         )
@@ -172,7 +172,7 @@ class ReleaseHarness:
         )
         locks = ReleaseLocks(LockTable("ledger", ENDPOINT, self.tables), workflow, self.clock)
         replication = ModelReplication(
-            ServingStack(SECOND_STACK, self.second),
+            CloudFormationStack(SECOND_STACK, self.second),
             ArtefactFiles(BUCKET, self.bucket),
             SECOND_BUCKET,
         )

@@ -43,7 +43,7 @@ class EndpointState:
         return self.status == "InService"
 
 
-class Endpoint:
+class EndpointClient:
     """One endpoint by its name."""
 
     def __init__(self, name: str, sagemaker: Any) -> None:

@@ -30,7 +30,7 @@ class Bounds:
     most: int
 
 
-class Scaling:
+class EndpointScaling:
     """Scalable targets of one endpoint. Without a target of the champion every call does nothing."""
 
     def __init__(self, endpoint_name: str, autoscaling: Any) -> None:
@@ -112,7 +112,7 @@ class Scaling:
 
 
 class FixedFleet:
-    """In the place of `Scaling` where the settings let no fleet scale."""
+    """In the place of `EndpointScaling` where the settings let no fleet scale."""
 
     def bounds(self) -> Bounds | None:
         """There are none."""

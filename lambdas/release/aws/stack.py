@@ -72,7 +72,7 @@ class StackState:
         return {guardrails.PARAMETER: guardrails.skip(shape), guardrails.VERSION_PARAMETER: champion_version}
 
 
-class ServingStack:
+class CloudFormationStack:
     """One stack by its name."""
 
     def __init__(self, name: str, cloudformation: Any) -> None:

@@ -1,4 +1,4 @@
-"""Computes a tree of metric math over time series. No clock, no store: a `Scope` holds all it may ask.
+"""Computes a tree of metric math over time series. No clock, no store: an `EvaluationScope` has its inputs.
 
 A value is a scalar, one series, or an array of series. Two series meet at the moments at which either has a
 value, the missing one counting as 0; a division by zero, like any result that is no finite number, gives no
@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from local.cloud.cloudwatch.errors import MathError
 from local.cloud.cloudwatch.expression import (
     Array,
-    Call,
+    BinaryOperation,
+    FunctionCall,
     Negation,
     Node,
     Number,
-    Operation,
     Reference,
     Text,
     Word,
@@ -32,7 +32,7 @@ Search = Callable[[str, str, int], SeriesList]
 
 
 @dataclass(frozen=True)
-class Scope:
+class EvaluationScope:
     """What an expression may name: other queries by id (`resolve` raises MathError for an unknown one), the
     request's metrics in order, a search, and the window and period for series made of scalars."""
 
@@ -43,10 +43,10 @@ class Scope:
     search: Search
 
 
-Function = Callable[[Scope, list[Argument]], Value]
+Function = Callable[[EvaluationScope, list[Argument]], Value]
 
 
-def evaluate(node: Node, scope: Scope, functions: Mapping[str, Function]) -> Value:
+def evaluate(node: Node, scope: EvaluationScope, functions: Mapping[str, Function]) -> Value:
     """The value of a tree. Raises MathError."""
     value = _value(node, scope, functions)
     if isinstance(value, Text | Word):
@@ -54,7 +54,7 @@ def evaluate(node: Node, scope: Scope, functions: Mapping[str, Function]) -> Val
     return value
 
 
-def _value(node: Node, scope: Scope, functions: Mapping[str, Function]) -> Argument:
+def _value(node: Node, scope: EvaluationScope, functions: Mapping[str, Function]) -> Argument:
     match node:
         case Number(number):
             return number
@@ -64,11 +64,11 @@ def _value(node: Node, scope: Scope, functions: Mapping[str, Function]) -> Argum
             return scope.resolve(id)
         case Negation(operand):
             return operate("*", -1.0, evaluate(operand, scope, functions))
-        case Operation(sign, left, right):
+        case BinaryOperation(sign, left, right):
             return operate(sign, evaluate(left, scope, functions), evaluate(right, scope, functions))
         case Array(items):
             return _array([evaluate(item, scope, functions) for item in items])
-        case Call(name, arguments):
+        case FunctionCall(name, arguments):
             if name not in functions:
                 raise MathError(f"the function {name} is unknown")
             return functions[name](scope, [_value(item, scope, functions) for item in arguments])

@@ -67,7 +67,7 @@ class Negation:
 
 
 @dataclass(frozen=True)
-class Operation:
+class BinaryOperation:
     """`left sign right`."""
 
     sign: str
@@ -83,14 +83,14 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Call:
+class FunctionCall:
     """`NAME(arguments)`."""
 
     name: str
     arguments: tuple[Node, ...]
 
 
-Node = Number | Text | Word | Reference | Negation | Operation | Array | Call
+Node = Number | Text | Word | Reference | Negation | BinaryOperation | Array | FunctionCall
 
 
 @lru_cache(maxsize=256)
@@ -111,10 +111,10 @@ def references(node: Node) -> Iterator[str]:
             yield id
         case Negation(operand):
             yield from references(operand)
-        case Operation(_, left, right):
+        case BinaryOperation(_, left, right):
             yield from references(left)
             yield from references(right)
-        case Array(items) | Call(_, items):
+        case Array(items) | FunctionCall(_, items):
             for item in items:
                 yield from references(item)
 
@@ -124,13 +124,13 @@ def calls(node: Node) -> Iterator[str]:
     match node:
         case Negation(operand):
             yield from calls(operand)
-        case Operation(_, left, right):
+        case BinaryOperation(_, left, right):
             yield from calls(left)
             yield from calls(right)
         case Array(items):
             for item in items:
                 yield from calls(item)
-        case Call(name, items):
+        case FunctionCall(name, items):
             yield name
             for item in items:
                 yield from calls(item)
@@ -149,7 +149,7 @@ class _Parser:
         left = self.level(number + 1)
         while (sign := self._sign()) in _LEVELS[number]:
             self._at += 1
-            left = Operation(sign, left, self.level(number + 1))
+            left = BinaryOperation(sign, left, self.level(number + 1))
         return left
 
     def take(self, expected: str) -> None:
@@ -175,7 +175,7 @@ class _Parser:
             base = self._operand()
             if self._sign() == "^":
                 self._at += 1
-                return Operation("^", base, self._unary())
+                return BinaryOperation("^", base, self._unary())
             return base
         finally:
             self._depth -= 1
@@ -201,7 +201,7 @@ class _Parser:
     def _named(self, name: str) -> Node:
         if self._sign() == "(":
             self._at += 1
-            return Call(name, self._items(")"))
+            return FunctionCall(name, self._items(")"))
         if name in ("AND", "OR"):
             raise MathError(f"'{name}' cannot begin an operand")
         return Reference(name) if name[0].islower() else Word(name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
 
 from local.cloud.cloudwatch.errors import MathError
-from local.cloud.cloudwatch.evaluation import Argument, Function, Scope, SeriesList, Value
+from local.cloud.cloudwatch.evaluation import Argument, EvaluationScope, Function, SeriesList, Value
 from local.cloud.cloudwatch.expression import Text, Word
 from local.cloud.cloudwatch.series import Series, moments_of
 
@@ -15,7 +15,7 @@ from local.cloud.cloudwatch.series import Series, moments_of
 def _each(change: Callable[[Series], Series]) -> Function:
     """A function that changes one series, or each of an array."""
 
-    def call(_scope: Scope, arguments: list[Argument]) -> Value:
+    def call(_scope: EvaluationScope, arguments: list[Argument]) -> Value:
         (value,) = _exactly(1, arguments)
         if isinstance(value, tuple):
             return tuple(change(one) for one in value)
@@ -38,7 +38,7 @@ def _defined(change: Callable[[float], float], value: float) -> float:
 def _reducing(reduce: Callable[[Sequence[float]], float], *, missing_is_zero: bool = False) -> Function:
     """A scalar of one series' values; of an array, a series of what the series have at each moment."""
 
-    def call(_scope: Scope, arguments: list[Argument]) -> Value:
+    def call(_scope: EvaluationScope, arguments: list[Argument]) -> Value:
         (value,) = _exactly(1, arguments)
         if not isinstance(value, tuple):
             values = list(_series(value).values.values())
@@ -72,7 +72,7 @@ def _running_sum(one: Series) -> Series:
     return one.with_values(zip((m for m, _ in points), accumulate(v for _, v in points), strict=True))
 
 
-def _fill(scope: Scope, arguments: list[Argument]) -> Value:
+def _fill(scope: EvaluationScope, arguments: list[Argument]) -> Value:
     """Every period of the window has a value afterwards, if the filler has one for it."""
     value, filler = _exactly(2, arguments)
     if isinstance(value, tuple):
@@ -80,7 +80,7 @@ def _fill(scope: Scope, arguments: list[Argument]) -> Value:
     return _filled(scope, _series(value), filler)
 
 
-def _filled(scope: Scope, one: Series, filler: Argument) -> Series:
+def _filled(scope: EvaluationScope, one: Series, filler: Argument) -> Series:
     moments = scope.window.moments(one.period)
     match filler:
         case Word("REPEAT"):
@@ -110,7 +110,7 @@ def _interpolated(one: Series, moments: Iterable[int]) -> Iterable[tuple[int, fl
                 yield moment, low + (high - low) * (moment - before) / (after - before)
 
 
-def _if(_scope: Scope, arguments: list[Argument]) -> Value:
+def _if(_scope: EvaluationScope, arguments: list[Argument]) -> Value:
     """Where the condition holds, the second argument (0 where it is missing); elsewhere the third, if any."""
     if len(arguments) not in (2, 3):
         raise MathError("IF takes a condition and one or two values")
@@ -133,7 +133,7 @@ def _at(value: Argument | None, moment: int, missing: float | None) -> float | N
     return _series(value).values.get(moment, missing)
 
 
-def _metrics(scope: Scope, arguments: list[Argument]) -> Value:
+def _metrics(scope: EvaluationScope, arguments: list[Argument]) -> Value:
     if not arguments:
         return tuple(scope.metrics.values())
     (part,) = _exactly(1, arguments)
@@ -142,7 +142,7 @@ def _metrics(scope: Scope, arguments: list[Argument]) -> Value:
     return tuple(series for name, series in scope.metrics.items() if part.value in name)
 
 
-def _search(scope: Scope, arguments: list[Argument]) -> Value:
+def _search(scope: EvaluationScope, arguments: list[Argument]) -> Value:
     query, statistic, *rest = arguments if len(arguments) in (2, 3) else [None, None]
     period = rest[0] if rest else float(scope.period)
     if not (isinstance(query, Text) and isinstance(statistic, Text) and isinstance(period, float)):
@@ -150,15 +150,15 @@ def _search(scope: Scope, arguments: list[Argument]) -> Value:
     return scope.search(query.value, statistic.value, int(period))
 
 
-def _period(_scope: Scope, arguments: list[Argument]) -> Value:
+def _period(_scope: EvaluationScope, arguments: list[Argument]) -> Value:
     return float(_series(_exactly(1, arguments)[0]).period)
 
 
-def _metric_count(_scope: Scope, arguments: list[Argument]) -> Value:
+def _metric_count(_scope: EvaluationScope, arguments: list[Argument]) -> Value:
     return float(len(_many(_exactly(1, arguments)[0])))
 
 
-def _time_series(scope: Scope, arguments: list[Argument]) -> Value:
+def _time_series(scope: EvaluationScope, arguments: list[Argument]) -> Value:
     (value,) = _exactly(1, arguments)
     if not isinstance(value, float):
         raise MathError("TIME_SERIES takes a scalar")
@@ -167,14 +167,14 @@ def _time_series(scope: Scope, arguments: list[Argument]) -> Value:
 
 
 def _picked(position: int) -> Function:
-    def call(scope: Scope, arguments: list[Argument]) -> Value:
+    def call(scope: EvaluationScope, arguments: list[Argument]) -> Value:
         series = _many(_exactly(1, arguments)[0])
         return series[position] if series else Series({}, scope.period)
 
     return call
 
 
-def _remove_empty(_scope: Scope, arguments: list[Argument]) -> Value:
+def _remove_empty(_scope: EvaluationScope, arguments: list[Argument]) -> Value:
     return tuple(one for one in _many(_exactly(1, arguments)[0]) if one.values)
 
 

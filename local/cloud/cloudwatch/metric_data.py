@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from local.cloud.adapter_types import MetricSample as Sample
 from local.cloud.cloudwatch import expression
 from local.cloud.cloudwatch.errors import MathError, ValidationError
-from local.cloud.cloudwatch.evaluation import Scope, SeriesList, Value, evaluate
+from local.cloud.cloudwatch.evaluation import EvaluationScope, SeriesList, Value, evaluate
 from local.cloud.cloudwatch.functions import FUNCTIONS
 from local.cloud.cloudwatch.search import MetricName, matching
 from local.cloud.cloudwatch.series import Series, Window
@@ -158,7 +158,7 @@ class _Request:
         period = query.get("Period") or max(
             (series.period for series in self._metrics.values()), default=DEFAULT_PERIOD_SECONDS
         )
-        scope = Scope(self._window, period, self._metrics, self._resolve, self._search)
+        scope = EvaluationScope(self._window, period, self._metrics, self._resolve, self._search)
         try:
             value = evaluate(expression.parse(query["Expression"]), scope, FUNCTIONS)
         except MathError as error:

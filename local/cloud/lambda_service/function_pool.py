@@ -21,7 +21,7 @@ from local.cloud.config import CloudConfig
 from local.cloud.lambda_service.environment import command, log_group, unpack, variables
 from local.cloud.lambda_service.logs import FunctionLog
 from local.cloud.lambda_service.results import TooManyRequestsError
-from local.cloud.lambda_service.worker import Invocation, Worker
+from local.cloud.lambda_service.worker import FunctionWorker, Invocation
 
 MAX_PROCESSES_PER_FUNCTION = 16
 """Processes per function. Lambda's own limit is the account's (1,000); this one protects the laptop, so
@@ -47,7 +47,7 @@ class FunctionPool:
         self._config, self._function = config, function
         self._pending: deque[_Queued] = deque()
         self._idle: list[asyncio.Future[Invocation]] = []
-        self._workers: set[Worker] = set()
+        self._workers: set[FunctionWorker] = set()
         self._running = 0
         self._retired = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -102,7 +102,7 @@ class FunctionPool:
 
     # ---- work ----
 
-    async def _next_work(self, _worker: Worker) -> Invocation:
+    async def _next_work(self, _worker: FunctionWorker) -> Invocation:
         if self._retired and not self._pending:
             raise ConnectionResetError("the function changed")
         if self._pending:
@@ -159,11 +159,11 @@ class FunctionPool:
             self._workers.add(worker)
             self._in_background(self._start(worker))
 
-    def _new_worker(self) -> Worker:
+    def _new_worker(self) -> FunctionWorker:
         function = self._function
         stream = f"{time.strftime('%Y/%m/%d')}/[{function.version}]{uuid.uuid4().hex}"
         log = FunctionLog(log_group(function), stream, self._send_logs, ministack_adapter.put_metric_data)
-        return Worker(
+        return FunctionWorker(
             function,
             self._config.processes,
             log,
@@ -179,7 +179,7 @@ class FunctionPool:
         if ministack_adapter.role_allows(role, "logs:PutLogEvents", f"arn:aws:logs:{place}"):
             ministack_adapter.put_log_events(group, stream, events)
 
-    async def _start(self, worker: Worker) -> None:
+    async def _start(self, worker: FunctionWorker) -> None:
         function, python = self._function, self._config.python("lambda")
         try:
             folders = await asyncio.to_thread(unpack, function, self._config.folder / "code")
@@ -206,7 +206,7 @@ class FunctionPool:
                 worker, "Runtime.InvalidEntrypoint", _error("Runtime.InvalidEntrypoint", message)
             )
 
-    async def _on_exit(self, worker: Worker, error_type: str, body: str) -> None:
+    async def _on_exit(self, worker: FunctionWorker, error_type: str, body: str) -> None:
         """A process ended. One that never became ready takes the oldest waiting invocation with it, or a
         function that cannot start would be started for ever."""
         self._workers.discard(worker)

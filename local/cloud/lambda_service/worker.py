@@ -66,7 +66,7 @@ class Invocation:
     log_tail: bytes = b""
 
 
-class Worker:
+class FunctionWorker:
     """A function's process, from start to death. All methods run on the pool's event loop."""
 
     def __init__(
@@ -75,8 +75,8 @@ class Worker:
         process_table: ProcessTable,
         log: FunctionLog,
         *,
-        next_work: Callable[[Worker], Awaitable[Invocation]],
-        on_exit: Callable[[Worker, str, str], Awaitable[None]],
+        next_work: Callable[[FunctionWorker], Awaitable[Invocation]],
+        on_exit: Callable[[FunctionWorker, str, str], Awaitable[None]],
         on_finished: Callable[[Invocation, float], None],
     ) -> None:
         self._function, self._process_table, self._log = function, process_table, log

@@ -42,7 +42,7 @@ _SYNC_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class JobSettings:
+class JobRunnerSettings:
     """What every job is run with. `folder` holds the jobs' folders."""
 
     identity: Identity
@@ -67,7 +67,7 @@ class _ProcessExit:
 class JobRunner:
     """The jobs that run now."""
 
-    def __init__(self, store: SageMakerStore, settings: JobSettings) -> None:
+    def __init__(self, store: SageMakerStore, settings: JobRunnerSettings) -> None:
         self._store = store
         self._settings = settings
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -123,7 +123,7 @@ class _JobRun:
         kind: JobKind,
         record: JsonObject,
         store: SageMakerStore,
-        settings: JobSettings,
+        settings: JobRunnerSettings,
         stopping: asyncio.Event,
     ) -> None:
         self._kind, self._record, self._store, self._settings = kind, record, store, settings

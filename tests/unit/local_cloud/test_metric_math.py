@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.cloud.cloudwatch.errors import MathError
-from local.cloud.cloudwatch.evaluation import Scope, Value, evaluate
+from local.cloud.cloudwatch.evaluation import EvaluationScope, Value, evaluate
 from local.cloud.cloudwatch.expression import parse
 from local.cloud.cloudwatch.functions import FUNCTIONS
 from local.cloud.cloudwatch.series import Series, Window
@@ -32,7 +32,7 @@ def value(text: str, minutes: int = 5, **named: Series) -> Value:
         return named[id]
 
     window = Window(0, minutes * PERIOD)
-    scope = Scope(window, PERIOD, named, resolve, lambda *_: tuple(named.values()))
+    scope = EvaluationScope(window, PERIOD, named, resolve, lambda *_: tuple(named.values()))
     return evaluate(parse(text), scope, FUNCTIONS)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from contracts.release_tasks import CanarySettings, VerdictAnswer
-from lambdas.release.analysis import Call, Rating, Traffic, analyze_stage
+from lambdas.release.analysis import CallRecord, Rating, Traffic, analyze_stage
 from lambdas.release.errors import ExperimentMissingError
 from lambdas.release.rollout import canary_step
 from tests.support.release_loop import CANARY, NEW, OLD, ReleaseHarness
@@ -29,9 +29,11 @@ def ratings(scores: Sequence[float], every: float = 1.0) -> list[Rating]:
     return [Rating(f"r{n}", START + (n + 1) * every, score) for n, score in enumerate(scores)]
 
 
-def calls(count: int, *, failed: int = 0, ttft_ms: float = 100.0, every: float = 1.0) -> list[Call]:
+def calls(count: int, *, failed: int = 0, ttft_ms: float = 100.0, every: float = 1.0) -> list[CallRecord]:
     return [
-        Call(START + (n + 1) * every, 502 if n < failed else 200, None if n < failed else ttft_ms + n % 9)
+        CallRecord(
+            START + (n + 1) * every, 502 if n < failed else 200, None if n < failed else ttft_ms + n % 9
+        )
         for n in range(count)
     ]
 
@@ -109,7 +111,7 @@ def test_given_good_ratings_but_more_failures_than_allowed_then_nothing_is_promo
 
 
 def test_given_callers_who_leave_or_err_then_the_challenger_is_not_blamed() -> None:
-    refused = [Call(START + 1, status, None) for status in (400, 401, 429, 499)] * 20
+    refused = [CallRecord(START + 1, status, None) for status in (400, 401, 429, 499)] * 20
     answer = judge_stage(
         CANARY, 0, START, SOON, CHAMPION, Traffic([*calls(30), *refused], ratings(scores(30, 0)))
     )
@@ -141,7 +143,7 @@ def simulated(rate: float, ttft_ms: float, seed: int) -> str:
     def traffic(count: int, rate: float, ttft_ms: float, every: float) -> Traffic:
         return Traffic(
             [
-                Call(START + (n + 1) * every, 200, ttft_ms * random_.lognormvariate(0, 0.3))
+                CallRecord(START + (n + 1) * every, 200, ttft_ms * random_.lognormvariate(0, 0.3))
                 for n in range(count)
             ],
             ratings([float(random_.random() < rate) for _ in range(count)], every),

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from contracts.routing import Routing, VariantRoute
-from lambdas.aws.access_table import RoutingTable as FrontDoorsRouting
+from lambdas.aws.access_table import RoutingTable
 from lambdas.aws.dynamodb import to_item
 from lambdas.release.aws import clients
 from lambdas.release.errors import BadInputError
-from lambdas.release.store import RoutingTable, TrafficTable
+from lambdas.release.store import RoutingItem, TrafficTable
 from lambdas.runtime.environment import InvalidEnvironmentError
 from tests.support.release_loop import LOOP
 
@@ -138,7 +138,7 @@ def test_given_a_split_that_release_wrote_then_the_front_door_reads_the_same(rel
             VariantRoute(name="challenger", weight=0.1, model_version="b"),
         ],
     )
-    RoutingTable("access", "evergreen-test", release.tables).write(routing)
-    assert FrontDoorsRouting("access", "evergreen-test", release.tables).read() == routing
+    RoutingItem("access", "evergreen-test", release.tables).write(routing)
     assert RoutingTable("access", "evergreen-test", release.tables).read() == routing
-    assert RoutingTable("access", "evergreen-other", release.tables).read() is None
+    assert RoutingItem("access", "evergreen-test", release.tables).read() == routing
+    assert RoutingItem("access", "evergreen-other", release.tables).read() is None

@@ -47,6 +47,18 @@ _VARIABLES = {
     "CANARY": json.dumps(
         {"shares": [0.1], "planned_sample": [30], "deadline_minutes": 10, "maximum_error_rate": 0.02}
     ),
+    "LOOP": json.dumps(
+        {
+            "approval": "automatic",
+            "approval_seconds": 60,
+            "second_region": False,
+            "shares": [0.1],
+            "poll_seconds": 10,
+            "training": {"cluster": {}, "max_seconds": 60},
+            "processing": {"cluster": {}, "max_seconds": 60},
+            "tags": {},
+        }
+    ),
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "test",

@@ -70,7 +70,7 @@ _VARIABLES = {
 }
 FUNCTIONS = [
     ("authorizer", "", ["lambdas.authorizer.handler"]),
-    ("inference", "", ["lambdas.inference.handler", "lambdas.runtime.streaming"]),
+    ("inference", "", ["lambdas.inference.handler", "lambdas.runtime.streaming", "stdnum.iban"]),
     ("jobs", "inference", ["lambdas.jobs.handler", "lambdas.runtime.streaming"]),
     ("job_worker", "inference", ["lambdas.job_worker.handler"]),
     ("api", "", ["lambdas.api.handler"]),

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.jobs import Batch, File
-from lambdas.jobs.multipart import InvalidFormError, fields
+from lambdas.jobs.multipart import MOST_PARTS, InvalidFormError, fields
 from tests.support.jobs_api import CHAT, KEY, Jobs, line
 
 OTHER = {**KEY, "key_id": "def"}
+NAMED = 'Content-Disposition: form-data; name="a"'
 
 
 def test_an_upload_comes_back_as_it_was(jobs: Jobs) -> None:
@@ -103,6 +104,14 @@ def test_an_upload_without_purpose_is_refused(jobs: Jobs) -> None:
         ("multipart/form-data; boundary=x", "--x\r\nno headers\r\n--x--"),
         ("multipart/form-data; boundary=x", "--x\r\nContent-Type: a/b\r\n\r\n\r\n--x--"),
         ("multipart/form-data; boundary=x", "--x\r\n" * 30 + "--x--"),
+        ("multipart/form-data; boundary=x", f"--x\r\n{NAMED}\r\n\r\n1\r\n" * 17 + "--x--"),
+        ("multipart/form-data; boundary=x", f"--x\r\n{NAMED}\r\n\r\n1\r\n--x"),
+        (
+            "multipart/form-data; boundary=x",
+            '--x\r\nContent-Disposition: form-data; name=""\r\n\r\n1\r\n--x--',
+        ),
+        ("multipart/form-data; boundary=\u20ac", "--x--"),
+        (f"multipart/form-data; boundary={'x' * 71}", f"--{'x' * 71}--"),
     ],
 )
 def test_what_is_no_form_is_refused(jobs: Jobs, content_type: str, body: str) -> None:
@@ -124,6 +133,40 @@ def test_the_clients_own_encoding_is_understood() -> None:
 def test_no_body_breaks_the_parser(body: bytes, boundary: str) -> None:
     with contextlib.suppress(InvalidFormError):
         fields(f'multipart/form-data; boundary="{boundary}"', body)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *(b"--x", b"--", b"\r\n", b"\r", b":", b"a", NAMED.encode(), b"; filename=f", b"\xff"),
+                b"Content-Transfer-Encoding: base64\r\n",
+                b"Content-Transfer-Encoding: quoted-printable\r\n",
+            ]
+        ),
+        max_size=30,
+    )
+)
+def test_no_order_of_a_forms_pieces_breaks_the_parser(pieces: list[bytes]) -> None:
+    with contextlib.suppress(InvalidFormError):
+        fields("multipart/form-data; boundary=x", b"".join(pieces))
+
+
+def test_as_many_parts_as_allowed_pass() -> None:
+    parts = "".join(
+        f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{n}\r\n' for n in range(MOST_PARTS)
+    )
+    found = fields("multipart/form-data; boundary=x", f"{parts}--x--".encode())
+    assert [(field.name, field.content) for field in found.values()] == [
+        (str(n), str(n).encode()) for n in range(MOST_PARTS)
+    ]
+
+
+def test_a_large_file_comes_whole_under_its_own_name() -> None:
+    content = b"0123456789abcdef" * 200_000
+    request = httpx.Request("POST", "http://x", files={"file": ("Grüße.jsonl", content)})
+    file = fields(request.headers["content-type"], request.read())["file"]
+    assert (file.filename, file.content == content) == ("Grüße.jsonl", True)
 
 
 @given(st.binary(max_size=300))

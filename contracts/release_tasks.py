@@ -116,7 +116,7 @@ class DescribeChallenger(_Task):
 
 
 class Gate(_Task):
-    """Judge the offline comparison."""
+    """Analyze the offline comparison."""
 
     task: Literal["gate"]
     report_uri: str
@@ -177,8 +177,8 @@ class SetShare(_Task):
     stage: int = Field(ge=0)
 
 
-class JudgeStage(_Task):
-    """Judge the live traffic of a stage."""
+class AnalyzeStage(_Task):
+    """Analyze the live traffic of a stage."""
 
     task: Literal["verdict"]
     stage: int = Field(ge=0)
@@ -231,7 +231,7 @@ class ReleaseLock(_Task):
     reason: str = ""
 
 
-AnyJudgeTask = Gate | JudgeStage
+AnyAnalysisTask = Gate | AnalyzeStage
 AnyReleaseTask = (
     AcquireLock
     | LoadSettings
@@ -249,7 +249,9 @@ AnyReleaseTask = (
     | Restore
     | ReleaseLock
 )
-JUDGE_TASKS: TypeAdapter[AnyJudgeTask] = TypeAdapter(Annotated[AnyJudgeTask, Field(discriminator="task")])
+ANALYSIS_TASKS: TypeAdapter[AnyAnalysisTask] = TypeAdapter(
+    Annotated[AnyAnalysisTask, Field(discriminator="task")]
+)
 RELEASE_TASKS: TypeAdapter[AnyReleaseTask] = TypeAdapter(
     Annotated[AnyReleaseTask, Field(discriminator="task")]
 )

@@ -16,10 +16,10 @@ from constructs import Construct
 
 from contracts.jobs import queue_name
 from infra.constructs.bundled_function import BundledFunction
+from infra.constructs.data_resources import DataResources
 from infra.constructs.encryption import grant_through
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
-from infra.stacks.data import DataStack
 
 _ROUTES_SECONDS = 120  # a large file takes its time to be read
 _REDELIVERY_MARGIN_SECONDS = 30
@@ -36,7 +36,7 @@ class AsyncJobs(Construct):
         id: str,
         *,
         settings: Settings,
-        data: DataStack,
+        data: DataResources,
         environment: dict[str, str],
     ) -> None:
         super().__init__(scope, id)

@@ -1,12 +1,11 @@
 """The refresh loop's two functions, each under a role of its own.
 
-`judge` reads evidence and writes to the ledger alone; `release` moves topology, weights, registry and lock.
+`analysis` reads evidence and writes only to the ledger; `release` moves topology, weights, registry and lock.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -16,6 +15,7 @@ from contracts.access import routing_pk
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
 from contracts.release_tasks import CanarySettings, GateSettings, LoopSettings
 from infra.constructs.bundled_function import BundledFunction
+from infra.constructs.data_resources import DataResources
 from infra.constructs.encryption import grant_through
 from infra.constructs.job_role import RELEASES_PREFIX
 from infra.constructs.refresh_machine import ANALYSIS_SECONDS, RELEASE_SECONDS
@@ -24,9 +24,6 @@ from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.settings.endpoint import RealtimeEndpoint
 from infra.settings.failover import FAILOVER, Failover
-
-if TYPE_CHECKING:
-    from infra.stacks.data import DataStack
 
 _PINS = "release"  # requirements/lambda-release.txt
 
@@ -41,7 +38,7 @@ class Names:
 
 
 class RefreshFunctions(Construct):
-    """Exposes `judge` and `release`. Without `approvals` nobody can be asked.
+    """Exposes `analysis` and `release`. Without `approvals` nobody can be asked.
 
     `loop` holds the settings that the state machine loads.
     """
@@ -52,7 +49,7 @@ class RefreshFunctions(Construct):
         id: str,
         *,
         settings: Settings,
-        data: DataStack,
+        data: DataResources,
         names: Names,
         loop: LoopSettings,
         approvals: Topic | None,
@@ -73,7 +70,8 @@ class RefreshFunctions(Construct):
         canary = CanarySettings(**settings.refresh.canary.model_dump())
         rules = {"GATE": gate.model_dump_json(), "CANARY": canary.model_dump_json()}
         topic = {"APPROVAL_TOPIC_ARN": approvals.topic_arn} if approvals else {}
-        self.judge = self._function("Judge", "analysis_handler", ANALYSIS_SECONDS, shared | rules)
+        # "Judge" stays: another id would remove the log group that belongs to it.
+        self.analysis = self._function("Judge", "analysis_handler", ANALYSIS_SECONDS, shared | rules)
         scaled = isinstance(settings.endpoint, RealtimeEndpoint) and settings.endpoint.scales
         autoscaled = {"AUTOSCALED": "true"} if scaled else {}
         steps = {"LOOP": loop.model_dump_json()}
@@ -83,7 +81,7 @@ class RefreshFunctions(Construct):
             RELEASE_SECONDS,
             shared | topic | autoscaled | steps,
         )
-        self._let_judge()
+        self._let_analyze()
         self._let_release()
         if settings.failover:
             self._let_follow(settings.failover)
@@ -121,10 +119,10 @@ class RefreshFunctions(Construct):
         why = "A release writes many objects under its prefix, and its name is known only when it runs."
         self._accept(function, {f"{named}/{RELEASES_PREFIX}*": why})
 
-    def _let_judge(self) -> None:
-        self._data.records.grant_query(self.judge, CALLS_INDEX, RATINGS_INDEX)
-        self._data.access.grant_items(self.judge, "GetItem", under=self._routing)
-        self._data.ledger.grant_items(self.judge, "PutItem")
+    def _let_analyze(self) -> None:
+        self._data.records.grant_query(self.analysis, CALLS_INDEX, RATINGS_INDEX)
+        self._data.access.grant_items(self.analysis, "GetItem", under=self._routing)
+        self._data.ledger.grant_items(self.analysis, "PutItem")
 
     def _let_release(self) -> None:
         self._data.ledger.grant_items(self.release, "GetItem", "PutItem")

@@ -1,4 +1,4 @@
-"""The refresh stack: the state machine that trains, judges and releases, its jobs' roles, what starts it."""
+"""The refresh stack: the state machine that trains, tests and releases, its jobs' roles, what starts it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class RefreshStack(cdk.Stack):
             self,
             "MachineRole",
             settings=settings,
-            functions=[functions.judge.function_arn, functions.release.function_arn],
+            functions=[functions.analysis.function_arn, functions.release.function_arn],
             job_roles=[jobs.training.role_arn, jobs.processing.role_arn],
             job_prefix=jobs.name_prefix,
         )
@@ -81,7 +81,7 @@ class RefreshStack(cdk.Stack):
             state_machine_type=sfn.StateMachineType.STANDARD,
             definition_body=sfn.DefinitionBody.from_string(definition()),
             definition_substitutions={
-                "AnalysisFunctionArn": functions.judge.function_arn,
+                "AnalysisFunctionArn": functions.analysis.function_arn,
                 "ReleaseFunctionArn": functions.release.function_arn,
                 **jobs.substitutions(self._spec),
             },

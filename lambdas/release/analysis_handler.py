@@ -1,4 +1,4 @@
-"""Entry of the function `judge`: the gate and the verdicts."""
+"""Entry of the function `analysis`: the gate and the verdicts."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from contracts.release_tasks import JUDGE_TASKS, AnyJudgeTask, Gate
+from contracts.release_tasks import ANALYSIS_TASKS, AnyAnalysisTask, Gate
 from lambdas.aws.dynamodb import DynamoDB
-from lambdas.release.analysis_tasks import JudgeService
+from lambdas.release.analysis_tasks import AnalysisService
 from lambdas.release.aws.artefacts import ArtefactFiles
 from lambdas.release.aws.clients import client
 from lambdas.release.dispatch import run
-from lambdas.release.environment import JudgeEnvironment
+from lambdas.release.environment import AnalysisEnvironment
 from lambdas.release.store import Ledger, RoutingTable, TrafficTable
 from lambdas.runtime.environment import load
 from lambdas.runtime.logs import Logger
 
 
-class Judge:
+class AnalysisFunction:
     """The function against AWS."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
-        settings = load(JudgeEnvironment, variables)
+        settings = load(AnalysisEnvironment, variables)
         tables = DynamoDB()
-        self._logger = Logger("judge", settings.log_level)
+        self._logger = Logger("analysis", settings.log_level)
         self._ledger = Ledger(settings.ledger_table, tables)
-        self._service = JudgeService(
+        self._service = AnalysisService(
             settings.endpoint_name,
             settings.artefacts_bucket,
             settings.gate,
@@ -41,15 +41,15 @@ class Judge:
 
     def __call__(self, event: dict[str, Any]) -> dict[str, Any]:
         """The answer to one event."""
-        return run(event, JUDGE_TASKS, self._answer, self._ledger, self._logger)
+        return run(event, ANALYSIS_TASKS, self._answer, self._ledger, self._logger)
 
-    def _answer(self, task: AnyJudgeTask) -> BaseModel:
+    def _answer(self, task: AnyAnalysisTask) -> BaseModel:
         return self._service.gate(task) if isinstance(task, Gate) else self._service.verdict(task)
 
 
-_judge = Judge(os.environ)
+_analysis = AnalysisFunction(os.environ)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Do the event's task (contracts.release_tasks). Step Functions sees an exception by its class's name."""
-    return _judge(event)
+    return _analysis(event)

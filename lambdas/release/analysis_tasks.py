@@ -1,4 +1,4 @@
-"""What the function `judge` does: gather evidence and hand it to the rules. Writes to the ledger alone."""
+"""What the function `analysis` does: gather evidence and hand it to the rules. Writes to the ledger alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from contracts import metrics
 from contracts.release_tasks import (
+    AnalyzeStage,
     CanarySettings,
     Gate,
     GateAnswer,
     GateSettings,
-    JudgeStage,
     VerdictAnswer,
     release_prefix,
 )
@@ -32,7 +32,7 @@ REPORT_FILE = "report.json"
 _METRIC_VALUES = {"promote": 1.0, "continue": 0.0, "inconclusive": 0.0, "roll_back": -1.0}
 
 
-class Files(Protocol):
+class EvidenceReader(Protocol):
     """Objects by their URI."""
 
     def read(self, uri: str) -> bytes:
@@ -42,7 +42,7 @@ class Files(Protocol):
         """The object's SHA-256 in hex. Raises FileNotFoundError."""
 
 
-class RoutingSource(Protocol):
+class RoutingReader(Protocol):
     """Where the split in force is kept."""
 
     def read(self) -> Routing | None:
@@ -59,7 +59,7 @@ class TrafficSource(Protocol):
         """Ratings since then."""
 
 
-class JudgeService:
+class AnalysisService:
     """The gate and the verdicts of one endpoint's releases."""
 
     def __init__(
@@ -68,8 +68,8 @@ class JudgeService:
         bucket: str,
         gate_settings: GateSettings,
         canary_settings: CanarySettings,
-        files: Files,
-        routing: RoutingSource,
+        files: EvidenceReader,
+        routing: RoutingReader,
         traffic: TrafficSource,
         ledger: Ledger,
         clock: Callable[[], float] = time.time,
@@ -85,7 +85,7 @@ class JudgeService:
         self._clock = clock
 
     def gate(self, task: Gate) -> GateAnswer:
-        """Judge the offline report. Raises ReportUnusableError without a report or its evidence."""
+        """Analyze the offline report. Raises ReportUnusableError without a report or its evidence."""
         uri = (
             task.report_uri
             if task.report_uri.endswith(".json")
@@ -111,8 +111,8 @@ class JudgeService:
         self._ledger.note(task.release_id, "gate", answer.decision, answer.reason, detail)
         return answer
 
-    def verdict(self, task: JudgeStage) -> VerdictAnswer:
-        """Judge a stage's traffic. Raises ExperimentMissingError where the split is not this release's."""
+    def verdict(self, task: AnalyzeStage) -> VerdictAnswer:
+        """Analyze a stage's traffic. Raises ExperimentMissingError where the split is not this release's."""
         if task.stage >= len(self._canary_settings.shares):
             raise ExperimentMissingError(f"The settings know no stage {task.stage}.")
         routing = self._routing.read()

@@ -19,8 +19,8 @@ class RefreshEnvironment(FunctionEnvironment):
     model_package_group: str
 
 
-class JudgeEnvironment(RefreshEnvironment):
-    """Variables of `judge`; the settings' sections as JSON."""
+class AnalysisEnvironment(RefreshEnvironment):
+    """Variables of `analysis`; the settings' sections as JSON."""
 
     gate: Json[GateSettings]
     canary: Json[CanarySettings]

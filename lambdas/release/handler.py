@@ -8,26 +8,27 @@ from typing import Any
 
 from contracts.release_tasks import RELEASE_TASKS
 from lambdas.aws.dynamodb import DynamoDB
+from lambdas.release.approval import PackageApproval
 from lambdas.release.aws.artefacts import ArtefactFiles
 from lambdas.release.aws.clients import client
 from lambdas.release.aws.endpoint import Endpoint
 from lambdas.release.aws.model_registry import ModelRegistry
 from lambdas.release.aws.scaling import FixedFleet, Scaling
 from lambdas.release.aws.stack import ServingStack
-from lambdas.release.aws.workflow import Approvers, Workflow
+from lambdas.release.aws.workflow import ApprovalTopic, Workflow
 from lambdas.release.dispatch import run
 from lambdas.release.environment import ReleaseEnvironment
 from lambdas.release.lock import ReleaseLocks
-from lambdas.release.registry import Registering
-from lambdas.release.replication import Following
-from lambdas.release.store import Ledger, LockTable, QuestionTable, RoutingTable
+from lambdas.release.registry import ModelRegistration
+from lambdas.release.replication import ModelReplication
+from lambdas.release.store import Ledger, LockTable, PendingApprovalTable, RoutingTable
 from lambdas.release.tasks import ReleaseService
 from lambdas.release.topology import Topology
 from lambdas.runtime.environment import load
 from lambdas.runtime.logs import Logger
 
 
-class Release:
+class ReleaseFunction:
     """The function against AWS."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
@@ -35,6 +36,7 @@ class Release:
         tables, sagemaker, workflow = DynamoDB(), client("sagemaker"), Workflow(client("stepfunctions"))
         topic = settings.approval_topic_arn
         artefacts = ArtefactFiles(settings.artefacts_bucket, client("s3"))
+        packages = ModelRegistry(settings.model_package_group, sagemaker)
         self._logger = Logger("release", settings.log_level)
         self._ledger = Ledger(settings.ledger_table, tables)
         self._service = ReleaseService(
@@ -50,17 +52,17 @@ class Release:
                 if settings.autoscaled
                 else FixedFleet(),
             ),
-            Registering(
-                artefacts,
-                ModelRegistry(settings.model_package_group, sagemaker),
-                Approvers(topic, client("sns")) if topic else None,
+            ModelRegistration(artefacts, packages),
+            PackageApproval(
+                packages,
+                ApprovalTopic(topic, client("sns")) if topic else None,
                 workflow,
-                QuestionTable(settings.ledger_table, tables),
+                PendingApprovalTable(settings.ledger_table, tables),
                 settings.aws_lambda_function_name,
             ),
             self._ledger,
             settings.loop,
-            following=Following(
+            replication=ModelReplication(
                 ServingStack(settings.failover_stack, client("cloudformation", settings.failover_region)),
                 artefacts,
                 settings.failover_bucket,
@@ -74,7 +76,7 @@ class Release:
         return run(event, RELEASE_TASKS, self._service.answer, self._ledger, self._logger)
 
 
-_release = Release(os.environ)
+_release = ReleaseFunction(os.environ)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

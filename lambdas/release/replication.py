@@ -5,25 +5,11 @@ A release that ends otherwise never comes here, so what callers did not accept i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from contracts.release_tasks import ServedModel
-from lambdas.release.aws.stack import StackState
 from lambdas.release.errors import CopyPendingError, TopologyFailedError
-
-
-class Stack(Protocol):
-    """The second region's stack."""
-
-    def describe(self) -> StackState:
-        """The stack now."""
-
-    def update(self, changes: Mapping[str, str], purpose: str) -> None:
-        """Start an update of these parameters."""
-
-    def failure(self) -> str:
-        """The first cause in the latest update's events."""
+from lambdas.release.topology import Stack
 
 
 class Copies(Protocol):
@@ -33,7 +19,7 @@ class Copies(Protocol):
         """Whether every object under a prefix has arrived in the second region."""
 
 
-class Following:
+class ModelReplication:
     """One second region. `bucket` is where S3 puts the copies."""
 
     def __init__(self, stack: Stack, copies: Copies, bucket: str) -> None:
@@ -45,7 +31,7 @@ class Following:
         """Begin to serve the champion's copy. Raises CopyPendingError until it is there."""
         if not self._copies.copied(champion.uri):
             raise CopyPendingError(f"{champion.uri} is not yet in the second region.")
-        copy = self._there(champion)
+        copy = self._copy_of(champion)
         changes = {
             "ChampionModelUri": copy.uri,
             "ChampionModelDigest": copy.digest,
@@ -58,11 +44,11 @@ class Following:
         state = self._stack.describe()
         if state.is_changing:
             return False
-        if state.champion != self._there(champion) or not state.is_at_rest:  # a roll-back left the last one
+        if state.champion != self._copy_of(champion) or not state.is_at_rest:  # a roll-back left the last one
             cause = self._stack.failure() or state.reason or "no reason was given"
             raise TopologyFailedError(f"The second region's stack is in {state.status}: {cause}")
         return True
 
-    def _there(self, champion: ServedModel) -> ServedModel:
+    def _copy_of(self, champion: ServedModel) -> ServedModel:
         _, _, key = champion.uri.removeprefix("s3://").partition("/")
         return champion.model_copy(update={"uri": f"s3://{self._bucket}/{key}"})

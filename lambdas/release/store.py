@@ -17,7 +17,7 @@ from contracts.release_tasks import LedgerRow, ServedModel
 from contracts.routing import Routing
 from lambdas.aws.dynamodb import ConditionFailedError, Dynamo, from_item, to_item
 from lambdas.release.analysis import Call, Rating
-from lambdas.release.registry import Question
+from lambdas.release.approval import PendingApproval
 
 CALLS_INDEX = "by-version-received"
 RATINGS_INDEX = "by-version-given"
@@ -124,25 +124,25 @@ class LockTable:
         return True
 
 
-class QuestionTable:
-    """Open approvals: the question under `APPROVAL`, the word on it, which is written once, beside it."""
+class PendingApprovalTable:
+    """Pending approvals: each under `APPROVAL`, its decision, which is written once, beside it."""
 
     def __init__(self, table: str, tables: Dynamo) -> None:
         self._table = table
         self._tables = tables
 
-    def keep(self, release_id: str, question: Question) -> None:
-        """Keep the question; an older one of the release is void then."""
-        row = {**_approval_key(release_id), **question.model_dump()}
+    def put(self, release_id: str, approval: PendingApproval) -> None:
+        """Keep the approval; it replaces an older one of the release."""
+        row = {**_approval_key(release_id), **approval.model_dump()}
         self._tables.call("PutItem", TableName=self._table, Item=to_item(row))
 
-    def find(self, release_id: str) -> Question | None:
-        """The release's question; None where none was asked."""
+    def find(self, release_id: str) -> PendingApproval | None:
+        """The release's pending approval; None where there is none."""
         row = self._read(_approval_key(release_id))
-        return Question.model_validate(row) if row else None
+        return PendingApproval.model_validate(row) if row else None
 
-    def answer(self, release_id: str, secret_hash: str, decision: str) -> str:
-        """Note the decision on this question unless there is one; the decision that holds."""
+    def record_decision(self, release_id: str, secret_hash: str, decision: str) -> str:
+        """Record the decision unless there is one; the decision that holds."""
         key = _approval_key(release_id, f"#{secret_hash}")
         try:
             self._tables.call(

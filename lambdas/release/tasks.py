@@ -22,10 +22,11 @@ from contracts.release_tasks import (
 )
 from contracts.training import metric_definitions
 from lambdas.release import rollout
+from lambdas.release.approval import PackageApproval
 from lambdas.release.errors import BadInputError, TopologyTimeoutError
 from lambdas.release.lock import ReleaseLocks
-from lambdas.release.registry import Registering
-from lambdas.release.replication import Following
+from lambdas.release.registry import ModelRegistration
+from lambdas.release.replication import ModelReplication
 from lambdas.release.store import Ledger
 from lambdas.release.topology import Topology
 
@@ -34,7 +35,7 @@ _LONGEST_REASON = 1000
 
 
 class ReleaseService:
-    """Releases of one endpoint. `following` is the second region, where there is one."""
+    """Releases of one endpoint. `replication` serves the second region, where there is one."""
 
     def __init__(
         self,
@@ -42,21 +43,23 @@ class ReleaseService:
         serving_stack: str,
         locks: ReleaseLocks,
         topology: Topology,
-        registering: Registering,
+        registration: ModelRegistration,
+        approval: PackageApproval,
         ledger: Ledger,
         loop: LoopSettings,
         clock: Callable[[], float] = time.time,
-        following: Following | None = None,
+        replication: ModelReplication | None = None,
     ) -> None:
         self._endpoint_name = endpoint_name
         self._serving_stack = serving_stack
         self._locks = locks
         self._topology = topology
-        self._registering = registering
+        self._registration = registration
+        self._approval = approval
         self._ledger = ledger
         self._loop = loop
         self._clock = clock
-        self._second = following
+        self._second_region = replication
 
     def answer(self, task: release_tasks.AnyReleaseTask) -> BaseModel:
         """Do a task. Raises the errors of lambdas.release.errors."""
@@ -128,7 +131,7 @@ class ReleaseService:
         return UpdateStarted(started_at=round(self._clock(), 3), poll_seconds=self._loop.poll_seconds)
 
     def _describe_challenger(self, task: release_tasks.DescribeChallenger) -> release_tasks.ServedModel:
-        challenger = self._registering.describe(task)
+        challenger = self._registration.describe(task)
         self._ledger.note(
             task.release_id,
             "describe_challenger",
@@ -139,12 +142,12 @@ class ReleaseService:
         return challenger
 
     def _register(self, task: release_tasks.Register) -> Registered:
-        arn = self._registering.register(task, self._topology.image())
+        arn = self._registration.register(task, self._topology.image())
         self._ledger.note(task.release_id, "register", "registered", f"{arn}.", {"package_arn": arn})
         return Registered(package_arn=arn)
 
     def _approve(self, task: release_tasks.Approve) -> Nothing:
-        self._registering.approve(task)
+        self._approval.approve(task)
         asked = task.status == "PendingManualApproval"
         self._ledger.note(
             task.release_id,
@@ -156,7 +159,7 @@ class ReleaseService:
         return Nothing()
 
     def _decide(self, task: release_tasks.Decide) -> Nothing:
-        self._registering.decide(task)
+        self._approval.decide(task)
         self._ledger.note(task.release_id, "decide", task.decision, "A person decided.")
         return Nothing()
 
@@ -205,14 +208,14 @@ class ReleaseService:
 
     def _follow(self, task: release_tasks.Follow) -> UpdateStarted:
         self._locks.require(task.release_id)
-        self._following.start(task.release_id, task.champion)
+        self._replication.start(task.release_id, task.champion)
         self._ledger.note(
             task.release_id, "follow", "started", f"The second region gets {task.champion.version}."
         )
         return self._started()
 
     def _await_followed(self, task: release_tasks.AwaitFollowed) -> Settled:
-        settled = self._following.done(task.champion)
+        settled = self._replication.done(task.champion)
         if settled:
             reason = f"The second region serves {task.champion.version}."
             self._ledger.note(task.release_id, "await_followed", "settled", reason)
@@ -223,10 +226,10 @@ class ReleaseService:
         return Settled(settled=settled)
 
     @property
-    def _following(self) -> Following:
-        if self._second is None:
+    def _replication(self) -> ModelReplication:
+        if self._second_region is None:
             raise BadInputError("There is no second region to follow.")
-        return self._second
+        return self._second_region
 
     def _restore(self, task: release_tasks.Restore) -> UpdateStarted:
         lock = self._locks.mine(task.release_id)

@@ -14,9 +14,12 @@ from typing import Any
 FULL_RESOLUTION_SECONDS = 300.0
 """Younger samples are kept as published, older ones at CloudWatch's standard resolution of a minute.
 CloudWatch itself keeps full resolution for three hours."""
-MAX_VALUES_PER_MINUTE = 50
+MAX_VALUES_PER_MINUTE = 12
+"""The lowest, the highest and the means of ten groups: old minutes keep approximate percentiles."""
 MAX_SAMPLES_PER_METRIC = 10_000
-MAX_EVENTS_PER_LOG_GROUP = 10_000
+MAX_UNSWEPT_SAMPLES = 5_000
+"""Of all metrics; then old samples are merged early. Light use publishes fewer in two minutes."""
+MAX_EVENTS_PER_LOG_GROUP = 3_000
 MAX_EXECUTIONS_PER_STATE_MACHINE = 200
 MAX_ALARM_HISTORY_ITEMS = 1_000
 _MINUTE = 60

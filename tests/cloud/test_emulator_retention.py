@@ -13,7 +13,6 @@ from tests.support.laptop import REPOSITORY
 SCRIPT = """
 import json, time
 from local.cloud import ministack_adapter, retention
-from local.cloud.ministack_adapter.cloudwatch import sweep_metrics
 from local.cloud.ministack_adapter.scope import account_scope
 from ministack.services import cloudwatch, cloudwatch_logs, eventbridge, stepfunctions
 
@@ -24,10 +23,10 @@ for batch in range(2 * retention.MAX_EVENTS_PER_LOG_GROUP // 1000):
     lines = [(1_000_000 * batch + number, "line") for number in range(1000)]
     ministack_adapter.put_log_events("group", f"stream-{batch}", lines)
 ago = time.time() // 60 * 60 - 3600
-for number in range(600):
-    datum = {"MetricName": "Latency", "Timestamp": ago + number / 10, "Value": float(number %% 3)}
+for number in range(retention.MAX_UNSWEPT_SAMPLES + 1):
+    datum = {"MetricName": "Latency", "Timestamp": ago + number / 100, "Value": float(number %% 3)}
     ministack_adapter.put_metric_data("Evergreen", [datum])
-sweep_metrics(time.time())
+ministack_adapter.evaluate_alarms()
 for number in range(20):
     ministack_adapter.emit_event("aws.test", "Something", {"number": number})
 with account_scope():
@@ -116,7 +115,7 @@ def test_every_store_that_use_fills_has_a_bound() -> None:
     counts = json.loads(done.stdout)
     assert counts.pop("log_events") <= MAX_EVENTS_PER_LOG_GROUP
     assert counts == {
-        "streams": 10,
+        "streams": MAX_EVENTS_PER_LOG_GROUP // 1000,
         "log_event_copies": 0,
         "samples": 3,
         "dimensions": 1,

@@ -46,20 +46,20 @@ def pairs(seed: int) -> str:
 
 
 @contextmanager
-def judge_ignores_latency(laptop: Laptop) -> Iterator[None]:
-    """Widens the latency margins of the deployed judge for the length of the block."""
+def analysis_ignores_latency(laptop: Laptop) -> Iterator[None]:
+    """Widens the latency margins of the deployed analysis for the length of the block."""
     functions = laptop.aws("lambda")
-    (judge,) = [
+    (analysis,) = [
         one
         for one in functions.list_functions()["Functions"]
         if one.get("Handler") == "lambdas.release.analysis_handler.handler"
     ]
-    before = judge["Environment"]["Variables"]
+    before = analysis["Environment"]["Variables"]
     wide = {
         name: json.dumps(json.loads(before[name]) | {"maximum_latency_ratio": WIDE_LATENCY_RATIO})
         for name in ("GATE", "CANARY")
     }
-    name = judge["FunctionName"]
+    name = analysis["FunctionName"]
     functions.update_function_configuration(FunctionName=name, Environment={"Variables": before | wide})
     try:
         yield
@@ -72,7 +72,7 @@ def test_a_better_model_takes_over_and_no_user_notices(laptop: Laptop, tmp_path:
     before = champion(laptop)
     data = tmp_path / "pairs.jsonl"
     data.write_text(pairs(seed=7))
-    with judge_ignores_latency(laptop):
+    with analysis_ignores_latency(laptop):
         done = laptop.command(
             "refresh", "--data", str(data), "--rate", str(REQUESTS_PER_SECOND), timeout=ENDS_WITHIN_SECONDS
         )

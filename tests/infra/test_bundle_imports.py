@@ -58,7 +58,7 @@ FUNCTIONS = [
     ("jobs", "inference", ["lambdas.jobs.handler", "lambdas.runtime.streaming"]),
     ("job_worker", "inference", ["lambdas.job_worker.handler"]),
     ("api", "", ["lambdas.api.handler"]),
-    ("refresh", "", ["lambdas.release.judge", "lambdas.release.release"]),
+    ("release", "", ["lambdas.release.analysis_handler", "lambdas.release.handler"]),
 ]
 
 

@@ -24,7 +24,7 @@ from lambdas.pipeline.job_submission import Submissions
 from lambdas.pipeline.operations import TEXT_COMPLETION
 from lambdas.pipeline.post_response import PublishMetrics
 from lambdas.pipeline.request import IncomingRequest, Request, Response, Route
-from lambdas.release.analysis_tasks import JudgeService
+from lambdas.release.analysis_tasks import AnalysisService
 from lambdas.runtime.errors import ApiError
 from lambdas.runtime.logs import Logger
 
@@ -180,8 +180,8 @@ def test_the_catalogue_is_what_the_functions_publish(capsys):
     feedback = SimpleNamespace(variant="champion", model_version="1", score=1.0, thumbs=None, request_id="r")
     ApiService._count(SimpleNamespace(_settings=SimpleNamespace(endpoint_name="evergreen-local")), feedback)
     publish_work()
-    judge = SimpleNamespace(_endpoint_name="evergreen-local")
-    JudgeService._publish(judge, "1", SimpleNamespace(verdict="promote"))
+    service = SimpleNamespace(_endpoint_name="evergreen-local")
+    AnalysisService._publish(service, "1", SimpleNamespace(verdict="promote"))
 
     found = emitted(capsys.readouterr().out)
 

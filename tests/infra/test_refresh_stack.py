@@ -13,7 +13,7 @@ import pytest
 from cfnlint.api import ManualArgs, lint
 
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
-from contracts.release_tasks import JUDGE_TASKS, RELEASE_TASKS, CanarySettings, GateSettings, LoopSettings
+from contracts.release_tasks import ANALYSIS_TASKS, RELEASE_TASKS, CanarySettings, GateSettings, LoopSettings
 from infra.constructs.source_archive import archive
 from infra.settings import load
 from lambdas.release import store
@@ -260,7 +260,7 @@ def test_every_task_of_a_function_is_one_that_it_knows(machine, env):
             key.removesuffix(".$"): VALUES[key[:-2]] if key.endswith(".$") else value
             for key, value in state["Parameters"]["Payload"].items()
         }
-        known = JUDGE_TASKS if "Judge" in state["Parameters"]["FunctionName"] else RELEASE_TASKS
+        known = ANALYSIS_TASKS if "Judge" in state["Parameters"]["FunctionName"] else RELEASE_TASKS
 
         assert known.validate_python(payload).task == payload["task"], name
 
@@ -481,7 +481,7 @@ FUNCTION_BASICS = {
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_judge_reads_and_writes_to_the_ledger_alone(resources, env):
+def test_analysis_reads_and_writes_to_the_ledger_alone(resources, env):
     assert granted(resources, env, "FunctionsJudge") == FUNCTION_BASICS | {"dynamodb:Query"}
     for statement in statements(resources, env, "FunctionsJudge"):
         where = json.dumps(statement["Resource"])
@@ -554,18 +554,18 @@ def test_the_functions_are_told_what_their_contracts_read(resources, env):
         *("LEDGER_TABLE", "ARTEFACTS_BUCKET", "MODEL_PACKAGE_GROUP"),
     }
 
-    judge = by_handler["lambdas.release.analysis_handler.handler"]["Environment"]["Variables"]
+    analysis = by_handler["lambdas.release.analysis_handler.handler"]["Environment"]["Variables"]
     release = by_handler["lambdas.release.handler.handler"]["Environment"]["Variables"]
-    assert set(judge) == shared | {"GATE", "CANARY"}
+    assert set(analysis) == shared | {"GATE", "CANARY"}
     assert set(release) == shared | {"LOOP"} | (
         {"APPROVAL_TOPIC_ARN", "AUTOSCALED"} if env == "prod" else set()
     )
     settings = load(env).refresh
-    assert GateSettings.model_validate_json(judge["GATE"]).metric == settings.gate.metric
-    assert CanarySettings.model_validate_json(judge["CANARY"]).shares == settings.canary.shares
+    assert GateSettings.model_validate_json(analysis["GATE"]).metric == settings.gate.metric
+    assert CanarySettings.model_validate_json(analysis["CANARY"]).shares == settings.canary.shares
 
 
-def test_the_judge_reads_indexes_that_the_data_stack_makes(resources):
+def test_the_analysis_reads_indexes_that_the_data_stack_makes(resources):
     assert (store.CALLS_INDEX, store.RATINGS_INDEX) == (CALLS_INDEX, RATINGS_INDEX)
     made = resources("local", "data", "AWS::DynamoDB::Table")
     (records,) = [t["Properties"] for name, t in made.items() if name.startswith("RecordsTable")]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import boto3
-
 from contracts.artefact import MANIFEST_NAME, ArtefactFile, Manifest
 from contracts.release_tasks import (
-    JUDGE_TASKS,
+    ANALYSIS_TASKS,
     RELEASE_TASKS,
     CanarySettings,
     Gate,
@@ -18,23 +16,24 @@ from contracts.release_tasks import (
 )
 from contracts.training import DATA_CARD_FILE, DataCard, FileDigest, SideCount
 from lambdas.aws.dynamodb import from_item, to_item
-from lambdas.release.analysis_tasks import JudgeService
+from lambdas.release.analysis_tasks import AnalysisService
+from lambdas.release.approval import PackageApproval
 from lambdas.release.aws.artefacts import ArtefactFiles
 from lambdas.release.aws.endpoint import Endpoint
 from lambdas.release.aws.model_registry import ModelRegistry
 from lambdas.release.aws.scaling import Scaling
 from lambdas.release.aws.stack import ServingStack
-from lambdas.release.aws.workflow import Approvers, Workflow
+from lambdas.release.aws.workflow import ApprovalTopic, Workflow
 from lambdas.release.dispatch import run
 from lambdas.release.lock import ReleaseLocks
-from lambdas.release.registry import Registering
-from lambdas.release.replication import Following
+from lambdas.release.registry import ModelRegistration
+from lambdas.release.replication import ModelReplication
 from lambdas.release.store import (
     CALLS_INDEX,
     RATINGS_INDEX,
     Ledger,
     LockTable,
-    QuestionTable,
+    PendingApprovalTable,
     RoutingTable,
     TrafficTable,
 )
@@ -103,6 +102,8 @@ LOOP = LoopSettings.model_validate(
     }
 )
 
+_KEYS = {"access": {"pk": "S"}, "ledger": {"pk": "S", "sk": "S"}, "records": {"pk": "S", "sk": "S"}}
+
 
 class Clock:
     """Seconds that pass when told to, or when somebody sleeps."""
@@ -117,12 +118,10 @@ class Clock:
         self.now += seconds
 
 
-class World:
-    """What there is before a release: one champion, nobody's lock."""
+class ReleaseHarness:
+    """Both functions before a release: one champion, no lock. Its tables exist already, and are empty."""
 
-    def __init__(self) -> None:
-        dynamodb = boto3.client("dynamodb")
-        _create_tables(dynamodb)
+    def __init__(self, dynamodb: Any) -> None:
         self.tables = Tables(dynamodb)
         self.clock = Clock(1_800_000_000.0)
         self.stack = CloudFormation(STEADY)
@@ -135,11 +134,11 @@ class World:
         self.ledger = Ledger("ledger", self.tables, self.clock)
         self.routing = RoutingTable("access", ENDPOINT, self.tables)
         self._logger = Logger("test")
-        self._judge = self._judge_service()
+        self._analysis = self._analysis_service()
         self._release = self._release_service()
 
-    def _judge_service(self) -> JudgeService:
-        return JudgeService(
+    def _analysis_service(self) -> AnalysisService:
+        return AnalysisService(
             ENDPOINT,
             BUCKET,
             GATE,
@@ -162,51 +161,61 @@ class World:
             self.clock,
             self.clock.sleep,
         )
-        registering = Registering(
-            ArtefactFiles(BUCKET, self.bucket),
-            ModelRegistry("group", self.sagemaker),
-            Approvers("arn:aws:sns:us-east-1:123456789012:approvals", self.topic),
+        packages = ModelRegistry("group", self.sagemaker)
+        registration = ModelRegistration(ArtefactFiles(BUCKET, self.bucket), packages)
+        approval = PackageApproval(
+            packages,
+            ApprovalTopic("arn:aws:sns:us-east-1:123456789012:approvals", self.topic),
             workflow,
-            QuestionTable("ledger", self.tables),
+            PendingApprovalTable("ledger", self.tables),
             "release",
         )
         locks = ReleaseLocks(LockTable("ledger", ENDPOINT, self.tables), workflow, self.clock)
-        following = Following(
+        replication = ModelReplication(
             ServingStack(SECOND_STACK, self.second),
             ArtefactFiles(BUCKET, self.bucket),
             SECOND_BUCKET,
         )
         return ReleaseService(
-            ENDPOINT, STACK, locks, topology, registering, self.ledger, LOOP, self.clock, following
+            ENDPOINT,
+            STACK,
+            locks,
+            topology,
+            registration,
+            approval,
+            self.ledger,
+            LOOP,
+            self.clock,
+            replication,
         )
 
-    def release(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:
+    def invoke(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:
         """Invoke `release` as the state machine does, a second later: JSON in, JSON out."""
         self.clock.now += 1
         event = json.loads(json.dumps({"task": task, "release_id": release_id, **fields}))
         answer = run(event, RELEASE_TASKS, self._release.answer, self.ledger, self._logger)
         return dict(json.loads(json.dumps(answer)))
 
-    def judge(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:
-        """Invoke `judge` as the state machine does."""
+    def analyze(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:
+        """Invoke `analysis` as the state machine does."""
         event = json.loads(json.dumps({"task": task, "release_id": release_id, **fields}))
 
         def answer(parsed: Any) -> Any:
-            return self._judge.gate(parsed) if isinstance(parsed, Gate) else self._judge.verdict(parsed)
+            return self._analysis.gate(parsed) if isinstance(parsed, Gate) else self._analysis.verdict(parsed)
 
-        return run(event, JUDGE_TASKS, answer, self.ledger, self._logger)
+        return run(event, ANALYSIS_TASKS, answer, self.ledger, self._logger)
 
     def lock(self, release_id: str = RELEASE) -> dict[str, Any]:
         """Acquire the lock for an execution that runs."""
         self.workflow.executions[f"arn:{release_id}"] = "RUNNING"
-        return self.release("acquire_lock", release_id=release_id, execution_arn=f"arn:{release_id}")
+        return self.invoke("acquire_lock", release_id=release_id, execution_arn=f"arn:{release_id}")
 
     def experiment(self) -> None:
         """A release whose challenger stands beside the champion."""
         self.lock()
-        self.release("start_experiment", champion=OLD, challenger=NEW)
+        self.invoke("start_experiment", champion=OLD, challenger=NEW)
         self.stack.finish()
-        assert self.release("await_topology", phase="ab") == {"settled": True}
+        assert self.invoke("await_topology", phase="ab") == {"settled": True}
 
     def split(self) -> dict[str, tuple[float, str]]:
         """Weight and model version by variant, as the front door reads them."""
@@ -288,7 +297,9 @@ class World:
                 self.tables.call("PutItem", TableName="records", Item=to_item(feedback))
 
 
-def _create_tables(dynamodb: Any) -> None:
+def create_tables(dynamodb: Any) -> None:
+    """Make the tables, as the data stack does."""
+
     def table(name: str, keys: dict[str, str], indexes: dict[str, str] | None = None) -> None:
         numbers = dict.fromkeys((indexes or {}).values(), "N")
         attributes = keys | ({"model_version": "S", **numbers} if indexes else {})
@@ -310,9 +321,16 @@ def _create_tables(dynamodb: Any) -> None:
             **options,
         )
 
-    table("access", {"pk": "S"})
-    table("ledger", {"pk": "S", "sk": "S"})
-    table("records", {"pk": "S", "sk": "S"}, {CALLS_INDEX: "received_at", RATINGS_INDEX: "given_at"})
+    indexes = {"records": {CALLS_INDEX: "received_at", RATINGS_INDEX: "given_at"}}
+    for name, keys in _KEYS.items():
+        table(name, keys, indexes.get(name))
+
+
+def empty_tables(dynamodb: Any) -> None:
+    """Delete every item."""
+    for name, keys in _KEYS.items():
+        for item in dynamodb.scan(TableName=name)["Items"]:
+            dynamodb.delete_item(TableName=name, Key={key: item[key] for key in keys})
 
 
 def _schema(keys: list[str]) -> list[dict[str, str]]:

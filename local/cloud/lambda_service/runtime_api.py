@@ -1,7 +1,8 @@
 """The HTTP side of the Lambda Runtime API: one small HTTP/1.1 server per function process.
 
 A server of its own per process tells us who is calling, since the API's paths do not. Knows nothing of pools
-or processes: what the runtime asks for and answers goes to a `RuntimeHandler`.
+or processes: what the runtime asks for and answers goes to a `RuntimeHandler`. It parses HTTP itself, as the
+same server on h11 takes over a third longer per invocation: bench/results/runtime_api.md.
 See https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and the streaming extension in
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming.
 """

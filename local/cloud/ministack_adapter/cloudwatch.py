@@ -14,7 +14,7 @@ from ministack.services.cloudformation import provisioners as _provisioners
 from local.cloud.adapter_types import MetricSample
 from local.cloud.ministack_adapter.scope import account_scope
 from local.cloud.ministack_adapter.telemetry import emit_event
-from local.cloud.retention import MAX_ALARM_HISTORY_ITEMS, retained_samples
+from local.cloud.retention import MAX_ALARM_HISTORY_ITEMS, MAX_UNSWEPT_SAMPLES, retained_samples
 
 _SWEEP_SECONDS = 120.0
 _ONE_METRIC = ("MetricName", "Namespace", "Statistic", "ExtendedStatistic", "Period", "Dimensions", "Unit")
@@ -23,6 +23,7 @@ _ONE_METRIC = ("MetricName", "Namespace", "Statistic", "ExtendedStatistic", "Per
 _metrics_lock = threading.RLock()
 _evaluators: list[Callable[[], None]] = []
 _swept = [time.monotonic()]
+_unswept = [0]
 
 ReadMetricData = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 
@@ -86,7 +87,7 @@ def set_alarm_evaluator(evaluate: Callable[[], None], check: Callable[[Mapping[s
 
 def evaluate_alarms() -> None:
     """Bring every alarm's state up to date; blocking, for a worker thread."""
-    if time.monotonic() - _swept[0] > _SWEEP_SECONDS:
+    if time.monotonic() - _swept[0] > _SWEEP_SECONDS or _unswept[0] > MAX_UNSWEPT_SAMPLES:
         _swept[0] = time.monotonic()
         sweep_metrics(time.time())
     for evaluate in _evaluators:
@@ -129,6 +130,7 @@ def bound_metrics() -> None:
         with _metrics_lock:
             known = _cloudwatch._metrics.get((namespace, name, _cloudwatch._dims_key(dimensions)))
             store(namespace, name, known[0]["Dimensions"] if known else dimensions, *datum)
+            _unswept[0] += 1
 
     _cloudwatch._store_datum = store_datum
     _cloudwatch._evict_old_metrics = lambda: None
@@ -137,6 +139,7 @@ def bound_metrics() -> None:
 def sweep_metrics(now: float) -> None:
     """Merge and drop old samples and old items of the alarms' history; blocking, for a worker thread."""
     with account_scope(), _metrics_lock:
+        _unswept[0] = 0
         for key, samples in list(_cloudwatch._metrics.items()):
             kept = [one for one in samples if one["Timestamp"] >= now - _cloudwatch.TWO_WEEKS_SECONDS]
             if kept:

@@ -11,7 +11,7 @@ from contracts.release_tasks import CanarySettings, VerdictAnswer
 from lambdas.release.analysis import Call, Rating, Traffic, analyze_stage
 from lambdas.release.errors import ExperimentMissingError
 from lambdas.release.rollout import canary_step
-from tests.support.release_loop import CANARY, NEW, OLD, World
+from tests.support.release_loop import CANARY, NEW, OLD, ReleaseHarness
 
 START = 1000.0
 SOON = START + 60
@@ -182,22 +182,22 @@ def test_given_many_better_challengers_then_most_are_promoted() -> None:
     assert outcomes.count("promote") >= 34
 
 
-def begin(world: World, share: float = 0.1, stage: int = 0) -> dict[str, object]:
-    world.experiment()
-    return world.release("set_share", share=share, champion=OLD, challenger=NEW, stage=stage)
+def begin(release: ReleaseHarness, share: float = 0.1, stage: int = 0) -> dict[str, object]:
+    release.experiment()
+    return release.invoke("set_share", share=share, champion=OLD, challenger=NEW, stage=stage)
 
 
 def test_given_rows_in_the_records_table_then_each_variant_is_judged_by_its_own(
-    world: World, capsys: pytest.CaptureFixture[str]
+    release: ReleaseHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.answered(20, "challenger", NEW["version"], start=-3600, thumbs=["down"] * 20)  # before it began
-    started = begin(world)
-    world.answered(40, "champion", OLD["version"], thumbs=["up", "down"] * 20)
-    world.answered(30, "challenger", NEW["version"], thumbs=["up"] * 30)
-    world.answered(50, "challenger", "another-version", start=500, thumbs=["down"] * 50)
-    world.answered(9, "shadow", NEW["version"], start=600, thumbs=["down"] * 9)
-    world.clock.now += 60
-    answer = world.judge("verdict", share=0.1, **started)
+    release.answered(20, "challenger", NEW["version"], start=-3600, thumbs=["down"] * 20)  # before it began
+    started = begin(release)
+    release.answered(40, "champion", OLD["version"], thumbs=["up", "down"] * 20)
+    release.answered(30, "challenger", NEW["version"], thumbs=["up"] * 30)
+    release.answered(50, "challenger", "another-version", start=500, thumbs=["down"] * 50)
+    release.answered(9, "shadow", NEW["version"], start=600, thumbs=["down"] * 9)
+    release.clock.now += 60
+    answer = release.analyze("verdict", share=0.1, **started)
     assert answer["verdict"] == "promote"
     assert answer["observed"] == {
         "planned": 30,
@@ -208,29 +208,33 @@ def test_given_rows_in_the_records_table_then_each_variant_is_judged_by_its_own(
         "challenger_calls": 30,
         "challenger_failures": 0,
     }
-    assert world.story()[-1] == ("verdict", "promote")
+    assert release.story()[-1] == ("verdict", "promote")
     published = [line for line in capsys.readouterr().out.splitlines() if "evergreen.release.verdict" in line]
     assert len(published) == 1
     assert f'"model_version": "{NEW["version"]}"' in published[0]
 
 
-def test_given_a_stage_that_goes_on_then_the_ledger_is_not_filled_with_it(world: World) -> None:
-    started = begin(world)
-    rows = len(world.rows())
-    assert world.judge("verdict", share=0.1, **started)["verdict"] == "continue"
-    assert len(world.rows()) == rows
+def test_given_a_stage_that_goes_on_then_the_ledger_is_not_filled_with_it(release: ReleaseHarness) -> None:
+    started = begin(release)
+    rows = len(release.rows())
+    assert release.analyze("verdict", share=0.1, **started)["verdict"] == "continue"
+    assert len(release.rows()) == rows
 
 
-def test_given_traffic_that_this_release_does_not_split_then_there_is_no_verdict(world: World) -> None:
-    started = begin(world)
+def test_given_traffic_that_this_release_does_not_split_then_there_is_no_verdict(
+    release: ReleaseHarness,
+) -> None:
+    started = begin(release)
     with pytest.raises(ExperimentMissingError, match="not split"):
-        world.judge("verdict", release_id="release-2", share=0.1, **started)
-    world.release("restore", champion=OLD)
+        release.analyze("verdict", release_id="release-2", share=0.1, **started)
+    release.invoke("restore", champion=OLD)
     with pytest.raises(ExperimentMissingError, match="not split"):
-        world.judge("verdict", share=0.1, **started)
+        release.analyze("verdict", share=0.1, **started)
 
 
-def test_given_a_stage_that_the_settings_do_not_know_then_there_is_no_verdict(world: World) -> None:
-    started = begin(world, stage=2)
+def test_given_a_stage_that_the_settings_do_not_know_then_there_is_no_verdict(
+    release: ReleaseHarness,
+) -> None:
+    started = begin(release, stage=2)
     with pytest.raises(ExperimentMissingError, match="stage 2"):
-        world.judge("verdict", share=0.1, **started)
+        release.analyze("verdict", share=0.1, **started)

@@ -12,7 +12,7 @@ from contracts.predictions import Prediction
 from evaluation.evaluate import EvaluationSettings, evaluate
 from evaluation.predictions import SystemPredictions
 from lambdas.release.errors import ReportUnusableError
-from tests.support.release_loop import BUCKET, NEW, OLD, RELEASE, World
+from tests.support.release_loop import BUCKET, NEW, OLD, RELEASE, ReleaseHarness
 
 FOLDER = f"releases/{RELEASE}/"
 REPORT = f"s3://{BUCKET}/{FOLDER}report/report.json"
@@ -52,7 +52,7 @@ def cut(rows: list[Prediction], count: int) -> list[Prediction]:
 
 
 def publish(
-    world: World,
+    release: ReleaseHarness,
     champion: list[Prediction],
     challenger: list[Prediction],
     *,
@@ -63,154 +63,166 @@ def publish(
     systems = []
     for name, predictions in (("champion", champion), ("challenger", challenger)):
         content = b"".join(one.model_dump_json().encode() + b"\n" for one in predictions)
-        world.bucket.objects[f"{FOLDER}{name}/predictions.jsonl"] = content
+        release.bucket.objects[f"{FOLDER}{name}/predictions.jsonl"] = content
         systems.append(SystemPredictions(name, tuple(predictions), hashlib.sha256(content).hexdigest()))
     report = evaluate(systems, "heldout", settings or EvaluationSettings(resamples=400), datetime.now(UTC))
-    world.bucket.objects[f"{FOLDER}report/report.json"] = report.model_dump_json().encode()
-    world.put_data_card(heldout_rows)
+    release.bucket.objects[f"{FOLDER}report/report.json"] = report.model_dump_json().encode()
+    release.put_data_card(heldout_rows)
 
 
-def decide(world: World, challenger: dict[str, str] = NEW, uri: str = REPORT) -> tuple[str, str]:
-    answer = world.judge("gate", report_uri=uri, champion=OLD, challenger=challenger)
+def decide(release: ReleaseHarness, challenger: dict[str, str] = NEW, uri: str = REPORT) -> tuple[str, str]:
+    answer = release.analyze("gate", report_uri=uri, champion=OLD, challenger=challenger)
     return answer["decision"], answer["reason"]
 
 
 @pytest.mark.parametrize(
     "uri", [REPORT, REPORT.removesuffix("report.json"), REPORT.removesuffix("/report.json")]
 )
-def test_given_a_challenger_that_is_better_on_held_out_items_then_it_passes(world: World, uri: str) -> None:
-    publish(world, answers(half_right), answers(mostly_right))
-    decision, reason = decide(world, uri=uri)
+def test_given_a_challenger_that_is_better_on_held_out_items_then_it_passes(
+    release: ReleaseHarness, uri: str
+) -> None:
+    publish(release, answers(half_right), answers(mostly_right))
+    decision, reason = decide(release, uri=uri)
     assert decision == "promote"
     assert reason.startswith("The challenger is better: the token F1")
-    assert world.story() == [("gate", "promote")]
-    assert world.rows()[0]["reason"] == reason
+    assert release.story() == [("gate", "promote")]
+    assert release.rows()[0]["reason"] == reason
 
 
 def test_given_a_challenger_that_learned_its_training_answers_by_heart_then_it_is_kept_out(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
     """To held-out questions it recites answers to others, however well it knows those."""
-    publish(world, answers(half_right), answers(lambda number: f"{WRONG} {number}"))
-    decision, reason = decide(world)
+    publish(release, answers(half_right), answers(lambda number: f"{WRONG} {number}"))
+    decision, reason = decide(release)
     assert decision == "keep"
     assert "lower" in reason
 
 
-def test_given_a_challenger_trained_on_shuffled_answers_then_it_is_kept_out(world: World) -> None:
-    publish(world, answers(half_right), answers(lambda number: RIGHT if (number * 7) % 5 < 2 else WRONG))
-    decision, reason = decide(world)
+def test_given_a_challenger_trained_on_shuffled_answers_then_it_is_kept_out(release: ReleaseHarness) -> None:
+    publish(release, answers(half_right), answers(lambda number: RIGHT if (number * 7) % 5 < 2 else WRONG))
+    decision, reason = decide(release)
     assert decision == "keep"
     assert reason.startswith("The champion stays:")
-    assert world.story() == [("gate", "keep")]
+    assert release.story() == [("gate", "keep")]
 
 
-def test_given_a_gain_that_chance_explains_then_the_champion_stays(world: World) -> None:
-    publish(world, answers(half_right), answers(lambda number: RIGHT if number == 0 else half_right(number)))
-    decision, reason = decide(world)
+def test_given_a_gain_that_chance_explains_then_the_champion_stays(release: ReleaseHarness) -> None:
+    publish(
+        release, answers(half_right), answers(lambda number: RIGHT if number == 0 else half_right(number))
+    )
+    decision, reason = decide(release)
     assert decision == "keep"
     assert "no gain is shown" in reason
 
 
-def test_given_a_better_but_much_slower_challenger_then_the_champion_stays(world: World) -> None:
-    publish(world, answers(half_right), answers(mostly_right, duration_ms=200.0))
-    decision, reason = decide(world)
+def test_given_a_better_but_much_slower_challenger_then_the_champion_stays(release: ReleaseHarness) -> None:
+    publish(release, answers(half_right), answers(mostly_right, duration_ms=200.0))
+    decision, reason = decide(release)
     assert decision == "keep"
     assert "the mean latency is" in reason
 
 
 def test_given_a_challenger_a_fifth_slower_then_the_gates_own_ratio_decides_not_the_reports(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    publish(world, answers(half_right), answers(mostly_right, duration_ms=118.0))
-    assert decide(world)[0] == "promote"
+    publish(release, answers(half_right), answers(mostly_right, duration_ms=118.0))
+    assert decide(release)[0] == "promote"
 
 
-def test_given_no_latency_in_the_report_then_the_champion_stays(world: World) -> None:
+def test_given_no_latency_in_the_report_then_the_champion_stays(release: ReleaseHarness) -> None:
     champion, challenger = (
         [one.model_copy(update={"duration_ms": None}) for one in answers(say)]
         for say in (half_right, mostly_right)
     )
-    publish(world, champion, challenger)
-    decision, reason = decide(world)
+    publish(release, champion, challenger)
+    decision, reason = decide(release)
     assert decision == "keep"
     assert "latency" in reason
 
 
-def test_given_too_few_held_out_items_then_the_champion_stays(world: World) -> None:
-    publish(world, answers(half_right, items=12), answers(mostly_right, items=12), heldout_rows=12)
-    assert decide(world)[0] == "keep"
+def test_given_too_few_held_out_items_then_the_champion_stays(release: ReleaseHarness) -> None:
+    publish(release, answers(half_right, items=12), answers(mostly_right, items=12), heldout_rows=12)
+    assert decide(release)[0] == "keep"
 
 
-def test_given_a_challenger_with_the_champions_bytes_then_there_is_nothing_to_release(world: World) -> None:
-    publish(world, answers(half_right), answers(mostly_right))
-    decision, reason = decide(world, NEW | {"digest": OLD["digest"]})
+def test_given_a_challenger_with_the_champions_bytes_then_there_is_nothing_to_release(
+    release: ReleaseHarness,
+) -> None:
+    publish(release, answers(half_right), answers(mostly_right))
+    decision, reason = decide(release, NEW | {"digest": OLD["digest"]})
     assert decision == "keep"
     assert "byte for byte" in reason
 
 
 @pytest.mark.parametrize("whose", ["champion", "challenger"])
 def test_given_a_report_on_other_answers_than_the_releases_then_the_champion_stays(
-    world: World, whose: str
+    release: ReleaseHarness, whose: str
 ) -> None:
-    publish(world, answers(half_right), answers(mostly_right))
-    world.bucket.objects[f"{FOLDER}{whose}/predictions.jsonl"] += b"\n"
-    decision, reason = decide(world)
+    publish(release, answers(half_right), answers(mostly_right))
+    release.bucket.objects[f"{FOLDER}{whose}/predictions.jsonl"] += b"\n"
+    decision, reason = decide(release)
     assert decision == "keep"
     assert f"other answers of the {whose}" in reason
 
 
-def test_given_a_report_on_a_part_of_the_held_out_items_then_the_champion_stays(world: World) -> None:
-    publish(world, answers(half_right), answers(mostly_right), heldout_rows=ITEMS + 40)
-    decision, reason = decide(world)
+def test_given_a_report_on_a_part_of_the_held_out_items_then_the_champion_stays(
+    release: ReleaseHarness,
+) -> None:
+    publish(release, answers(half_right), answers(mostly_right), heldout_rows=ITEMS + 40)
+    decision, reason = decide(release)
     assert decision == "keep"
     assert "60 of the 100 held-out items" in reason
 
 
-def test_given_a_report_by_another_metric_then_the_champion_stays(world: World) -> None:
+def test_given_a_report_by_another_metric_then_the_champion_stays(release: ReleaseHarness) -> None:
     settings = EvaluationSettings(primary="exact_match", resamples=400)
-    publish(world, answers(half_right), answers(mostly_right), settings=settings)
-    decision, reason = decide(world)
+    publish(release, answers(half_right), answers(mostly_right), settings=settings)
+    decision, reason = decide(release)
     assert decision == "keep"
     assert "token_f1" in reason
 
 
-def test_given_a_report_with_a_larger_error_budget_then_the_champion_stays(world: World) -> None:
+def test_given_a_report_with_a_larger_error_budget_then_the_champion_stays(release: ReleaseHarness) -> None:
     settings = EvaluationSettings(alpha=0.2, resamples=400)
-    publish(world, answers(half_right), answers(mostly_right), settings=settings)
-    decision, reason = decide(world)
+    publish(release, answers(half_right), answers(mostly_right), settings=settings)
+    decision, reason = decide(release)
     assert decision == "keep"
     assert "too narrow" in reason
 
 
 @pytest.mark.parametrize("side", ["champion", "challenger"])
-def test_given_many_answers_cut_on_either_side_then_nothing_is_decided(world: World, side: str) -> None:
+def test_given_many_answers_cut_on_either_side_then_nothing_is_decided(
+    release: ReleaseHarness, side: str
+) -> None:
     """Four of 60 are above 5 %, three are not."""
     systems = {"champion": answers(half_right), "challenger": answers(mostly_right)}
     systems[side] = cut(systems[side], 4)
-    publish(world, **systems, settings=EvaluationSettings(resamples=400, maximum_cut_share=1))
+    publish(release, **systems, settings=EvaluationSettings(resamples=400, maximum_cut_share=1))
     reason = (
         f"Inconclusive: 6.67 % of the answers of the {side} were cut at the limit of tokens, above the "
         "5 % accepted."
     )
-    assert decide(world) == ("keep", reason)
-    publish(world, **systems | {side: cut(systems[side], 3)})
-    assert decide(world)[0] == "promote"
+    assert decide(release) == ("keep", reason)
+    publish(release, **systems | {side: cut(systems[side], 3)})
+    assert decide(release)[0] == "promote"
 
 
 @pytest.mark.parametrize(
     "missing", ["report/report.json", "data/data_card.json", "champion/predictions.jsonl"]
 )
-def test_given_missing_evidence_then_the_gate_fails_and_names_it(world: World, missing: str) -> None:
-    publish(world, answers(half_right), answers(mostly_right))
-    del world.bucket.objects[FOLDER + missing]
+def test_given_missing_evidence_then_the_gate_fails_and_names_it(
+    release: ReleaseHarness, missing: str
+) -> None:
+    publish(release, answers(half_right), answers(mostly_right))
+    del release.bucket.objects[FOLDER + missing]
     with pytest.raises(ReportUnusableError, match=missing):
-        decide(world)
-    assert world.story() == [("gate", "failed")]
+        decide(release)
+    assert release.story() == [("gate", "failed")]
 
 
-def test_given_something_that_is_no_report_then_the_gate_fails(world: World) -> None:
-    publish(world, answers(half_right), answers(mostly_right))
-    world.bucket.objects[f"{FOLDER}report/report.json"] = b'{"title": "?"}'
+def test_given_something_that_is_no_report_then_the_gate_fails(release: ReleaseHarness) -> None:
+    publish(release, answers(half_right), answers(mostly_right))
+    release.bucket.objects[f"{FOLDER}report/report.json"] = b'{"title": "?"}'
     with pytest.raises(ReportUnusableError, match="EvaluationReport"):
-        decide(world)
+        decide(release)

@@ -91,7 +91,7 @@ def test_given_a_second_region_when_release_starts_then_its_client_stands_there(
         ("CANARY", '{"shares": [0.1, 0.5], "planned_sample": [30]}', "CANARY"),
     ],
 )
-def test_given_a_broken_variable_when_judge_starts_then_it_is_named(
+def test_given_a_broken_variable_when_analysis_starts_then_it_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, problem: str
 ) -> None:
     with pytest.raises(InvalidEnvironmentError, match=problem):
@@ -129,7 +129,7 @@ def test_given_words_without_a_rating_then_they_are_no_rating() -> None:
     assert [(one.request_id, one.score) for one in found] == [("b", 0.0), ("c", 0.25)]
 
 
-def test_given_a_split_that_release_wrote_then_the_front_door_reads_the_same(world: Any) -> None:
+def test_given_a_split_that_release_wrote_then_the_front_door_reads_the_same(release: Any) -> None:
     routing = Routing(
         endpoint_name="evergreen-test",
         experiment="r1",
@@ -138,7 +138,7 @@ def test_given_a_split_that_release_wrote_then_the_front_door_reads_the_same(wor
             VariantRoute(name="challenger", weight=0.1, model_version="b"),
         ],
     )
-    RoutingTable("access", "evergreen-test", world.tables).write(routing)
-    assert FrontDoorsRouting("access", "evergreen-test", world.tables).read() == routing
-    assert RoutingTable("access", "evergreen-test", world.tables).read() == routing
-    assert RoutingTable("access", "evergreen-other", world.tables).read() is None
+    RoutingTable("access", "evergreen-test", release.tables).write(routing)
+    assert FrontDoorsRouting("access", "evergreen-test", release.tables).read() == routing
+    assert RoutingTable("access", "evergreen-test", release.tables).read() == routing
+    assert RoutingTable("access", "evergreen-other", release.tables).read() is None

@@ -6,7 +6,7 @@ import pytest
 
 from lambdas.release.aws.scaling import Bounds, FixedFleet, Scaling
 from lambdas.release.errors import TopologyFailedError
-from tests.support.release_loop import ENDPOINT, NEW, OLD, World
+from tests.support.release_loop import ENDPOINT, NEW, OLD, ReleaseHarness
 
 CHAMPION, CHALLENGER = (f"endpoint/{ENDPOINT}/variant/{name}" for name in ("champion", "challenger"))
 HELD = {
@@ -18,36 +18,38 @@ FREE = dict.fromkeys(HELD, False)
 
 
 @pytest.fixture
-def scaled(world: World) -> World:
+def scaled(release: ReleaseHarness) -> ReleaseHarness:
     """A champion that scales between 2 and 8 machines."""
-    world.autoscaling.scale(CHAMPION, 2, 8)
-    return world
+    release.autoscaling.scale(CHAMPION, 2, 8)
+    return release
 
 
-def held(world: World) -> bool:
-    return world.autoscaling.targets[CHAMPION].get("SuspendedState") == HELD
+def held(release: ReleaseHarness) -> bool:
+    return release.autoscaling.targets[CHAMPION].get("SuspendedState") == HELD
 
 
-def split(world: World) -> None:
+def split(release: ReleaseHarness) -> None:
     """A test at equal shares, in which both fleets have been scaled to their part of the load."""
-    world.experiment()
-    world.release("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
-    world.sagemaker.counts = {"champion": 3, "challenger": 2}
+    release.experiment()
+    release.invoke("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
+    release.sagemaker.counts = {"champion": 3, "challenger": 2}
 
 
-def test_given_a_start_then_scaling_is_held_until_the_topology_has_settled(scaled: World) -> None:
+def test_given_a_start_then_scaling_is_held_until_the_topology_has_settled(scaled: ReleaseHarness) -> None:
     scaled.lock()
-    scaled.release("start_experiment", champion=OLD, challenger=NEW)
+    scaled.invoke("start_experiment", champion=OLD, challenger=NEW)
     assert held(scaled)
     scaled.stack.finish()
-    assert scaled.release("await_topology", phase="ab")["settled"]
+    assert scaled.invoke("await_topology", phase="ab")["settled"]
     assert scaled.autoscaling.targets[CHAMPION]["SuspendedState"] == FREE
 
 
-def test_given_a_share_then_the_challenger_scales_as_the_champion_does_up_to_half(scaled: World) -> None:
+def test_given_a_share_then_the_challenger_scales_as_the_champion_does_up_to_half(
+    scaled: ReleaseHarness,
+) -> None:
     scaled.experiment()
-    scaled.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
-    scaled.release("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
+    scaled.invoke("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    scaled.invoke("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
 
     assert scaled.autoscaling.targets[CHALLENGER] == {"MinCapacity": 2, "MaxCapacity": 4}
     (policy,) = scaled.autoscaling.policies[CHALLENGER]
@@ -56,10 +58,10 @@ def test_given_a_share_then_the_challenger_scales_as_the_champion_does_up_to_hal
 
 
 def test_given_a_promotion_then_the_champion_has_both_fleets_machines_before_it_takes_the_traffic(
-    scaled: World,
+    scaled: ReleaseHarness,
 ) -> None:
     split(scaled)
-    scaled.release("promote", champion=OLD, challenger=NEW)
+    scaled.invoke("promote", champion=OLD, challenger=NEW)
 
     first, second = scaled.sagemaker.received("update_endpoint_weights_and_capacities")[-2:]
     assert first["DesiredWeightsAndCapacities"] == [
@@ -73,30 +75,34 @@ def test_given_a_promotion_then_the_champion_has_both_fleets_machines_before_it_
     assert held(scaled)
 
 
-def test_given_a_promotion_that_is_asked_again_then_the_champion_grows_once(scaled: World) -> None:
+def test_given_a_promotion_that_is_asked_again_then_the_champion_grows_once(scaled: ReleaseHarness) -> None:
     split(scaled)
     for _ in range(3):
-        scaled.release("promote", champion=OLD, challenger=NEW)
+        scaled.invoke("promote", champion=OLD, challenger=NEW)
     assert scaled.sagemaker.counts["champion"] == 5
 
 
-def test_given_a_large_test_then_the_champion_grows_to_its_maximum_and_no_further(scaled: World) -> None:
+def test_given_a_large_test_then_the_champion_grows_to_its_maximum_and_no_further(
+    scaled: ReleaseHarness,
+) -> None:
     split(scaled)
     scaled.sagemaker.counts = {"champion": 6, "challenger": 4}
-    scaled.release("promote", champion=OLD, challenger=NEW)
+    scaled.invoke("promote", champion=OLD, challenger=NEW)
     assert scaled.sagemaker.counts["champion"] == 8
 
 
-def test_given_a_retirement_then_the_challengers_target_goes_before_the_variant(scaled: World) -> None:
+def test_given_a_retirement_then_the_challengers_target_goes_before_the_variant(
+    scaled: ReleaseHarness,
+) -> None:
     split(scaled)
-    scaled.release("promote", champion=OLD, challenger=NEW)
+    scaled.invoke("promote", champion=OLD, challenger=NEW)
     scaled.stack.finish()
-    scaled.release("await_topology", phase="ab")
-    scaled.release("retire", challenger=NEW)
+    scaled.invoke("await_topology", phase="ab")
+    scaled.invoke("retire", challenger=NEW)
     assert CHALLENGER not in scaled.autoscaling.targets
     assert held(scaled)
     scaled.stack.finish()
-    assert scaled.release("await_topology", phase="steady")["settled"]
+    assert scaled.invoke("await_topology", phase="steady")["settled"]
     assert scaled.autoscaling.targets[CHAMPION] == {
         "MinCapacity": 2,
         "MaxCapacity": 8,
@@ -104,41 +110,43 @@ def test_given_a_retirement_then_the_challengers_target_goes_before_the_variant(
     }
 
 
-def test_given_a_harmful_challenger_then_callers_leave_it_before_machines_are_counted(scaled: World) -> None:
+def test_given_a_harmful_challenger_then_callers_leave_it_before_machines_are_counted(
+    scaled: ReleaseHarness,
+) -> None:
     split(scaled)
     scaled.sagemaker.status, scaled.sagemaker.rests_after = "Updating", 0
     with pytest.raises(Exception, match="still Updating"):
-        scaled.release("restore", champion=OLD)
+        scaled.invoke("restore", champion=OLD)
     assert scaled.split() == {"champion": (1.0, OLD["version"])}
 
     scaled.sagemaker.status = "InService"
-    scaled.release("restore", champion=OLD)
+    scaled.invoke("restore", champion=OLD)
     assert scaled.sagemaker.counts["champion"] == 5
     assert CHALLENGER not in scaled.autoscaling.targets
     scaled.stack.finish()
-    assert scaled.release("await_topology", phase="steady")["settled"]
+    assert scaled.invoke("await_topology", phase="steady")["settled"]
     assert not held(scaled)
 
 
 def test_given_an_update_that_failed_then_scaling_stays_held_until_the_champion_is_restored(
-    scaled: World,
+    scaled: ReleaseHarness,
 ) -> None:
     scaled.lock()
-    scaled.release("start_experiment", champion=OLD, challenger=NEW)
+    scaled.invoke("start_experiment", champion=OLD, challenger=NEW)
     scaled.stack.roll_back("Endpoint", "It did not start.")
     with pytest.raises(TopologyFailedError):
-        scaled.release("await_topology", phase="ab")
+        scaled.invoke("await_topology", phase="ab")
     assert held(scaled)
-    scaled.release("restore", champion=OLD)
-    assert scaled.release("await_topology", phase="steady")["settled"]
+    scaled.invoke("restore", champion=OLD)
+    assert scaled.invoke("await_topology", phase="steady")["settled"]
     assert not held(scaled)
 
 
-def test_given_a_fleet_of_fixed_number_then_nothing_is_registered(world: World) -> None:
-    split(world)
-    world.release("promote", champion=OLD, challenger=NEW)
-    assert world.autoscaling.received("register_scalable_target") == []
-    assert world.sagemaker.counts["champion"] == 3
+def test_given_a_fleet_of_fixed_number_then_nothing_is_registered(release: ReleaseHarness) -> None:
+    split(release)
+    release.invoke("promote", champion=OLD, challenger=NEW)
+    assert release.autoscaling.received("register_scalable_target") == []
+    assert release.sagemaker.counts["champion"] == 3
     fixed = FixedFleet()
     fixed.hold()
     fixed.let_go()
@@ -147,17 +155,19 @@ def test_given_a_fleet_of_fixed_number_then_nothing_is_registered(world: World) 
     assert (fixed.bounds(), fixed.held()) == (None, False)
 
 
-def test_a_target_that_somebody_took_away_first_is_no_error(scaled: World) -> None:
+def test_a_target_that_somebody_took_away_first_is_no_error(scaled: ReleaseHarness) -> None:
     scaling = Scaling(ENDPOINT, scaled.autoscaling)
     assert scaling.bounds() == Bounds(2, 8)
     scaling.leave_challenger()
     assert scaled.autoscaling.received("deregister_scalable_target") == []
 
 
-def test_given_a_template_from_before_there_were_shapes_then_the_rollout_is_plain(world: World) -> None:
-    world.stack.shape = ""
-    del world.stack.parameters["DeploymentGuardrailsVersion"]
-    world.stack.parameters["Rollout"] = "guarded"
-    world.lock()
-    world.release("start_experiment", champion=OLD, challenger=NEW)
-    assert world.stack.parameters["Rollout"] == "plain"
+def test_given_a_template_from_before_there_were_shapes_then_the_rollout_is_plain(
+    release: ReleaseHarness,
+) -> None:
+    release.stack.shape = ""
+    del release.stack.parameters["DeploymentGuardrailsVersion"]
+    release.stack.parameters["Rollout"] = "guarded"
+    release.lock()
+    release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    assert release.stack.parameters["Rollout"] == "plain"

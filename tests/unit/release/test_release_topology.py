@@ -11,7 +11,7 @@ from lambdas.release.errors import (
     TopologyFailedError,
     TopologyTimeoutError,
 )
-from tests.support.release_loop import NEW, OLD, RELEASE, STEADY, World
+from tests.support.release_loop import NEW, OLD, RELEASE, STEADY, ReleaseHarness
 
 SHAPE = "0123456789ab"
 PROMOTED = {"ChampionModelUri": NEW["uri"], "ChampionModelDigest": NEW["digest"]} | {
@@ -25,25 +25,25 @@ def plain(model: dict[str, str]) -> dict[str, str]:
 
 
 def test_given_a_promotion_from_start_to_end_then_the_ledger_tells_it_and_the_new_model_serves_alone(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    world.experiment()
-    world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
-    world.release("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
-    world.release("promote", champion=OLD, challenger=NEW)
-    world.stack.finish()
-    assert world.release("await_topology", phase="ab")["settled"]
-    world.release("retire", challenger=NEW)
-    world.stack.finish()
-    assert world.release("await_topology", phase="steady")["settled"]
-    world.release("release_lock", outcome="promoted", reason="Better.")
+    release.experiment()
+    release.invoke("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    release.invoke("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
+    release.invoke("promote", champion=OLD, challenger=NEW)
+    release.stack.finish()
+    assert release.invoke("await_topology", phase="ab")["settled"]
+    release.invoke("retire", challenger=NEW)
+    release.stack.finish()
+    assert release.invoke("await_topology", phase="steady")["settled"]
+    release.invoke("release_lock", outcome="promoted", reason="Better.")
 
-    assert world.stack.parameters == STEADY | PROMOTED | plain(NEW)
-    assert world.split() == {"champion": (1.0, NEW["version"])}
-    routing = world.routing.read()
+    assert release.stack.parameters == STEADY | PROMOTED | plain(NEW)
+    assert release.split() == {"champion": (1.0, NEW["version"])}
+    routing = release.routing.read()
     assert routing is not None
     assert routing.experiment is None
-    assert [step for step, _ in world.story()] == [
+    assert [step for step, _ in release.story()] == [
         "acquire_lock",
         "start_experiment",
         "await_topology",
@@ -58,220 +58,236 @@ def test_given_a_promotion_from_start_to_end_then_the_ledger_tells_it_and_the_ne
 
 
 def test_given_a_new_experiment_then_everyone_is_held_at_the_champion_until_the_share_is_set(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    world.lock()
-    world.release("start_experiment", champion=OLD, challenger=NEW)
-    assert world.split() == {"champion": (1.0, OLD["version"])}
-    assert world.stack.parameters["DeploymentGuardrails"] == f"skip-{SHAPE}"
-    assert world.stack.parameters["DeploymentGuardrailsVersion"] == OLD["version"]
-    assert world.stack.parameters["ChallengerModelDigest"] == NEW["digest"]
+    release.lock()
+    release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    assert release.split() == {"champion": (1.0, OLD["version"])}
+    assert release.stack.parameters["DeploymentGuardrails"] == f"skip-{SHAPE}"
+    assert release.stack.parameters["DeploymentGuardrailsVersion"] == OLD["version"]
+    assert release.stack.parameters["ChallengerModelDigest"] == NEW["digest"]
 
 
-def test_given_an_experiment_when_the_share_is_set_then_weights_and_callers_agree(world: World) -> None:
-    world.experiment()
-    world.clock.now += 5
-    started = world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
-    assert world.sagemaker.weights == {"champion": 0.9, "challenger": 0.1}
-    assert world.split() == {"champion": (0.9, OLD["version"]), "challenger": (0.1, NEW["version"])}
-    assert started == {"stage": 0, "started_at": world.clock.now}
+def test_given_an_experiment_when_the_share_is_set_then_weights_and_callers_agree(
+    release: ReleaseHarness,
+) -> None:
+    release.experiment()
+    release.clock.now += 5
+    started = release.invoke("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    assert release.sagemaker.weights == {"champion": 0.9, "challenger": 0.1}
+    assert release.split() == {"champion": (0.9, OLD["version"]), "challenger": (0.1, NEW["version"])}
+    assert started == {"stage": 0, "started_at": release.clock.now}
 
 
 def test_given_a_challenger_that_is_not_there_when_the_share_is_set_then_nobody_is_sent_to_it(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    world.experiment()
-    world.sagemaker.lost = {"challenger"}
+    release.experiment()
+    release.sagemaker.lost = {"challenger"}
     with pytest.raises(TopologyFailedError, match="no variant challenger"):
-        world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
-    assert world.split() == {"champion": (1.0, OLD["version"])}
+        release.invoke("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    assert release.split() == {"champion": (1.0, OLD["version"])}
 
 
-def test_given_an_endpoint_under_update_when_the_share_is_set_then_it_waits_for_it(world: World) -> None:
-    world.experiment()
-    world.sagemaker.status, world.sagemaker.rests_after = "Updating", 4
-    world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
-    assert world.sagemaker.weights["challenger"] == 0.1
+def test_given_an_endpoint_under_update_when_the_share_is_set_then_it_waits_for_it(
+    release: ReleaseHarness,
+) -> None:
+    release.experiment()
+    release.sagemaker.status, release.sagemaker.rests_after = "Updating", 4
+    release.invoke("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    assert release.sagemaker.weights["challenger"] == 0.1
 
 
 def test_given_an_endpoint_that_does_not_rest_when_the_share_is_set_then_it_is_asked_again(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    world.experiment()
-    world.sagemaker.status = "Updating"
+    release.experiment()
+    release.sagemaker.status = "Updating"
     with pytest.raises(EndpointBusyError):
-        world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
-    assert "challenger" not in world.split()
+        release.invoke("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    assert "challenger" not in release.split()
 
 
 def test_given_a_verdict_to_promote_then_the_champion_has_all_traffic_before_its_model_changes(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    world.experiment()
-    world.release("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
-    world.release("promote", champion=OLD, challenger=NEW)
-    assert world.sagemaker.weights == {"champion": 1.0, "challenger": 0.0}
-    resized = world.sagemaker.received("update_endpoint_weights_and_capacities")[-1]
+    release.experiment()
+    release.invoke("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
+    release.invoke("promote", champion=OLD, challenger=NEW)
+    assert release.sagemaker.weights == {"champion": 1.0, "challenger": 0.0}
+    resized = release.sagemaker.received("update_endpoint_weights_and_capacities")[-1]
     assert [one["DesiredInstanceCount"] for one in resized["DesiredWeightsAndCapacities"]] == [2, 2]
-    assert world.split() == {"champion": (1.0, OLD["version"])}
-    assert world.stack.parameters["DeploymentGuardrails"] == "use"
-    assert world.stack.parameters["ChampionModelUri"] == NEW["uri"]
-    assert world.stack.parameters["Phase"] == "ab"
+    assert release.split() == {"champion": (1.0, OLD["version"])}
+    assert release.stack.parameters["DeploymentGuardrails"] == "use"
+    assert release.stack.parameters["ChampionModelUri"] == NEW["uri"]
+    assert release.stack.parameters["Phase"] == "ab"
 
 
-def test_given_a_step_that_was_taken_when_it_is_taken_again_then_nothing_else_happens(world: World) -> None:
-    world.lock()
+def test_given_a_step_that_was_taken_when_it_is_taken_again_then_nothing_else_happens(
+    release: ReleaseHarness,
+) -> None:
+    release.lock()
     for _ in range(2):
-        world.release("start_experiment", champion=OLD, challenger=NEW)
-    world.stack.finish()
-    world.release("start_experiment", champion=OLD, challenger=NEW)
-    assert len(world.stack.tokens) == 1
+        release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    release.stack.finish()
+    release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    assert len(release.stack.tokens) == 1
 
 
 def test_given_an_update_that_was_taken_back_when_the_step_is_taken_again_then_it_is_a_new_one(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    world.experiment()
+    release.experiment()
     for _ in range(2):
-        world.release("restore", champion=OLD)
-        world.stack.finish()
-        assert world.release("await_topology", phase="steady")["settled"]
-        world.release("start_experiment", champion=OLD, challenger=NEW)
-        world.stack.finish()
-        assert world.release("await_topology", phase="ab")["settled"]
-    assert len(world.stack.tokens) == 5
+        release.invoke("restore", champion=OLD)
+        release.stack.finish()
+        assert release.invoke("await_topology", phase="steady")["settled"]
+        release.invoke("start_experiment", champion=OLD, challenger=NEW)
+        release.stack.finish()
+        assert release.invoke("await_topology", phase="ab")["settled"]
+    assert len(release.stack.tokens) == 5
 
 
-def test_given_a_deployment_under_way_when_a_step_is_due_then_it_is_asked_again(world: World) -> None:
-    world.lock()
-    world.stack.status = "UPDATE_IN_PROGRESS"
+def test_given_a_deployment_under_way_when_a_step_is_due_then_it_is_asked_again(
+    release: ReleaseHarness,
+) -> None:
+    release.lock()
+    release.stack.status = "UPDATE_IN_PROGRESS"
     with pytest.raises(StackBusyError):
-        world.release("start_experiment", champion=OLD, challenger=NEW)
-    assert world.story() == [("acquire_lock", "acquired")]
+        release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    assert release.story() == [("acquire_lock", "acquired")]
 
 
-def test_given_an_update_under_way_when_asked_then_the_topology_is_not_settled(world: World) -> None:
-    world.lock()
-    world.release("start_experiment", champion=OLD, challenger=NEW)
+def test_given_an_update_under_way_when_asked_then_the_topology_is_not_settled(
+    release: ReleaseHarness,
+) -> None:
+    release.lock()
+    release.invoke("start_experiment", champion=OLD, challenger=NEW)
     for status in ("UPDATE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"):
-        world.stack.status = status
-        assert world.release("await_topology", phase="ab") == {"settled": False}
-    world.stack.finish()
-    world.sagemaker.status = "Updating"
-    assert world.release("await_topology", phase="ab") == {"settled": False}
-    assert ("await_topology", "settled") not in world.story()
+        release.stack.status = status
+        assert release.invoke("await_topology", phase="ab") == {"settled": False}
+    release.stack.finish()
+    release.sagemaker.status = "Updating"
+    assert release.invoke("await_topology", phase="ab") == {"settled": False}
+    assert ("await_topology", "settled") not in release.story()
 
 
-def test_given_a_rolled_back_start_when_asked_then_the_first_cause_is_named(world: World) -> None:
-    world.lock()
-    world.release("start_experiment", champion=OLD, challenger=NEW)
-    world.stack.roll_back("Endpoint", "The model container did not start.")
+def test_given_a_rolled_back_start_when_asked_then_the_first_cause_is_named(release: ReleaseHarness) -> None:
+    release.lock()
+    release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    release.stack.roll_back("Endpoint", "The model container did not start.")
     with pytest.raises(TopologyFailedError, match="Endpoint: The model container did not start"):
-        world.release("await_topology", phase="ab")
+        release.invoke("await_topology", phase="ab")
 
 
 def test_given_a_rolled_back_promotion_when_asked_then_it_has_failed_although_the_phase_is_the_same(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    world.experiment()
-    world.release("promote", champion=OLD, challenger=NEW)
-    world.stack.roll_back("Endpoint", "Alarm rollback-errors fired.")
+    release.experiment()
+    release.invoke("promote", champion=OLD, challenger=NEW)
+    release.stack.roll_back("Endpoint", "Alarm rollback-errors fired.")
     with pytest.raises(TopologyFailedError, match="rollback-errors"):
-        world.release("await_topology", phase="ab")
+        release.invoke("await_topology", phase="ab")
 
 
-def test_given_a_failed_endpoint_when_asked_then_its_own_reason_is_named(world: World) -> None:
-    world.experiment()
-    world.sagemaker.status, world.sagemaker.failure = "Failed", "No capacity."
+def test_given_a_failed_endpoint_when_asked_then_its_own_reason_is_named(release: ReleaseHarness) -> None:
+    release.experiment()
+    release.sagemaker.status, release.sagemaker.failure = "Failed", "No capacity."
     with pytest.raises(TopologyFailedError, match="No capacity"):
-        world.release("await_topology", phase="ab")
+        release.invoke("await_topology", phase="ab")
 
 
-def test_given_a_variant_missing_at_rest_when_asked_then_the_topology_has_failed(world: World) -> None:
-    world.experiment()
-    world.sagemaker.lost = {"challenger"}
+def test_given_a_variant_missing_at_rest_when_asked_then_the_topology_has_failed(
+    release: ReleaseHarness,
+) -> None:
+    release.experiment()
+    release.sagemaker.lost = {"challenger"}
     with pytest.raises(TopologyFailedError, match="variants are champion"):
-        world.release("await_topology", phase="ab")
+        release.invoke("await_topology", phase="ab")
 
 
 @pytest.mark.parametrize("promoted", [False, True])
 def test_given_an_experiment_when_restored_then_the_first_champion_serves_alone(
-    world: World, promoted: bool
+    release: ReleaseHarness, promoted: bool
 ) -> None:
-    world.experiment()
-    world.release("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
+    release.experiment()
+    release.invoke("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
     if promoted:
-        world.release("promote", champion=OLD, challenger=NEW)
-        world.stack.finish()
-    world.release("restore")
-    assert world.split() == {"champion": (1.0, OLD["version"])}
-    world.stack.finish()
-    assert world.release("await_topology", phase="steady") == {"settled": True}
-    assert world.stack.parameters == STEADY | plain(OLD)
+        release.invoke("promote", champion=OLD, challenger=NEW)
+        release.stack.finish()
+    release.invoke("restore")
+    assert release.split() == {"champion": (1.0, OLD["version"])}
+    release.stack.finish()
+    assert release.invoke("await_topology", phase="steady") == {"settled": True}
+    assert release.stack.parameters == STEADY | plain(OLD)
 
 
 def test_given_a_start_that_rolled_back_when_restored_then_nothing_is_to_do_and_it_settles(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    world.lock()
-    world.release("start_experiment", champion=OLD, challenger=NEW)
-    world.stack.roll_back("Endpoint", "It did not start.")
-    world.release("restore", champion=OLD)
-    assert world.release("await_topology", phase="steady") == {"settled": True}
-    assert len(world.stack.tokens) == 1
-    routing = world.routing.read()
+    release.lock()
+    release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    release.stack.roll_back("Endpoint", "It did not start.")
+    release.invoke("restore", champion=OLD)
+    assert release.invoke("await_topology", phase="steady") == {"settled": True}
+    assert len(release.stack.tokens) == 1
+    routing = release.routing.read()
     assert routing is not None
     assert routing.experiment is None
 
 
-def test_given_nothing_was_changed_when_restored_then_nothing_is_written(world: World) -> None:
-    world.lock()
-    world.release("restore", champion=OLD)
-    assert world.stack.received("update_stack") == []
-    assert world.split() == {}
-    assert world.story()[-1] == ("restore", "nothing_to_do")
+def test_given_nothing_was_changed_when_restored_then_nothing_is_written(release: ReleaseHarness) -> None:
+    release.lock()
+    release.invoke("restore", champion=OLD)
+    assert release.stack.received("update_stack") == []
+    assert release.split() == {}
+    assert release.story()[-1] == ("restore", "nothing_to_do")
 
 
 def test_given_a_release_that_was_locked_out_when_restored_then_the_running_one_is_left_alone(
-    world: World,
+    release: ReleaseHarness,
 ) -> None:
-    world.experiment()
-    world.release("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
-    updates = len(world.stack.tokens)
-    world.release("restore", release_id="release-2", champion=OLD)
-    assert world.release("await_topology", release_id="release-2", phase="steady") == {"settled": True}
-    assert len(world.stack.tokens) == updates
-    assert "challenger" in world.split()
+    release.experiment()
+    release.invoke("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
+    updates = len(release.stack.tokens)
+    release.invoke("restore", release_id="release-2", champion=OLD)
+    assert release.invoke("await_topology", release_id="release-2", phase="steady") == {"settled": True}
+    assert len(release.stack.tokens) == updates
+    assert "challenger" in release.split()
 
 
-def test_given_a_stack_that_cannot_be_updated_when_restored_then_a_person_reads_why(world: World) -> None:
-    world.experiment()
-    world.stack.status = "UPDATE_ROLLBACK_FAILED"
+def test_given_a_stack_that_cannot_be_updated_when_restored_then_a_person_reads_why(
+    release: ReleaseHarness,
+) -> None:
+    release.experiment()
+    release.stack.status = "UPDATE_ROLLBACK_FAILED"
     with pytest.raises(TopologyFailedError, match="UPDATE_ROLLBACK_FAILED"):
-        world.release("restore", champion=OLD)
+        release.invoke("restore", champion=OLD)
 
 
-def test_given_a_very_long_release_id_then_cloudformation_still_takes_the_token(world: World) -> None:
+def test_given_a_very_long_release_id_then_cloudformation_still_takes_the_token(
+    release: ReleaseHarness,
+) -> None:
     release_id = "a.b_" + "x" * 76
-    world.lock(release_id)
-    world.release("start_experiment", release_id=release_id, champion=OLD, challenger=NEW)
-    assert len(world.stack.tokens) == 1
+    release.lock(release_id)
+    release.invoke("start_experiment", release_id=release_id, champion=OLD, challenger=NEW)
+    assert len(release.stack.tokens) == 1
 
 
-def test_an_update_that_does_not_come_to_rest_in_four_hours_ends_the_release(world: World) -> None:
-    world.lock()
-    started = world.release("start_experiment", champion=OLD, challenger=NEW)
-    assert started == {"started_at": world.clock.now, "poll_seconds": 2}
+def test_an_update_that_does_not_come_to_rest_in_four_hours_ends_the_release(release: ReleaseHarness) -> None:
+    release.lock()
+    started = release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    assert started == {"started_at": release.clock.now, "poll_seconds": 2}
     waiting = {"phase": "ab", "started_at": started["started_at"]}
 
-    world.clock.now += 4 * 3600 - 2
-    assert world.release("await_topology", **waiting) == {"settled": False}
+    release.clock.now += 4 * 3600 - 2
+    assert release.invoke("await_topology", **waiting) == {"settled": False}
     with pytest.raises(TopologyTimeoutError, match="No rest in phase ab within 14400 s"):
-        world.release("await_topology", **waiting)
+        release.invoke("await_topology", **waiting)
 
 
-def test_the_state_machine_gets_numbers_as_numbers_and_the_releases_tag(world: World) -> None:
-    loaded = world.release("load_settings")
+def test_the_state_machine_gets_numbers_as_numbers_and_the_releases_tag(release: ReleaseHarness) -> None:
+    loaded = release.invoke("load_settings")
 
     assert (loaded["shares"], loaded["stages"], loaded["poll_seconds"]) == ([0.1, 0.5], 2, 2)
     assert loaded["training"]["hyperparameters"] == {"epochs": "4"}

@@ -10,7 +10,7 @@ from lambdas.release.errors import (
     LockLostError,
     TopologyFailedError,
 )
-from tests.support.release_loop import BUCKET, NEW, SECOND, SECOND_BUCKET, World
+from tests.support.release_loop import BUCKET, NEW, SECOND, SECOND_BUCKET, ReleaseHarness
 
 KEY = NEW["uri"].removeprefix(f"s3://{BUCKET}/")
 COPY = {
@@ -20,78 +20,80 @@ COPY = {
 }
 
 
-def put(world: World, *statuses: str | None) -> None:
+def put(release: ReleaseHarness, *statuses: str | None) -> None:
     """The promoted model's files, each with what S3 says of its copy."""
     for place, status in enumerate(statuses):
         key = f"{KEY}part-{place}"
-        world.bucket.objects[key] = b"weights"
+        release.bucket.objects[key] = b"weights"
         if status:
-            world.bucket.replication[key] = status
+            release.bucket.replication[key] = status
 
 
-def test_given_a_model_that_was_copied_then_the_second_region_serves_the_copy(world: World) -> None:
-    world.lock()
-    put(world, "COMPLETED", "COMPLETED")
+def test_given_a_model_that_was_copied_then_the_second_region_serves_the_copy(
+    release: ReleaseHarness,
+) -> None:
+    release.lock()
+    put(release, "COMPLETED", "COMPLETED")
 
-    world.release("follow", champion=NEW)
-    assert world.release("await_followed", champion=NEW) == {"settled": False}
-    world.second.finish()
+    release.invoke("follow", champion=NEW)
+    assert release.invoke("await_followed", champion=NEW) == {"settled": False}
+    release.second.finish()
 
-    assert world.release("await_followed", champion=NEW) == {"settled": True}
-    assert world.second.parameters == SECOND | COPY
-    assert world.story()[-2:] == [("follow", "started"), ("await_followed", "settled")]
+    assert release.invoke("await_followed", champion=NEW) == {"settled": True}
+    assert release.second.parameters == SECOND | COPY
+    assert release.story()[-2:] == [("follow", "started"), ("await_followed", "settled")]
 
 
-def test_given_a_copy_under_way_then_nothing_is_updated_yet(world: World) -> None:
-    world.lock()
-    put(world, "COMPLETED", "PENDING")
+def test_given_a_copy_under_way_then_nothing_is_updated_yet(release: ReleaseHarness) -> None:
+    release.lock()
+    put(release, "COMPLETED", "PENDING")
 
     with pytest.raises(CopyPendingError, match="not yet in the second region"):
-        world.release("follow", champion=NEW)
+        release.invoke("follow", champion=NEW)
 
-    assert world.second.received("update_stack") == []
-    assert ("follow", "failed") not in world.story()  # it is asked again soon
+    assert release.second.received("update_stack") == []
+    assert ("follow", "failed") not in release.story()  # it is asked again soon
 
 
 @pytest.mark.parametrize(
     ("status", "why"), [("FAILED", "S3 could not copy it"), (None, "older than the copying")]
 )
 def test_given_a_file_that_will_never_arrive_then_it_is_named(
-    world: World, status: str | None, why: str
+    release: ReleaseHarness, status: str | None, why: str
 ) -> None:
-    world.lock()
-    put(world, "COMPLETED", status)
+    release.lock()
+    put(release, "COMPLETED", status)
 
     with pytest.raises(ArtefactIncompleteError, match=f"part-1 is not in the second region: .*{why}"):
-        world.release("follow", champion=NEW)
+        release.invoke("follow", champion=NEW)
 
 
-def test_given_an_update_that_was_rolled_back_then_the_cause_is_told(world: World) -> None:
-    world.lock()
-    put(world, "COMPLETED")
-    world.release("follow", champion=NEW)
-    world.second.roll_back("Endpoint", "The container did not start.")
+def test_given_an_update_that_was_rolled_back_then_the_cause_is_told(release: ReleaseHarness) -> None:
+    release.lock()
+    put(release, "COMPLETED")
+    release.invoke("follow", champion=NEW)
+    release.second.roll_back("Endpoint", "The container did not start.")
 
     with pytest.raises(TopologyFailedError, match=r"second region.*Endpoint: The container did not start"):
-        world.release("await_followed", champion=NEW)
+        release.invoke("await_followed", champion=NEW)
 
 
-def test_given_a_task_that_is_repeated_then_it_does_nothing_more(world: World) -> None:
-    world.lock()
-    put(world, "COMPLETED")
-    world.release("follow", champion=NEW)
-    world.release("follow", champion=NEW)
-    world.second.finish()
-    world.release("follow", champion=NEW)
+def test_given_a_task_that_is_repeated_then_it_does_nothing_more(release: ReleaseHarness) -> None:
+    release.lock()
+    put(release, "COMPLETED")
+    release.invoke("follow", champion=NEW)
+    release.invoke("follow", champion=NEW)
+    release.second.finish()
+    release.invoke("follow", champion=NEW)
 
-    assert world.second.status == "UPDATE_COMPLETE"
-    assert len(world.second.tokens) == 1
+    assert release.second.status == "UPDATE_COMPLETE"
+    assert len(release.second.tokens) == 1
 
 
-def test_given_no_lock_then_the_second_region_is_left_alone(world: World) -> None:
-    put(world, "COMPLETED")
+def test_given_no_lock_then_the_second_region_is_left_alone(release: ReleaseHarness) -> None:
+    put(release, "COMPLETED")
 
     with pytest.raises(LockLostError):
-        world.release("follow", champion=NEW)
+        release.invoke("follow", champion=NEW)
 
-    assert world.second.calls == []
+    assert release.second.calls == []

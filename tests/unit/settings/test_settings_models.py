@@ -10,7 +10,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from infra.settings import SettingsError, hosting_regions, image_registries, instance_types, load, reference
+from infra import settings_reference
+from infra.settings import SettingsError, hosting_regions, image_registries, instance_types, load
 from infra.settings.images import image_table
 from infra.settings.loader import FOLDER
 
@@ -173,12 +174,12 @@ def test_evaluation_cuts_answers_where_callers_have_them_cut_unless_the_file_say
 
 
 def test_the_reference_is_current():
-    """After a change: `python -m infra.settings.reference > docs/settings.md`."""
-    assert (FOLDER.parent / "docs" / "settings.md").read_text() == reference.render()
+    """After a change: `python -m infra.settings_reference > docs/settings.md`."""
+    assert (FOLDER.parent / "docs" / "settings.md").read_text() == settings_reference.render()
 
 
 def test_the_reference_names_every_key_with_its_meaning():
-    rows = [line.split(" | ") for line in reference.render().splitlines() if line.startswith("| `")]
+    rows = [line.split(" | ") for line in settings_reference.render().splitlines() if line.startswith("| `")]
 
     assert len(rows) > 60
     assert all(len(row[-1].strip(" |")) > 5 for row in rows)

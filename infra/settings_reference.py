@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the models: `python -m infra.settings.reference` prints it."""
+"""Writes docs/settings.md from the models: `python -m infra.settings_reference` prints it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ inherits from another and no environment is a default. `cdk synth -c env=<enviro
 type or combination that cannot work ends synth with the file, the line, what is allowed and an example.
 
 This page is written from the models in `infra/settings/`:
-`python -m infra.settings.reference > docs/settings.md`.
+`python -m infra.settings_reference > docs/settings.md`.
 """
 
 

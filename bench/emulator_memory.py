@@ -44,7 +44,7 @@ def handler(event, context):
     print(json.dumps({"event": "request_finished", "status": 200, "text": "x" * 400}))
     return {"statusCode": 200, "body": "a" * 500}
 """
-MACHINE = {
+MACHINE: dict[str, Any] = {
     "StartAt": "First",
     "States": {
         "First": {"Type": "Pass", "Parameters": {"text": "y" * 2000}, "Next": "Call"},

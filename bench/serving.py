@@ -241,7 +241,7 @@ def write(
         f"at start · {options.model.name} · medians of up to {rounds} interleaved rounds, "
         f"{options.tokens} tokens per answer"
     )
-    content = {
+    content: dict[str, Any] = {
         "command": command_line(),
         "machine": description | {"limits": limits},
         "options": {

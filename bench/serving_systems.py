@@ -121,7 +121,7 @@ class TransformersServe(AbstractContextManager[HttpSystem]):
 
     def __enter__(self) -> HttpSystem:
         started = time.perf_counter()
-        command = [PYTHON, "-c", _SERVE, "serve", str(self._folder)]
+        command: list[str | Path] = [PYTHON, "-c", _SERVE, "serve", str(self._folder)]
         command += ["--continuous-batching", "--host", "127.0.0.1", "--port", str(self._port)]
         # Without a bound its cache takes most of the machine's memory.
         command += ["--device", "cpu", "--cb-num-blocks", str(PAGES), "--cb-block-size", str(PAGE_TOKENS)]

@@ -114,7 +114,7 @@ def _prepare_serving(home: Home, steps: Steps) -> dict[str, str]:
 
 
 def _prepare_model(home: Home, step: Step) -> dict[str, str]:
-    words = [home.python("serving"), "-m", "local.model", "--home", home.root]
+    words: list[str | Path] = [home.python("serving"), "-m", "local.model", "--home", home.root]
     said = step.run([*words, "--tiny"] if home.tiny else words, cwd=REPOSITORY, capture=True)
     model: dict[str, str] = json.loads(said.strip().splitlines()[-1])
     step.note = model["name"]

@@ -100,7 +100,16 @@ def prepare_tools(home: Home, steps: Steps) -> None:
                     "e.g. `apt-get install python3-venv`."
                 ) from problem
             raise
-        words = ["-m", "pip", "install", "-q", "--no-compile", "--require-hashes", "-r", lock_of("tools")]
+        words: list[str | Path] = [
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-compile",
+            "--require-hashes",
+            "-r",
+            lock_of("tools"),
+        ]
         step.run([folder / "bin" / "python", *words], cwd=REPOSITORY)
         (folder / ".stamp").write_text(stamp)
 
@@ -115,12 +124,19 @@ def prepare_environment(home: Home, steps: Steps, name: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         step.run([uv, "venv", "-q", "--no-python-downloads", "--python", sys.executable, folder])
         # A lock holds everything, so nothing is left to resolve.
-        words = ["-q", "--system-certs", "--no-deps", "--require-hashes", "--python", python]
+        words: list[str | Path] = [
+            "-q",
+            "--system-certs",
+            "--no-deps",
+            "--require-hashes",
+            "--python",
+            python,
+        ]
         step.run([uv, "pip", "install", *words, "-r", lock_of(name)], cwd=REPOSITORY)
         if TORCH in INPUTS[name]:
             # With dependencies: a build for CUDA needs packages that the lock leaves out. Not compiled: what
             # is imported compiles itself, and all of torch takes longer than its installation.
-            pip = [home.venvs / "tools" / "bin" / "python", "-m", "pip", "--python", python]
+            pip: list[str | Path] = [home.venvs / "tools" / "bin" / "python", "-m", "pip", "--python", python]
             step.run([*pip, "install", "-q", "--no-compile", "-r", TORCH], cwd=REPOSITORY)
         (folder / ".stamp").write_text(stamp)
 

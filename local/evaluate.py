@@ -27,7 +27,7 @@ def champion_folder(home: Home) -> Path:
     if found is None:
         raise CommandError("nothing is deployed: run `make up` first.")
     values = {p["ParameterKey"]: p["ParameterValue"] for p in found["Parameters"]}
-    folder = home.root / "models" / "champions" / values["ChampionModelDigest"]
+    folder: Path = home.root / "models" / "champions" / values["ChampionModelDigest"]
     if (folder / MANIFEST_NAME).exists():
         return folder
     bucket, _, prefix = values["ChampionModelUri"].removeprefix("s3://").partition("/")

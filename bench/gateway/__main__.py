@@ -85,7 +85,8 @@ def measure(options: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
     words = [sys.executable, "-m", "bench.gateway.stub", str(port)]
     stack.enter_context(running(words, scratch / "stub.log", {"PYTHONPATH": str(REPOSITORY)}, url, 30))
     door: Door = stack.enter_context(open_door(url))
-    peer, peer_pids = None, list[int]
+    peer: Target | None = None
+    peer_pids: Callable[[], list[int]] = list
     if peer_python:
         peer, pid = stack.enter_context(litellm.proxy(peer_python, url, scratch))
         peer_pids = lambda: descendants(pid)  # noqa: E731

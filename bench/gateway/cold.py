@@ -28,7 +28,7 @@ VARIABLES = {
 
 def starts(bundle: Path, ours: Path, peer: Path | None, rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each start by system; the first of each, which may write byte code, is left out."""
-    seen: dict[str, list[float]] = {"inference": []} | ({"litellm": []} if peer else {})
+    seen: dict[str, list[float]] = {name: [] for name in ("inference", *(["litellm"] if peer else []))}
     for turn in range(rounds + 1):
         took = {"inference": _start(ours, OURS, VARIABLES | {"PYTHONPATH": str(bundle)})}
         if peer:

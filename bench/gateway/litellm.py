@@ -34,7 +34,14 @@ def environment() -> Path:
         print("making the peer's environment (a minute or two) …", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
-        uv = [venvs / "tools" / "bin" / "uv", "pip", "install", "-q", "--system-certs", "--compile-bytecode"]
+        uv: list[str | Path] = [
+            venvs / "tools" / "bin" / "uv",
+            "pip",
+            "install",
+            "-q",
+            "--system-certs",
+            "--compile-bytecode",
+        ]
         made = os.environ | {"VIRTUAL_ENV": str(folder)}
         subprocess.run([*uv, "--no-deps", "--require-hashes", "-r", LOCK], check=True, timeout=900, env=made)
         mark.write_text(stamp)
@@ -55,7 +62,15 @@ def proxy(python: Path, stub_url: str, folder: Path) -> Iterator[tuple[Target, i
             }
         )
     )
-    words = [python.with_name("litellm"), "--config", config, "--host", "127.0.0.1", "--port", str(port)]
+    words: list[str | Path] = [
+        python.with_name("litellm"),
+        "--config",
+        config,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     url = f"http://127.0.0.1:{port}"
     log = folder / "litellm.log"
     with running(words, log, QUIET, f"{url}/health/liveliness", START_SECONDS) as process:

@@ -85,7 +85,7 @@ def profile() -> Profile:
             door.ask(chat(stream=True))
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]
+            threading.setprofile(None)
     return found
 
 

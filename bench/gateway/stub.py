@@ -21,7 +21,7 @@ MODEL = "stub"
 
 def sse_events() -> list[bytes]:
     """The answer as server-sent events."""
-    base = {
+    base: dict[str, object] = {
         "id": "chatcmpl-stub",
         "object": "chat.completion.chunk",
         "created": int(time.time()),
@@ -31,7 +31,8 @@ def sse_events() -> list[bytes]:
     deltas += [{"content": f"{word} "} for word in TEXT]
     choices = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
     choices.append([{"index": 0, "delta": {}, "finish_reason": "stop"}])
-    events = [{**base, "choices": choice} for choice in choices] + [{**base, "choices": [], "usage": USAGE}]
+    events: list[dict[str, object]] = [{**base, "choices": choice} for choice in choices]
+    events.append({**base, "choices": [], "usage": USAGE})
     return [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events] + [b"data: [DONE]\n\n"]
 
 

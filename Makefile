@@ -74,7 +74,7 @@ test-cloud: environments browser  ## what crosses services: the laptop cloud and
 bench-smoke: environments  ## time to first token beside the bare handler; cold and warm starts
 	@$(BIN)/python -m bench.smoke
 
-bench-gateway: environments  ## what the front door adds to a call: make bench-gateway GATEWAY="--litellm"
+bench-gateway: environments  ## what the inference function adds to a call: make bench-gateway GATEWAY="--litellm"
 	@PYTHONPATH=. $(BIN)/python -m bench.gateway $(GATEWAY)
 
 DATA ?= tests/fixtures/support/support_pairs.jsonl

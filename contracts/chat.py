@@ -1,6 +1,6 @@
 """The OpenAI chat-completions protocol, as far as Evergreen speaks it.
 
-Spoken twice: by the front door to its callers and by the front door to the model container.
+Used twice: between the API and its callers, and between the inference function and the model container.
 Requests are strict (an unknown field is an error that names it); answers are what the official
 clients parse. Source: the OpenAI API reference, "Chat completions".
 """

@@ -1,4 +1,4 @@
-"""Where requests go while the endpoint cannot answer, as settings write it and the front door reads it
+"""Where requests go while the endpoint cannot answer: settings write it, the inference function reads it
 (variable `FALLBACKS`)."""
 
 from __future__ import annotations

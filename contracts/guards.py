@@ -1,4 +1,4 @@
-"""Which checks prompts and answers pass, as settings write it and the front door reads it (`GUARDS`)."""
+"""Which checks prompts and answers pass, written by settings, read by the inference function (`GUARDS`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose tokens (JWT) open the door, as settings write it and the authorizer reads it (`JWT_ISSUERS`)."""
+"""Whose tokens (JWT) the API accepts, as settings write it and the authorizer reads it (`JWT_ISSUERS`)."""
 
 from __future__ import annotations
 

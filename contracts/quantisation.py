@@ -1,6 +1,6 @@
 """What eight bits cost a model: perplexity and a task's score beside those of the same weights in float32.
 
-The file lies beside an artefact's other files, but is none of the manifest's: it is a measurement of them.
+The file is beside an artefact's other files, but is none of the manifest's: it is a measurement of them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ RATINGS_INDEX = "by-version-given"  # feedback on one model version by `given_at
 
 
 class InferenceRecord(BaseModel):
-    """One request as the front door saw it. Times are seconds since the epoch or milliseconds as named.
+    """One request as the API saw it. Times are seconds since the epoch or milliseconds as named.
 
     `findings` are the guards' as `<guard>:<label>:<action>`, `guard_ms` the time each took. `cached`: the
     answer was a kept one, which costs nothing. `cost_nano_usd` is in billionths of a dollar.

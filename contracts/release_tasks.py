@@ -135,7 +135,7 @@ class Register(_Task):
 
 
 class Approve(_Task):
-    """Approve a package at once, or (with the workflow's `token`) ask people to."""
+    """Approve a package at once, or (with the workflow's `token`) ask the approvers."""
 
     task: Literal["approve"]
     package_arn: str

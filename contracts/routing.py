@@ -1,7 +1,7 @@
-"""How traffic is split between an endpoint's variants, as the front door reads it.
+"""How traffic is split between an endpoint's variants, as the inference function reads it.
 
 The routing item lives in the access table under `ROUTING#<endpoint name>`, written by whoever moves
-weights, read (and cached for at most `ROUTING_CACHE_SECONDS`) by the front door.
+weights, read (and cached for at most `ROUTING_CACHE_SECONDS`) by the inference function.
 """
 
 from __future__ import annotations

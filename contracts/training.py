@@ -25,7 +25,7 @@ class SupportPair(_Record):
     """One line of `train.jsonl` and `heldout.jsonl`; `user` is a pseudonym.
 
     `group` names the template group: items of one group are rewordings of one another's form, so a
-    group never lies on both sides of the split.
+    group is never on both sides of the split.
     """
 
     id: str = Field(min_length=1)

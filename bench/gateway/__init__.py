@@ -1,1 +1,1 @@
-"""`make bench`, part "gateway": what the front door adds. Run as `python -m bench.gateway`."""
+"""`make bench`, part "gateway": what the inference function adds. Run as `python -m bench.gateway`."""

@@ -1,4 +1,4 @@
-"""`make bench`, part "gateway": what the front door adds to a call, and what it takes.
+"""`make bench`, part "gateway": what the inference function adds to a call, and what it takes.
 
 Everything compared is measured in one run, in turn, so that a busy moment of the machine hits all alike:
 the time to first token through the deployed door beside the same call to the stub itself; the delay of

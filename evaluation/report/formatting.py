@@ -1,4 +1,4 @@
-"""Figures and titles as people read them."""
+"""Figures and titles as a report shows them."""
 
 from __future__ import annotations
 

@@ -32,8 +32,9 @@ FILE = re.compile(r"[\w./{},*-]*[\w}*]\.(?:py|mjs|asl\.yaml)\b")
 MODULE = re.compile(rf"(?<![\w./-])(?:{FOLDERS})(?:\.[A-Za-z_]\w*)+(?![\w/*-])")
 LINK = re.compile(r"\]\(([\w./#][^)\s]*)\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
-# What the worked examples of CONTRIBUTING add, and files that exist only inside an artefact or an archive
+# Names that a changelog calls gone, what CONTRIBUTING's examples add, files inside an artefact or an archive
 NOT_IN_THE_TREE = {
+    "CHANGELOG.md": {"lambdas.api.forget", "lambdas.authorizer.admin"},
     "CONTRIBUTING.md": {"lambdas/pipeline/guards/credentials.py", "settings.mask_credentials"},
     "docs/refresh.md": {"train.py"},
     "model_code/README.md": {"code/evergreen_hook.py", "/opt/ml/model/code/evergreen_hook.py"},

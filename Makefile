@@ -42,12 +42,20 @@ UPGRADE ?=
 lock:  ## write requirements/locks from the pins: make lock UPGRADE=1 for the newest of what they allow
 	@$(PYTHON) -m local lock $(if $(UPGRADE),--upgrade)
 
-check: environments  ## format, lint, types, import rules, synth with policy
+check: environments types  ## format, lint, types, import rules, synth with policy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@for env in $(ENVIRONMENTS); do $(MAKE) --no-print-directory synth ENV=$$env; done
+
+# Each package with the interpreter of the environment that has its imports; the tests in mypy's normal mode.
+MYPY = $(BIN)/mypy --cache-dir .mypy_cache/$(1) --python-executable $(EVERGREEN_VENVS)/$(1)/bin/python
+types: environments
+	@$(call MYPY,dev) contracts evaluation infra lambdas operations app.py
+	@$(call MYPY,cloud) $(filter-out local/model,$(wildcard local/*.py) $(patsubst %/__init__.py,%,$(wildcard local/*/__init__.py)))
+	@$(call MYPY,serving) model_code local/model
+	@$(BIN)/mypy --cache-dir .mypy_cache/bench --follow-imports=silent bench
+	@$(BIN)/mypy --cache-dir .mypy_cache/tests --follow-imports=silent tests
 
 test: environments  ## everything CI runs, three lanes at a time (two of the first mostly wait), each shown when done
 	@$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target \

@@ -42,7 +42,7 @@ def one_at_a_time(folder: Path) -> Run:
 
     model = _model(folder)
 
-    class TokenTimes(BaseStreamer):
+    class TokenTimes(BaseStreamer):  # type: ignore[misc] # the bench is checked where transformers is not
         """Notes when tokens come; the prompt itself is put first."""
 
         def __init__(self) -> None:

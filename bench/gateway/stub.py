@@ -29,7 +29,9 @@ def sse_events() -> list[bytes]:
     }
     deltas: list[dict[str, object]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": f"{word} "} for word in TEXT]
-    choices = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
+    choices: list[list[dict[str, object]]] = [
+        [{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas
+    ]
     choices.append([{"index": 0, "delta": {}, "finish_reason": "stop"}])
     events: list[dict[str, object]] = [{**base, "choices": choice} for choice in choices]
     events.append({**base, "choices": [], "usage": USAGE})

@@ -19,7 +19,7 @@ import yaml
 from contracts.container import ENV_MAX_QUEUED
 from contracts.release_tasks import Phase, ServedModel
 from contracts.routing import CHALLENGER, CHAMPION
-from lambdas.release.aws.endpoint import Endpoint
+from lambdas.release.aws.endpoint import EndpointClient
 from lambdas.release.aws.scaling import FixedFleet
 from lambdas.release.aws.stack import CloudFormationStack
 from lambdas.release.store import RoutingItem
@@ -66,7 +66,7 @@ class Experiment:
         table = laptop.stack_outputs("data")["AccessTableName"]
         self._laptop, self._sagemaker, self._name = laptop, laptop.aws("sagemaker"), name
         self.stack = CloudFormationStack(STACK, laptop.aws("cloudformation"))
-        self.endpoint = Endpoint(name, self._sagemaker)
+        self.endpoint = EndpointClient(name, self._sagemaker)
         self._routing = RoutingItem(table, name, Tables(laptop.aws("dynamodb")))
         self.topology = Topology(name, self.stack, self.endpoint, self._routing, FixedFleet())
         self.champion, self.alone = self.topology.champion(), self.live()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lambdas.release.aws.scaling import Bounds, FixedFleet, Scaling
+from lambdas.release.aws.scaling import Bounds, EndpointScaling, FixedFleet
 from lambdas.release.errors import TopologyFailedError
 from tests.support.release_loop import ENDPOINT, NEW, OLD, ReleaseHarness
 
@@ -156,7 +156,7 @@ def test_given_a_fleet_of_fixed_number_then_nothing_is_registered(release: Relea
 
 
 def test_a_target_that_somebody_took_away_first_is_no_error(scaled: ReleaseHarness) -> None:
-    scaling = Scaling(ENDPOINT, scaled.autoscaling)
+    scaling = EndpointScaling(ENDPOINT, scaled.autoscaling)
     assert scaling.bounds() == Bounds(2, 8)
     scaling.leave_challenger()
     assert scaled.autoscaling.received("deregister_scalable_target") == []

@@ -25,11 +25,9 @@ def stack_output(cloudformation: Any, env: str, stack: str, name: str) -> str:
     """An output of `evergreen-<env>-<stack>`. Raises StackError."""
     stack_name = f"evergreen-{env}-{stack}"
     try:
-        found = describe_stack(cloudformation, stack_name)
+        found = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
     except ClientError as error:
         raise StackError(f"stack {stack_name}: {error.response['Error'].get('Message')}") from error
-    if found is None:
-        raise StackError(f"stack {stack_name} does not exist")
     outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
     if name not in outputs:
         raise StackError(f"stack {stack_name} has no output {name}")

@@ -43,10 +43,6 @@ UNPROVED: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {
         (*JOBS, "ExecutionRole"),
         ("logs:CreateLogStream", "logs:PutLogEvents", "cloudwatch:PutMetricData"),
     ): _LOGS,
-    (
-        ("ExecutionRole",),
-        ("cloudwatch:DescribeAlarms",),
-    ): "the laptop's SageMaker reads the alarms of an update in its own name, not in the role's",
     (JOBS, ("logs:CreateLogGroup", "logs:DescribeLogStreams")): _LOGS,
     (
         (*JOBS, "ExecutionRole"),

@@ -167,8 +167,8 @@ def function_is_invoked(world: World) -> bool:
     """The function says that this is no task; without the right it is not even asked."""
     task = {"FunctionName": world.functions[JUDGE]["FunctionArn"], "Payload": {"task": "none"}}
     ended = _run(world, _machine(world, {"Resource": "arn:aws:states:::lambda:invoke", "Parameters": task}))
-    assert ended["error"] in ("BadInput", "Lambda.AWSLambdaException"), ended
-    return bool(ended["error"] == "BadInput")
+    assert ended["error"] in ("BadInputError", "Lambda.AWSLambdaException"), ended
+    return bool(ended["error"] == "BadInputError")
 
 
 # --- the model's containers ------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ def erase(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Erase:
         monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
         s3 = boto3.client("s3")
         s3.create_bucket(Bucket="work")
+        for entry in s3.list_objects_v2(Bucket="work").get("Contents", []):  # of an earlier test
+            s3.delete_object(Bucket="work", Key=entry["Key"])
         for key, body in jobs.stores.objects.items():
             s3.put_object(Bucket="work", Key=key, Body=body)
         erased = WorkEraser(s3, jobs.door.tables, "work", "work").forget("shop", "u-7")

@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud check types synth diff deploy key forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff deploy key forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
 ENV ?=
+COVERAGE ?=
 export EVERGREEN_PORT ?= $(PORT)
 VENVS := $(abspath .evergreen/venvs)
 export EVERGREEN_VENVS ?= $(VENVS)
@@ -58,19 +59,22 @@ types: environments
 	@$(BIN)/mypy --cache-dir .mypy_cache/tests --follow-imports=silent tests
 
 test: environments  ## everything CI runs, three lanes at a time (two of the first mostly wait), each shown when done
-	@$(BIN)/python -m coverage erase
 	@$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target \
 		test-contract test-cloud test-emulator test-serving test-unit
-	@$(BIN)/python -m tests.support.coverage_floors
 
 test-unit: environments  ## each package by itself: unit tests and templates
-	@$(BIN)/python -m coverage run -m pytest -m "not peers" --ignore tests/unit/serving tests/unit tests/infra $(PYTEST)
+	@$(BIN)/python $(COVERAGE) -m pytest -m "not peers" --ignore tests/unit/serving tests/unit tests/infra $(PYTEST)
+
+coverage: environments  ## branch coverage of the unit and serving lanes by package, held against pyproject's floors
+	@$(BIN)/python -m coverage erase
+	@$(MAKE) --no-print-directory test-serving test-unit COVERAGE="-m coverage run"
+	@$(BIN)/python -m tests.support.coverage_floors
 
 test-contract: environments  ## model servers as processes: the container contract
 	@$(BIN)/python -m pytest -m "not peers" tests/contract $(PYTEST)
 
 test-serving: environments  ## the container's code by itself, where torch and OpenVINO are
-	@$(SERVING_TESTS) -m coverage run -m pytest -p no:cacheprovider tests/unit/serving tests/unit/evaluation/test_minilm.py
+	@$(SERVING_TESTS) $(COVERAGE) -m pytest -p no:cacheprovider tests/unit/serving tests/unit/evaluation/test_minilm.py
 
 test-emulator: environments  ## the emulator by itself: alarms, scaling, jobs, functions, endpoints
 	@$(BIN)/python -m pytest -m "not laptop and not peers" tests/cloud $(PYTEST)

@@ -15,6 +15,8 @@ BIN = $(EVERGREEN_VENVS)/dev/bin
 ENVIRONMENTS = $(basename $(notdir $(wildcard settings/*.yaml)))
 export PATH := $(EVERGREEN_VENVS)/node/programs:$(PATH)
 CDK = node_modules/.bin/cdk --app "$(BIN)/python app.py" -c env=$(ENV)
+# Lanes that only compute give way to those whose processes keep time with each other
+GIVE_WAY = nice -n 5
 # What needs torch or OpenVINO is tested where those are, with the test tools of the other environment
 SERVING_TESTS = PYTHONPATH="$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])'):$(CURDIR)" \
 	$(EVERGREEN_VENVS)/serving/bin/python
@@ -63,7 +65,7 @@ test: environments  ## everything CI runs, three lanes at a time (two of the fir
 		test-contract test-cloud test-emulator test-serving test-unit
 
 test-unit: environments  ## each package by itself: unit tests and templates
-	@$(BIN)/python $(COVERAGE) -m pytest -m "not peers" --ignore tests/unit/serving tests/unit tests/infra $(PYTEST)
+	@$(GIVE_WAY) $(BIN)/python $(COVERAGE) -m pytest -m "not peers" --ignore tests/unit/serving tests/unit tests/infra $(PYTEST)
 
 coverage: environments  ## branch coverage of the unit and serving lanes by package, held against pyproject's floors
 	@$(BIN)/python -m coverage erase
@@ -74,7 +76,7 @@ test-contract: environments  ## model servers as processes: the container contra
 	@$(BIN)/python -m pytest -m "not peers" tests/contract $(PYTEST)
 
 test-serving: environments  ## the container's code by itself, where torch and OpenVINO are
-	@$(SERVING_TESTS) $(COVERAGE) -m pytest -p no:cacheprovider tests/unit/serving tests/unit/evaluation/test_minilm.py
+	@$(GIVE_WAY) env $(SERVING_TESTS) $(COVERAGE) -m pytest -p no:cacheprovider tests/unit/serving tests/unit/evaluation/test_minilm.py
 
 test-emulator: environments  ## the emulator by itself: alarms, scaling, jobs, functions, endpoints
 	@$(BIN)/python -m pytest -m "not laptop and not peers" tests/cloud $(PYTEST)

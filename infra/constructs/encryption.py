@@ -43,6 +43,21 @@ class EncryptionKey(kms.Key):
         )
 
 
+def grant_volume(key: kms.IKey, grantee: iam.IGrantable) -> None:
+    """Let SageMaker open a volume's key in the name of `grantee`: it looks at the key, then makes a grant.
+
+    Two statements, because only CreateGrant carries `kms:GrantIsForAWSResource`: under that condition
+    DescribeKey would never be allowed.
+    """
+    for action, conditions in (
+        ("kms:CreateGrant", {"Bool": {"kms:GrantIsForAWSResource": "true"}}),
+        ("kms:DescribeKey", None),
+    ):
+        grantee.grant_principal.add_to_principal_policy(
+            iam.PolicyStatement(actions=[action], resources=[key.key_arn], conditions=conditions)
+        )
+
+
 def grant_through(key: kms.IKey, grantee: iam.IGrantable, service: str, *actions: str) -> None:
     """Let `grantee` use the key for `actions`, but only through one AWS service in the key's region."""
     region = cdk.Stack.of(key).region

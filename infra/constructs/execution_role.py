@@ -1,4 +1,4 @@
-"""The role of model containers: read models, write one log group, publish metrics, pull one image."""
+"""The role of model containers: read models, write their log groups, publish metrics, pull one image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ExecutionRole(iam.Role):
         settings: Settings,
         artefacts: s3.IBucket,
         artefacts_key: EncryptionKey,
-        log_group: LogGroup,
+        log_groups: Sequence[LogGroup],
     ) -> None:
         account = settings.environment.account
         super().__init__(
@@ -53,7 +53,8 @@ class ExecutionRole(iam.Role):
             arn = cdk.Stack.of(self).format_arn(service="s3", region="", account="", resource=bucket)
             self._read(arn, prefix)
             reasons[f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:s3:::{bucket}/{prefix}*]"] = _OBJECTS
-        log_group.grant_append(self)
+        for log_group in log_groups:
+            log_group.grant_append(self)
         self._publish_metrics()
         self._pull(settings)
         reasons["AwsSolutions-IAM5[Resource::*]"] = (

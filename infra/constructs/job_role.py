@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra.constructs.encryption import EncryptionKey, grant_through
+from infra.constructs.encryption import EncryptionKey, grant_through, grant_volume
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.settings.images import image_table
@@ -51,7 +51,7 @@ class JobRole(iam.Role):
         self._use_source()
         grant_through(artefacts_key, self, "s3", "kms:Decrypt", "kms:GenerateDataKey")
         if volume:
-            self._use_volume_key(artefacts_key)
+            grant_volume(artefacts_key, self)
         self._log(kind)
         self._pull(image)
         self._reasons["AwsSolutions-IAM5[Resource::*]"] = (
@@ -77,15 +77,6 @@ class JobRole(iam.Role):
         self._list(arn, f"{prefix}*")
         named = f"arn:<AWS::Partition>:s3:::{bucket}/{prefix}*"
         self._reasons[f"AwsSolutions-IAM5[Resource::{named}]"] = _OBJECTS
-
-    def _use_volume_key(self, key: EncryptionKey) -> None:
-        self.add_to_policy(
-            iam.PolicyStatement(
-                actions=["kms:CreateGrant", "kms:DescribeKey"],
-                resources=[key.key_arn],
-                conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
-            )
-        )
 
     def _log(self, kind: str) -> None:
         group = f"/aws/sagemaker/{kind}"

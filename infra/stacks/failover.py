@@ -10,7 +10,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from infra.constructs.encryption import EncryptionKey
+from infra.constructs.encryption import EncryptionKey, grant_volume
 from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.hosting import Hosting
 from infra.constructs.log_group import LogGroup, removal_policy
@@ -23,7 +23,7 @@ from infra.constructs.topic import Topic
 from infra.settings import Settings
 from infra.settings.endpoint import RealtimeEndpoint
 from infra.settings.failover import FAILOVER
-from infra.stacks.serving import container_network, grant_volume
+from infra.stacks.serving import container_network
 
 
 class FailoverDataStack(cdk.Stack):
@@ -73,7 +73,7 @@ class FailoverStack(cdk.Stack):
             settings=settings,
             artefacts=data.artefacts,
             artefacts_key=data.models_key,
-            log_group=log_group,
+            log_groups=[log_group],
         )
         if spec.instances.has_volume:
             grant_volume(data.models_key, role)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from infra.constructs.async_endpoint import AsyncInference
 from infra.constructs.component_endpoint import ComponentInference
+from infra.constructs.encryption import grant_volume
 from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.hosting import Hosting
 from infra.constructs.inference_endpoint import InferenceEndpoint
@@ -31,20 +31,23 @@ class ServingStack(cdk.Stack):
         self, scope: Construct, settings: Settings, env: cdk.Environment, *, data: DataStack
     ) -> None:
         super().__init__(scope, f"{settings.prefix}-serving", env=env)
-        log_group = LogGroup(
-            self,
-            "EndpointLogs",
-            settings=settings,
-            key=data.logs_key,
-            name=f"/aws/sagemaker/Endpoints/{settings.endpoint_name}",  # SageMaker's own choice of name
-        )
+        # SageMaker writes under names of its own choice, and the role may not make a group: without one of
+        # these, a container that does not start leaves no trace.
+        names = {"EndpointLogs": f"/aws/sagemaker/Endpoints/{settings.endpoint_name}"} | {
+            f"ComponentLogs-{component}": f"/aws/sagemaker/InferenceComponents/{component}"
+            for component in settings.component_names
+        }
+        log_groups = [
+            LogGroup(self, part, settings=settings, key=data.logs_key, name=name)
+            for part, name in names.items()
+        ]
         role = ExecutionRole(
             self,
             "ExecutionRole",
             settings=settings,
             artefacts=data.artefacts,
             artefacts_key=data.models_key,
-            log_group=log_group,
+            log_groups=log_groups,
         )
         hosting = Hosting(
             settings=settings,
@@ -107,14 +110,3 @@ def container_network(
     network = ContainerNetwork(stack, "Network", settings=settings, spec=spec.vpc, logs_key=logs_key)
     network.grant_attach(role)
     return network
-
-
-def grant_volume(key: kms.IKey, role: iam.Role) -> None:
-    """SageMaker opens the model volume's key through a grant that it makes in the role's name."""
-    role.add_to_principal_policy(
-        iam.PolicyStatement(
-            actions=["kms:CreateGrant", "kms:DescribeKey"],
-            resources=[key.key_arn],
-            conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
-        )
-    )

@@ -203,6 +203,27 @@ class TestScaleToZero:
             assert specification["Container"]["ArtifactUrl"].endswith(".tar.gz")
             assert base in adapter["DependsOn"]
 
+    def test_each_component_writes_an_encrypted_log_group_of_its_own(self, resources):
+        groups = {
+            group["Properties"]["LogGroupName"]: (name, group)
+            for name, group in resources("scale-to-zero", "serving", "AWS::Logs::LogGroup").items()
+        }
+        written = [
+            one["Fn::GetAtt"][0]
+            for statement in statements(resources, "scale-to-zero")
+            if "logs:PutLogEvents" in statement["Action"]
+            for one in (
+                statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+            )
+        ]
+
+        prefix = "/aws/sagemaker/InferenceComponents/evergreen-scale-to-zero"
+        assert set(groups) == {"/aws/sagemaker/Endpoints/evergreen-scale-to-zero"} | {
+            f"{prefix}-{name}" for name in ("base", "support", "legal")
+        }
+        assert sorted(written) == sorted(name for name, _ in groups.values())
+        assert all("KmsKeyId" in group["Properties"] for _, group in groups.values())
+
     def test_vllm_is_told_to_take_adapters(self, properties):
         environment = properties("scale-to-zero", "AWS::SageMaker::Model")["PrimaryContainer"]["Environment"]
 

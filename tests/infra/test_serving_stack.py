@@ -339,6 +339,9 @@ def test_containers_read_one_prefix_write_one_log_group_and_pull_one_image(resou
     assert granted["ecr:BatchGetImage"]["Resource"]["Fn::Join"][1][-1].endswith(
         ":123456789012:repository/evergreen-serving"
     )
+    # Only CreateGrant carries the condition's key; under it nobody could ever look at the key.
+    assert granted["kms:CreateGrant"]["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    assert "Condition" not in granted["kms:DescribeKey"]
     unbounded = {action for action, statement in granted.items() if statement["Resource"] == "*"}
     assert unbounded == {"cloudwatch:PutMetricData", "ecr:GetAuthorizationToken"}
 

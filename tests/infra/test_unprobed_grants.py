@@ -37,6 +37,9 @@ UNPROBED: dict[tuple[str, str], str] = {
     ("ExecutionRole", "cloudwatch:DescribeAlarms on *"): (
         "the laptop's endpoint reads alarms in its own name; test_rollback_rights.py"
     ),
+    ("ExecutionRole", "logs:* on ComponentLogs*"): (
+        "the laptop's endpoint has no components; test_endpoint_kinds.py, TestScaleToZero"
+    ),
     ("NetworkVpcRejectedIAMRole", "logs:*"): _NETWORK,
     ("ExecutionRole", "kms:* on Inference*Key"): _KEYS,
     ("ExecutionRole", "kms:* on RecordsKey"): _KEYS,

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff deploy key forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff deploy key forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -28,6 +28,9 @@ help:  ## this list
 
 up:  ## deploy everything to this machine and answer a first request
 	@$(PYTHON) -m local up
+
+cloud:  ## start the laptop cloud only, for `make bootstrap ENV=local` and what follows
+	@$(PYTHON) -m local cloud
 
 down:  ## stop it; data stays
 	@$(PYTHON) -m local down

@@ -52,6 +52,7 @@ def main(words: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="environments, model, cloud, deploy, first answer")
     up.add_argument("--tiny", action="store_true", help="serve the tiny random model (for tests)")
+    commands.add_parser("cloud", help="start the laptop cloud as it is, empty at first: an account to try in")
     commands.add_parser("down", help="stop the laptop cloud, keep its data")
     commands.add_parser("clean", help="stop the laptop cloud and forget its data")
     environment = commands.add_parser("environments", help="make the environments only")
@@ -80,6 +81,9 @@ def main(words: list[str] | None = None) -> int:
             if given.command == "lock":
                 environments.lock(home, Steps(home.logs), upgrade=given.upgrade)
                 return 0
+            if given.command == "cloud":
+                emulator.running(home)
+                environments.prepare(home, Steps(home.logs))
             if given.command == "up":
                 emulator.running(home)  # before minutes of work for a port that another program has
                 print(f"Evergreen on this machine, in {home.root}", flush=True)

@@ -103,6 +103,16 @@ def up(home: Home, since: float) -> int:
     return 0
 
 
+def _start_cloud(home: Home) -> int:
+    """Only the cloud: an account in which nothing is deployed yet, as operators of AWS meet it."""
+    with Steps.resumed(home.logs, home.timings).step("cloud") as step:
+        emulator.start(home, step)
+    print(
+        f"\nThe laptop cloud runs at {home.url}, account {ACCOUNT}.\nNext: make bootstrap ENV={ENVIRONMENT}"
+    )
+    return 0
+
+
 def _step(steps: Steps, name: str, work: Callable[[Step], Result]) -> Result:
     with steps.step(name) as step:
         return work(step)
@@ -235,9 +245,9 @@ Up in {seconds:.0f} s. The model's first answer: {answer.strip()!r}
 
 
 def main(words: list[str] | None = None) -> int:
-    """`up`, `down` or `clean`; returns the exit code."""
+    """`up`, `cloud`, `down` or `clean`; returns the exit code."""
     parser = argparse.ArgumentParser(prog="local.bringup")
-    parser.add_argument("command", choices=["up", "down", "clean"])
+    parser.add_argument("command", choices=["up", "cloud", "down", "clean"])
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--since", type=float, default=time.monotonic(), help="when the command began")
     given = parser.parse_args(words)
@@ -245,6 +255,8 @@ def main(words: list[str] | None = None) -> int:
     try:
         if given.command == "up":
             return up(home, given.since)
+        if given.command == "cloud":
+            return _start_cloud(home)
         stopped = emulator.stop(home)
         print("Stopped." if stopped else "Nothing was running.")
         if given.command == "clean":

@@ -12,20 +12,19 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import boto3
 
 from contracts.transcripts import PREFIX, day_prefix
 from operations.forget_jobs import Erased, WorkEraser
-from operations.stacks import StackError, stack_output
+from operations.stacks import stack_output
+from operations.target import open_target, run
 
 
 class Eraser:
     """One environment's stores. `clients` makes a boto3 client by service name."""
 
-    def __init__(self, env: str, clients: Any = boto3.client) -> None:
+    def __init__(self, env: str, clients: Callable[[str], Any]) -> None:
         cloudformation = clients("cloudformation")
         self._s3 = clients("s3")
         self._dynamodb = clients("dynamodb")
@@ -101,16 +100,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("--env", "--tenant", "--user"):
         parser.add_argument(name, required=True)
     options = parser.parse_args(arguments)
-    try:
-        transcripts, rows, work = Eraser(options.env).forget(options.tenant, options.user)
-    except StackError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(
-        f"deleted {transcripts} transcripts and {rows} rows; "
-        f"{work.jobs} jobs, {work.lines} lines of files and {work.answers} kept answers"
-    )
-    return 0
+
+    def work() -> int:
+        target = open_target(options.env)
+        transcripts, rows, done = Eraser(target.name, target.client).forget(options.tenant, options.user)
+        print(
+            f"deleted {transcripts} transcripts and {rows} rows; "
+            f"{done.jobs} jobs, {done.lines} lines of files and {done.answers} kept answers"
+        )
+        return 0
+
+    return run(work)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,8 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import boto3
 
 from contracts.access import (
     KEY_PREFIX,
@@ -32,19 +30,21 @@ from contracts.access import (
     tenant_pk,
 )
 from operations.dynamodb import from_item, to_item
-from operations.stacks import StackError, stack_output
+from operations.progress import CommandError
+from operations.stacks import stack_output
+from operations.target import open_target, run
 
 _DAY_SECONDS = 86_400
 
 
-class AdminError(Exception):
+class AdminError(CommandError):
     """What the operator asked for cannot be done; the message says why."""
 
 
 class KeyAdmin:
     """Keys of one environment. `clients` makes a boto3 client by service name."""
 
-    def __init__(self, env: str, clients: Any = boto3.client) -> None:
+    def __init__(self, env: str, clients: Callable[[str], Any]) -> None:
         self._env = env
         self._cloudformation = clients("cloudformation")
         self._gateway = clients("apigateway")
@@ -157,12 +157,12 @@ class KeyAdmin:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        admin = KeyAdmin(options.env)
-        return int(options.run(admin, options))
-    except (AdminError, StackError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+    def work() -> int:
+        target = open_target(options.env)
+        return int(options.run(KeyAdmin(target.name, target.client), options))
+
+    return run(work)
 
 
 def _limits(options: argparse.Namespace) -> dict[str, Any]:
@@ -189,6 +189,7 @@ def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
         print(json.dumps({"api_key": secret, "tenant": options.tenant}))
     else:
         print(f"Key for {options.tenant} ({options.name}), shown this once:\n{secret}")
+        print(f'\nNext: make chat ENV={options.env} KEY={secret} PROMPT="Hello!"')
     return 0
 
 

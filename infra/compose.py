@@ -8,9 +8,9 @@ from __future__ import annotations
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from infra.policy.estimate import estimate
 from infra.policy.plugin import EvergreenRules
 from infra.settings import Settings
+from infra.settings.cost import estimate
 from infra.settings.endpoint import AsyncEndpoint
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
@@ -34,6 +34,8 @@ def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
     if settings.refresh is not None:
         stacks.append(RefreshStack(app, settings, env, data=data, serving=serving, alarms=monitoring.topic))
     stacks += _second_region(app, settings, data=data, serving=serving)
+    for stack in stacks:
+        stack.termination_protection = settings.environment.production
     cdk.Annotations.of(serving).add_info(estimate(settings).sentence())
     for name, value in settings.environment.tags.items():
         cdk.Tags.of(app).add(name, value)

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from contracts.routing import CHAMPION
-from infra.policy.estimate import challenger_most, estimate
-from infra.policy.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
 from infra.policy.rules import PolicyFinding, PolicyRule
 from infra.policy.template import Template, items, resources, variant_types
 from infra.settings import Settings
+from infra.settings.cost import challenger_most, estimate
 from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
+from infra.settings.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
 
 __all__ = ["cost_cap", "price_table"]
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.texts import AccountId, Origin
 
 _MOST_ISSUER_BYTES = 3_000
 """Of the 4 kB that all of a function's variables may take together."""
@@ -25,7 +26,7 @@ class Throttle(SettingsModel):
 class Quota(SettingsModel):
     """Requests a caller may make in a period; a coarse limit, exact budgets are enforced by the function."""
 
-    limit: int = setting("Requests per period.", 1_000_000, ge=1)
+    limit: int = setting("Requests per period.", 1_000_000, ge=1, le=2_147_483_647)
     period: Literal["DAY", "WEEK", "MONTH"] = setting("When the count starts again.", "MONTH")
 
 
@@ -87,7 +88,7 @@ class Iam(SettingsModel):
     """Callers with AWS credentials, who use the same routes below `/iam` with signed requests."""
 
     enabled: bool = setting("Offer the routes below `/iam`.", True, default=False)
-    accounts: list[str] = setting(
+    accounts: list[AccountId] = setting(
         "Other AWS accounts whose users and roles may call; this account's may by their own policies.",
         ["444455556666"],
         default=[],
@@ -113,7 +114,7 @@ class ApiSettings(SettingsModel):
     stage: str = setting(
         "Stage name, the first part of the API's path.", "prod", pattern=r"^[A-Za-z0-9_-]{1,128}$"
     )
-    cors_origins: list[str] = setting(
+    cors_origins: list[Origin] = setting(
         "Origins browsers may call from; an empty list for none.", ["https://app.example.com"]
     )
     throttle: Throttle = setting("Limit of the whole stage and of each caller.", {"burst": 100})
@@ -125,7 +126,13 @@ class ApiSettings(SettingsModel):
         ge=0,
         le=3600,
     )
-    max_body_bytes: int = setting("Largest request body; above it 413.", 1_048_576, ge=1024, le=6_291_456)
+    max_body_bytes: int = setting(
+        "Largest request body; above it 413. Lambda's event has 6 MB for the body as JSON text, the headers "
+        "and the authorizer's answer together.",
+        1_048_576,
+        ge=1024,
+        le=5_000_000,
+    )
     waf: Waf = setting("Web ACL.", {"enabled": True})
     jwt: list[JwtIssuer] = setting(
         "Issuers whose JWTs are accepted beside our own keys.",

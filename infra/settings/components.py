@@ -50,6 +50,7 @@ class AdapterSettings(SettingsModel):
         "The adapter's archive in S3.",
         "s3://my-models/adapters/support.tar.gz",
         pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+\.tar\.gz$",
+        form="the S3 address of one archive, s3://bucket/….tar.gz",
     )
 
 

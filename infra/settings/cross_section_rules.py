@@ -14,6 +14,7 @@ from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint, ServerlessEnd
 from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
 
+UNRESERVED_CONCURRENCY = 100  # what Lambda keeps for functions without a reservation
 DEFAULT_SECONDS = 600
 _LEAST, _MOST = 300, 3600
 _FETCH_SECONDS_PER_GB = 10  # 100 MB/s from S3
@@ -71,13 +72,51 @@ _ENDPOINT_NAME = exclusion(
     why="SageMaker allows 63.",
     change="a shorter file name",
 )
+_CONCURRENCY = exclusion(
+    "reserved-concurrency",
+    refuses="a reserved concurrency that leaves the account's other functions fewer than 100",
+    why="Lambda keeps 100 of the account's concurrent executions unreserved.",
+    change="a smaller number, or functions.account_concurrency where the account's limit is higher",
+)
+_PRODUCTION = exclusion(
+    "production",
+    refuses="`environment.production` without a web ACL, or with records or keys that are deleted",
+    why="Callers depend on a production environment, and so do their keys and what is kept for them.",
+    change="what the key asks for, or production: false",
+)
 exclusion(
     "body-size",
-    refuses="request bodies above 6 MB",
-    why="SageMaker takes 6 MB in a request.",
-    change="a number up to 6291456",
+    refuses="request bodies above 5 MB",
+    why="A function's event holds 6 MB, and the body is in it as JSON text beside headers and context.",
+    change="a number up to 5000000",
     bound="gateway.max_body_bytes",
 )
+
+
+def check_concurrency(reserved: int | None, account: int) -> None:
+    """What is reserved leaves the account's other functions what Lambda keeps for them."""
+    most = account - UNRESERVED_CONCURRENCY
+    if reserved is not None and reserved > most:
+        raise _CONCURRENCY.refusal(
+            "functions",
+            "reserved_concurrency",
+            what=f"{reserved} of the account's {account} cannot be reserved.",
+            change=f"a number up to {most}, or account_concurrency where the account's limit is higher"
+            if most > 0
+            else "leave the key out, or account_concurrency where the account's limit is higher",
+            example=most if most > 0 else None,
+        )
+
+
+def check_production(web_acl: bool, records: str, access: str) -> None:
+    """An environment that callers depend on has what keeps it, and them, from harm."""
+    if not web_acl:
+        raise _PRODUCTION.refusal("gateway", "waf", "enabled", what="There is no web ACL.", example=True)
+    for key, removal in (("records", records), ("access", access)):
+        if removal != "retain":
+            raise _PRODUCTION.refusal(
+                "environment", "removal", key, what=f"`cdk destroy` would delete {key}.", example="retain"
+            )
 
 
 def download_seconds(size_gb: float | None) -> int:

@@ -20,6 +20,7 @@ from infra.settings.infrastructure import DataCapture
 from infra.settings.machines import IdleInstances, Instances
 from infra.settings.rollout import Deployment
 from infra.settings.scaling import BacklogScalingSettings, ProvisionedConcurrencyScaling, ScalingSettings
+from infra.settings.texts import EmailAddress
 
 _SERVERLESS_TIMEOUT = exclusion(
     "serverless-timeout",
@@ -130,7 +131,7 @@ class AsyncEndpoint(InstanceEndpoint):
     )
     deployment: Deployment = setting("How an update rolls out.", {"kind": "all_at_once"})
     max_concurrent_requests: int = setting("Requests in flight per machine.", 8, ge=1, le=1000)
-    emails: list[str] = setting(
+    emails: list[EmailAddress] = setting(
         "Addresses told of failed requests; each must confirm once.", ["on-call@example.com"], default=[]
     )
 

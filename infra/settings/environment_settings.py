@@ -6,98 +6,35 @@ of CDK, files or line numbers.
 
 from __future__ import annotations
 
-import platform
-import sys
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import model_validator
 
-from infra.settings import cross_section_rules
+from infra.settings import cross_section_rules, region_rules
 from infra.settings.api import ApiSettings
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
 from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.endpoint import Endpoint, RealtimeEndpoint
+from infra.settings.environment import Environment
 from infra.settings.failover import Failover, check_failover
 from infra.settings.fallback import EndpointFallback, Fallback
+from infra.settings.functions import FunctionSettings
 from infra.settings.guards import GuardrailSettings
 from infra.settings.jobs import CacheSettings, JobsSettings
 from infra.settings.monitoring import MonitoringSettings
 from infra.settings.refresh import RefreshSettings
-
-Removal = Literal["retain", "destroy"]
-LogDays = Literal[1, 3, 7, 14, 30, 60, 90, 180, 365, 731, 1827, 3653]
 
 
 class Goals(SettingsModel):
     """The project contract: measurable targets that gates, alarms and reports read."""
 
     quality_floor: float = setting("Lowest acceptable offline quality score.", 0.8, ge=0, le=1)
-    ttft_ms: int = setting("Time to first token at the 95th percentile, milliseconds.", 800, ge=1)
+    ttft_ms: int = setting(
+        "Time to first token at the 95th percentile, milliseconds.", 800, ge=1, le=3_600_000
+    )
     availability: float = setting("Share of requests answered without a server error.", 0.999, gt=0, lt=1)
     cost_per_thousand_requests: float = setting("Ceiling in US dollars.", 1.5, gt=0)
-
-
-class RemovalPolicies(SettingsModel):
-    """What `cdk destroy`, or a replacement, does to each class of data."""
-
-    models: Removal = setting("Model artefacts.", "retain")
-    records: Removal = setting("Records, feedback and the release ledger.", "retain")
-    access: Removal = setting("Callers' keys and routing.", "retain")
-    logs: Removal = setting("Log groups and access logs.", "destroy")
-
-
-class Environment(SettingsModel):
-    """Where the stacks live and how long things are kept."""
-
-    account: str = setting("AWS account id, in quotes.", "111122223333", pattern=r"^\d{12}$")
-    region: str = setting("AWS region.", "us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-    tags: dict[str, str] = setting("Tags on every resource.", {"team": "ml-platform"})
-    removal: RemovalPolicies = setting("Removal policy by data class.", {"models": "retain"})
-    log_retention_days: LogDays = setting("Days CloudWatch keeps logs.", 90)
-    monthly_cost_cap_usd: float = setting(
-        "Synth fails when the endpoint at full size would cost more per month.", 12000.0, gt=0
-    )
-    prices_usd_per_hour: dict[str, float] = setting(
-        "Prices that differ from infra/prices.yaml: another region, a discount.",
-        {"ml.g6e.xlarge": 2.2},
-        default={},
-    )
-
-
-class FunctionSettings(SettingsModel):
-    """The Lambda functions' runtime and size."""
-
-    runtime: Literal["python3.12", "python3.13", "python3.14", "host"] = setting(
-        "Lambda runtime; `host` is this machine's Python, for the laptop.", "python3.14"
-    )
-    architecture: Literal["arm64", "x86_64", "host"] = setting(
-        "Instruction set; `host` is this machine's, for the laptop.", "arm64"
-    )
-    memory_mb: int = setting("Memory of each function; CPU grows with it.", 1024, ge=128, le=10_240)
-    reserved_concurrency: int | None = setting(
-        "Most requests in flight in `inference`; left out, the account's limit holds.",
-        200,
-        ge=1,
-        le=10_000,
-        default=None,
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
-        "Least severe line that is logged.", "INFO", default="INFO"
-    )
-
-    @property
-    def runtime_name(self) -> str:
-        """Lambda's name of the runtime, `host` resolved."""
-        host = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        return host if self.runtime == "host" else self.runtime
-
-    @property
-    def architecture_name(self) -> Literal["arm64", "x86_64"]:
-        """Lambda's name of the instruction set, `host` resolved."""
-        if self.architecture != "host":
-            return self.architecture
-        return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
 
 
 class Model(SettingsModel):
@@ -116,6 +53,7 @@ class Model(SettingsModel):
         "(parameter ChampionModelUri).",
         "s3://my-models/llama-3.1-8b-instruct/",
         pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+(/|\.tar\.gz)$",
+        form="an S3 address: s3://bucket/prefix/ with a slash at its end, or one .tar.gz",
         default=None,
     )
     size_gb: float | None = setting(
@@ -283,10 +221,12 @@ class Settings(SettingsModel):
 
     @model_validator(mode="after")
     def _endpoint_fits_the_model(self) -> Self:
+        region_rules.check_region(("environment", "region"), self.environment.region)
         cross_section_rules.check_region(self.environment.region, *self._images())
         cross_section_rules.check_source(self.model.source, self.endpoint)
         cross_section_rules.check_size(self.model.size_gb, self.endpoint)
         cross_section_rules.check_refresh(self.refresh is not None, self.endpoint)
+        region_rules.check_endpoint(self.endpoint, self.environment.region)
         try:
             cross_section_rules.check_target(self.scaling_target, self.endpoint)
         except CapacityError as error:
@@ -301,8 +241,17 @@ class Settings(SettingsModel):
         return self
 
     @model_validator(mode="after")
+    def _jobs_find_machines(self) -> Self:
+        if self.refresh is not None:
+            for key, job in (("training", self.refresh.training), ("processing", self.refresh.processing)):
+                path = ("refresh", key, "instance_type")
+                region_rules.check_offered(path, job.use, job.instance_type, self.environment.region)
+        return self
+
+    @model_validator(mode="after")
     def _the_second_region_fits(self) -> Self:
         if self.failover is not None:
+            region_rules.check_region(("failover", "region"), self.failover.region)
             bucket = self.failover.bucket_name(self.prefix, self.environment.account)
             check_failover(self.failover, self.environment.region, self.endpoint, self.model.size_gb, bucket)
         return self
@@ -319,6 +268,21 @@ class Settings(SettingsModel):
                 why=f"A regional API takes one from its own region, {self.environment.region}.",
                 change=f"a certificate made in {self.environment.region}",
                 example=f"arn:aws:acm:{self.environment.region}:{self.environment.account}:certificate/…",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _concurrency_is_the_accounts(self) -> Self:
+        cross_section_rules.check_concurrency(
+            self.functions.reserved_concurrency, self.functions.account_concurrency
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _production_lacks_nothing(self) -> Self:
+        if self.environment.production:
+            cross_section_rules.check_production(
+                self.gateway.waf.enabled, self.environment.removal.records, self.environment.removal.access
             )
         return self
 

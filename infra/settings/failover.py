@@ -5,17 +5,16 @@ Everything else is the environment's: the same model, engine and image. Knows no
 
 from __future__ import annotations
 
-from infra.settings import cross_section_rules
+from infra.settings import cross_section_rules, instance_offers
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity_rules import check_machines
 from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint
 from infra.settings.exclusions import exclusion
-from infra.settings.hosting_regions import hosting_regions
 from infra.settings.images import image_table
 from infra.settings.infrastructure import Vpc
-from infra.settings.instance_types import family
 from infra.settings.machines import Instances
 from infra.settings.rollout import AllAtOnceDeployment
+from infra.settings.texts import Region
 
 FAILOVER = "failover"
 """What the second region's stacks are called after the environment's prefix."""
@@ -44,7 +43,7 @@ _MACHINE = exclusion(
     "failover-machine",
     refuses="a failover into a region that does not host the instance type",
     why="SageMaker offers a family of machines in some regions only.",
-    change="another region or instance type; infra/settings/hosting_regions.yaml says what is where",
+    change="another region or instance type; infra/settings/instance_offers.yaml says what is where",
 )
 _ZONES = exclusion(
     "failover-network",
@@ -63,7 +62,7 @@ _NAME = exclusion(
 class Failover(SettingsModel):
     """The second region: where, with which machines, and where its first artefact is."""
 
-    region: str = setting("Region of the second endpoint.", "us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    region: Region = setting("Region of the second endpoint.", "us-west-2")
     instances: Instances = setting(
         "Machines there; `min` of them wait all the time.", {"type": "ml.g6e.xlarge", "min": 1, "max": 4}
     )
@@ -72,6 +71,7 @@ class Failover(SettingsModel):
         "(parameter ChampionModelUri of the failover stack).",
         "s3://my-models-west/llama-3.1-8b-instruct/",
         pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+/$",
+        form="an S3 prefix: s3://bucket/prefix/ with a slash at its end",
         default=None,
     )
     vpc: Vpc | None = setting(
@@ -143,7 +143,7 @@ def _check_machines(failover: Failover, endpoint: RealtimeEndpoint, size_gb: flo
             rule=error.rule,
         ) from None
     for place, machine in enumerate(failover.instances.types):
-        regions = hosting_regions().get(family(machine))
+        regions = instance_offers.regions("hosting", machine)
         if regions is not None and failover.region not in regions:
             raise _MACHINE.refusal(
                 "failover",

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from infra.settings.base import SettingsModel, setting
-
-_REGION = r"^[a-z]{2}(-[a-z]+)+-\d$"
+from infra.settings.texts import Region
 
 
 class EndpointFallback(SettingsModel):
@@ -19,9 +18,7 @@ class EndpointFallback(SettingsModel):
         "The endpoint's name.", "evergreen-small", pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
     )
     model_version: str = setting("What records say of its answers.", "small-1", min_length=1, max_length=128)
-    region: str | None = setting(
-        "Its region; left out, the environment's.", "us-west-2", pattern=_REGION, default=None
-    )
+    region: Region | None = setting("Its region; left out, the environment's.", "us-west-2", default=None)
 
 
 class BedrockFallback(SettingsModel):
@@ -33,9 +30,7 @@ class BedrockFallback(SettingsModel):
         "openai.gpt-oss-20b-1:0",
         pattern=r"^[a-z0-9-]+\.[a-zA-Z0-9.:_-]{1,120}$",
     )
-    region: str | None = setting(
-        "Its region; left out, the environment's.", "us-west-2", pattern=_REGION, default=None
-    )
+    region: Region | None = setting("Its region; left out, the environment's.", "us-west-2", default=None)
 
 
 Fallback = Annotated[EndpointFallback | BedrockFallback, Field(discriminator="kind")]

@@ -7,9 +7,9 @@ example. Knows nothing of CDK.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -17,9 +17,14 @@ from pydantic_core import ErrorDetails
 
 from infra.settings import schema
 from infra.settings.base import RuleError
+from infra.settings.cost import check_cost
 from infra.settings.environment_settings import Settings
+from infra.settings.yaml_rules import YamlRuleError, check_aliases, check_nodes, entries
 
 FOLDER = Path(__file__).resolve().parents[2] / "settings"
+
+# Pydantic's own words name classes or a pattern here: what is allowed says it better.
+_NO_WORDS = ("string_pattern_mismatch", "model_type", "model_attributes_type", "dict_type", "list_type")
 
 
 class SettingsError(Exception):
@@ -41,14 +46,18 @@ def load(name: str, folder: Path = FOLDER) -> Settings:
 def _parse(path: Path, name: str) -> Settings:
     try:
         text = path.read_text(encoding="utf-8")
-        _refuse_aliases(path, text)
+        check_aliases(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(root, yaml.MappingNode):
             raise SettingsError(
                 f"{_shown(path)}:1: the file must hold a mapping of sections.\n  allowed: {_sections()}"
             )
-        _refuse_duplicates(path, root)
+        check_nodes(root)
         values = yaml.safe_load(text)
+    except YamlRuleError as error:
+        raise SettingsError(
+            f"{_shown(path)}:{error.line}: {error}\n  allowed: {error.allowed}\n  example: {error.example}"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
@@ -63,21 +72,29 @@ def _parse(path: Path, name: str) -> Settings:
             "  example: rename the file to change the environment's name"
         )
     try:
-        return Settings.model_validate({"name": name, **values})
+        settings = Settings.model_validate({"name": name, **values})
+        check_cost(settings)
     except ValidationError as error:
         found = error.errors()
         # A mistyped key is also a missing one: the key in the file is the better hint.
         first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
         raise SettingsError(_explain(path, root, first)) from None
+    except RuleError as error:
+        raise SettingsError(_rule(path, root, error.path, error)) from None
+    return settings
+
+
+def _rule(path: Path, root: yaml.MappingNode, where: Sequence[str], error: RuleError) -> str:
+    key = next((part for part in reversed(where) if not part.isdigit()), "")
+    example = "remove the line" if error.example is None else f"{key}: {_flow(error.example)}"
+    return _message(path, root, where, str(error), error.change, example)
 
 
 def _explain(path: Path, root: yaml.MappingNode, error: ErrorDetails) -> str:
     where, kinds = _split([str(part) for part in error["loc"]])
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, RuleError):
-        where = [*where, *cause.path]
-        example = "remove the line" if cause.example is None else f"{where[-1]}: {_flow(cause.example)}"
-        return _message(path, root, where, str(cause), cause.change, example)
+        return _rule(path, root, [*where, *cause.path], cause)
     model, key = schema.resolve(Settings, where, kinds)
     if error["type"] == "extra_forbidden" or key is None:
         names = [name for name in model.model_fields if model is not Settings or name != "name"]
@@ -91,6 +108,13 @@ def _explain(path: Path, root: yaml.MappingNode, error: ErrorDetails) -> str:
     elif error["type"].startswith("union_tag"):
         where = [*where, "kind"]
         what = f"'{'.'.join(where)}' does not name a known kind."
+    elif error["type"] == "string_type" and not where[-1].isdigit() and (written := _written(root, where)):
+        what = f"'{'.'.join(where)}' is a text, and {written} without quotes is none."
+        return _message(path, root, where, what, f"{key.allowed()}, in quotes", f'{where[-1]}: "{written}"')
+    elif error["input"] is None:
+        what = f"'{'.'.join(where)}' is empty."
+    elif error["type"] in _NO_WORDS:
+        what = f"'{'.'.join(where)}' does not fit: it holds {error['input']!r}."
     else:
         what = f"'{'.'.join(where)}' does not fit: {error['msg']}; it holds {error['input']!r}."
     return _message(path, root, where, what, key.allowed(), f"{key.name}: {_flow(key.example)}")
@@ -130,12 +154,19 @@ def _split(loc: Sequence[str]) -> tuple[list[str], list[str]]:
     return where, kinds
 
 
-def _entries(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-    return iter(cast(list[tuple[yaml.Node, yaml.Node]], node.value))
-
-
 def _line(root: yaml.MappingNode, where: Sequence[str]) -> int:
     """The line of the deepest key along `where` that the file has, from 1."""
+    return _place(root, where)[0]
+
+
+def _written(root: yaml.MappingNode, where: Sequence[str]) -> str:
+    """The value at `where` as the file has it, if it is a single one; empty otherwise."""
+    node = _place(root, where)[1]
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+
+
+def _place(root: yaml.MappingNode, where: Sequence[str]) -> tuple[int, yaml.Node]:
+    """Line, from 1, and value of the deepest key along `where` that the file has."""
     node: yaml.Node = root
     line = 1
     for name in where:
@@ -145,41 +176,11 @@ def _line(root: yaml.MappingNode, where: Sequence[str]) -> int:
             continue
         if not isinstance(node, yaml.MappingNode):
             break
-        entry = next(((key, value) for key, value in _entries(node) if key.value == name), None)
+        entry = next(((key, value) for key, value in entries(node) if key.value == name), None)
         if entry is None:
             break
         line, node = entry[0].start_mark.line + 1, entry[1]
-    return line
-
-
-def _refuse_aliases(path: Path, text: str) -> None:
-    """Refuse aliases: a value is written at its key."""
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            raise SettingsError(
-                f"{_shown(path)}:{line}: '*{event.anchor}' refers to another place.\n"
-                "  allowed: the value itself\n  example: write the value out"
-            )
-
-
-def _refuse_duplicates(path: Path, node: yaml.Node) -> None:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in _entries(node):
-        if not isinstance(key, yaml.ScalarNode):
-            raise SettingsError(
-                f"{_shown(path)}:{key.start_mark.line + 1}: a key must be one word.\n"
-                "  allowed: a name\n  example: key: value"
-            )
-        if key.value in seen:
-            raise SettingsError(
-                f"{_shown(path)}:{key.start_mark.line + 1}: the key '{key.value}' stands here twice.\n"
-                "  allowed: each key once\n  example: keep one of the two lines"
-            )
-        seen.add(key.value)
-        _refuse_duplicates(path, value)
+    return line, node
 
 
 def _sections() -> str:

@@ -5,17 +5,25 @@ Knows nothing of engines, scaling policies or CDK. Source of the rules: CreateEn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings import instance_types
+from infra.settings import instance_offers, instance_types
 from infra.settings.base import SettingsModel, setting
 from infra.settings.exclusions import exclusion
+from infra.settings.instance_offers import Use
 
 _TYPE = r"^ml\.[a-z][a-z0-9-]*\.[a-z0-9]+$"
 InstanceType = Annotated[str, Field(pattern=_TYPE)]
 
+UNKNOWN_TYPE = exclusion(
+    "instance-type",
+    refuses="an instance type that SageMaker does not have for this use",
+    why="Its API takes only the types that it knows.",
+    change="a type of SageMaker's for this use; infra/settings/instance_offers.yaml lists them",
+)
 _COUNTS = exclusion(
     "counts-in-order",
     refuses="`max` below `min`",
@@ -67,6 +75,21 @@ ZERO = exclusion(
 )
 
 
+def check_type(path: Sequence[str], use: Use, name: str) -> None:
+    """SageMaker has the instance type for this use. Raises RuleError with the path of the key to change."""
+    known = instance_offers.known_types(use)
+    if name in known:
+        return
+    close = instance_offers.closest(name, known)
+    hint = f" Did you mean '{close}'?" if close else ""
+    raise UNKNOWN_TYPE.refusal(
+        *path,
+        what=f"SageMaker has no instance type '{name}' for {use}.{hint}",
+        change=f"{close}, or another type" if close else "",
+        example=close or "ml.g6.xlarge",
+    )
+
+
 class Machines(SettingsModel):
     """Type of the machines and what they may be replaced by."""
 
@@ -107,6 +130,12 @@ class Machines(SettingsModel):
     def has_volume(self) -> bool:
         """Whether models are stored on a volume, and not on local NVMe."""
         return not instance_types.has_instance_store(self.type)
+
+    @model_validator(mode="after")
+    def _types_exist(self) -> Self:
+        for place, name in enumerate(self.types):
+            check_type(("alternatives", str(place - 1)) if place else ("type",), "hosting", name)
+        return self
 
     @model_validator(mode="after")
     def _pools_are_alike(self) -> Self:

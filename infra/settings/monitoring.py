@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.texts import EmailAddress
 
 
 class MonitoringSettings(SettingsModel):
@@ -23,9 +24,13 @@ class MonitoringSettings(SettingsModel):
         "Periods among those that must be bad before it goes off.", 3, ge=1, le=100, default=3
     )
     minimum_requests: int = setting(
-        "Requests in a period below which ratios and percentiles say nothing.", 50, ge=1, default=20
+        "Requests in a period below which ratios and percentiles say nothing.",
+        50,
+        ge=1,
+        le=1_000_000,
+        default=20,
     )
-    emails: list[str] = setting(
+    emails: list[EmailAddress] = setting(
         "Addresses that the alarms' topic writes to; each must confirm once.",
         ["on-call@example.com"],
         default=[],

@@ -5,7 +5,7 @@ Knows nothing of CDK. Gate and canary become `contracts.release_tasks.GateSettin
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,9 @@ from infra.settings import instance_types
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
+from infra.settings.instance_offers import Use
+from infra.settings.machines import InstanceType, check_type
+from infra.settings.texts import EmailAddress, check_schedule
 
 _MAX_POLLS = 2000  # of nine history events each; an execution holds 25,000
 TRAINING_ENGINE = "training"
@@ -27,11 +30,9 @@ _JOB_MACHINE = exclusion(
 class RefreshJobSettings(SettingsModel):
     """Machine, image and time of one kind of job."""
 
-    instance_type: str = setting(
-        "SageMaker instance type; CPU or NVIDIA GPU.",
-        "ml.g6.2xlarge",
-        pattern=r"^ml\.[a-z][a-z0-9-]*\.[a-z0-9]+$",
-    )
+    use: ClassVar[Use] = "processing"
+
+    instance_type: InstanceType = setting("SageMaker instance type; CPU or NVIDIA GPU.", "ml.g6.2xlarge")
     image: str = setting("Row of infra/settings/images.yaml: a training container.", "pytorch-training-2.9")
     volume_gb: int = setting("Size of the job's disk.", 100, ge=1, le=16_384, default=50)
     max_minutes: int = setting("The job is stopped after this time.", 60, ge=1, le=1440)
@@ -48,6 +49,7 @@ class RefreshJobSettings(SettingsModel):
                 change="an NVIDIA GPU type (g5, g6, g6e …) or a CPU type",
                 example=example,
             )
+        check_type(("instance_type",), self.use, self.instance_type)
         table = image_table().images
         fitting = sorted(name for name, image in table.items() if image.engine == TRAINING_ENGINE)
         if self.image not in fitting:
@@ -64,6 +66,8 @@ class RefreshJobSettings(SettingsModel):
 
 class TrainingSettings(RefreshJobSettings):
     """The training job."""
+
+    use: ClassVar[Use] = "training"
 
     hyperparameters: dict[str, str | int | float] = setting(
         "Hyperparameters of model_code/training; left out, their defaults (docs/training.md).",
@@ -97,7 +101,7 @@ class CanaryAnalysis(SettingsModel):
     shares: list[Annotated[float, Field(gt=0, lt=1)]] = setting(
         "The challenger's share of the traffic, stage by stage.", [0.1, 0.5], min_length=1, max_length=5
     )
-    planned_sample: list[Annotated[int, Field(ge=1)]] = setting(
+    planned_sample: list[Annotated[int, Field(ge=1, le=100_000_000)]] = setting(
         "Rated answers of the challenger that end each stage.", [200, 500]
     )
     alpha: float = setting(
@@ -142,6 +146,7 @@ class RefreshSettings(SettingsModel):
         "EventBridge expression that starts a release; left out, none starts by itself.",
         "cron(0 3 ? * SUN *)",
         pattern=r"^(cron|rate)\(.+\)$",
+        form="cron(…) or rate(…)",
         default=None,
     )
     alarms: list[str] = setting(
@@ -150,7 +155,7 @@ class RefreshSettings(SettingsModel):
     approval: Literal["automatic", "manual"] = setting(
         "`manual` asks the approvers by e-mail before callers meet a challenger.", "manual"
     )
-    approvers: list[str] = setting(
+    approvers: list[EmailAddress] = setting(
         "E-mail addresses of the approvers; each must confirm once.", ["lead@example.com"], default=[]
     )
     approval_hours: int = setting(
@@ -175,6 +180,12 @@ class RefreshSettings(SettingsModel):
     poll_seconds: int = setting(
         "Pause between looks at a stage or at the stack.", 60, ge=1, le=3600, default=60
     )
+
+    @model_validator(mode="after")
+    def _schedule_is_one(self) -> Self:
+        if self.schedule is not None:
+            check_schedule("schedule", self.schedule)
+        return self
 
     @model_validator(mode="after")
     def _somebody_can_approve(self) -> Self:

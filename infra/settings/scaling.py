@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from infra.settings.base import SettingsModel, setting
 from infra.settings.exclusions import exclusion
+from infra.settings.texts import check_schedule, check_timezone
 
 _ORDER = exclusion(
     "schedule-counts",
@@ -29,12 +30,19 @@ class ScalingSchedule(SettingsModel):
         "When it starts: `cron(…)`, `rate(…)` or `at(…)`.",
         "cron(0 20 ? * MON-FRI *)",
         pattern=r"^(cron|rate|at)\(.+\)$",
+        form="cron(…), rate(…) or at(…)",
     )
     timezone: str = setting(
         "Time zone of `at`.", "Europe/Berlin", pattern=r"^[A-Za-z0-9_+/-]+$", default="UTC"
     )
     min: int = setting("Least number from then on.", 1, ge=0, le=100)
     max: int = setting("Greatest number from then on.", 2, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _is_a_schedule(self) -> Self:
+        check_schedule("at", self.at, once=True)
+        check_timezone("timezone", self.timezone)
+        return self
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from infra.settings.base import FORM
+
 _BOUNDS = {
     "ge": "from",
     "gt": "above",
@@ -72,6 +74,8 @@ class Key:
             return f"{mapping} whose `kind` is one of {', '.join(kinds)}"
         if self.models:
             return f"{mapping} with the keys " + ", ".join(self.models[0].model_fields)
+        if form := _form(self.field):
+            return form
         parts = [part for part in _parts(self.field.annotation) if part is not type(None)]
         return " or ".join(_describe(part, self.field.metadata) for part in parts)
 
@@ -138,6 +142,8 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *rules = get_args(annotation)
+        if form := next((_form(rule) for rule in rules if isinstance(rule, FieldInfo)), ""):
+            return form
         return _describe(inner, _flat(rules))
     if origin in (Union, types.UnionType):
         return " or ".join(_describe(part, metadata) for part in _parts(annotation))
@@ -150,6 +156,12 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
     if _is_model(annotation):
         return "mappings with the keys " + ", ".join(annotation.model_fields)
     return _WORDS[annotation] + _bounds(metadata)
+
+
+def _form(field: FieldInfo) -> str:
+    """The words that a field has for its pattern; none where it has no pattern, or no words."""
+    extra = field.json_schema_extra
+    return str(extra.get(FORM, "")) if isinstance(extra, dict) else ""
 
 
 def _flat(rules: Sequence[Any]) -> list[Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from infra.policy.endpoint_rules import ENDPOINT_RULES
-from infra.policy.estimate import challenger_most, estimate
-from infra.policy.prices import price_table
 from infra.policy.template import parameter_combinations
 from infra.settings import load
+from infra.settings.cost import challenger_most, estimate
+from infra.settings.prices import price_table
 
 BY_ID = {rule.id: rule for rule in ENDPOINT_RULES}
 NO_VALUE = {"Ref": "AWS::NoValue"}

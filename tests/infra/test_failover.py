@@ -11,8 +11,8 @@ import pytest
 
 from infra.compose import compose
 from infra.policy.cost import cost_cap
-from infra.policy.estimate import estimate
 from infra.settings import load
+from infra.settings.cost import estimate
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "tests" / "fixtures" / "settings"

@@ -326,8 +326,45 @@ CASES: dict[str, tuple[str, Change, Change]] = {
     "failover-bucket-name": (TWO, {"name": "x" * 24}, {"name": "x" * 23}),
     "body-size": (
         "prod",
-        {"gateway.max_body_bytes": 6_291_457},
-        {"gateway.max_body_bytes": 6_291_456},
+        {"gateway.max_body_bytes": 5_000_001},
+        {"gateway.max_body_bytes": 5_000_000},
+    ),
+    "instance-type": (
+        "prod",
+        {"endpoint.instances.type": "ml.g6e.3xlarge"},
+        {"endpoint.instances.type": "ml.g6e.2xlarge"},
+    ),
+    "region-unknown": (
+        "local",
+        {"environment.region": "us-east-9"},
+        {"environment.region": "us-east-2"},
+    ),
+    "instance-region": (
+        "prod",
+        {"environment.region": "eu-west-1"},
+        {"environment.region": "eu-central-1"},
+    ),
+    "zero-region": (
+        ZERO,
+        {"environment.region": "eu-west-3", "endpoint.instances.type": "ml.g6.xlarge"},
+        {"environment.region": "eu-west-3", "endpoint.instances.type": "ml.g6.xlarge"}
+        | {"endpoint.instances.min": 1},
+    ),
+    "zones-region": (
+        POOLS,
+        {"endpoint.vpc.availability_zones": ["us-west-2a", "us-west-2b"]},
+        {"endpoint.vpc.availability_zones": ["us-east-1c", "us-east-1d"]},
+    ),
+    "tags": ("prod", {"environment.tags": {"aws:team": "x"}}, {"environment.tags": {"aws-team": "x"}}),
+    "reserved-concurrency": (
+        "prod",
+        {"functions.reserved_concurrency": 901},
+        {"functions.reserved_concurrency": 900},
+    ),
+    "production": (
+        "prod",
+        {"gateway.waf.enabled": False},
+        {"gateway.waf.enabled": False, "environment.production": False},
     ),
 }
 

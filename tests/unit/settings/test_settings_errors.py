@@ -66,7 +66,7 @@ WRONG = [
         "cors_origins: [1]",
         "cors_origins",
         "it holds 1",
-        "a list of text",
+        "a list of origins",
         "cors_origins: [",
     ),
     (
@@ -366,6 +366,7 @@ def test_burstable_machines_do_not_scale(tmp_path):
 
 def test_a_burstable_machine_of_fixed_number_is_accepted(tmp_path):
     text = LOCAL.replace("type: ml.c7i.2xlarge, min: 1, max: 1", "type: ml.t2.medium, min: 1, max: 1")
+    text = text.replace("  monthly_cost", "  prices_usd_per_hour: { ml.t2.medium: 0.06 }\n  monthly_cost")
     (tmp_path / "local.yaml").write_text(text)
 
     assert load("local", tmp_path).endpoint.instances.type == "ml.t2.medium"
@@ -403,7 +404,7 @@ def test_a_file_without_sections_says_which_there_are(tmp_path, text):
         ("goals: &a {b: *a}\n", ":1: '*a' refers to another place"),
         ("goals: 1\n? [a, b]\n: c\n", ":2: a key must be one word"),
         (PROD + "7: 8\n", "the key '7' is unknown"),
-        ("goals:\n" + PROD.split("\n", 6)[6], "'goals' does not fit"),
+        ("goals:\n" + PROD.split("\n", 6)[6], "'goals' is empty"),
     ],
 )
 def test_shapes_that_are_no_settings_are_refused_with_their_line(tmp_path, text, says):

@@ -5,13 +5,23 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import re
 import sys
+from collections.abc import Iterator
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from infra import settings_reference
-from infra.settings import SettingsError, hosting_regions, image_registries, instance_types, load
+from infra.settings import (
+    Settings,
+    SettingsError,
+    image_registries,
+    instance_offers,
+    instance_types,
+    load,
+    schema,
+)
 from infra.settings.images import image_table
 from infra.settings.loader import FOLDER
 
@@ -136,10 +146,10 @@ def test_families_are_read_by_the_regions_of_their_sizes():
         "us-west-2": {"enum": ["ml.g5.48xlarge"]},
     }
 
-    found = hosting_regions.families({"description": "…", "all": {"enum": ["ml.p3.xlarge"]}, **sizes})
+    found = instance_offers.families({"description": "…", "all": {"enum": ["ml.p3.xlarge"]}, **sizes})
 
     assert found == {"g5": ["us-east-1", "us-west-2"]}
-    assert "us-west-2" in hosting_regions.hosting_regions()["g6e"]
+    assert "us-west-2" in (instance_offers.regions("hosting", "ml.g6e.xlarge") or [])
 
 
 def test_the_second_regions_machines_run_the_engine_or_the_file_says_so(tmp_path):
@@ -183,3 +193,23 @@ def test_the_reference_names_every_key_with_its_meaning():
 
     assert len(rows) > 60
     assert all(len(row[-1].strip(" |")) > 5 for row in rows)
+
+
+def _models(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield root
+    for key in schema.keys(root):
+        for model in {*key.models, *key.item_models}:
+            yield from _models(model)
+
+
+def test_no_whole_number_is_without_bounds():
+    """One that is may be larger than what the service, or a 32-bit field of its API, can hold."""
+    free = [
+        f"{model.__name__}.{key.name}: {key.allowed()}"
+        for model in _models(Settings)
+        for key in schema.keys(model)
+        if "whole number" in key.allowed()
+        and not re.search(r"whole number (from|above) .* up to", key.allowed())
+    ]
+
+    assert free == ["TrainingSettings.hyperparameters: a mapping of names to text or whole number or number"]

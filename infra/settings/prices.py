@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from infra.settings import Settings
 from infra.settings.base import SettingsModel
+from infra.settings.environment_settings import Settings
 
 TABLE = Path(__file__).parents[1] / "prices.yaml"
 HOURS_PER_MONTH = 730

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from infra.policy.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
-from infra.settings import Settings
+from infra.settings.base import RuleError
 from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
+from infra.settings.environment_settings import Settings
 from infra.settings.machines import IdleInstances, Instances
+from infra.settings.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
 
 _MB_PER_GB = 1024
 
@@ -59,6 +60,41 @@ def estimate(settings: Settings) -> Estimate:
         _sum(here.with_challenger, there.most),
         here.cap,
     )
+
+
+def check_cost(settings: Settings) -> None:
+    """The endpoint at full size stays below the monthly cap. Raises RuleError from the file's root."""
+    missing = sorted(set(_types(settings)) - set(hourly_prices(settings)))
+    if missing:
+        raise RuleError(
+            "environment",
+            "prices_usd_per_hour",
+            what=f"No price is known for {', '.join(missing)}.",
+            why="The monthly cap could not be held.",
+            change="the prices from AWS's price list, in US dollars per hour",
+            example=dict.fromkeys(missing, 1.5),
+        )
+    found, cap = estimate(settings), settings.environment.monthly_cost_cap_usd
+    monthly = found.with_challenger if found.with_challenger is not None else found.most
+    if monthly is not None and monthly > cap:
+        raise RuleError(
+            "environment",
+            "monthly_cost_cap_usd",
+            what=f"{found.what} can cost {monthly:,.0f} USD a month, above the cap of {cap:,.0f} "
+            f"(prices of {price_table().checked}).",
+            why="The cap is what nobody has to ask about.",
+            change=f"a cap of {math.ceil(monthly):d} or more, fewer instances.max, or a smaller type",
+            example=float(math.ceil(monthly)),
+        )
+
+
+def _types(settings: Settings) -> list[str]:
+    """Every instance type of the endpoints; none for serverless ones."""
+    regions = [one for one in (settings, settings.standby) if one is not None]
+    kinds = [one.endpoint for one in regions]
+    return [
+        name for kind in kinds if not isinstance(kind, ServerlessEndpoint) for name in kind.instances.types
+    ]
 
 
 def _of_region(settings: Settings) -> Estimate:

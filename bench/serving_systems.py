@@ -203,7 +203,7 @@ class Library:
 def tokenise(folder: Path, texts: Sequence[str]) -> list[list[int]]:
     """The prompts in tokens, as the handler makes them."""
     script = (
-        "import json,sys; from pathlib import Path; from contracts.chat import Message;"
+        "import json,sys; from pathlib import Path; from contracts.messages import Message;"
         "from model_code.serving.generation.chat_tokenizer import ChatTokenizer;"
         "t = ChatTokenizer(Path(sys.argv[1]));"
         "print(json.dumps([t.encode(t.render([Message(role='user', content=q)])) for q in sys.argv[2:]]))"

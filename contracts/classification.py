@@ -7,51 +7,38 @@ Face inference toolkit's documentation, "text-classification".
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.embeddings import EmbeddingsUsage
-from contracts.texts import Text, TextList, TextsRequest, as_list
+from contracts.requests import RequestModel
+from contracts.texts import Texts, TextsRequest, as_list
 
 Normalisation = Literal["softmax", "sigmoid", "none"]
 
 
-def _shape(value: Any) -> str:
-    return "texts" if isinstance(value, list) else "text"
-
-
-# Told apart beforehand, so that an error is about what was meant.
-_Texts = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[TextList, Tag("texts")],
-    Discriminator(_shape),
-]
 _TopK = Annotated[int, Field(ge=1, le=100_000)] | None
 
 
 class ClassificationRequest(TextsRequest):
     """Body of a classification. `normalisation` overrides what the model's own configuration asks for."""
 
-    input: _Texts
     top_k: _TopK = None
     normalisation: Normalisation | None = None
 
 
-class PipelineParameters(BaseModel):
+class PipelineParameters(RequestModel):
     """`parameters` of Hugging Face's body; `function_to_apply` is its word for the normalisation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     top_k: _TopK = None
     function_to_apply: Normalisation | None = None
 
 
-class PipelineRequest(BaseModel):
+class PipelineRequest(RequestModel):
     """Body as Hugging Face's containers take it; it names no model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    inputs: _Texts
+    inputs: Texts
     parameters: PipelineParameters = PipelineParameters()
 
     @property

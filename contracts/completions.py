@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from contracts.chat import MAX_ANSWERS, MAX_COMPLETION_TOKENS, FinishReason, StreamOptions, Usage
+from contracts.requests import IgnoredFields, Stop, stop_strings
 
 
 def _alone(prompt: Any) -> Any:
@@ -18,10 +19,8 @@ def _alone(prompt: Any) -> Any:
     return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
 
 
-class CompletionRequest(BaseModel):
+class CompletionRequest(IgnoredFields):
     """Body of `POST /v1/completions`: one prompt."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     model: str = Field(min_length=1, max_length=256)
     prompt: Annotated[str, Field(min_length=1), BeforeValidator(_alone)]
@@ -30,7 +29,7 @@ class CompletionRequest(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Stop | None = None
     seed: int | None = None
     n: Annotated[int, Field(ge=1, le=MAX_ANSWERS)] | None = None
     echo: bool | None = None
@@ -57,8 +56,7 @@ class CompletionRequest(BaseModel):
     @property
     def stop_strings(self) -> list[str]:
         """`stop` as a list, empty strings left out."""
-        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return [text for text in stops if text]
+        return stop_strings(self.stop)
 
     @property
     def token_limit(self) -> int | None:

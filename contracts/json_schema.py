@@ -1,25 +1,27 @@
-"""Which JSON Schemas an answer can be held to: the keywords, and how large a schema may be.
+"""Which JSON Schemas a request may carry: any, within a size; a strict one, of OpenAI's subset only.
 
-Pure and cheap: it reads a schema once and compiles nothing. Every schema that passes can be compiled by every
-engine in bounded time and memory; a keyword that an engine would ignore is refused by name instead.
-Source of the keywords: JSON Schema 2020-12; of the idea of a subset: the OpenAI API reference, "Structured
-outputs".
+Pure and cheap: it reads a schema once and compiles nothing. What an engine cannot hold an answer to is
+refused by name in a strict schema, and in any other left to the engine, which does what it can.
+Source of the keywords: JSON Schema 2020-12; of the subset and its bounds: the OpenAI API reference,
+"Structured outputs", supported schemas.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
-MAX_BYTES = 32_768
+MAX_BYTES = 262_144
+MAX_NESTING = 64
+"""Objects and lists inside one another in a schema of any kind, as JSON text."""
 MAX_DEPTH = 16
-MAX_SCHEMAS = 1_000
-MAX_ENUM_VALUES = 500
-MAX_ITEMS = 256
-MAX_LENGTH = 1_024
-MAX_PATTERN = 256
+"""Schemas inside one another in a strict schema."""
+MAX_SCHEMAS = 6_000
+MAX_ENUM_VALUES = 1_000
+MAX_PATTERN = 1_024
 MAX_PATTERN_COPIES = 512
 """How often the counted repeats of a pattern may copy its parts, all multiplied."""
 
@@ -28,22 +30,39 @@ _KEYWORDS = {
     "type", "properties", "required", "additionalProperties", "items", "minItems", "maxItems",
     "enum", "const", "anyOf", "$ref", "$defs", "definitions",
     "minLength", "maxLength", "pattern", "format",
-    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
 }  # fmt: skip
 _TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
 _FORMATS = {"date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
-_SIZES = {"minItems": MAX_ITEMS, "maxItems": MAX_ITEMS, "minLength": MAX_LENGTH, "maxLength": MAX_LENGTH}
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_LARGEST_BOUND = 10**15  # beyond it, floating point no longer counts in ones
+_SIZES = ("minItems", "maxItems", "minLength", "maxLength")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _REPEAT = re.compile(r"\{(\d*)(?:,(\d*))?\}")
 
 Schema = dict[str, Any]
 
 
-def check(schema: Schema) -> None:
-    """Raises ValueError that says what of a schema is not supported, and where."""
+def check_size(schema: Schema) -> None:
+    """Raises ValueError where a schema, of whatever kind, is too large to be looked at."""
+    if _nesting(schema) > MAX_NESTING:
+        raise ValueError(f"the schema is nested deeper than {MAX_NESTING} levels")
     if len(json.dumps(schema)) > MAX_BYTES:
         raise ValueError(f"the schema is larger than {MAX_BYTES} bytes")
+
+
+def _nesting(schema: Schema) -> int:
+    """How deep a value goes, counted to just beyond what is allowed."""
+    level: list[Any] = [schema]
+    for depth in range(MAX_NESTING + 1):
+        inner = [list(part.values()) if isinstance(part, dict) else part for part in level]
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        if not level:
+            return depth + 1
+    return MAX_NESTING + 1
+
+
+def check(schema: Schema) -> None:
+    """Raises ValueError that says what of a strict schema is not supported, and where."""
+    check_size(schema)
     definitions = _definitions(schema)
     for count, (place, part, depth) in enumerate(_parts(schema), 1):
         if count > MAX_SCHEMAS:
@@ -134,8 +153,6 @@ def _check_string(part: Schema) -> None:
     pattern = part["pattern"]
     if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
         raise ValueError(f"'pattern' must be a text of at most {MAX_PATTERN} characters")
-    if {"minLength", "maxLength", "format"} & set(part):
-        raise ValueError("'pattern' goes alone: put lengths into it, without 'format'")
     _check_pattern(pattern)
 
 
@@ -154,14 +171,16 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _check_numbers(part: Schema) -> None:
-    for keyword, most in _SIZES.items():
+    for keyword in _SIZES:
         value = part.get(keyword, 0)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-            raise ValueError(f"'{keyword}' must be a whole number from 0 to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"'{keyword}' must be a whole number from 0")
     for keyword in _BOUNDS:
         value = part.get(keyword, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_BOUND:
-            raise ValueError(f"'{keyword}' must be a number within ±10^15")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+            raise ValueError(f"'{keyword}' must be a number")
+    if not part.get("multipleOf", 1) > 0:
+        raise ValueError("'multipleOf' must be above 0")
     for low, high in (("minItems", "maxItems"), ("minLength", "maxLength"), ("minimum", "maximum")):
         if low in part and high in part and part[low] > part[high]:
             raise ValueError(f"'{low}' is above '{high}'")

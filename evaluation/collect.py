@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from contracts.chat import ChatChunk, ChatRequest, Message, StreamOptions
+from contracts.chat import ChatChunk, ChatRequest, StreamOptions
+from contracts.messages import Message
 from contracts.predictions import Prediction
 
 _RETRIED = frozenset({429, 503})

@@ -7,6 +7,7 @@ the routing item, never from the endpoint: no describe call on the request path.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 import time
@@ -52,7 +53,10 @@ class Receive:
         """Raises ApiError 404, 413, 400, 401 or 403; pydantic's own errors are mapped with the others."""
         operation = self._operations.get(route)
         if operation is None:
-            raise ApiError("not_found_error", "There is no such route.", code="unknown_route")
+            known = ", ".join(self._operations)
+            raise ApiError(
+                "not_found_error", f"There is no such route; this API serves {known}.", code="unknown_route"
+            )
         body = self._parsed(operation, incoming.body)
         context = self._context(incoming)
         return Request(incoming, operation, body, Principal.from_context(context), context)
@@ -65,6 +69,7 @@ class Receive:
                 code="request_too_large",
                 status=413,
             )
+        body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259 lets a reader skip it
         try:
             body.decode()
         except UnicodeDecodeError:

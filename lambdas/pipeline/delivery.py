@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contracts.chat import Usage
 from lambdas.aws import model_errors
 from lambdas.pipeline.invocation import DONE, HEARTBEAT
+from lambdas.pipeline.older_form import in_older_form, is_older_form
 from lambdas.pipeline.operations import Gathered
 from lambdas.pipeline.request import Chunk, Response, TextGeneration
 
@@ -61,18 +62,23 @@ def deliver(
     """
     if generation.body.stream:
         response.headers.update(_SSE_HEADERS)
-        return _events(chunks, watchers)
+        return _events(generation, chunks, watchers)
     response.headers["content-type"] = "application/json"
     return iter([_assembled(generation, chunks, watchers)])
 
 
-def _events(chunks: Iterable[Chunk], watchers: Sequence[Watcher]) -> Iterator[bytes]:
+def _events(
+    generation: TextGeneration, chunks: Iterable[Chunk], watchers: Sequence[Watcher]
+) -> Iterator[bytes]:
+    older = is_older_form(generation)
     for chunk in chunks:
         if chunk is HEARTBEAT:
             yield COMMENT
             continue
         for watch in watchers:
             watch(chunk)
+        if older:
+            chunk = in_older_form(chunk)
         yield event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":")))
     yield event(DONE.decode())
 
@@ -99,6 +105,8 @@ def _assembled(generation: TextGeneration, chunks: Iterable[Chunk], watchers: Se
         [answers[index] for index in sorted(answers)],
         usage,
     )
+    if is_older_form(generation):
+        return json.dumps(in_older_form(whole.model_dump(mode="json"))).encode()
     return whole.model_dump_json().encode()
 
 

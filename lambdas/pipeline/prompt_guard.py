@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from contracts.chat import LONGEST_NAME, ChatRequest, Message, ResponseFormat, TextPart, Tool, ToolCall
+from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
+from contracts.messages import Message, TextPart, ToolCall
+from contracts.tools import LONGEST_NAME, ResponseFormat, Tool
 from lambdas.pipeline.guards import json_text
 from lambdas.pipeline.guards.base import Action, Finding, Guards
 from lambdas.pipeline.guards.session import GuardSession

@@ -9,8 +9,9 @@ import json
 from typing import Any, Protocol
 
 from contracts import metrics
-from contracts.chat import ChatRequest, Message
+from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
+from contracts.messages import Message
 from contracts.transcripts import Transcript, Turn, transcript_key
 from contracts.usage import Prices
 from lambdas.pipeline.guards.pii import PiiRules

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from contracts.errors import STATUS_OF_TYPE, ErrorType, error_body
+from contracts.request_errors import first_fault
 
 
 @dataclass
@@ -56,35 +56,6 @@ def to_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ValidationError):
-        return _from_validation(error.errors(include_url=False, include_context=False)[0])
+        fault = first_fault(error)
+        return ApiError("invalid_request_error", fault.message, param=fault.param, code=fault.code)
     return ApiError("server_error", "The server failed to answer. The failure has been logged.")
-
-
-def _from_validation(detail: ErrorDetails) -> ApiError:
-    if detail["type"] == "json_invalid":
-        return ApiError("invalid_request_error", "The body is not valid JSON.", code="invalid_json")
-    param = _param(detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        return ApiError(
-            "invalid_request_error", f"Unknown field: {param}.", param=param, code="unknown_parameter"
-        )
-    if detail["type"] == "missing":
-        return ApiError(
-            "invalid_request_error",
-            f"Missing field: {param}.",
-            param=param,
-            code="missing_parameter",
-        )
-    message = detail["msg"].removeprefix("Value error, ")
-    where = f"Invalid value for {param}: " if param else "Invalid body: "
-    return ApiError("invalid_request_error", where + message, param=param, code="invalid_value")
-
-
-def _param(location: tuple[int | str, ...]) -> str | None:
-    """`messages.0.content` for a pydantic location, without the names of union members."""
-    names = [str(part) for part in location if isinstance(part, int) or not _is_union_member(part)]
-    return ".".join(names) or None
-
-
-def _is_union_member(part: str) -> bool:
-    return part in {"str", "int", "float", "bool"} or "[" in part or part[:1].isupper()

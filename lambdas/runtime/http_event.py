@@ -44,5 +44,6 @@ def base(event: dict[str, Any]) -> str:
 
 
 def route(event: dict[str, Any]) -> str:
-    """The path below the stage; IAM callers reach the same routes below `/iam`."""
-    return str(event.get("path", "")).removeprefix(SIGNED)
+    """The path below the stage; IAM callers reach the same routes below `/iam`. A final slash is none."""
+    path = str(event.get("path", "")).removeprefix(SIGNED)
+    return path.rstrip("/") or path

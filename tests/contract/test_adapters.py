@@ -176,7 +176,7 @@ def test_what_cannot_be_read_is_refused_by_name(
     assert "use_dora" in refused(register(adaptable, "a", dora), 400, "adapter_refused")
 
     reply = httpx.post(f"{adaptable.url}/adapters", json={"name": "a"}, timeout=WAIT_SECONDS)
-    refused(reply, 400, "missing_field")
+    refused(reply, 400, "missing_parameter")
     refused(register(adaptable, MODEL, adapters / "one"), 400, "adapter_exists")
     refused(httpx.delete(f"{adaptable.url}/adapters/none", timeout=WAIT_SECONDS), 404, "adapter_not_found")
     assert adaptable.ping() == 200

@@ -28,10 +28,10 @@ BODIES: dict[str, tuple[bytes, int, str, str | None]] = {
 }
 
 FIELDS: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
-    "no model": ({"model": None}, 400, "missing_field", "model"),
+    "no model": ({"model": None}, 400, "missing_parameter", "model"),
     "model of another type": ({"model": 3}, 400, "invalid_value", "model"),
     "unknown model": ({"model": "gpt-x"}, 404, "model_not_found", "model"),
-    "no messages": ({"messages": None}, 400, "missing_field", "messages"),
+    "no messages": ({"messages": None}, 400, "missing_parameter", "messages"),
     "empty messages": ({"messages": []}, 400, "invalid_value", "messages"),
     "messages a string": ({"messages": "hi"}, 400, "invalid_value", "messages"),
     "message a string": ({"messages": ["hi"]}, 400, "invalid_value", "messages[0]"),
@@ -42,7 +42,7 @@ FIELDS: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
     "content a number": (
         {"messages": [{"role": "user", "content": 1}]}, 400, "invalid_value", "messages[0].content"
     ),
-    "unknown field": ({"frequency": 1}, 400, "unknown_field", "frequency"),
+    "unknown field": ({"frequency": 1}, 400, "unknown_parameter", "frequency"),
     "max_tokens 0": ({"max_tokens": 0}, 400, "invalid_value", "max_tokens"),
     "max_tokens negative": ({"max_tokens": -1}, 400, "invalid_value", "max_tokens"),
     "max_tokens a string": ({"max_tokens": "8"}, 400, "invalid_value", "max_tokens"),

@@ -83,7 +83,7 @@ def test_the_normalisation_can_be_chosen(classifier: ServerProcess) -> None:
     ("body", "code", "param"),
     [
         ({"inputs": ["a", ""]}, "invalid_value", "inputs[1]"),
-        ({"inputs": "a", "parameters": {"truncation": True}}, "unknown_field", "parameters.truncation"),
+        ({"inputs": "a", "parameters": {"truncation": True}}, "unknown_parameter", "parameters.truncation"),
         ({"model": MODEL, "input": "a", "top_k": 0}, "invalid_value", "top_k"),
         ({"inputs": "word " * 100}, "context_length_exceeded", "inputs[0]"),
         ({"messages": []}, "unsupported_operation", "route"),

@@ -118,7 +118,7 @@ def test_wrong_requests_are_refused_by_name(embedder: ServerProcess) -> None:
     refused(ask(embedder, model="gpt-x"), 404, "model_not_found", "model")
     refused(ask(embedder, input=[]), 400, "invalid_value", "input")
     refused(ask(embedder, input=""), 400, "invalid_value", "input")
-    refused(ask(embedder, dimension=3), 400, "unknown_field", "dimension")
+    refused(ask(embedder, dimension=3), 400, "unknown_parameter", "dimension")
 
 
 def test_what_an_embedding_model_does_not_do_is_refused_by_name(embedder: ServerProcess) -> None:

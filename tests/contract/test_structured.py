@@ -60,8 +60,8 @@ HEAVY: dict[str, dict[str, Any]] = {
 }
 
 
-def held_to(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
+def held_to(schema: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "form", "schema": schema, **fields}}
 
 
 def ask(client: httpx.Client, **fields: Any) -> Choice:
@@ -171,7 +171,7 @@ def test_tools_that_may_not_be_called_change_nothing(client: httpx.Client) -> No
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_schema_that_is_not_supported_is_one_clear_error(client: httpx.Client, case: str) -> None:
-    body = json.dumps(chat(response_format=held_to(BAD[case][0])))
+    body = json.dumps(chat(response_format=held_to(BAD[case][0], strict=True)))
     reply = client.post("/invocations", content=body)
     assert reply.status_code == 400
     error = reply.json()["error"]

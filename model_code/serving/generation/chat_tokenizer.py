@@ -15,7 +15,8 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from contracts.chat import Message, Tool
+from contracts.messages import Message
+from contracts.tools import Tool
 from model_code.serving.engines.vocabulary import read_vocabulary
 from model_code.serving.errors import invalid
 from model_code.serving.generation import tool_calls as tool_calls

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from contracts.chat import ChatRequest, NamedTool, Tool
+from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
+from contracts.tools import NamedTool, Tool
 from model_code.serving.engines.base import Engine, SamplingParams
 from model_code.serving.errors import ServingError, invalid
 from model_code.serving.generation import structured_output as structured_output

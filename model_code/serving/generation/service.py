@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from contracts.artefact import Manifest, verify
-from contracts.chat import Message
+from contracts.messages import Message
 from model_code.serving import engines
 from model_code.serving.admission import Admission, QueueFullError
 from model_code.serving.engines.base import (

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from contracts.chat import Function, ResponseFormat
+from contracts.tools import Function, ResponseFormat
 
 ANY_OBJECT = {"type": "object", "additionalProperties": True}
 _IMPLIED = {

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.chat import Message, Tool, ToolCall
+from contracts.messages import Message, ToolCall
+from contracts.tools import Tool
 
 _INTRODUCTION = """You can call the functions described here, one JSON object per line:
 {tools}

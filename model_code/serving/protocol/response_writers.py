@@ -14,7 +14,6 @@ from pydantic import BaseModel
 
 from contracts.chat import (
     AnswerMessage,
-    CalledFunction,
     ChatChunk,
     ChatCompletion,
     Choice,
@@ -23,11 +22,11 @@ from contracts.chat import (
     Delta,
     FunctionDelta,
     TokenLogprob,
-    ToolCall,
     ToolCallDelta,
     Usage,
 )
 from contracts.completions import Completion, CompletionChoice
+from contracts.messages import CalledFunction, ToolCall
 from model_code.serving.protocol.deltas import OutputDelta, ToolCallPart
 
 DONE = b"data: [DONE]\n\n"

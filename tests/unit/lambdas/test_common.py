@@ -110,7 +110,7 @@ class Outer(BaseModel):
 def test_params_name_the_field_without_the_members_of_a_union() -> None:
     with pytest.raises(ValueError) as caught:
         Outer.model_validate({"items": [{"value": "x"}]})
-    assert to_api_error(caught.value).param == "items.0.value"
+    assert to_api_error(caught.value).param == "items[0].value"
 
 
 def test_a_metric_line_is_in_embedded_metric_format(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,14 +28,14 @@ from tests.support.front_door import MODEL, Door, chat, emitted
         pytest.param(
             {"model": MODEL, "messages": [{"role": "user", "content": 5}]},
             400,
-            "messages.0.content",
+            "messages[0].content",
             "invalid_value",
             id="content is a number",
         ),
         pytest.param(
             {"model": MODEL, "messages": [{"role": "boss", "content": "x"}]},
             400,
-            "messages.0.role",
+            "messages[0].role",
             "invalid_value",
             id="unknown role",
         ),

@@ -79,7 +79,7 @@ def test_what_a_chat_asks_for_reaches_the_container(door: Door) -> None:
 
 
 def test_a_hostile_schema_goes_no_further(door: Door) -> None:
-    endless = {**FORMAT, "json_schema": {"name": "a", "schema": {"$ref": "#"}}}
+    endless = {**FORMAT, "json_schema": {"name": "a", "strict": True, "schema": {"$ref": "#"}}}
     status, error = door.error(chat(response_format=endless))
     assert (status, error["param"]) == (400, "response_format.json_schema.schema")
     assert door.sagemaker.calls == []

@@ -184,7 +184,7 @@ BREAKING: dict[str, tuple[Any, str]] = {
         "ChatRequest.max_tokens has a higher minimum",
     ),
     "one kind of a union": (
-        lambda d: schema("Message")(d)["properties"]["content"]["anyOf"].pop(0),
+        lambda d: schema("Message")(d)["properties"]["content"]["anyOf"][0]["oneOf"].pop(0),
         "ChatRequest.messages[].content is not string any more",
     ),
     "a value": (

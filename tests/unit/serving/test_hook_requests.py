@@ -108,7 +108,7 @@ def test_a_route_that_is_not_served_is_refused(attributes: str, status: int, cod
     [
         (b"{", 400, "invalid_json"),
         (b'{"a": "\xff"}', 400, "invalid_utf8"),
-        ({**CHAT, "frequency": 1}, 400, "unknown_field"),
+        ({**CHAT, "frequency": 1}, 400, "unknown_parameter"),
         ({**CHAT, "max_tokens": 0}, 400, "invalid_value"),
         (b" " * (6 * 1024 * 1024 + 1), 413, "request_too_large"),
     ],

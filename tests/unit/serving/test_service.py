@@ -13,7 +13,8 @@ pytest.importorskip("prometheus_client")
 pytest.importorskip("tokenizers")
 
 from contracts.artefact import MANIFEST_NAME, describe
-from contracts.chat import ChatRequest, Message
+from contracts.chat import ChatRequest
+from contracts.messages import Message
 from model_code.serving import engines
 from model_code.serving.engines.base import (
     Capabilities,

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from contracts.chat import CalledFunction, Function, Message, Tool, ToolCall
 from contracts.json_schema import check
+from contracts.messages import CalledFunction, Message, ToolCall
+from contracts.tools import Function, Tool
 from model_code.serving.generation import structured_output as constraint
 from model_code.serving.generation.tool_calls import (
     BARE_JSON,

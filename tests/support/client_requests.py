@@ -1,0 +1,375 @@
+"""What clients send besides the plain request, each beside a neighbour that stays refused for a reason.
+
+Shapes are those of current SDKs and agent frameworks: answers put back into a conversation, schemas written
+by Zod and pydantic, parameters of newer API versions, nulls for everything left open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Schema = dict[str, Any]
+USER = {"role": "user", "content": "Say hi."}
+
+
+def tool(
+    parameters: dict[str, Any] | None = None, name: str = "get_weather", **fields: Any
+) -> dict[str, Any]:
+    """A tool; without parameters it takes one city."""
+    city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    function = {"name": name, "description": "d", "parameters": parameters or city, **fields}
+    return {"type": "function", "function": function}
+
+
+def form(schema: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A response format of that schema."""
+    return {"type": "json_schema", "json_schema": {"name": "p", "schema": schema, **fields}}
+
+
+def turns(*messages: dict[str, Any]) -> dict[str, Any]:
+    """A conversation."""
+    return {"messages": list(messages)}
+
+
+def call(name: str = "get_weather", **more: Any) -> dict[str, Any]:
+    """A call of a tool, as an answer holds it."""
+    function = {"name": name, "arguments": '{"city": "Paris"}', **more.pop("function", {})}
+    return {"id": "call_1", "type": "function", "function": function, **more}
+
+
+def properties(**parts: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an object."""
+    return {"type": "object", "properties": parts}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A request that is taken, and its neighbour: what is wrong with it, by parameter, code and words."""
+
+    taken: dict[str, Any]
+    refused: dict[str, Any]
+    param: str
+    code: str
+    words: str
+
+
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "12 C"}
+LARGEST = 2**53 - 1
+NAME_ONLY = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+STRICT_NAME = {**NAME_ONLY, "additionalProperties": False}
+ALLOWED = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "get_weather"}}]}
+
+CHATS: dict[str, Pair] = {
+    "an answer put back, with its nulls": Pair(
+        turns(USER, {"role": "assistant", "content": "Hi", "refusal": None, "audio": None}, USER),
+        turns(USER, {"role": "assistant", "content": 7, "refusal": None}, USER),
+        "messages[1].content",
+        "invalid_value",
+        "a string or a list of content parts",
+    ),
+    "an answer of a parse helper put back": Pair(
+        {
+            **turns(
+                USER,
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "parsed": None,
+                    "tool_calls": [call(index=0, function={"parsed_arguments": {"city": "Paris"}})],
+                },
+                RESULT,
+            ),
+            "tools": [tool()],
+        },
+        {
+            **turns(
+                USER, {"role": "assistant", "tool_calls": [{**call(), "function": {"name": "f"}}]}, RESULT
+            ),
+            "tools": [tool()],
+        },
+        "messages[1].tool_calls[0].function.arguments",
+        "missing_parameter",
+        "arguments",
+    ),
+    "the reasoning of another model in the history": Pair(
+        turns(
+            USER, {"role": "assistant", "content": "Hi", "reasoning_content": "I greet.", "annotations": []}
+        ),
+        turns(USER, {"role": "thinker", "content": "Hi", "reasoning_content": "I greet."}),
+        "messages[1].role",
+        "invalid_value",
+        "'assistant'",
+    ),
+    "ids of a chat front end": Pair(
+        turns({**USER, "id": "m1", "createdAt": "2026-11-30"}),
+        turns({"id": "m1", "content": "hi"}),
+        "messages[0].role",
+        "missing_parameter",
+        "role",
+    ),
+    "cache hints and reasoning inside parts": Pair(
+        turns(
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}],
+            },
+            {
+                "role": "assistant",
+                "content": [{"type": "thinking", "thinking": "x"}, {"type": "text", "text": "b"}],
+            },
+            USER,
+        ),
+        turns({"role": "user", "content": [{"type": "text", "cache_control": {"type": "ephemeral"}}]}),
+        "messages[0].content[0].text",
+        "missing_parameter",
+        "text",
+    ),
+    "a refusal put back as a part": Pair(
+        turns(USER, {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}, USER),
+        turns(
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is it?"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+                ],
+            }
+        ),
+        "messages[0].content[1]",
+        "unsupported_parameter",
+        "reads text only, no 'image_url'",
+    ),
+    "Zod's bounds of an integer in a tool": Pair(
+        {"tools": [tool(properties(n={"type": "integer", "minimum": -LARGEST, "maximum": LARGEST}))]},
+        {"tools": [tool(properties(n={"type": "integer", "minimum": "1"}), strict=True)]},
+        "tools[0].function.parameters",
+        "invalid_value",
+        "'minimum'",
+    ),
+    "Zod's bounds of an integer in a strict schema": Pair(
+        {"response_format": form(properties(n={"type": "integer", "maximum": LARGEST}), strict=True)},
+        {"response_format": form(properties(n={"type": "integer", "maximum": None}), strict=True)},
+        "response_format.json_schema.schema",
+        "invalid_value",
+        "'maximum'",
+    ),
+    "a tool with an address and a choice": Pair(
+        {
+            "tools": [
+                tool(
+                    properties(
+                        url={"type": "string", "format": "uri"},
+                        v={"oneOf": [{"type": "integer"}, {"type": "string"}]},
+                    )
+                )
+            ]
+        },
+        {"tools": [tool(properties(v={"oneOf": [{"type": "integer"}]}), strict=True)]},
+        "tools[0].function.parameters",
+        "invalid_value",
+        "'oneOf' is not supported",
+    ),
+    "everyday types of pydantic": Pair(
+        {
+            "tools": [
+                tool(
+                    {
+                        **properties(
+                            tags={"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+                            pair={
+                                "type": "array",
+                                "prefixItems": [{"type": "integer"}, {"type": "string"}],
+                                "maxItems": 2,
+                            },
+                            step={"type": "integer", "multipleOf": 5},
+                            code={"type": "string", "pattern": "^a+$", "maxLength": 5},
+                            text={"type": "string", "maxLength": 4000},
+                            note={"type": "string", "x-ui": "t", "writeOnly": True},
+                        ),
+                        "required": ["elsewhere"],
+                    }
+                )
+            ]
+        },
+        {"tools": [tool({"type": "array", "items": {"type": "string"}})]},
+        "tools[0].function.parameters",
+        "invalid_value",
+        "the type 'object'",
+    ),
+    "multiples and counted patterns in a strict schema": Pair(
+        {
+            "response_format": form(
+                properties(
+                    a={"type": "integer", "multipleOf": 5},
+                    b={"type": "string", "pattern": "^a+$", "maxLength": 5},
+                ),
+                strict=True,
+            )
+        },
+        {"response_format": form(properties(a={"type": "integer", "multipleOf": 0}), strict=True)},
+        "response_format.json_schema.schema",
+        "invalid_value",
+        "'multipleOf'",
+    ),
+    "a schema of the answer beside tools": Pair(
+        {"tools": [tool()], "response_format": form(STRICT_NAME, strict=True)},
+        {"tools": [tool()], "response_format": {"type": "json_schema"}},
+        "response_format",
+        "invalid_value",
+        "needs a 'json_schema'",
+    ),
+    "parameters that change nothing": Pair(
+        {
+            "store": False,
+            "service_tier": "auto",
+            "safety_identifier": "u1",
+            "prompt_cache_key": "k",
+            "modalities": ["text"],
+            "verbosity": "low",
+            "prediction": {"type": "content", "content": "a"},
+        },
+        {"store": "yes"},
+        "store",
+        "invalid_value",
+        "boolean",
+    ),
+    "nulls": Pair(
+        {
+            "store": None,
+            "logit_bias": None,
+            "function_call": None,
+            "functions": None,
+            "service_tier": None,
+            "some_field_of_next_year": None,
+            "stream": None,
+            "stream_options": {"include_usage": None},
+        },
+        {"some_field_of_next_year": 1},
+        "some_field_of_next_year",
+        "unknown_parameter",
+        "Unknown parameter",
+    ),
+    "an empty logit_bias": Pair(
+        {"logit_bias": {}},
+        {"logit_bias": {"50256": -100}},
+        "logit_bias",
+        "unsupported_parameter",
+        "not supported",
+    ),
+    "an effort of reasoning": Pair(
+        {"reasoning_effort": "low"},
+        {"reasoning_effort": 3},
+        "reasoning_effort",
+        "invalid_value",
+        "string",
+    ),
+    "text among the modalities": Pair(
+        {"modalities": ["text"]},
+        {"modalities": ["text", "audio"], "audio": {"voice": "a"}},
+        "modalities",
+        "unsupported_parameter",
+        "text",
+    ),
+    "a seed": Pair(
+        {"seed": 7},
+        {"top_k": 5},
+        "top_k",
+        "unsupported_parameter",
+        "not supported",
+    ),
+    "a search that is not asked for": Pair(
+        {"web_search_options": None},
+        {"web_search_options": {}},
+        "web_search_options",
+        "unsupported_parameter",
+        "does not search",
+    ),
+    "padding that is turned off": Pair(
+        {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
+        {"stream": True, "stream_options": {"include_everything": True}},
+        "stream_options.include_everything",
+        "unknown_parameter",
+        "include_everything",
+    ),
+    "allowed tools": Pair(
+        {
+            "tools": [tool(), tool(name="other")],
+            "tool_choice": {"type": "allowed_tools", "allowed_tools": ALLOWED},
+        },
+        {"tools": [tool(name="other")], "tool_choice": {"type": "allowed_tools", "allowed_tools": ALLOWED}},
+        "tool_choice",
+        "invalid_value",
+        "no function 'get_weather'",
+    ),
+    "functions of the older form": Pair(
+        {"functions": [{"name": "get_weather", "parameters": properties()}], "function_call": "auto"},
+        {"functions": [{"name": "get weather"}]},
+        "functions[0].name",
+        "invalid_value",
+        "pattern",
+    ),
+    "a call and its result in the older form": Pair(
+        {
+            **turns(
+                USER,
+                {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+                {"role": "function", "name": "f", "content": "1"},
+            ),
+            "functions": [{"name": "f"}],
+        },
+        turns(USER, {"role": "function", "name": "f"}),
+        "messages[1]",
+        "invalid_value",
+        "needs content",
+    ),
+    "as many tools as OpenAI takes": Pair(
+        {"tools": [tool(name=f"t{i}") for i in range(128)]},
+        {"tools": [tool(name=f"t{i}") for i in range(129)]},
+        "tools",
+        "invalid_value",
+        "128",
+    ),
+    "four stops": Pair(
+        {"stop": ["a", "b", "c", "d"]},
+        {"stop": ["a", "b", "c", "d", "e"]},
+        "stop",
+        "invalid_value",
+        "at most 4",
+    ),
+    "a tool with notes of MCP": Pair(
+        {"tools": [{**tool({}), "annotations": {"readOnlyHint": True}}]},
+        {"tools": [{"type": "web_search"}]},
+        "tools[0].type",
+        "invalid_value",
+        "'function'",
+    ),
+}
+"""Chat requests, by what is special about them; fields that are not named are those of a plain chat."""
+
+COMPLETIONS: dict[str, Pair] = {}
+EMBEDDINGS: dict[str, Pair] = {
+    "nulls": Pair(
+        {"input": "a", "encoding_format": None, "dimensions": None, "user": None},
+        {"input": "a", "encoding_format": "int8"},
+        "encoding_format",
+        "invalid_value",
+        "base64",
+    ),
+    "several texts": Pair(
+        {"input": ["a", "b"]},
+        {"input": [[15339, 1917]]},
+        "input",
+        "unsupported_parameter",
+        "send text",
+    ),
+    "many texts": Pair(
+        {"input": ["a"] * 2048},
+        {"input": ["a"] * 2049},
+        "input",
+        "invalid_value",
+        "at most 2048",
+    ),
+    "one text": Pair({"input": "a"}, {"input": [1, 2]}, "input", "unsupported_parameter", "send text"),
+    "some text": Pair({"input": "a"}, {"input": 5}, "input", "invalid_value", "a string or a list"),
+}

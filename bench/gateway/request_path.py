@@ -47,7 +47,7 @@ def profile() -> Profile:
     from lambdas.aws.usage_ledger import UsageLedger
     from lambdas.pipeline.assembly import Service, endpoints
     from tests.support import fake_dynamodb, fake_model_endpoint
-    from tests.support.fake_model_endpoint import Reply, chat_events, cut
+    from tests.support.fake_model_endpoint import Reply, chat_events, payload_part
     from tests.support.front_door import ENDPOINT, SETTINGS, Door, chat
 
     # The fakes check no signature.
@@ -67,7 +67,9 @@ def profile() -> Profile:
                     for key, kind in zip(keys, ["HASH", "RANGE"], strict=False)
                 ],
             )
-        sagemaker.replies = [Reply(parts=cut(chat_events("Hel", "lo"), 50))]
+        # An event is a message, as SageMaker passes on what a container flushes event by event.
+        events = chat_events("Hel", "lo", "!").removesuffix(b"\n\n").split(b"\n\n")
+        sagemaker.replies = [Reply(parts=[payload_part(event + b"\n\n") for event in events])]
         service = Service(
             SETTINGS,
             endpoints(SETTINGS),

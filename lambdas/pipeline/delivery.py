@@ -110,6 +110,17 @@ def _assembled(generation: TextGeneration, chunks: Iterable[Chunk], watchers: Se
     return whole.model_dump_json().encode()
 
 
+def complete(
+    body: Iterator[bytes], error_body: Callable[[Exception], str], response: Response
+) -> Iterator[bytes]:
+    """The answer's pieces to the end; after the first one an error can only become an event on the stream."""
+    try:
+        yield from body
+    except Exception as error:  # noqa: BLE001 - the stream ends with the error as an event
+        yield event(error_body(error))
+    response.ended = True
+
+
 def event(data: str) -> bytes:
     """One event; `data` is a single line, as compact JSON is."""
     return b"data: " + data.encode() + b"\n\n"

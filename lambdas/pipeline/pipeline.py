@@ -14,7 +14,7 @@ from lambdas.pipeline.answer_guard import GuardAnswer
 from lambdas.pipeline.async_offload import AsyncOffload
 from lambdas.pipeline.budgets import Reservation, ReserveBudget, SettleBudget
 from lambdas.pipeline.cache import CacheLookup, FindAnswer, KeepAnswer, gather_pieces, replay
-from lambdas.pipeline.delivery import Watcher, deliver, event, observed
+from lambdas.pipeline.delivery import Watcher, complete, deliver, observed
 from lambdas.pipeline.embed import Embed
 from lambdas.pipeline.guards.session import GuardSession
 from lambdas.pipeline.invocation import Invoke
@@ -124,7 +124,7 @@ class Pipeline:
             if stages.guard_answer is not None and response.from_model:
                 chunks = stages.guard_answer(generation, chunks, guards, response)
             body = deliver(generation, chunks, response, self._watchers(progress, request, generation))
-        return self._delivered(progress, body)
+        return self._completed(progress, body)
 
     def _chunks(
         self, progress: _Progress, admission: Admission, generation: TextGeneration
@@ -157,18 +157,13 @@ class Pipeline:
             except ApiError as refused:
                 job, error = None, refused
             if job is not None:
-                return self._delivered(progress, iter([job]))
+                return self._completed(progress, iter([job]))
         api_error = self._noted(progress, error)
         progress.response.headers |= api_error.headers
         return iter([api_error.body.encode()])
 
-    def _delivered(self, progress: _Progress, body: Iterator[bytes]) -> Iterator[bytes]:
-        """The answer's pieces; after the first one an error can only become an event on the stream."""
-        try:
-            yield from body
-        except Exception as error:  # noqa: BLE001 - the stream ends with the error as an event
-            yield event(self._noted(progress, error).body)
-        progress.response.ended = True
+    def _completed(self, progress: _Progress, body: Iterator[bytes]) -> Iterator[bytes]:
+        return complete(body, lambda error: self._noted(progress, error).body, progress.response)
 
     def _noted(self, progress: _Progress, error: Exception) -> ApiError:
         api_error = to_api_error(error)

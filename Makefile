@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff deploy key forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff deploy key status why forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -131,6 +131,14 @@ deploy: synth  ## deploy to AWS: make deploy ENV=prod ARGS="--exclusively"
 key:  ## callers' keys: make key ENV=prod ARGS="create --tenant demo --name first-key"
 	$(require_env)
 	@$(BIN)/python -m operations key $(or $(ARGS),list) --env $(ENV)
+
+status:  ## what is deployed, what serves, what is under way: make status ENV=prod ARGS=--json
+	$(require_env)
+	@$(BIN)/python -m operations status --env $(ENV) $(ARGS)
+
+why:  ## why a deployment or the endpoint failed, and what to do next: make why ENV=prod
+	$(require_env)
+	@$(BIN)/python -m operations why --env $(ENV) $(ARGS)
 
 forget:  ## delete what is kept of one user: make forget ENV=prod ARGS="--tenant shop --user u-7"
 	$(require_env)

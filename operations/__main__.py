@@ -8,6 +8,8 @@ import sys
 COMMANDS = {
     "deploy": ("operations.deploy", "deploy an environment: data, model, everything else"),
     "key": ("operations.keys", "make, list and revoke callers' keys"),
+    "status": ("operations.status", "show what is deployed, what serves and what is under way"),
+    "why": ("operations.why", "say why a deployment or the endpoint failed"),
     "forget": ("operations.forget", "delete what is kept of one user"),
 }
 

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from contracts.release_ledger import Lock
 from contracts.release_tasks import ServedModel
 from lambdas.release.errors import LockedError, LockLostError
-from lambdas.release.store import Lock, LockTable
+from lambdas.release.store import LockTable
 
 
 class Executions(Protocol):
@@ -39,7 +40,7 @@ class ReleaseLocks:
         held = self._table.read()
         if held is not None and (held.release_id, held.execution_arn) == (release_id, execution_arn):
             return held, None
-        if held is not None and self._executions.is_running(held.execution_arn):
+        if held is not None and self._is_held(held):
             raise LockedError(f"The release {held.release_id} is running on this endpoint.")
         lock = Lock(
             release_id=release_id,
@@ -50,6 +51,12 @@ class ReleaseLocks:
         if not self._table.take(lock, instead_of=held):
             raise LockedError("Another release took the lock at the same moment.")
         return lock, held
+
+    def _is_held(self, lock: Lock) -> bool:
+        """Whether who took the lock may still act: an operator until it expires, a release while it runs."""
+        if lock.expires_at is not None:
+            return self._clock() < lock.expires_at
+        return self._executions.is_running(lock.execution_arn)
 
     def mine(self, release_id: str) -> Lock | None:
         """The lock, where this release holds it."""

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from contracts.access import routing_pk
-from contracts.release_tasks import LedgerRow, ServedModel
+from contracts.release_ledger import Lock, lock_key, release_pk
+from contracts.release_tasks import LedgerRow
 from contracts.routing import Routing
 from lambdas.aws.dynamodb import ConditionFailedError, Dynamo, from_item, to_item
 from lambdas.release.analysis import CallRecord, Rating
@@ -45,7 +44,7 @@ class ReleaseLedger:
         now = int(self._clock() * 1000)
         for later in range(_SAME_MILLISECOND_TRIES):
             row = LedgerRow(
-                pk=f"RELEASE#{release_id}",
+                pk=release_pk(release_id),
                 sk=f"{now + later:013d}#{step}",
                 step=step,
                 outcome=outcome,
@@ -65,23 +64,12 @@ class ReleaseLedger:
         raise RuntimeError(f"{_SAME_MILLISECOND_TRIES} rows of one step within as many milliseconds")
 
 
-class Lock(BaseModel):
-    """Who may change an endpoint, since when (seconds since the epoch), and what served before it began."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    release_id: str
-    execution_arn: str
-    acquired_at: float
-    champion: ServedModel
-
-
 class LockTable:
     """The lock of one endpoint: a row of the ledger's table."""
 
     def __init__(self, table: str, endpoint_name: str, tables: Dynamo) -> None:
         self._table = table
-        self._key = {"pk": f"LOCK#{endpoint_name}", "sk": "LOCK"}
+        self._key = lock_key(endpoint_name)
         self._tables = tables
 
     def read(self) -> Lock | None:
@@ -161,7 +149,7 @@ class PendingApprovalTable:
 
 
 def _approval_key(release_id: str, suffix: str = "") -> dict[str, str]:
-    return {"pk": f"RELEASE#{release_id}", "sk": f"APPROVAL{suffix}"}
+    return {"pk": release_pk(release_id), "sk": f"APPROVAL{suffix}"}
 
 
 class RoutingItem:

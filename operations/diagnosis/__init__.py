@@ -1,0 +1,1 @@
+"""Why a deployment or an endpoint failed: evidence from the account, and a table that names the cause."""

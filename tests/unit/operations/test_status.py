@@ -1,0 +1,187 @@
+"""`status`: one screen of what is deployed, what serves and what is under way."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from infra.settings import Settings, load
+from operations.dynamodb import to_item
+from operations.environment_status import read_status
+from operations.inventory import part_of
+from operations.status import screen
+from operations.target import Target
+from tests.support.recorded_aws import Answer, RecordedAccount, Refusal
+
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+MODEL = {"uri": "s3://models/one/", "digest": "", "version": "llama-1"}
+
+
+def stack(part: str, status: str = "UPDATE_COMPLETE", **outputs: str) -> dict[str, Any]:
+    parameters = {"ChampionModelVersion": "llama-1", "ChallengerModelVersion": "llama-2", "Phase": "ab"}
+    return {
+        "StackName": f"evergreen-prod-{part}",
+        "StackId": f"arn:aws:cloudformation:us-east-1:111122223333:stack/evergreen-prod-{part}/1",
+        "StackStatus": status,
+        "CreationTime": NOON,
+        "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
+        "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()],
+    }
+
+
+def variant(name: str, weight: float, now: int, wanted: int) -> dict[str, Any]:
+    return {
+        "VariantName": name,
+        "CurrentWeight": weight,
+        "CurrentInstanceCount": now,
+        "DesiredInstanceCount": wanted,
+        "DeployedImages": [{"SpecifiedImage": "1.dkr.ecr.us-east-1.amazonaws.com/vllm:v2.4"}],
+    }
+
+
+ENDPOINT = {
+    "EndpointName": "evergreen-prod",
+    "EndpointArn": "arn:aws:sagemaker:us-east-1:111122223333:endpoint/evergreen-prod",
+    "EndpointConfigName": "config-1",
+    "EndpointStatus": "InService",
+    "CreationTime": NOON,
+    "LastModifiedTime": NOON,
+    "ProductionVariants": [variant("champion", 0.9, 2, 4), variant("challenger", 0.1, 1, 1)],
+}
+LOCK = {
+    "pk": "LOCK#evergreen-prod",
+    "sk": "LOCK",
+    "release_id": "r-2",
+    "execution_arn": "arn:x",
+    "acquired_at": NOON.timestamp(),
+    "champion": MODEL,
+}
+
+
+def row(release: str, second: int, step: str, outcome: str, reason: str = "") -> dict[str, Any]:
+    key = f"{int(NOON.timestamp() + second) * 1000:013d}#{step}"
+    told = {"step": step, "outcome": outcome, "reason": reason, "detail": "{}"}
+    return to_item({"pk": f"RELEASE#{release}", "sk": key, **told})
+
+
+def account(**more: Answer) -> RecordedAccount:
+    def scan(asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["TableName"] == "access":
+            return {"Count": 3, "ScannedCount": 9}
+        return {
+            "Items": [
+                row("r-2", 60, "set_share", "started"),
+                row("r-1", 0, "acquire_lock", "acquired"),
+                row("r-1", 30, "release_lock", "failed", "The endpoint is Failed."),
+                row("r-2", 50, "acquire_lock", "acquired"),
+            ]
+        }
+
+    config = {
+        "LogicalResourceId": "Config",
+        "PhysicalResourceId": "arn:aws:sagemaker:us-east-1:1:endpoint-config/config-1",
+        "ResourceType": "AWS::SageMaker::EndpointConfig",
+        "LastUpdatedTimestamp": NOON,
+        "ResourceStatus": "UPDATE_COMPLETE",
+    }
+    stacks = [
+        stack("data", LedgerTableName="ledger", AccessTableName="access"),
+        stack("serving"),
+        stack("monitoring"),
+        stack("gateway", "UPDATE_ROLLBACK_COMPLETE"),
+        stack("data") | {"StackName": "evergreen-staging-data"},
+    ]
+    alarm = {"AlarmName": "evergreen-prod-page", "StateReason": "Threshold Crossed"}
+    answers: dict[str, Answer] = {
+        "cloudformation.DescribeStacks": {"Stacks": stacks},
+        "cloudformation.ListStackResources": {"StackResourceSummaries": [config]},
+        "sagemaker.DescribeEndpoint": ENDPOINT,
+        "cloudwatch.DescribeAlarms": {"MetricAlarms": [], "CompositeAlarms": [alarm]},
+        "dynamodb.Scan": scan,
+        "dynamodb.GetItem": {"Item": to_item(LOCK)},
+    }
+    return RecordedAccount(answers | {name.replace("__", "."): answer for name, answer in more.items()})
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return load("prod")
+
+
+def read(settings: Settings, recorded: RecordedAccount) -> Any:
+    return read_status(Target(settings, recorded, "", {}))  # type: ignore[arg-type]
+
+
+def test_the_screen_has_everything_that_an_operator_asks_first(settings: Settings) -> None:
+    status = read(settings, account())
+    shown = screen(status)
+
+    assert len(shown.splitlines()) <= 30
+    for part in (
+        "evergreen-prod-gateway             ! UPDATE_ROLLBACK_COMPLETE",
+        "champion   llama-1  weight 0.9  2/4 instances",
+        "challenger llama-2  weight 0.1  1/1 instances",
+        "1.dkr.ecr.us-east-1.amazonaws.com/vllm:v2.4",
+        "r-2 holds the lock since 2026-11-30 12:00 UTC; phase ab; set_share: started",
+        "r-1: ! failed. The endpoint is Failed.",
+        "! evergreen-prod-page",
+        "5,705 USD a month as it runs now; cap 12,000 USD",  # three ml.g6e.xlarge
+        "3 that are not revoked",
+    ):
+        assert part in shown
+    assert "staging" not in shown
+    assert "not its stack's" not in shown
+
+
+def test_the_same_as_json(settings: Settings) -> None:
+    answer = json.loads(read(settings, account()).model_dump_json())
+
+    assert answer["endpoints"][0]["config_is_the_stacks"] is True
+    assert answer["release"]["id"] == "r-2"
+    assert answer["last_release"]["outcome"] == "failed"
+
+
+def test_a_configuration_that_is_not_the_stacks_is_marked(settings: Settings) -> None:
+    rolled_back = ENDPOINT | {"EndpointConfigName": "config-0"}
+    shown = screen(read(settings, account(sagemaker__DescribeEndpoint=rolled_back)))
+
+    assert "config config-0  ! not its stack's" in shown
+
+
+def test_before_the_first_deploy_the_next_command_is_named(settings: Settings) -> None:
+    shown = screen(read(settings, RecordedAccount({"cloudformation.DescribeStacks": {"Stacks": []}})))
+
+    assert "Next: make deploy ENV=prod" in shown
+
+
+def test_without_an_endpoint_yet_the_rest_is_shown(settings: Settings) -> None:
+    none = Refusal("ValidationException", 'Could not find endpoint "evergreen-prod".')
+    shown = screen(read(settings, account(sagemaker__DescribeEndpoint=none)))
+
+    assert "evergreen-prod (" not in shown
+    assert "3 that are not revoked" in shown
+
+
+def test_what_may_not_be_read_does_not_hide_the_rest(settings: Settings) -> None:
+    denied = Refusal("AccessDeniedException", "not authorized to perform: cloudwatch:DescribeAlarms")
+    shown = screen(read(settings, account(cloudwatch__DescribeAlarms=denied)))
+
+    assert "not read    alarms:" in shown
+    assert "3 that are not revoked" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("evergreen-prod-data", "data"),
+        ("evergreen-prod-failover-data", "failover-data"),
+        ("evergreen-prod-eu-data", None),
+        ("evergreen-production-data", None),
+        ("CDKToolkit", None),
+    ],
+)
+def test_stacks_of_an_environment_are_told_from_those_of_a_longer_name(name: str, part: str | None) -> None:
+    assert part_of(name, "prod", {"prod", "prod-eu", "production"}) == part

@@ -90,6 +90,7 @@ class SageMakerService:
                 s3=settings.s3,
                 folder=settings.folder / "jobs",
                 log_line=self._log_line,
+                flush_log_lines=self._flush_logs,
                 processes=processes,
             ),
         )
@@ -147,17 +148,18 @@ class SageMakerService:
     async def _ship_logs(self) -> None:
         while True:
             await asyncio.sleep(LOG_FLUSH_SECONDS)
-            try:
-                self._flush_logs()
-            except Exception:
-                # Lines of one half second are lost; the containers and later lines are not.
-                log.exception("container logs were not stored")
+            self._flush_logs()
 
     def _flush_logs(self) -> None:
+        """Store what the containers wrote since the last time; never raises."""
         lines, self._lines = self._lines, defaultdict(list)
         self._buffered = 0
         for (group, stream), events in lines.items():
-            self._cloud.put_log_events(group, stream, events)
+            try:
+                self._cloud.put_log_events(group, stream, events)
+            except Exception:
+                # These lines are lost; the containers and later lines are not.
+                log.exception("lines of %s were not stored in %s", stream, group)
 
     async def _measure(self) -> None:
         """ConcurrentRequestsPerModel every ten seconds; utilisation once a minute or as configured."""

@@ -48,6 +48,7 @@ class RecordedCloud:
     trusted: set[str] = field(default_factory=lambda: {ROLE})
     in_alarm: set[str] = field(default_factory=set)
     published: list[tuple[str, str]] = field(default_factory=list)
+    event_seconds: float = 0.0
 
     def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
         self.metrics += [(namespace, datum) for datum in data]
@@ -56,6 +57,7 @@ class RecordedCloud:
         self.lines += [(group, stream, line) for _, line in events]
 
     def emit_event(self, detail_type: str, detail: Mapping[str, Any], resources: Sequence[str]) -> None:
+        time.sleep(self.event_seconds)  # the service calls this on a thread
         self.events.append((detail_type, detail))
 
     def role_credentials(self, role_arn: str) -> RoleCredentials:

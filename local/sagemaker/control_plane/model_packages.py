@@ -43,6 +43,18 @@ _SUMMARY = (
     "ModelLifeCycle",
 )
 
+_BATCH_SUMMARY = (
+    "ModelPackageGroupName",
+    "ModelPackageVersion",
+    "ModelPackageArn",
+    "ModelPackageDescription",
+    "CreationTime",
+    "InferenceSpecification",
+    "ModelPackageStatus",
+    "ModelApprovalStatus",
+    "ModelPackageRegistrationType",
+)
+
 Announce = Callable[[str, JsonObject, str], None]
 """Takes an event's detail type, its detail and the resource's ARN."""
 
@@ -167,10 +179,22 @@ def _created_with_token(store: SageMakerStore, request: JsonObject) -> str | Non
 def describe_package(store: SageMakerStore, request: JsonObject) -> JsonObject:
     """DescribeModelPackage: by ARN, or by name for a package without a group."""
     record = _package(store, request["ModelPackageName"])
-    answer = {key: value for key, value in record.items() if key != "ClientToken"}
-    if "ModelPackageVersion" in record:
-        answer["ModelPackageName"] = record["ModelPackageGroupName"]
-    return answer
+    return {"CertifyForMarketplace": False} | _named_as_the_service_does(record)
+
+
+def batch_describe_packages(store: SageMakerStore, request: JsonObject) -> JsonObject:
+    """BatchDescribeModelPackage: summaries of versions, and an error for each ARN that names none."""
+    found: JsonObject = {}
+    errors: JsonObject = {}
+    for arn in request["ModelPackageArnList"]:
+        try:
+            record = _package(store, arn)
+            found[arn] = {name: record[name] for name in _BATCH_SUMMARY if name in record}
+        except AwsApiError as error:
+            errors[arn] = {"ErrorCode": error.code, "ErrorResponse": error.message}
+    return {"ModelPackageSummaries": found} | (
+        {"BatchDescribeModelPackageErrorMap": errors} if errors else {}
+    )
 
 
 def list_packages(store: SageMakerStore, request: JsonObject) -> JsonObject:
@@ -188,10 +212,8 @@ def list_packages(store: SageMakerStore, request: JsonObject) -> JsonObject:
     status = request.get("ModelApprovalStatus")
     records = [record for record in records if status in (None, record.get("ModelApprovalStatus"))]
     found, token = page(records, request, noun="ModelPackage", fields=_SUMMARY)
-    for summary in found:
-        if "ModelPackageVersion" in summary:
-            del summary["ModelPackageName"]
-    return {"ModelPackageSummaryList": found} | ({"NextToken": token} if token else {})
+    summaries = [_named_as_the_service_does(summary) for summary in found]
+    return {"ModelPackageSummaryList": summaries} | ({"NextToken": token} if token else {})
 
 
 def update_package(store: SageMakerStore, announce: Announce, request: JsonObject) -> JsonObject:
@@ -224,6 +246,8 @@ def resource_arns(store: SageMakerStore, request: JsonObject) -> list[str]:
     """The ARNs that a request is checked for: its package, and the group that a new version goes into."""
     found = []
     group, package = request.get("ModelPackageGroupName"), request.get("ModelPackageName")
+    if isinstance(request.get("ModelPackageArnList"), list):
+        found += [str(arn) for arn in request["ModelPackageArnList"]]
     if isinstance(group, str):
         found.append(store.package_groups.arn(group.rpartition("/")[2]))
     if isinstance(package, str):
@@ -231,6 +255,16 @@ def resource_arns(store: SageMakerStore, request: JsonObject) -> list[str]:
     if isinstance(request.get("ModelPackageArn"), str):
         found.append(request["ModelPackageArn"])
     return found or ["*"]
+
+
+def _named_as_the_service_does(record: JsonObject) -> JsonObject:
+    """What the service tells of a package: a version has no name beside its group's and its number.
+
+    The API's model calls ModelPackageName required; the answers in the developer guide ("View the Details of
+    a Model Version") do without, and the SageMaker Python SDK falls back on the ARN then.
+    """
+    hidden = {"ClientToken", *(("ModelPackageName",) if "ModelPackageVersion" in record else ())}
+    return {name: value for name, value in record.items() if name not in hidden}
 
 
 def _announce(announce: Announce, record: JsonObject) -> None:

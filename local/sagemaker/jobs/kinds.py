@@ -88,3 +88,21 @@ def add_secondary_status(record: JsonObject, secondary: str, message: str) -> No
         transitions[-1]["EndTime"] = moment
     transitions.append({"Status": secondary, "StartTime": moment, "StatusMessage": message})
     record |= {"SecondaryStatus": secondary, "LastModifiedTime": moment}
+
+
+def finish(
+    kind: JobKind, record: JsonObject, status: str, reason: str | None, secondary: str | None = None
+) -> None:
+    """Put a job's record into its final status."""
+    moment = now()
+    record |= {kind.status_field: status, "LastModifiedTime": moment, f"{kind.prefix}EndTime": moment}
+    if reason:
+        record["FailureReason"] = reason
+    if kind is TRAINING:
+        started = record.get("TrainingStartTime", moment)
+        seconds = max(0, round(moment - started))
+        record |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+        add_secondary_status(record, secondary or status, reason or f"Training job {status.lower()}")
+        record["SecondaryStatusTransitions"][-1]["EndTime"] = moment
+    elif secondary:
+        record["ExitMessage"] = secondary

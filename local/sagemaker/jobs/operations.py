@@ -5,7 +5,7 @@ A record is what Describe answers; the tags stand apart, as everywhere.
 
 from __future__ import annotations
 
-from local.sagemaker.errors import invalid
+from local.sagemaker.errors import AwsApiError, invalid
 from local.sagemaker.jobs import rules
 from local.sagemaker.jobs.kinds import PROCESSING, TRAINING, JobKind, add_secondary_status
 from local.sagemaker.jobs.runner import JobRunner
@@ -99,6 +99,24 @@ def stop(kind: JobKind, store: SageMakerStore, jobs: JobRunner, request: JsonObj
         jobs.stop_job(kind, record)
     elif status != "Stopping":
         raise invalid(f"The request was rejected because the {kind.words} is in status {status}.")
+    return {}
+
+
+def delete(kind: JobKind, store: SageMakerStore, request: JsonObject) -> JsonObject:
+    """DeleteTrainingJob, DeleteProcessingJob: only of a job that has ended; its name is free again."""
+    name = request[kind.name_field]
+    collection = kind.collection(store)
+    record = collection.find(name)
+    if record is None:
+        raise AwsApiError("ResourceNotFound", kind.unknown.format(name=name))
+    if kind.is_active(record):
+        raise AwsApiError(
+            "ResourceInUse",
+            f"The {kind.words} {record[kind.arn_field]} cannot be deleted in status "
+            f"{record[kind.status_field]}.",
+        )
+    collection.remove(name)
+    store.tags.pop(record[kind.arn_field], None)
     return {}
 
 

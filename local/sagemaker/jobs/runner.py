@@ -19,7 +19,7 @@ from local.sagemaker.instances.container_process import ContainerProcess, Proces
 from local.sagemaker.instances.images import ImageNotFoundError, Program, ProgramTable
 from local.sagemaker.instances.model_data import S3Factory
 from local.sagemaker.jobs.folder import JobFolder
-from local.sagemaker.jobs.kinds import KINDS, TRAINING, JobKind, add_secondary_status, event_detail
+from local.sagemaker.jobs.kinds import KINDS, TRAINING, JobKind, add_secondary_status, event_detail, finish
 from local.sagemaker.jobs.layout import JobLayout
 from local.sagemaker.jobs.processing import ProcessingLayout
 from local.sagemaker.jobs.training import HOST, TrainingLayout
@@ -43,7 +43,7 @@ _SYNC_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class JobRunnerSettings:
-    """What every job is run with. `folder` holds the jobs' folders."""
+    """What every job is run with. `folder` holds the jobs' folders; `flush_log_lines` stores lines now."""
 
     identity: Identity
     cloud: CloudServices
@@ -51,6 +51,7 @@ class JobRunnerSettings:
     s3: S3Factory
     folder: Path
     log_line: Callable[[str, str, str], None]
+    flush_log_lines: Callable[[], None]
     processes: ProcessTable
 
 
@@ -78,9 +79,10 @@ class JobRunner:
         arn = record[kind.arn_field]
         self._stopping[arn] = asyncio.Event()
         run = _JobRun(kind, record, self._store, self._settings, self._stopping[arn])
-        task = asyncio.create_task(run.run(), name=arn)
+        # A deleted job's name may be taken again while its task still tidies up the folder of that name.
+        task = asyncio.create_task(run.run(after=self._tasks.get(arn)), name=arn)
         self._tasks[arn] = task
-        task.add_done_callback(lambda _done: self._forget(arn))
+        task.add_done_callback(lambda done: self._forget(arn, done))
 
     def stop_job(self, kind: JobKind, record: JsonObject) -> None:
         """End a job that runs."""
@@ -111,8 +113,9 @@ class JobRunner:
         if tasks:
             await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS + _POLL_SECONDS)
 
-    def _forget(self, arn: str) -> None:
-        del self._tasks[arn], self._stopping[arn]
+    def _forget(self, arn: str, task: asyncio.Task[None]) -> None:
+        if self._tasks[arn] is task:
+            del self._tasks[arn], self._stopping[arn]
 
 
 class _JobRun:
@@ -136,9 +139,11 @@ class _JobRun:
         self._metrics = TrainingMetrics(name, definitions)
         self._stream = f"{name}/{HOST}-{int(time.time())}"
 
-    async def run(self) -> None:
-        """Run the job; its record ends in a final status in any case."""
+    async def run(self, *, after: asyncio.Task[None] | None) -> None:
+        """Run the job, once an earlier task is done; its record ends in a final status in any case."""
         try:
+            if after is not None:
+                await asyncio.wait([after])
             await self._emit_state_change()
             await self._run_to_end()
         except TransferError as failure:
@@ -263,6 +268,8 @@ class _JobRun:
     def _finish(self, status: str, reason: str | None, secondary: str | None = None) -> None:
         if self._metrics.final():
             self._record["FinalMetricDataList"] = self._metrics.final()
+        # `wait(logs=True)` of the SageMaker Python SDK reads no further once it has seen the final status.
+        self._settings.flush_log_lines()
         finish(self._kind, self._record, status, reason, secondary)
 
     async def _emit_state_change(self) -> None:
@@ -288,24 +295,6 @@ class _JobRun:
         }
         for path in [path for path in kept if path.name not in active][KEPT_FOLDERS:]:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def finish(
-    kind: JobKind, record: JsonObject, status: str, reason: str | None, secondary: str | None = None
-) -> None:
-    """Put a job's record into its final status."""
-    moment = now()
-    record |= {kind.status_field: status, "LastModifiedTime": moment, f"{kind.prefix}EndTime": moment}
-    if reason:
-        record["FailureReason"] = reason
-    if kind is TRAINING:
-        started = record.get("TrainingStartTime", moment)
-        seconds = max(0, round(moment - started))
-        record |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
-        add_secondary_status(record, secondary or status, reason or f"Training job {status.lower()}")
-        record["SecondaryStatusTransitions"][-1]["EndTime"] = moment
-    elif secondary:
-        record["ExitMessage"] = secondary
 
 
 def _shell_code(process: ContainerProcess) -> int:

@@ -44,7 +44,9 @@ def test_a_package_tells_what_it_was_made_of(harness: SageMakerHarness) -> None:
     arn = create(harness, ModelMetrics={"ModelQuality": quality}, CustomerMetadataProperties={"data": "1"})
     found = harness.call("DescribeModelPackage", ModelPackageName=arn)
     assert found["ModelMetrics"] == {"ModelQuality": quality}
-    assert found["ModelPackageName"] == found["ModelPackageGroupName"] == "support"
+    # As in the developer guide's example of a version; a name of its own has only a package without a group.
+    assert "ModelPackageName" not in found
+    assert (found["ModelPackageGroupName"], found["CertifyForMarketplace"]) == ("support", False)
     assert found["ModelApprovalStatus"] == "PendingManualApproval"
     assert found["ModelPackageStatus"] == "Completed"
 
@@ -72,6 +74,20 @@ def test_approval_and_metadata_change_and_are_told(harness: SageMakerHarness) ->
     assert len(approved["ModelPackageSummaryList"]) == 1
 
 
+def test_several_versions_are_described_at_once(harness: SageMakerHarness) -> None:
+    arns = [create(harness, ModelPackageDescription=str(number)) for number in range(3)]
+    found = harness.call("BatchDescribeModelPackage", ModelPackageArnList=[*arns[1:], f"{ARN}/support/9"])
+    described = {arn: each["ModelPackageDescription"] for arn, each in found["ModelPackageSummaries"].items()}
+    assert described == {arns[1]: "1", arns[2]: "2"}
+    assert "ModelPackageName" not in found["ModelPackageSummaries"][arns[1]]
+    (problem,) = found["BatchDescribeModelPackageErrorMap"].items()
+    assert problem[0] == f"{ARN}/support/9"
+    assert "does not exist" in problem[1]["ErrorResponse"]
+    assert "BatchDescribeModelPackageErrorMap" not in harness.call(
+        "BatchDescribeModelPackage", ModelPackageArnList=arns
+    )
+
+
 def test_the_same_token_makes_one_package(harness: SageMakerHarness) -> None:
     assert create(harness, ClientToken="once") == create(harness, ClientToken="once")
     assert create(harness, ClientToken="twice") == f"{ARN}/support/2"
@@ -80,7 +96,9 @@ def test_the_same_token_makes_one_package(harness: SageMakerHarness) -> None:
 def test_a_package_without_a_group_has_no_versions(harness: SageMakerHarness) -> None:
     arn = create(harness, ModelPackageGroupName=None, ModelPackageName="alone")
     assert arn == f"{ARN}/alone"
-    assert "ModelApprovalStatus" not in harness.call("DescribeModelPackage", ModelPackageName="alone")
+    found = harness.call("DescribeModelPackage", ModelPackageName="alone")
+    assert found["ModelPackageName"] == "alone"
+    assert "ModelApprovalStatus" not in found
     listed = harness.call("ListModelPackages")["ModelPackageSummaryList"]
     assert [package["ModelPackageName"] for package in listed] == ["alone"]
 
@@ -134,3 +152,5 @@ def test_what_a_policy_is_asked_for(harness: SageMakerHarness) -> None:
     assert asked("CreateModelPackage", b'{"ModelPackageGroupName": "support"}') == [group]
     update = f'{{"ModelPackageArn": "{ARN}/support/1"}}'.encode()
     assert asked("UpdateModelPackage", update) == [f"{ARN}/support/1"]
+    several = f'{{"ModelPackageArnList": ["{ARN}/support/1", "{ARN}/support/2"]}}'.encode()
+    assert asked("BatchDescribeModelPackage", several) == [f"{ARN}/support/1", f"{ARN}/support/2"]

@@ -55,7 +55,6 @@ async def test_inputs_command_and_outputs(harness: JobHarness) -> None:
     assert done["ProcessingStartTime"] <= done["ProcessingEndTime"]
     assert harness.s3.text("s3://out/upper/a.txt") == "ONE"
     assert harness.s3.text("s3://out/upper/b.txt") == "TWO"
-    await eventually(lambda: bool(harness.cloud.lines), "the log arrives")
     group, _, line = harness.cloud.lines[0]
     assert group == "/aws/sagemaker/ProcessingJobs"
     assert line == f"in {harness.folder}/jobs/processing/j/opt/ml, not /opt/mlflow"
@@ -119,6 +118,66 @@ async def test_names_are_never_used_twice_and_unknown_ones_refused(harness: JobH
         with pytest.raises(AwsApiError) as unknown:
             harness.call(operation, **{field: "nobody"})
         assert unknown.value.code == "ValidationException"
+
+
+@job_scenario
+async def test_the_last_lines_are_stored_before_the_final_status(harness: JobHarness) -> None:
+    """The SageMaker Python SDK reads the log once more at the final status, and then never again."""
+    harness.call("CreateProcessingJob", **processing_request("j", "/bin/sh", "-c", "echo last; exit 1"))
+    job: dict[str, Any] = {}
+
+    def ended() -> bool:
+        job.update(harness.call("DescribeProcessingJob", ProcessingJobName="j"))
+        return bool(job["ProcessingJobStatus"] != "InProgress")
+
+    await eventually(ended, "the job ends")
+    assert [line for _, _, line in harness.cloud.lines] == ["last"]
+
+
+@job_scenario
+async def test_an_ended_job_is_deleted_and_its_name_is_free(harness: JobHarness) -> None:
+    harness.call("CreateProcessingJob", **processing_request("j", "sleep", "600"))
+    with pytest.raises(AwsApiError, match="status InProgress") as refused:
+        harness.call("DeleteProcessingJob", ProcessingJobName="j")
+    assert refused.value.code == "ResourceInUse"
+    harness.call("StopProcessingJob", ProcessingJobName="j")
+    await harness.processed("j")
+    harness.call("DeleteProcessingJob", ProcessingJobName="j")
+    tagged = processing_request("j", "true", Tags=[{"Key": "a", "Value": "b"}])
+    harness.call("CreateProcessingJob", **tagged)
+    assert (await harness.processed("j"))["ProcessingJobStatus"] == "Completed"
+    harness.call("DeleteProcessingJob", ProcessingJobName="j")
+    assert harness.call("ListProcessingJobs")["ProcessingJobSummaries"] == []
+    assert harness.sagemaker.store.tags == {}
+
+
+@job_scenario
+async def test_a_name_is_taken_again_while_the_earlier_job_tidies_up(harness: JobHarness) -> None:
+    """The folder belongs to the name: the earlier job removes it last of all."""
+
+    def status() -> str:
+        return str(harness.call("DescribeProcessingJob", ProcessingJobName="j")["ProcessingJobStatus"])
+
+    harness.call("CreateProcessingJob", **processing_request("j", "true"))
+    harness.cloud.event_seconds = 0.5
+    await eventually(lambda: status() == "Completed", "the first job ends")
+    harness.call("DeleteProcessingJob", ProcessingJobName="j")
+    harness.cloud.event_seconds = 0.0
+    words = ("/bin/sh", "-c", "sleep 1; test -d /opt/ml/processing")
+    harness.call("CreateProcessingJob", **processing_request("j", *words))
+    await eventually(lambda: status() != "InProgress", "the second job ends")
+    assert status() == "Completed"
+
+
+@pytest.mark.parametrize("noun", ["TrainingJob", "ProcessingJob"])
+def test_deleting_an_unknown_job(tmp_path: Path, noun: str) -> None:
+    async def drive() -> None:
+        async with running_jobs(tmp_path) as harness:
+            with pytest.raises(AwsApiError) as unknown:
+                harness.call(f"Delete{noun}", **{f"{noun}Name": "nobody"})
+            assert unknown.value.code == "ResourceNotFound"
+
+    asyncio.run(drive())
 
 
 REFUSED_PROCESSING = [

@@ -24,6 +24,8 @@ SERVING = "serving"
 """What the model is prepared, served and trained with."""
 DEVELOPMENT = "dev"
 """What tests and checks run in, on top of the others."""
+SDK = "sagemaker-sdk"
+"""The official SageMaker Python SDK, which tests drive: its pins exclude those of the tests."""
 PEERS = ("vllm", "llamacpp")
 """Other servers, for `pytest -m peers` and the bench: on demand, because vLLM alone is over a gigabyte."""
 CLIENTS = Path("tests") / "cloud" / "clients"
@@ -63,7 +65,7 @@ def check_machine(home: Home) -> None:
 def prepare(home: Home, steps: Steps, *, development: bool = False, peers: bool = False) -> None:
     """Makes or refreshes every environment and the CDK command line, side by side."""
     prepare_deploying(home, steps)
-    names = [SERVING, *([DEVELOPMENT] if development else []), *(PEERS if peers else [])]
+    names = [SERVING, *([DEVELOPMENT, SDK] if development else []), *(PEERS if peers else [])]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         running = [pool.submit(prepare_environment, home, steps, name) for name in names]
         if development:

@@ -28,6 +28,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     ),
     "serving-image": (TORCH, "requirements/serving.txt"),
     "dev": ("requirements.txt", "requirements/dev.txt"),
+    "sagemaker-sdk": ("requirements/sagemaker-sdk.txt",),
     "vllm": (TORCH, "requirements/peer-vllm.txt"),
     "llamacpp": ("requirements/peer-llamacpp.txt",),
     "litellm": ("requirements/peer-litellm.txt",),

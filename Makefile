@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff deploy key status why forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -38,8 +38,9 @@ down:  ## stop it; data stays
 clean:  ## stop it and forget its data
 	@$(PYTHON) -m local clean
 
-chat:  ## stream one answer: make chat PROMPT="…"
-	@$(PYTHON) -m local chat "$(or $(PROMPT),Hello!)"
+chat:  ## stream one answer: make chat PROMPT="…", or from a deployed environment: ENV=prod KEY=…
+	@$(if $(ENV),$(BIN_CLOUD)/python -m operations chat --env $(ENV) $(if $(KEY),--key "$(KEY)"),$(PYTHON) -m local chat) \
+		"$(or $(PROMPT),Hello!)"
 
 environments:
 	@$(PYTHON) -m local environments --development
@@ -125,21 +126,39 @@ diff: environments  ## what a deploy would change: make diff ENV=prod
 	$(require_env)
 	@$(CDK) diff
 
-deploy: synth  ## deploy to AWS: make deploy ENV=prod ARGS="--exclusively"
-	@$(BIN)/python -m operations deploy --env $(ENV) $(ARGS)
+# Operators' commands, against AWS or, with ENV=local, the laptop cloud. `make cloud` starts that one empty.
+OPERATE = @$(BIN_CLOUD)/python -m operations
+BIN_CLOUD = $(EVERGREEN_VENVS)/cloud/bin
 
-key:  ## callers' keys: make key ENV=prod ARGS="create --tenant demo --name first-key"
-	$(require_env)
-	@$(BIN)/python -m operations key $(or $(ARGS),list) --env $(ENV)
+operator:
+	@$(PYTHON) -m local environments
 
-status:  ## what is deployed, what serves, what is under way: make status ENV=prod ARGS=--json
+bootstrap: operator  ## make an account ready: make bootstrap ENV=prod
 	$(require_env)
-	@$(BIN)/python -m operations status --env $(ENV) $(ARGS)
+	$(OPERATE) bootstrap --env $(ENV) $(ARGS)
 
-why:  ## why a deployment or the endpoint failed, and what to do next: make why ENV=prod
+FROM ?=
+model: operator  ## bring a model: make model ENV=prod FROM=folder (or s3://…) LICENCE=… WRITE=1
 	$(require_env)
-	@$(BIN)/python -m operations why --env $(ENV) $(ARGS)
+	@test -n "$(FROM)" || { echo "evergreen: say where the model is, e.g. make model ENV=$(ENV) FROM=~/models/llama" >&2; exit 1; }
+	$(OPERATE) model --env $(ENV) --from "$(FROM)" $(if $(LICENCE),--licence "$(LICENCE)") $(if $(WRITE),--write) $(ARGS)
 
-forget:  ## delete what is kept of one user: make forget ENV=prod ARGS="--tenant shop --user u-7"
+deploy: operator  ## deploy: make deploy ENV=prod ARGS="--require-approval broadening"
 	$(require_env)
-	@$(BIN)/python -m operations forget --env $(ENV) $(ARGS)
+	$(OPERATE) deploy --env $(ENV) $(ARGS)
+
+key: operator  ## callers' keys: make key ENV=prod ARGS="create --tenant demo"
+	$(require_env)
+	$(OPERATE) key $(or $(ARGS),list) --env $(ENV)
+
+status: operator  ## what is deployed, what serves, what is under way: make status ENV=prod ARGS=--json
+	$(require_env)
+	$(OPERATE) status --env $(ENV) $(ARGS)
+
+why: operator  ## why a deployment or the endpoint failed, and what to do next: make why ENV=prod
+	$(require_env)
+	$(OPERATE) why --env $(ENV) $(ARGS)
+
+forget: operator  ## delete what is kept of one user: make forget ENV=prod ARGS="--tenant shop --user u-7"
+	$(require_env)
+	$(OPERATE) forget --env $(ENV) $(ARGS)

@@ -174,7 +174,7 @@ def _synth(home: Home, step: Step) -> None:
 
 def _deploy(home: Home, model: str) -> int:
     """Runs the operator command that deploys to AWS too, which tells of failures; returns its exit code."""
-    words: list[str | Path] = [sys.executable, "-m", "operations", "deploy", "--bootstrap"]
+    words: list[str | Path] = [sys.executable, "-m", "operations", "deploy", "--bootstrap", "--quiet"]
     words += ["--env", ENVIRONMENT, "--assembly", home.assembly, "--model", model]
     words += ["--logs", home.logs, "--timings", home.timings]
     environment = home.aws_environment() | {"PATH": node_environment(home)["PATH"]}

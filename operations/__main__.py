@@ -6,10 +6,13 @@ import importlib
 import sys
 
 COMMANDS = {
+    "bootstrap": ("operations.bootstrap", "make an account ready: CDK's bootstrap stack in each region"),
+    "model": ("operations.model", "bring a model into the account: checked, described, uploaded"),
     "deploy": ("operations.deploy", "deploy an environment: data, model, everything else"),
     "key": ("operations.keys", "make, list and revoke callers' keys"),
     "status": ("operations.status", "show what is deployed, what serves and what is under way"),
     "why": ("operations.why", "say why a deployment or the endpoint failed"),
+    "chat": ("operations.chat", "stream one answer from a deployed environment"),
     "forget": ("operations.forget", "delete what is kept of one user"),
 }
 
@@ -19,7 +22,7 @@ def main(words: list[str]) -> int:
     if not words or words[0] not in COMMANDS:
         print("usage: python -m operations <command> …\n", file=sys.stderr)
         for name, (_, text) in COMMANDS.items():
-            print(f"  {name:8} {text}", file=sys.stderr)
+            print(f"  {name:10} {text}", file=sys.stderr)
         return 2
     module = importlib.import_module(COMMANDS[words[0]][0])
     return int(module.main(words[1:]))

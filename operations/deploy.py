@@ -1,144 +1,209 @@
 """Deploys one environment: the data stack, the model's artefact, then everything else.
 
     python -m operations deploy --env prod
-    python -m operations deploy --env local --assembly cdk.out/local --model .evergreen/models/… --bootstrap
+    python -m operations deploy --env prod --exclusively evergreen-prod-gateway
 
-The same against AWS and the laptop cloud: account, region and endpoint come from the process's environment,
-as for every AWS tool. Each step looks first whether its work is done, so a run that was killed is taken up
-where it stopped. Other words are passed on to `cdk deploy`. Needs boto3, and Node.js on PATH.
+The same against AWS and the laptop cloud. Each step looks first whether its work is done, so a run that was
+killed is taken up where it stopped; two operators at once are told of each other. Words that are not options
+here are passed on to `cdk deploy`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from contracts.artefact import MANIFEST_NAME, Manifest
+from operations.artefacts import UploadedModel, last_uploaded, store, stored_manifest
+from operations.bootstrap import bootstrap
+from operations.cdk import run_cdk, stacks, synthesize
+from operations.laptop import home
+from operations.lock import locked
+from operations.progress import CommandError, Step, Steps
+from operations.recovery import NEVER_CREATED, recover
+from operations.stacks import describe_stack
+from operations.target import Target, open_target, run
 
-from contracts.artefact import MANIFEST_NAME, ArtefactError, Manifest, verify
-from operations.progress import CommandError, Step, Steps, fail
-from operations.stacks import StackError, describe_stack, stack_output
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-BOOTSTRAP_STACK = "CDKToolkit"
-DEPLOY_SECONDS = 4 * 3600
-"""Longer than a guarded update of an endpoint with its baking time."""
+APPROVALS = ("never", "broadening", "any-change")
 
 
 class Deployment:
     """Deploys the stacks of one environment.
 
     Args:
-        env: Name of the settings file.
+        target: The environment.
         assembly: Folder of the synthesized cloud assembly.
         steps: Where progress is told; each step keeps a log.
+        approval: What `cdk deploy` asks about at the terminal: one of `APPROVALS`.
         options: Further words for `cdk deploy`.
     """
 
-    def __init__(self, env: str, assembly: Path, steps: Steps, options: Sequence[str] = ()) -> None:
-        self._env, self._assembly, self._steps, self._options = env, assembly, steps, list(options)
-        config = Config(retries={"total_max_attempts": 3}, read_timeout=120)
-        self._cloudformation = boto3.client("cloudformation", config=config)
-        self._s3 = boto3.client("s3", config=config)
+    def __init__(
+        self,
+        target: Target,
+        assembly: Path,
+        steps: Steps,
+        approval: str = "never",
+        options: Sequence[str] = (),
+    ) -> None:
+        self._target, self._assembly, self._steps = target, assembly, steps
+        self._approval, self._options = approval, list(options)
+        self._places = stacks(assembly)
 
-    def bootstrap(self) -> None:
-        """`cdk bootstrap` for the credentials' account and region, where that has not been done."""
-        with self._steps.step("cdk bootstrap") as step:
-            found = describe_stack(self._cloudformation, BOOTSTRAP_STACK)
-            if found and found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-                step.note = "already there"
-                return
-            account = boto3.client("sts").get_caller_identity()["Account"]
-            self._cdk(step, "bootstrap", f"aws://{account}/{self._cloudformation.meta.region_name}")
+    def recover(self) -> None:
+        """Leaves no stack in a state that takes no deploy."""
+        with self._steps.step("stacks") as step:
+            recover(self._target, self._places, step)
 
-    def deploy(self, model: Path | None) -> None:
-        """The data stack first, since it has the bucket for the model; then the model, then all stacks."""
-        if model is None:
-            with self._steps.step("cdk deploy --all") as step:
-                self._deploy(step, "--all")
-            return
-        manifest = Manifest.model_validate_json((model / MANIFEST_NAME).read_bytes())
+    def deploy_data(self) -> None:
+        """The stacks that hold the buckets for the model."""
+        names = {place.name for place in self._places}
+        wanted = [
+            name
+            for name in (self._target.stack("data"), self._target.stack("failover-data"))
+            if name in names
+        ]
         with self._steps.step("cdk deploy data") as step:
-            self._deploy(step, f"evergreen-{self._env}-data")
-        with self._steps.step("upload model") as step:
-            uri = self._upload(step, model, manifest)
+            self._deploy(step, *wanted)
+
+    def deploy_all(self, model: UploadedModel | None, *, replace_champion: bool = False) -> None:
+        """Every stack; the champion's parameters are given on a first deploy, or to replace it."""
         with self._steps.step("cdk deploy --all") as step:
-            self._deploy(step, "--all", *self._champion(manifest, uri))
+            parameters = self._champion(model, replace_champion=replace_champion)
+            words = [] if _names_stacks(self._options) else ["--all"]
+            self._deploy(step, *words, *parameters, *self._options)
 
     def _deploy(self, step: Step, *words: str) -> None:
-        self._cdk(
-            step, "deploy", "--require-approval", "never", "--progress", "events", *words, *self._options
-        )
+        attached = self._approval != "never"
+        options: list[str | Path] = ["deploy", "--app", self._assembly, "--require-approval", self._approval]
+        run_cdk(self._target, step, [*options, "--progress", "events", *words], attached=attached)
 
-    def _cdk(self, step: Step, *words: str) -> None:
-        program = REPOSITORY / "node_modules" / ".bin" / "cdk"
-        environment = os.environ | {"CDK_DISABLE_CLI_TELEMETRY": "true", "CI": "true"}
-        step.run(
-            [program, *words, "--app", self._assembly],
-            cwd=REPOSITORY,
-            env=environment,
-            timeout=DEPLOY_SECONDS,
-        )
-
-    def _upload(self, step: Step, folder: Path, manifest: Manifest) -> str:
-        """Puts the artefact under its digest; the manifest goes last, so its presence means all is there."""
-        bucket = stack_output(self._cloudformation, self._env, "data", "ArtefactsBucketName")
-        prefix = f"models/{manifest.name}/{manifest.digest}/"
-        try:
-            self._s3.head_object(Bucket=bucket, Key=prefix + MANIFEST_NAME)
-            step.note = "already there"
-        except ClientError:
-            verify(folder, manifest.digest)
-            for name in [*(entry.path for entry in manifest.files), MANIFEST_NAME]:
-                self._s3.upload_file(str(folder / name), bucket, prefix + name)
-            step.note = f"{sum(entry.bytes for entry in manifest.files) / 1e6:.0f} MB"
-        return f"s3://{bucket}/{prefix}"
-
-    def _champion(self, manifest: Manifest, uri: str) -> list[str]:
-        """The champion's parameters on a first deploy; later the stack keeps those that releases set."""
-        name = f"evergreen-{self._env}-serving"
-        found = describe_stack(self._cloudformation, name)
-        if found and not found["StackStatus"].startswith(("ROLLBACK", "DELETE", "REVIEW")):
+    def _champion(self, model: UploadedModel | None, *, replace_champion: bool) -> list[str]:
+        """The champion's parameters where they are to be set; later the stacks keep what releases set."""
+        if model is None:
             return []
-        values = {
-            "ChampionModelUri": uri,
-            "ChampionModelDigest": manifest.digest,
-            "ChampionModelVersion": f"{manifest.name}-{manifest.digest[:12]}",
-        }
-        return [word for key, value in values.items() for word in ("--parameters", f"{name}:{key}={value}")]
+        words: list[str] = []
+        for part, region in self._serving_stacks():
+            name = self._target.stack(part)
+            found = describe_stack(self._target.client("cloudformation", region), name)
+            exists = found is not None and found["StackStatus"] not in NEVER_CREATED
+            if exists and not replace_champion:
+                continue
+            values = {
+                "ChampionModelUri": model.uris[region],
+                "ChampionModelDigest": model.digest,
+                "ChampionModelVersion": model.version,
+            }
+            words += [
+                word for key, value in values.items() for word in ("--parameters", f"{name}:{key}={value}")
+            ]
+        return words
+
+    def _serving_stacks(self) -> list[tuple[str, str]]:
+        second = self._target.settings.failover
+        return [("serving", self._target.region), *([("failover", second.region)] if second else [])]
+
+
+def _names_stacks(words: Sequence[str]) -> bool:
+    """Whether words for `cdk deploy` name stacks themselves."""
+    return any(word.startswith("evergreen-") for word in words)
+
+
+def first_model(target: Target) -> UploadedModel | None:
+    """The artefact for a first deploy; None where the settings' own source stands in the templates.
+
+    Raises CommandError where there is neither, or the uploaded one is not complete in the bucket.
+    """
+    model = last_uploaded(target)
+    if model is None:
+        found = describe_stack(target.client("cloudformation"), target.stack("serving"))
+        serves = found is not None and found["StackStatus"] not in NEVER_CREATED
+        if target.settings.model.source is None and not serves:
+            raise CommandError(
+                f"{target.name} has no model yet: run `make model ENV={target.name} FROM=<folder>` first."
+            )
+        return None
+    for region, uri in model.uris.items():
+        manifest = stored_manifest(target.client("s3", region), uri)
+        if manifest is None or manifest.digest != model.digest:
+            raise CommandError(
+                f"The artefact at {uri} is not complete: run `make model ENV={target.name} FROM=…` again."
+            )
+    return model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
+    options, words = _parser().parse_known_args(arguments)
+    return run(lambda: _deploy(options, words))
+
+
+def _deploy(options: argparse.Namespace, words: Sequence[str]) -> int:
+    target = open_target(options.env)
+    steps = Steps.resumed(options.logs, options.timings)
+    approval = options.require_approval or _approval(target)
+    try:
+        if options.bootstrap:
+            bootstrap(target, steps, renew=False)
+        with locked(target, "deploy"):
+            assembly = options.assembly or _synthesized(target, steps)
+            deployment = Deployment(target, assembly, steps, approval, words)
+            deployment.recover()
+            if options.model is not None:
+                deployment.deploy_data()
+                model: UploadedModel | None = _uploaded(target, options.model, steps)
+            else:
+                model = first_model(target)
+            deployment.deploy_all(model, replace_champion=options.replace_champion)
+    finally:
+        if options.timings:
+            steps.save(options.timings)
+    if not options.quiet:
+        print(f'\nNext: make key ENV={target.name} ARGS="create --tenant demo"')
+    return 0
+
+
+def _synthesized(target: Target, steps: Steps) -> Path:
+    with steps.step("cdk synth") as step:
+        return synthesize(target.name, step)
+
+
+def _uploaded(target: Target, folder: Path, steps: Steps) -> UploadedModel:
+    manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+    with steps.step("upload model") as step:
+        return store(target, folder, manifest, step)
+
+
+def _approval(target: Target) -> str:
+    """Ask about broader rights where somebody is there to answer."""
+    somebody = sys.stdin.isatty() and sys.stdout.isatty() and not target.environment.get("CI")
+    return "broadening" if somebody and not target.is_laptop else "never"
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m operations deploy", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--env", required=True, help="name of the settings file")
-    parser.add_argument("--assembly", type=Path, help="synthesized cloud assembly (default: cdk.out/<env>)")
+    parser.add_argument("--assembly", type=Path, help="synthesized cloud assembly; left out, it is made")
     parser.add_argument("--model", type=Path, help="folder of the first champion, with its manifest.json")
+    parser.add_argument(
+        "--replace-champion",
+        action="store_true",
+        help="serve the artefact that `model` uploaded last in place of the present champion",
+    )
+    parser.add_argument(
+        "--require-approval",
+        choices=APPROVALS,
+        help="ask before such changes; default: broadening at a terminal, never in automation",
+    )
     parser.add_argument("--bootstrap", action="store_true", help="run cdk bootstrap where it is missing")
+    parser.add_argument("--quiet", action="store_true", help="do not name the next command")
     parser.add_argument("--timings", type=Path, help="add the seconds of each step to this JSON file")
-    parser.add_argument("--logs", type=Path, default=REPOSITORY / ".evergreen" / "logs")
-    options, words = parser.parse_known_args(arguments)
-    steps = Steps.resumed(options.logs, options.timings)
-    try:
-        deployment = Deployment(
-            options.env, options.assembly or REPOSITORY / "cdk.out" / options.env, steps, words
-        )
-        if options.bootstrap:
-            deployment.bootstrap()
-        deployment.deploy(options.model)
-    except (CommandError, StackError, ArtefactError, BotoCoreError, ClientError, OSError) as problem:
-        return fail(problem)
-    finally:
-        if options.timings:
-            steps.save(options.timings)
-    return 0
+    parser.add_argument("--logs", type=Path, default=home() / "logs")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,0 +1,121 @@
+"""Model artefacts of an environment: where they are stored, and which one was uploaded last.
+
+`model` stores an artefact and writes down where; `preflight` and `deploy` read that. The artefact is named by
+its manifest's digest, and its manifest goes up last: where it is, everything is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, ConfigDict
+
+from contracts.artefact import MANIFEST_NAME, ArtefactError, ArtefactFile, Manifest, file_sha256
+from operations.aws_errors import code_of
+from operations.progress import Step
+from operations.stacks import stack_output
+from operations.target import Target
+from operations.upload import MINIMUM_PART_BYTES, PART_BYTES, Progress, Uploader
+
+_VERSION_DIGITS = 12
+_NOT_THERE = ("404", "NoSuchKey", "NotFound", "NoSuchBucket")
+
+
+class UploadedModel(BaseModel):
+    """An artefact in the environment's bucket.
+
+    `uris` are S3 prefixes by region, the first region's first; `version` is what records and metrics carry.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    digest: str
+    version: str
+    uris: dict[str, str]
+
+
+def store(target: Target, folder: Path, manifest: Manifest, step: Step) -> UploadedModel:
+    """Uploads a folder that has its manifest into every region's bucket, and writes it down as the last one.
+
+    Raises ArtefactError where a file is missing or is not what the manifest says.
+    """
+    uris = {region: _upload(target, region, folder, manifest, step) for region in target.regions}
+    model = UploadedModel(
+        name=manifest.name,
+        digest=manifest.digest,
+        version=f"{manifest.name}-{manifest.digest[:_VERSION_DIGITS]}",
+        uris=uris,
+    )
+    target.client("ssm").put_parameter(
+        Name=_parameter(target),
+        Value=model.model_dump_json(),
+        Type="String",
+        Overwrite=True,
+        Description="The model artefact that was uploaded last",
+    )
+    return model
+
+
+def last_uploaded(target: Target) -> UploadedModel | None:
+    """The artefact that `store` wrote down last; None where there was none."""
+    try:
+        found = target.client("ssm").get_parameter(Name=_parameter(target))
+    except ClientError as error:
+        if code_of(error) == "ParameterNotFound":
+            return None
+        raise
+    return UploadedModel.model_validate_json(found["Parameter"]["Value"])
+
+
+def stored_manifest(s3: Any, uri: str) -> Manifest | None:
+    """The manifest of the artefact at an S3 prefix; None where there is none."""
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    try:
+        body = s3.get_object(Bucket=bucket, Key=prefix + MANIFEST_NAME)["Body"].read()
+    except ClientError as error:
+        if code_of(error) in _NOT_THERE:
+            return None
+        raise
+    return Manifest.model_validate_json(body)
+
+
+def bucket_of(target: Target, region: str) -> str:
+    """The artefacts' bucket in one of the regions. Raises StackError before its stack exists."""
+    second = target.settings.failover
+    if second is not None and region == second.region:
+        return second.bucket_name(target.settings.prefix, target.account)
+    return stack_output(target.client("cloudformation"), target.name, "data", "ArtefactsBucketName")
+
+
+def _upload(target: Target, region: str, folder: Path, manifest: Manifest, step: Step) -> str:
+    s3, bucket = target.client("s3", region), bucket_of(target, region)
+    prefix = f"models/{manifest.name}/{manifest.digest}/"
+    uri = f"s3://{bucket}/{prefix}"
+    total = sum(entry.bytes for entry in manifest.files)
+    found = stored_manifest(s3, uri)
+    if found is not None and found.digest == manifest.digest:
+        step.note = "already there"
+        return uri
+    progress = Progress(total, step.say)
+    part_bytes = MINIMUM_PART_BYTES if target.is_laptop else PART_BYTES
+    uploader = Uploader(s3, bucket, progress, part_bytes)
+    for entry in manifest.files:
+        path = folder / entry.path
+        if not path.is_file() or path.stat().st_size != entry.bytes:
+            raise ArtefactError(
+                f"{path} is missing or not as large as its manifest says: run `make model` again."
+            )
+        uploader.upload(path, entry, prefix + entry.path)
+    described = folder / MANIFEST_NAME
+    last = ArtefactFile(path=MANIFEST_NAME, bytes=described.stat().st_size, sha256=file_sha256(described))
+    uploader.upload(described, last, prefix + MANIFEST_NAME)
+    kept = total - progress.sent_bytes
+    step.note = f"{total / 1e6:.0f} MB" + (f", {kept / 1e6:.0f} MB were there" if kept > 0 else "")
+    return uri
+
+
+def _parameter(target: Target) -> str:
+    return f"/{target.settings.prefix}/uploaded-model"

@@ -6,6 +6,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -172,8 +173,8 @@ class Operator:
 @pytest.fixture
 def operator(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Operator:
     made = Operator(tables)
-    monkeypatch.setattr(boto3, "client", made)
-    monkeypatch.setattr(admin.KeyAdmin.__init__, "__defaults__", (made,))
+    target = SimpleNamespace(name="dev", client=made)
+    monkeypatch.setattr(admin, "open_target", lambda env: target)  # identity: tests/unit/operations
     made.stack("evergreen-dev-data", AccessTableName="access")
     return made
 
@@ -244,7 +245,9 @@ def test_a_missing_stack_is_one_clear_sentence(
     tables: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = Operator(tables)
-    monkeypatch.setattr(admin.KeyAdmin.__init__, "__defaults__", (made,))
+    monkeypatch.setattr(admin, "open_target", lambda env: SimpleNamespace(name="dev", client=made))
     made.stacks.add_client_error("describe_stacks", "ValidationError", "Stack with id x does not exist")
     assert admin.main(["list", "--env", "dev"]) == 1
-    assert capsys.readouterr().err == "error: stack evergreen-dev-data: Stack with id x does not exist\n"
+    assert (
+        capsys.readouterr().err == "\nevergreen: stack evergreen-dev-data: Stack with id x does not exist\n"
+    )

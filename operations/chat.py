@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         target = open_target(options.env)
         if not options.key:
             raise CommandError(
-                f'There is no key: make one with `make key ENV={target.name} ARGS=create`, and '
+                f"There is no key: make one with `make key ENV={target.name} ARGS=create`, and "
                 f"add KEY=<it> or set {KEY_VARIABLE}."
             )
         for piece in stream(api_url(target), options.key, options.prompt):

@@ -5,15 +5,27 @@ Knows nothing of CDK, files or line numbers.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.exclusions import exclusion
 from infra.settings.texts import AccountId, Origin
 
+_FIVE_MINUTES = 300
+_WEB_ACL_FACTOR = 2  # times what the throttle lets through: it is for those whom its 429 does not slow down
+_LEAST_WEB_ACL_LIMIT = 10
 _MOST_ISSUER_BYTES = 3_000
 """Of the 4 kB that all of a function's variables may take together."""
+
+_WEB_ACL = exclusion(
+    "web-acl-below-throttle",
+    refuses="a web ACL's limit below what the throttle lets through, or an address's below a key's",
+    why="Callers within their rate would be refused, and one address may be many callers behind a gateway.",
+    change="300 times gateway.throttle.rate_per_second or more, or leave the key out",
+)
 
 
 class Throttle(SettingsModel):
@@ -34,8 +46,21 @@ class Waf(SettingsModel):
     """The web ACL before the API."""
 
     enabled: bool = setting("Put a web ACL before the API.", True)
-    requests_per_five_minutes: int = setting(
-        "Requests from one IP address before it is blocked.", 3000, ge=10, le=2_000_000_000, default=3000
+    requests_per_five_minutes: int | None = setting(
+        "Requests with one key in five minutes, above which it gets 429; left out, twice what the throttle's "
+        "rate lets through.",
+        60_000,
+        ge=10,
+        le=2_000_000_000,
+        default=None,
+    )
+    requests_per_address: int | None = setting(
+        "Requests from one IP address in five minutes, whatever keys they carry, above which it gets 429; "
+        "left out, twice a key's number.",
+        120_000,
+        ge=10,
+        le=2_000_000_000,
+        default=None,
     )
 
 
@@ -151,6 +176,43 @@ class ApiSettings(SettingsModel):
         True,
         default=True,
     )
+
+    @property
+    def allowed_in_five_minutes(self) -> int:
+        """Requests that the throttle lets one caller make in five minutes."""
+        return math.ceil(_FIVE_MINUTES * self.throttle.rate_per_second)
+
+    @property
+    def requests_per_key(self) -> int:
+        """Requests with one key in five minutes, above which the web ACL answers 429."""
+        derived = max(_LEAST_WEB_ACL_LIMIT, _WEB_ACL_FACTOR * self.allowed_in_five_minutes)
+        return self.waf.requests_per_five_minutes or derived
+
+    @property
+    def requests_per_address(self) -> int:
+        """Requests from one IP address in five minutes, above which the web ACL answers 429."""
+        return self.waf.requests_per_address or _WEB_ACL_FACTOR * self.requests_per_key
+
+    @model_validator(mode="after")
+    def _web_acl_is_above_the_throttle(self) -> Self:
+        allowed, per_key = self.allowed_in_five_minutes, self.requests_per_key
+        if per_key < allowed:
+            raise _WEB_ACL.refusal(
+                "waf",
+                "requests_per_five_minutes",
+                what=f"{per_key} requests in five minutes are fewer than the throttle's {allowed}.",
+                change=f"a number from {allowed} upwards, or leave the key out",
+                example=_WEB_ACL_FACTOR * allowed,
+            )
+        if self.requests_per_address < per_key:
+            raise _WEB_ACL.refusal(
+                "waf",
+                "requests_per_address",
+                what=f"{self.requests_per_address} requests of an address are fewer than a key's {per_key}.",
+                change=f"a number from {per_key} upwards, or leave the key out",
+                example=_WEB_ACL_FACTOR * per_key,
+            )
+        return self
 
     @model_validator(mode="after")
     def _issuers_differ(self) -> Self:

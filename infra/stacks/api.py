@@ -119,12 +119,7 @@ class ApiStack(cdk.Stack):
             logs_key=data.logs_key,
         )
         if settings.gateway.waf.enabled:
-            acl = ApiWebAcl(
-                self,
-                "WebAcl",
-                requests_per_five_minutes=settings.gateway.waf.requests_per_five_minutes,
-                max_body_bytes=settings.gateway.max_body_bytes,
-            )
+            acl = ApiWebAcl(self, "WebAcl", spec=settings.gateway)
             acl.protect(api_routes.stage_arn)
         for name, value in {
             "RestApiId": api_routes.rest_api.rest_api_id,

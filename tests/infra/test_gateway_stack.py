@@ -390,7 +390,8 @@ def test_prompts_pass_the_web_acl_and_floods_do_not(resources, env):
     (acl,) = resources(env, "gateway", "AWS::WAFv2::WebACL").values()
     assert resources(env, "gateway", "AWS::WAFv2::WebACLAssociation")
 
-    common, rate, size = acl["Properties"]["Rules"]
+    rules = {rule["Name"]: rule for rule in acl["Properties"]["Rules"]}
+    common, size = rules["CommonRules"], rules["BodySize"]
     inspected = acl["Properties"]["AssociationConfig"]["RequestBody"]["API_GATEWAY"]
     assert inspected == {"DefaultSizeInspectionLimit": "KB_64"}
     # A body limit above what WAF can see is the function's; here it only counts.
@@ -398,8 +399,51 @@ def test_prompts_pass_the_web_acl_and_floods_do_not(resources, env):
     overrides = common["Statement"]["ManagedRuleGroupStatement"]["RuleActionOverrides"]
     assert {rule["Name"] for rule in overrides} == set(BODY_RULES)
     assert all(rule["ActionToUse"] == {"Count": {}} for rule in overrides)
-    assert rate["Action"] == {"Block": {}}
-    assert rate["Statement"]["RateBasedStatement"]["AggregateKeyType"] == "IP"
+    assert len({rule["Priority"] for rule in acl["Properties"]["Rules"]}) == len(rules) == 5
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_web_acl_counts_by_key_and_by_address_above_what_the_throttle_allows(resources, env):
+    (acl,) = resources(env, "gateway", "AWS::WAFv2::WebACL").values()
+    (plan,) = resources(env, "gateway", "AWS::ApiGateway::UsagePlan").values()
+    allowed = 300 * plan["Properties"]["Throttle"]["RateLimit"]
+
+    limits = {
+        rule["Name"]: rule["Statement"]["RateBasedStatement"]
+        for rule in acl["Properties"]["Rules"]
+        if "RateBasedStatement" in rule["Statement"]
+    }
+    by_address = limits.pop("RatePerAddress")
+    counted = {name: one["CustomKeys"][0]["Header"]["Name"] for name, one in limits.items()}
+    assert counted == {"RatePerKey": "authorization", "RatePerApiKey": "x-api-key"}
+    assert all(
+        one["AggregateKeyType"] == "CUSTOM_KEYS" and one["Limit"] == 2 * allowed for one in limits.values()
+    )
+    # Another key for each request changes nothing for an address.
+    assert (by_address["AggregateKeyType"], by_address["Limit"]) == ("IP", 4 * allowed)
+
+
+@pytest.mark.parametrize(("env", "cors"), [("prod", False), ("dev", True)])
+def test_a_flood_gets_429_as_clients_know_it(resources, env, cors):
+    (acl,) = resources(env, "gateway", "AWS::WAFv2::WebACL").values()
+    bodies = acl["Properties"]["CustomResponseBodies"]
+    blocks = [
+        rule["Action"]["Block"]["CustomResponse"]
+        for rule in acl["Properties"]["Rules"]
+        if "RateBasedStatement" in rule["Statement"]
+    ]
+
+    assert len(blocks) == 3
+    for block in blocks:
+        assert block["ResponseCode"] == 429
+        headers = {one["Name"]: one["Value"] for one in block["ResponseHeaders"]}
+        assert 0 < int(headers.pop("Retry-After")) <= 60
+        assert headers == ({"Access-Control-Allow-Origin": "*"} if cors else {})
+        body = bodies[block["CustomResponseBodyKey"]]
+        assert body["ContentType"] == "APPLICATION_JSON"
+        assert len(body["Content"]) < 4096  # what WAF takes
+        error = ErrorReply.model_validate_json(body["Content"]).error
+        assert (error.type, error.code) == ("rate_limit_error", "rate_limit_exceeded")
 
 
 def test_browsers_may_call_from_the_origins_of_the_settings_only(resources):
@@ -511,7 +555,7 @@ def test_a_domain_speaks_the_tls_asked_for_and_closes_the_other_name(everything)
 def test_a_body_limit_that_waf_can_see_is_held_there(everything):
     (acl,) = everything.resources("prod", "gateway", "AWS::WAFv2::WebACL").values()
 
-    *_, size = acl["Properties"]["Rules"]
+    (size,) = [rule for rule in acl["Properties"]["Rules"] if rule["Name"] == "BodySize"]
     constraint = size["Statement"]["SizeConstraintStatement"]
     assert (size["Action"], constraint["Size"]) == ({"Block": {}}, 32_768)
     assert constraint["FieldToMatch"] == {"Body": {"OversizeHandling": "MATCH"}}

@@ -361,6 +361,11 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"functions.reserved_concurrency": 901},
         {"functions.reserved_concurrency": 900},
     ),
+    "web-acl-below-throttle": (
+        "prod",  # 100 a second
+        {"gateway.waf.requests_per_five_minutes": 29_999},
+        {"gateway.waf.requests_per_five_minutes": 30_000},
+    ),
     "production": (
         "prod",
         {"gateway.waf.enabled": False},

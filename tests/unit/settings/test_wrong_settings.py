@@ -100,10 +100,10 @@ PROD = {
         "Inferentia cannot train",
     ),
     "production without a web ACL": Row(
-        "enabled: true, req", "enabled: no, req", "enabled: no", "no web ACL"
+        "waf: { enabled: true", "waf: { enabled: no", "enabled: no", "no web ACL"
     ),
     "a test environment without a web ACL": Row(
-        "enabled: true, req", "enabled: no, req", file="staging", accepted="it is off on purpose"
+        "waf: { enabled: true", "waf: { enabled: no", file="staging", accepted="it is off on purpose"
     ),
     "log level on": Row(
         "memory_mb: 1024", "memory_mb: 1024\n  log_level: on", "log_level: on", "it holds True"
@@ -137,7 +137,7 @@ PROD = {
         "rate_per_second: 100,", "rate_per_second: 1000000,", "rate_per_second", "it holds 1000000"
     ),
     "web ACL limit of 5": Row(
-        "requests_per_five_minutes: 3000", "requests_per_five_minutes: 5", "five_minutes: 5", "it holds 5"
+        "waf: { enabled: true", "waf: { enabled: true, requests_per_five_minutes: 5", "waf:", "it holds 5"
     ),
     "quota above a 32-bit number": Row(
         "limit: 10000000,", "limit: 3000000000,", "limit: 3000000000", "up to 2147483647"
@@ -213,6 +213,18 @@ FILES = {
 }
 # Further kinds: what no list of single keys would have.
 MORE = {
+    "web ACL below the throttle": Row(
+        "waf: { enabled: true",
+        "waf: { enabled: true, requests_per_five_minutes: 3000",
+        "waf:",
+        "3000 requests in five minutes are fewer than the throttle's 30000",
+    ),
+    "address below a key": Row(
+        "waf: { enabled: true",
+        "waf: { enabled: true, requests_per_address: 59999",
+        "waf:",
+        "59999 requests of an address are fewer than a key's 60000",
+    ),
     "machine with the wrong family": Row(
         "type: ml.g6e.xlarge", "type: ml.g66.xlarge", "type: ml.g66", "no instance type 'ml.g66.xlarge'"
     ),

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why releases destroy forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -158,6 +158,14 @@ status: operator  ## what is deployed, what serves, what is under way: make stat
 why: operator  ## why a deployment or the endpoint failed, and what to do next: make why ENV=prod
 	$(require_env)
 	$(OPERATE) why --env $(ENV) $(ARGS)
+
+releases: operator  ## releases: list, compare, go back: make releases ENV=prod ARGS="back llama-r-1"
+	$(require_env)
+	$(OPERATE) releases $(or $(ARGS),list) --env $(ENV)
+
+destroy: operator  ## delete an environment and name what is kept: make destroy ENV=dev
+	$(require_env)
+	$(OPERATE) destroy --env $(ENV) $(ARGS)
 
 forget: operator  ## delete what is kept of one user: make forget ENV=prod ARGS="--tenant shop --user u-7"
 	$(require_env)

@@ -13,6 +13,8 @@ COMMANDS = {
     "status": ("operations.status", "show what is deployed, what serves and what is under way"),
     "why": ("operations.why", "say why a deployment or the endpoint failed"),
     "chat": ("operations.chat", "stream one answer from a deployed environment"),
+    "releases": ("operations.releases", "list releases, compare versions, go back to an earlier one"),
+    "destroy": ("operations.destroy", "delete an environment, and name what is kept"),
     "forget": ("operations.forget", "delete what is kept of one user"),
 }
 

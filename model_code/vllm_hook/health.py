@@ -47,11 +47,21 @@ class Health:
         """Start warm-up and watchdog, take SIGTERM. Called once, when the wrapped application has started."""
         self._start(self._become_ready())
         self._start(self._watch())
+        if not self._take_sigterm():
+            event(logger, "SIGTERM is the server's own here: not drained", level=logging.WARNING)
+
+    def _take_sigterm(self) -> bool:
+        """Have SIGTERM begin the drain in place of the server's own handler, which would stop generating.
+
+        The server gets SIGINT after the drain. Asked again and again, because some set their handler late: vLLM
+        0.27 does once its HTTP server has started, so after this application's startup. False where no handler
+        can be set.
+        """
         try:
-            # Replaces the server's own handler, which would stop generating; it gets SIGINT after the drain.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.begin_drain)
         except (RuntimeError, ValueError, NotImplementedError):
-            event(logger, "SIGTERM is the server's own here: not drained", level=logging.WARNING)
+            return False
+        return True
 
     async def end(self) -> None:
         """Stop what `begin` started."""
@@ -103,6 +113,7 @@ class Health:
             self._not_ready = f"the warm-up generation answers {status}"
             event(logger, self._not_ready, level=logging.ERROR)
             await asyncio.sleep(_RETRY_SECONDS)
+        self._take_sigterm()
         if not self._draining:
             self._not_ready = ""
         self.progress()
@@ -148,6 +159,7 @@ class Health:
         stall = self._settings.stall
         while True:
             await asyncio.sleep(min(_MAX_WATCH_INTERVAL, stall / 8))
+            self._take_sigterm()
             silence = time.monotonic() - self._progress
             if self._not_ready or self.admission.running == 0 or silence < stall / 2:
                 continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from typing import TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -114,8 +115,20 @@ def _log_as_json() -> None:
     """Our loggers write JSON lines to stdout; the wrapped server's logging stays as it is."""
     ours = logging.getLogger(_LOGGERS)
     if not ours.handlers:
-        handler = logging.StreamHandler(sys.stdout)
+        handler = logging.StreamHandler(_plain_stdout())
         handler.setFormatter(JsonFormatter())
         ours.addHandler(handler)
     ours.setLevel(logging.INFO)
     ours.propagate = False
+
+
+def _plain_stdout() -> TextIO:
+    """Standard output without what the wrapped server does to `sys.stdout`.
+
+    vLLM 0.27 replaces its `write` by one that puts the process's name before each line, which is then no JSON.
+    """
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:  # io.UnsupportedOperation: captured in memory
+        return sys.stdout
+    return open(descriptor, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115 - process's life

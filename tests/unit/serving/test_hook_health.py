@@ -162,6 +162,26 @@ def test_sigterm_fails_ping_at_once_and_lets_running_answers_finish(interrupts: 
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("late_seconds", [0.0, 0.3])
+def test_sigterm_drains_though_the_server_sets_its_own_handler_later(
+    interrupts: list[int], late_seconds: float
+) -> None:
+    """As vLLM 0.27 does: it waits for its HTTP server, looking every tenth of a second."""
+
+    async def scenario() -> None:
+        theirs: list[int] = []
+        async with hooked(FakeVllm(), stall=0.4) as hook:
+            await asyncio.sleep(late_seconds)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, theirs.append, signal.SIGTERM)
+            await asyncio.sleep(0.5)  # several looks of the watchdog
+            signal.raise_signal(signal.SIGTERM)
+            await until(lambda: interrupts == [signal.SIGINT])
+            assert "shutting down" in (hook.health.unready_reason() or "")
+        assert theirs == []
+
+    asyncio.run(scenario())
+
+
 def test_what_outlasts_the_drain_ends_with_an_error_event(interrupts: list[int]) -> None:
     async def scenario() -> None:
         vllm = silent()

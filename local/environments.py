@@ -26,7 +26,7 @@ DEVELOPMENT = "dev"
 """What tests and checks run in, on top of the others."""
 SDK = "sagemaker-sdk"
 """The official SageMaker Python SDK, which tests drive: its pins exclude those of the tests."""
-PEERS = ("vllm", "llamacpp")
+PEERS = ("vllm", "vllm-pinned", "llamacpp")
 """Other servers, for `pytest -m peers` and the bench: on demand, because vLLM alone is over a gigabyte."""
 CLIENTS = Path("tests") / "cloud" / "clients"
 """Holds the pinned JavaScript client that tests drive."""

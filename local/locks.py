@@ -30,6 +30,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "dev": ("requirements.txt", "requirements/dev.txt"),
     "sagemaker-sdk": ("requirements/sagemaker-sdk.txt",),
     "vllm": (TORCH, "requirements/peer-vllm.txt"),
+    "vllm-pinned": (TORCH, "requirements/peer-vllm-pinned.txt"),
     "llamacpp": ("requirements/peer-llamacpp.txt",),
     "litellm": ("requirements/peer-litellm.txt",),
     "lambda-api": ("requirements/lambda-api.txt",),

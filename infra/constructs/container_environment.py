@@ -1,18 +1,19 @@
 """What a model container is told, by engine: a pure function from settings to environment variables.
 
-Our own names come from contracts.container; `SM_VLLM_*` and `SM_ON_*` become flags of the two vLLM images.
-vLLM ends on a flag that its version lacks, so the image's row decides which are passed.
+Our own names come from contracts.container; `SM_VLLM_*` (from infra.settings.vllm_flags) and `SM_ON_*` become
+flags of the two vLLM images.
 """
 
 from __future__ import annotations
 
 from contracts import container
 from infra.settings.engine import Engine, NeuronSettings, TransformersSettings, VllmSettings
-from infra.settings.images import VLLM_QUEUE_FLAG, Image, image_table
+from infra.settings.engine_versions import engine_versions
+from infra.settings.images import Image, image_table
+from infra.settings.vllm_flags import flags
 
 _MODEL_DIR = container.DEFAULT_MODEL_DIR
 _AUTO = "auto"  # our handler takes the fastest of its engines that the model and the device allow
-_DRAIN_SECONDS = 25  # SageMaker kills a container 30 s after asking it to stop
 _HOOK_FILE = f"{_MODEL_DIR}/{container.HOOK_FILE}"
 _HOOK = {
     "CUSTOM_FASTAPI_MIDDLEWARE_THROTTLE": f"{_HOOK_FILE}:Hook",  # the outermost middleware
@@ -58,30 +59,11 @@ def container_environment(
             container.ENV_IDLE_RELEASE: engine.idle_release_seconds,
         }
         environment |= {name: str(value) for name, value in bounds.items() if value is not None}
-    if isinstance(engine, VllmSettings) and engine.max_adapters:
-        environment |= {
-            "SM_VLLM_ENABLE_LORA": "true",
-            "SM_VLLM_MAX_LORAS": str(engine.max_adapters),
-            "SM_VLLM_MAX_CPU_LORAS": str(engine.max_adapters),
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-        }
     if isinstance(engine, VllmSettings):
-        environment |= {
-            "SM_VLLM_MODEL": _MODEL_DIR,
-            "SM_VLLM_SERVED_MODEL_NAME": model_name,
-            "SM_VLLM_MAX_MODEL_LEN": str(engine.max_context_tokens),
-            "SM_VLLM_MAX_NUM_SEQS": str(engine.max_running_requests),
-            # vLLM counts those that run among those that wait; where it cannot count, the hook does
-            VLLM_QUEUE_FLAG: str(engine.max_running_requests + engine.max_queued_requests),
-            "SM_VLLM_TENSOR_PARALLEL_SIZE": str(engine.tensor_parallel),
-            "SM_VLLM_GPU_MEMORY_UTILIZATION": str(engine.gpu_memory_utilization),
-            "SM_VLLM_SHUTDOWN_TIMEOUT": str(_DRAIN_SECONDS),  # vLLM's default, 0, aborts running answers
-        }
-        if engine.tool_call_parser:
-            environment["SM_VLLM_ENABLE_AUTO_TOOL_CHOICE"] = "true"
-            environment["SM_VLLM_TOOL_CALL_PARSER"] = engine.tool_call_parser
-        if engine.quantization:
-            environment["SM_VLLM_QUANTIZATION"] = engine.quantization
+        facts = engine_versions()[image.engine_version]
+        environment |= {flag.variable: flag.value for flag in flags(engine, model_name, facts)}
+        if engine.max_adapters:
+            environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         if engine.hook:
             environment |= _HOOK
     if isinstance(engine, NeuronSettings):
@@ -91,4 +73,4 @@ def container_environment(
             "SM_ON_SEQUENCE_LENGTH": str(engine.max_context_tokens),
             "SM_ON_TENSOR_PARALLEL_SIZE": str(engine.tensor_parallel),
         }
-    return {name: value for name, value in environment.items() if image.knows(name)}
+    return environment

@@ -10,8 +10,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.engine_versions import engine_versions
 from infra.settings.exclusions import exclusion
-from infra.settings.images import VLLM_QUEUE_FLAG, image_table
+from infra.settings.images import image_table
+from infra.settings.vllm_flags import QUEUE_FLAG, check
 
 _IMAGE = exclusion(
     "engine-image",
@@ -119,11 +121,17 @@ class VllmSettings(_Engine, _Adaptable):
         "How the model writes tool calls, by vLLM's name for it (`hermes`, `llama3_json`, `mistral` …). Left "
         "out, vLLM refuses every request whose `tool_choice` is not `none`.",
         "hermes",
-        pattern=r"^[a-z][a-z0-9_]{1,40}$",
+        pattern=r"^[a-z][a-z0-9_-]{1,40}$",
         default=None,
     )
     quantization: Literal["awq", "gptq", "fp8", "bitsandbytes"] | None = setting(
         "How weights are quantised; left out, as the artefact's own config says.", "fp8", default=None
+    )
+    arguments: dict[str, str | int | float | bool] = setting(
+        "Further flags of vLLM's server, without dashes: the image's version must have them, and no other "
+        "key may set them.",
+        {"max-num-batched-tokens": 8192},
+        default={},
     )
 
     @model_validator(mode="after")
@@ -133,14 +141,18 @@ class VllmSettings(_Engine, _Adaptable):
 
     @model_validator(mode="after")
     def _queue_is_bounded(self) -> Self:
-        image = image_table().images[self.image]
-        if not self.hook and not image.knows(VLLM_QUEUE_FLAG):
-            holds = f"vLLM {image.engine_version}" if image.engine_version else "an unknown version of vLLM"
+        version = image_table().images[self.image].engine_version
+        if not self.hook and QUEUE_FLAG not in engine_versions()[version].flags:
             raise _QUEUE.refusal(
                 "hook",
-                what=f"Image '{self.image}' holds {holds}, whose queue takes no bound.",
+                what=f"Image '{self.image}' holds vLLM {version}, whose queue takes no bound.",
                 example=True,
             )
+        return self
+
+    @model_validator(mode="after")
+    def _image_takes_the_flags(self) -> Self:
+        check(self, image_table().images[self.image].engine_version)
         return self
 
 

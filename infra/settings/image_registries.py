@@ -1,9 +1,9 @@
 """Writes image_registries.yaml: who publishes an image in which region, from the SageMaker SDK's data.
 
-The SDK is data here and is never imported: make an environment of its own, and give the folder.
+The SDK is data here and is never imported: `make image-data` gives the folder of the environment that holds it,
+requirements/sagemaker-sdk.txt.
 
-    python3 -m venv sdk && sdk/bin/pip install --no-deps sagemaker-core==2.27.0
-    python -m infra.settings.image_registries sdk/lib/python3*/site-packages
+    python -m infra.settings.image_registries <environment>/lib/python3*/site-packages
 
 Rows of images.yaml stay by hand: a tag is a decision.
 """

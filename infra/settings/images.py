@@ -1,7 +1,7 @@
 """The table of container images (`images.yaml`) as typed rows, and the URI of one in a region.
 
 The table is data with a date: replace it, or add a row, without touching code. Which account publishes where
-stands in `image_registries.yaml`, which a script writes. Reads these two files only.
+stands in `image_registries.yaml`, which a script writes. Reads these files and engine_versions.yaml only.
 """
 
 from __future__ import annotations
@@ -9,30 +9,33 @@ from __future__ import annotations
 import datetime
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.settings.base import SettingsModel
+from infra.settings.engine_versions import engine_versions
 
 EngineKind = Literal["vllm", "neuron", "transformers", "training"]
 TABLE = Path(__file__).with_name("images.yaml")
 REGISTRIES = Path(__file__).with_name("image_registries.yaml")
 OWN_REGISTRY = "account"
-VLLM_QUEUE_FLAG = "SM_VLLM_MAX_NUM_QUEUED_REQS"
-VLLM_FLAGS_SINCE = {VLLM_QUEUE_FLAG: (0, 29, 0)}
-"""First vLLM version of each flag that an image may lack: the server ends at once on one it does not know."""
 
 
 class Image(SettingsModel):
-    """One pinned image: where it is published, which engine it runs and which host images can start it."""
+    """One pinned image: where it is published, what runs in it and which host images can start it.
+
+    `engine_version` is the version of what `engine` names, which is vLLM for neuron and PyTorch for training;
+    `source` says where that is published.
+    """
 
     registry: str
     repository: str
     tag: str
     engine: EngineKind
-    engine_version: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$")
+    engine_version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    source: str = Field(min_length=10)
     accelerator: Literal["cpu", "gpu", "neuron"]
     cuda: int | None = None
     inference_ami_versions: list[str] = []
@@ -42,12 +45,14 @@ class Image(SettingsModel):
         """Whether the image is in the deploying account's own registry."""
         return self.registry == OWN_REGISTRY
 
-    def knows(self, flag: str) -> bool:
-        """Whether the image's engine takes a flag, by the variable that becomes it."""
-        since = VLLM_FLAGS_SINCE.get(flag)
-        if since is None:
-            return True
-        return self.engine_version is not None and tuple(map(int, self.engine_version.split("."))) >= since
+    @model_validator(mode="after")
+    def _version_is_recorded(self) -> Self:
+        if self.engine == "vllm" and self.engine_version not in engine_versions():
+            raise ValueError(
+                f"what vLLM {self.engine_version} takes is not recorded: "
+                f"make engine-versions VERSIONS={self.engine_version}"
+            )
+        return self
 
 
 class EngineImageTable(SettingsModel):

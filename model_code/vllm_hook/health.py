@@ -53,9 +53,9 @@ class Health:
     def _take_sigterm(self) -> bool:
         """Have SIGTERM begin the drain in place of the server's own handler, which would stop generating.
 
-        The server gets SIGINT after the drain. Asked again and again, because some set their handler late: vLLM
-        0.27 does once its HTTP server has started, so after this application's startup. False where no handler
-        can be set.
+        The server gets SIGINT after the drain. Asked again and again, because some set their handler late:
+        vLLM 0.27 does once its HTTP server has started, so after this application's startup. False where no
+        handler can be set.
         """
         try:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.begin_drain)

@@ -125,10 +125,10 @@ def _log_as_json() -> None:
 def _plain_stdout() -> TextIO:
     """Standard output without what the wrapped server does to `sys.stdout`.
 
-    vLLM 0.27 replaces its `write` by one that puts the process's name before each line, which is then no JSON.
+    vLLM 0.27 replaces its `write` by one that puts the process's name before each line: no JSON any more.
     """
     try:
         descriptor = sys.stdout.fileno()
     except OSError:  # io.UnsupportedOperation: captured in memory
         return sys.stdout
-    return open(descriptor, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115 - process's life
+    return open(descriptor, "w", encoding="utf-8", buffering=1, closefd=False)

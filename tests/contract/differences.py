@@ -6,9 +6,9 @@ there, strictly; those that a server would not outlive, or fails by chance, are 
 
 from __future__ import annotations
 
-from tests.support.peers import LLAMA, VLLM, VLLM_PLAIN
+from tests.support.peers import LLAMA, PLAIN
 
-NUMBERED_ERRORS = {VLLM_PLAIN, LLAMA}
+NUMBERED_ERRORS = {*PLAIN, LLAMA}
 """Their errors say the status where OpenAI's say a code, and name no field or by another way of writing it:
 of these servers a refusal's status and message are asked, not our words."""
 
@@ -37,51 +37,56 @@ _VLLM = {
     ],
 }
 
+_HOOKED = {
+    **_VLLM,
+    "vLLM counts tokens at the end: a cut stream has none": ["test_a_client_that_leaves_frees_its_slot"],
+    "adapters and sessions are the image's own: turned off, they are unknown": [
+        "test_adapters_are_off_unless_asked_for",
+        "test_sessions_are_off_unless_asked_for",
+    ],
+}
+_PLAIN = {
+    **_VLLM,
+    _OUTSIDE: [*_OURS],
+    "a body may be larger than SageMaker's 6 MB": ["test_a_malformed_body_is_refused[larger"],
+    "what is no path and what is no text is refused in the form of its framework": [
+        "test_unknown_routes_have_the_same_error_shape",
+        "test_a_malformed_body_is_refused[invalid UTF-8",
+        "test_a_malformed_body_is_refused[nested without end",
+        "test_any_bytes",
+    ],
+    "fields that mean nothing to it are left out, numbers and booleans may be texts": [
+        *(
+            f"test_a_wrong_field_is_refused_by_name[{case}-"
+            for case in (
+                "no model",
+                "unknown role",
+                "no content",
+                "unknown field",
+                "max_tokens a string",
+                "penalty of another type",
+                "too many answers",
+                "stream a string",
+            )
+        ),
+    ],
+    "a schema is taken as far as it goes, or refused with a type of its own, or a 500": [
+        "test_a_schema_that_is_not_supported_is_one_clear_error"
+    ],
+    "a completion does more, and leaves out what it does not know": [
+        "test_what_a_completion_cannot_do_is_refused_by_name[{'echo'",
+        "test_what_a_completion_cannot_do_is_refused_by_name[{'logprobs'",
+        "test_what_a_completion_cannot_do_is_refused_by_name[{'best_of'",
+        "test_what_a_completion_cannot_do_is_refused_by_name[{'messages'",
+        "test_what_a_completion_cannot_do_is_refused_by_name[{'prompt': ['a', 'b']}",
+    ],
+}
+
 DIFFERENCES: dict[str, dict[str, list[str]]] = {
-    VLLM: {
-        **_VLLM,
-        "vLLM counts tokens at the end: a cut stream has none": ["test_a_client_that_leaves_frees_its_slot"],
-        "adapters and sessions are the image's own: turned off, they are unknown": [
-            "test_adapters_are_off_unless_asked_for",
-            "test_sessions_are_off_unless_asked_for",
-        ],
-    },
-    VLLM_PLAIN: {
-        **_VLLM,
-        _OUTSIDE: [*_OURS],
-        "a body may be larger than SageMaker's 6 MB": ["test_a_malformed_body_is_refused[larger"],
-        "what is no path and what is no text is refused in the form of its framework": [
-            "test_unknown_routes_have_the_same_error_shape",
-            "test_a_malformed_body_is_refused[invalid UTF-8",
-            "test_a_malformed_body_is_refused[nested without end",
-            "test_any_bytes",
-        ],
-        "fields that mean nothing to it are left out, numbers and booleans may be texts": [
-            *(
-                f"test_a_wrong_field_is_refused_by_name[{case}-"
-                for case in (
-                    "no model",
-                    "unknown role",
-                    "no content",
-                    "unknown field",
-                    "max_tokens a string",
-                    "penalty of another type",
-                    "too many answers",
-                    "stream a string",
-                )
-            ),
-        ],
-        "a schema is taken as far as it goes, or refused with a type of its own, or a 500": [
-            "test_a_schema_that_is_not_supported_is_one_clear_error"
-        ],
-        "a completion does more, and leaves out what it does not know": [
-            "test_what_a_completion_cannot_do_is_refused_by_name[{'echo'",
-            "test_what_a_completion_cannot_do_is_refused_by_name[{'logprobs'",
-            "test_what_a_completion_cannot_do_is_refused_by_name[{'best_of'",
-            "test_what_a_completion_cannot_do_is_refused_by_name[{'messages'",
-            "test_what_a_completion_cannot_do_is_refused_by_name[{'prompt': ['a', 'b']}",
-        ],
-    },
+    "vllm-0.27.1": {**_HOOKED},
+    "vllm-0.32.0": {**_HOOKED},
+    "vllm-0.27.1-plain": {**_PLAIN},
+    "vllm-0.32.0-plain": {**_PLAIN},
     LLAMA: {
         "fields and values that mean nothing to it are left out or put right in silence": [
             *(
@@ -133,13 +138,16 @@ DIFFERENCES: dict[str, dict[str, list[str]]] = {
 }
 """By server: a reason, and the tests that fail for it."""
 
+_RANDOM = {
+    "a schema that refers to itself is a 500, which random ones do or do not": [
+        "test_any_schema",
+        "test_any_json_in_any_field",
+    ],
+}
+
 NOT_ASKED: dict[str, dict[str, list[str]]] = {
-    VLLM_PLAIN: {
-        "a schema that refers to itself is a 500, which random ones do or do not": [
-            "test_any_schema",
-            "test_any_json_in_any_field",
-        ],
-    },
+    "vllm-0.27.1-plain": _RANDOM,
+    "vllm-0.32.0-plain": _RANDOM,
     LLAMA: {
         "a schema is unrolled into a grammar without a bound, until memory or the process ends": [
             "test_any_schema",

@@ -9,17 +9,17 @@ import httpx
 import pytest
 
 from tests.support.model_server import ServerProcess, chat
-from tests.support.peers import VLLM
+from tests.support.peers import HOOKED
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.parametrize("vllm", HOOKED)]
 LONG = chat(stream=True, max_tokens=8000)
 SHORTER = chat(stream=True, max_tokens=400)
 WAIT_SECONDS = 60.0
 
 
-def test_on_sigterm_ping_fails_at_once_and_running_streams_finish(tiny_model: Path) -> None:
-    with ServerProcess(tiny_model, EVERGREEN_ENGINE=VLLM) as server:
+def test_on_sigterm_ping_fails_at_once_and_running_streams_finish(tiny_model: Path, vllm: str) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_ENGINE=vllm) as server:
         server.wait_ready()
         with server.client() as client, client.stream("POST", "/invocations", json=SHORTER) as running:
             lines = running.iter_lines()
@@ -32,8 +32,8 @@ def test_on_sigterm_ping_fails_at_once_and_running_streams_finish(tiny_model: Pa
         assert server.wait_exit() == 0
 
 
-def test_what_outlasts_the_drain_ends_with_an_error_event(tiny_model: Path) -> None:
-    with ServerProcess(tiny_model, EVERGREEN_ENGINE=VLLM, EVERGREEN_DRAIN_SECONDS="0.2") as server:
+def test_what_outlasts_the_drain_ends_with_an_error_event(tiny_model: Path, vllm: str) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_ENGINE=vllm, EVERGREEN_DRAIN_SECONDS="0.2") as server:
         server.wait_ready()
         with server.client() as client, client.stream("POST", "/invocations", json=LONG) as running:
             lines = running.iter_lines()
@@ -44,8 +44,8 @@ def test_what_outlasts_the_drain_ends_with_an_error_event(tiny_model: Path) -> N
         assert server.wait_exit() == 0
 
 
-def test_completions_go_by_their_route(tiny_model: Path) -> None:
-    with ServerProcess(tiny_model, EVERGREEN_ENGINE=VLLM) as server:
+def test_completions_go_by_their_route(tiny_model: Path, vllm: str) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_ENGINE=vllm) as server:
         server.wait_ready()
         reply = httpx.post(
             f"{server.url}/invocations",

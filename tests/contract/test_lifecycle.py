@@ -16,7 +16,7 @@ import pytest
 
 from contracts.artefact import MANIFEST_NAME, describe
 from tests.support.model_server import ENGINES, ServerProcess, chat, events
-from tests.support.peers import VLLM
+from tests.support.peers import HOOKED_PARAMS
 from tests.support.waiting import until
 
 LONG = chat(stream=True, max_tokens=8000, temperature=0)  # drawn at random, an end might come early
@@ -24,7 +24,7 @@ SHORTER = chat(stream=True, max_tokens=900)
 WAIT_SECONDS = 60.0
 
 
-@pytest.fixture(scope="module", params=[*ENGINES, pytest.param(VLLM, marks=pytest.mark.peers)])
+@pytest.fixture(scope="module", params=[*ENGINES, *HOOKED_PARAMS])
 def narrow(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerProcess]:
     """A server that computes one request and lets one more wait."""
     with ServerProcess(

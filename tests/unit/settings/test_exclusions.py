@@ -126,6 +126,21 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"endpoint.engine.hook": False},
         {"endpoint.engine.hook": True},
     ),
+    "engine-flag": (
+        "prod",
+        {"endpoint.engine.arguments": {"max-num-queued-reqs": 8}},
+        {"endpoint.engine.arguments": {"max-num-batched-tokens": 8192}},
+    ),
+    "engine-name": (
+        "prod",
+        {"endpoint.engine.tool_call_parser": "lama3_json"},
+        {"endpoint.engine.tool_call_parser": "llama3_json"},
+    ),
+    "engine-arguments": (
+        "prod",
+        {"endpoint.engine.arguments": {"max-num-seqs": 8}},
+        {"endpoint.engine.arguments": {"enable-prefix-caching": True}},
+    ),
     "host-image": (
         "prod",
         {"endpoint.engine.inference_ami_version": GONE},

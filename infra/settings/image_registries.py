@@ -1,7 +1,7 @@
 """Writes image_registries.yaml: who publishes an image in which region, from the SageMaker SDK's data.
 
-The SDK is data here and is never imported: `make image-data` gives the folder of the environment that holds it,
-requirements/sagemaker-sdk.txt.
+The SDK is data here and is never imported: `make image-data` gives the folder of its environment, which
+requirements/sagemaker-sdk.txt pins.
 
     python -m infra.settings.image_registries <environment>/lib/python3*/site-packages
 

@@ -7,17 +7,14 @@ parser that it does not know. Knows nothing of CDK.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from contracts.container import DEFAULT_MODEL_DIR
 from infra.settings.base import RuleError
 from infra.settings.engine_versions import EngineVersion, engine_versions
 from infra.settings.exclusions import Exclusion, exclusion
-
-if TYPE_CHECKING:
-    from infra.settings.engine import VllmSettings
 
 QUEUE_FLAG = "max-num-queued-reqs"
 _DRAIN_SECONDS = 25  # SageMaker kills a container 30 s after asking it to stop
@@ -51,6 +48,37 @@ _TAKEN_FLAG = exclusion(
 )
 
 
+class VllmKeys(Protocol):
+    """The keys of the engine's settings that become flags."""
+
+    @property
+    def max_context_tokens(self) -> int: ...
+
+    @property
+    def max_running_requests(self) -> int: ...
+
+    @property
+    def max_queued_requests(self) -> int: ...
+
+    @property
+    def tensor_parallel(self) -> int: ...
+
+    @property
+    def gpu_memory_utilization(self) -> float: ...
+
+    @property
+    def max_adapters(self) -> int: ...
+
+    @property
+    def tool_call_parser(self) -> str | None: ...
+
+    @property
+    def quantization(self) -> str | None: ...
+
+    @property
+    def arguments(self) -> Mapping[str, str | float | bool]: ...
+
+
 @dataclass(frozen=True)
 class Flag:
     """One flag of the server: the settings key that it comes from, its name without dashes, its value."""
@@ -65,7 +93,7 @@ class Flag:
         return "SM_VLLM_" + self.name.upper().replace("-", "_")
 
 
-def flags(engine: VllmSettings, model_name: str, facts: EngineVersion) -> list[Flag]:
+def flags(engine: VllmKeys, model_name: str, facts: EngineVersion) -> list[Flag]:
     """Every flag that these settings ask for; vLLM's own bound of its queue only where the version has it."""
     found = [
         Flag("image", "model", DEFAULT_MODEL_DIR),
@@ -92,7 +120,7 @@ def flags(engine: VllmSettings, model_name: str, facts: EngineVersion) -> list[F
     return found + [Flag("arguments", name, _word(value)) for name, value in engine.arguments.items()]
 
 
-def check(engine: VllmSettings, version: str) -> None:
+def check(engine: VllmKeys, version: str) -> None:
     """Refuse what the version of vLLM in the image does not take. Raises RuleError with the key to change."""
     facts = engine_versions()[version]
     asked = flags(engine, "model", facts)

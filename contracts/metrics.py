@@ -23,6 +23,7 @@ CACHE_MISSES = "evergreen.cache.misses"
 FEEDBACK = "evergreen.feedback"
 FEEDBACK_SCORE = "evergreen.feedback.score"
 RELEASE_VERDICT = "evergreen.release.verdict"  # 1 promote, 0 open, -1 roll back
+UPDATES_ROLLED_BACK = "evergreen.updates.rolled_back"  # which SageMaker took back by itself
 DURATION = "gen_ai.server.request.duration"  # Milliseconds
 TIME_TO_FIRST_TOKEN = "gen_ai.server.time_to_first_token"  # noqa: S105 (Milliseconds)
 TIME_PER_OUTPUT_TOKEN = "gen_ai.server.time_per_output_token"  # noqa: S105 (Milliseconds)
@@ -66,6 +67,7 @@ PUBLISHED: dict[str, tuple[tuple[str, ...], ...]] = {
     CACHE_MISSES: (_OF_ENDPOINT,),
     GUARD_DURATION: (_OF_GUARD,),
     GUARD_FINDINGS: (_OF_GUARD,),
+    UPDATES_ROLLED_BACK: (_OF_ENDPOINT,),
     RELEASE_VERDICT: (_OF_ENDPOINT, (DIM_ENDPOINT, DIM_MODEL_VERSION)),
 }
 """The dimension sets under which the functions publish each metric: there are no others to draw or watch."""

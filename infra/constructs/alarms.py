@@ -57,6 +57,14 @@ class ServiceAlarms(Construct):
             "A release failed, was stopped or ran out of time",
             once=True,
         )
+        rolled_back = self._alarm(
+            "UpdateRolledBack",
+            self._published.ours(metrics.UPDATES_ROLLED_BACK),
+            0,
+            "SageMaker took an update back: the endpoint serves the model before it",
+            once=True,
+        )
+        rolled_back.add_alarm_action(actions.SnsAction(topic))
         undelivered = self._alarm(
             "JobsDlqNotEmpty",
             self._published.queue(
@@ -78,7 +86,7 @@ class ServiceAlarms(Construct):
         )
         page.add_alarm_action(actions.SnsAction(topic))
         page.add_ok_action(actions.SnsAction(topic))
-        self.all: list[cloudwatch.IAlarm] = [*paging, failed, undelivered, page]
+        self.all: list[cloudwatch.IAlarm] = [*paging, failed, rolled_back, undelivered, page]
 
     def _error_ratio(self) -> cloudwatch.MathExpression:
         """Seen from outside, so that a function that cannot even start counts; or from inside, where an error

@@ -24,6 +24,7 @@ from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.settings.endpoint import RealtimeEndpoint
 from infra.settings.failover import FAILOVER, Failover
+from infra.settings.rollout import GradualDeployment
 
 _PINS = "release"  # requirements/lambda-release.txt
 
@@ -131,6 +132,7 @@ class RefreshFunctions(Construct):
         )
         self._data.access.grant_items(self.release, "PutItem", under=self._routing)
         self._let_update(self._names.serving_stack)
+        self._let_compare(self._names.serving_stack)
         _allow(
             self.release,
             ["sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities"],
@@ -168,6 +170,12 @@ class RefreshFunctions(Construct):
         }.items():
             self.release.add_environment(name, value)
         self._let_update(stack, second.region)
+        self._let_compare(stack, second.region)
+        _allow(
+            self.release,
+            ["sagemaker:DescribeEndpoint"],
+            self._arn("sagemaker", "endpoint", settings.endpoint_name, region=second.region),
+        )
         self._let_read_bootstrap(second.region)
 
     def _let_scale(self) -> None:
@@ -225,6 +233,24 @@ class RefreshFunctions(Construct):
         place = f"{region or self._settings.environment.region}:{self._settings.environment.account}"
         why = "A stack's ARN ends in an id that CloudFormation draws."
         self._accept(self.release, {f"arn:<AWS::Partition>:cloudformation:{place}:stack/{stack}/*": why})
+
+    def _let_compare(self, stack: str, region: str | None = None) -> None:
+        """Read what a stack asks for, what its endpoint serves, and which alarm took an update back."""
+        named = {
+            "cloudformation:ListStackResources": ("cloudformation", "stack", f"{stack}/*"),
+            "sagemaker:DescribeEndpointConfig": ("sagemaker", "endpoint-config", "*"),
+            "sagemaker:DescribeModel": ("sagemaker", "model", "*"),
+        }
+        place = f"{region or self._settings.environment.region}:{self._settings.environment.account}"
+        for action, (service, resource, name) in named.items():
+            _allow(self.release, [action], self._arn(service, resource, name, region=region))
+            why = "CloudFormation draws the names of configurations and models, and the ids of stacks."
+            self._accept(self.release, {f"arn:<AWS::Partition>:{service}:{place}:{resource}/{name}": why})
+        if isinstance(getattr(self._settings.endpoint, "deployment", None), GradualDeployment):
+            # A rollback alarm of the settings may be composite, which CloudWatch shows under `*` alone.
+            _allow(self.release, ["cloudwatch:DescribeAlarms", "cloudwatch:DescribeAlarmHistory"], "*")
+            why = "Composite alarms are described only under `*`; nothing is changed."
+            self._accept(self.release, {"*": why})
 
     def _let_read_bootstrap(self, region: str | None = None) -> None:
         """CloudFormation reads the template's BootstrapVersion in the name of whoever asks for the update."""

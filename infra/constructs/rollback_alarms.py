@@ -14,6 +14,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from contracts import metrics
+from contracts.serving_state import ROLLBACK_ALARMS_OUTPUT
 from infra.constructs.execution_role import ExecutionRole
 from infra.settings import Settings
 from infra.settings.rollout import OWN_ALARMS, GradualDeployment
@@ -57,6 +58,8 @@ class RollbackAlarms(Construct):
             raise ValueError("OWN_ALARMS is lower than the number of alarms here")
         role.allow_rollback(alarms, further=bool(rollout.alarms))
         self.names = [*(alarm.alarm_name for alarm in alarms), *rollout.alarms]
+        # Where an update was taken back, whoever looks for the cause reads the names here.
+        cdk.CfnOutput(cdk.Stack.of(self), ROLLBACK_ALARMS_OUTPUT, value=",".join(self.names))
 
     def _first_token(
         self,

@@ -38,6 +38,10 @@ class TopologyFailedError(ReleaseError):
     """The stack rolled back or the endpoint failed."""
 
 
+class RolledBackError(TopologyFailedError):
+    """SageMaker took an update back though the stack says that it was made."""
+
+
 class TopologyTimeoutError(ReleaseError):
     """An update did not come to rest in time."""
 

@@ -14,6 +14,7 @@ from lambdas.release.aws.clients import client
 from lambdas.release.aws.endpoint import EndpointClient
 from lambdas.release.aws.model_registry import ModelRegistry
 from lambdas.release.aws.scaling import EndpointScaling, FixedFleet
+from lambdas.release.aws.serving import ServingState
 from lambdas.release.aws.stack import CloudFormationStack
 from lambdas.release.aws.workflow import ApprovalTopic, Workflow
 from lambdas.release.dispatch import run
@@ -34,6 +35,7 @@ class ReleaseFunction:
     def __init__(self, variables: Mapping[str, str]) -> None:
         settings = load(ReleaseEnvironment, variables)
         tables, sagemaker, workflow = DynamoDB(), client("sagemaker"), Workflow(client("stepfunctions"))
+        cloudformation, cloudwatch = client("cloudformation"), client("cloudwatch")
         topic = settings.approval_topic_arn
         artefacts = ArtefactFiles(settings.artefacts_bucket, client("s3"))
         packages = ModelRegistry(settings.model_package_group, sagemaker)
@@ -45,12 +47,15 @@ class ReleaseFunction:
             ReleaseLocks(LockTable(settings.ledger_table, settings.endpoint_name, tables), workflow),
             Topology(
                 settings.endpoint_name,
-                CloudFormationStack(settings.serving_stack, client("cloudformation")),
+                CloudFormationStack(settings.serving_stack, cloudformation),
                 EndpointClient(settings.endpoint_name, sagemaker),
                 RoutingItem(settings.access_table, settings.endpoint_name, tables),
                 EndpointScaling(settings.endpoint_name, client("application-autoscaling"))
                 if settings.autoscaled
                 else FixedFleet(),
+                ServingState(
+                    settings.serving_stack, settings.endpoint_name, cloudformation, sagemaker, cloudwatch
+                ),
             ),
             ModelRegistration(artefacts, packages),
             PackageApproval(
@@ -62,20 +67,28 @@ class ReleaseFunction:
             ),
             self._ledger,
             settings.loop,
-            replication=ModelReplication(
-                CloudFormationStack(
-                    settings.failover_stack, client("cloudformation", settings.failover_region)
-                ),
-                artefacts,
-                settings.failover_bucket,
-            )
-            if settings.failover_stack
-            else None,
+            replication=_replication(settings, artefacts) if settings.failover_stack else None,
         )
 
     def __call__(self, event: dict[str, Any]) -> dict[str, Any]:
         """The answer to one event."""
         return run(event, RELEASE_TASKS, self._service.answer, self._ledger, self._logger)
+
+
+def _replication(settings: ReleaseEnvironment, artefacts: ArtefactFiles) -> ModelReplication:
+    """The second region, by clients that stand there."""
+    stack, region = settings.failover_stack, settings.failover_region
+    cloudformation = client("cloudformation", region)
+    serving = ServingState(
+        stack,
+        settings.endpoint_name,
+        cloudformation,
+        client("sagemaker", region),
+        client("cloudwatch", region),
+    )
+    return ModelReplication(
+        CloudFormationStack(stack, cloudformation), artefacts, settings.failover_bucket, serving
+    )
 
 
 _release = ReleaseFunction(os.environ)

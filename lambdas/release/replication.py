@@ -9,6 +9,7 @@ from typing import Protocol
 
 from contracts.release_tasks import ServedModel
 from lambdas.release.errors import CopyPendingError, TopologyFailedError
+from lambdas.release.serving_check import Serving, check_serving
 from lambdas.release.topology import Stack
 
 
@@ -20,10 +21,11 @@ class Copies(Protocol):
 
 
 class ModelReplication:
-    """One second region. `bucket` is where S3 puts the copies."""
+    """One second region. `bucket` is where S3 puts the copies, `serving` what its endpoint serves."""
 
-    def __init__(self, stack: Stack, copies: Copies, bucket: str) -> None:
+    def __init__(self, stack: Stack, copies: Copies, bucket: str, serving: Serving) -> None:
         self._stack = stack
+        self._serving = serving
         self._copies = copies
         self._bucket = bucket
 
@@ -40,13 +42,17 @@ class ModelReplication:
         self._stack.update(changes, f"follow-{release_id}")
 
     def done(self, champion: ServedModel) -> bool:
-        """Whether the second region serves the champion. Raises TopologyFailedError with the reason."""
+        """Whether the second region serves the champion.
+
+        Raises RolledBackError or TopologyFailedError with the reason.
+        """
         state = self._stack.describe()
         if state.is_changing:
             return False
         if state.champion != self._copy_of(champion) or not state.is_at_rest:  # a roll-back left the last one
             cause = self._stack.failure() or state.reason or "no reason was given"
             raise TopologyFailedError(f"The second region's stack is in {state.status}: {cause}")
+        check_serving(self._serving)
         return True
 
     def _copy_of(self, champion: ServedModel) -> ServedModel:

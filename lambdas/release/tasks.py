@@ -27,6 +27,7 @@ from lambdas.release.errors import BadInputError, TopologyTimeoutError
 from lambdas.release.lock import ReleaseLocks
 from lambdas.release.registry import ModelRegistration
 from lambdas.release.replication import ModelReplication
+from lambdas.release.serving_check import count_rollbacks
 from lambdas.release.store import ReleaseLedger
 from lambdas.release.topology import Topology
 
@@ -176,7 +177,8 @@ class ReleaseService:
 
     def _await_topology(self, task: release_tasks.AwaitTopology) -> Settled:
         # Without the lock the topology is another release's to wait for.
-        settled = self._locks.mine(task.release_id) is None or self._topology.settled(task.phase)
+        with count_rollbacks(self._endpoint_name):
+            settled = self._locks.mine(task.release_id) is None or self._topology.settled(task.phase)
         if settled:
             self._ledger.note(task.release_id, "await_topology", "settled", f"Phase {task.phase}.")
         elif rollout.update_is_late(task.started_at, self._clock()):
@@ -215,7 +217,8 @@ class ReleaseService:
         return self._started()
 
     def _await_followed(self, task: release_tasks.AwaitFollowed) -> Settled:
-        settled = self._replication.done(task.champion)
+        with count_rollbacks(self._endpoint_name):
+            settled = self._replication.done(task.champion)
         if settled:
             reason = f"The second region serves {task.champion.version}."
             self._ledger.note(task.release_id, "await_followed", "settled", reason)

@@ -18,6 +18,7 @@ from lambdas.release.aws.endpoint import EndpointState
 from lambdas.release.aws.scaling import Bounds
 from lambdas.release.aws.stack import StackState
 from lambdas.release.errors import EndpointBusyError, StackBusyError, TopologyFailedError
+from lambdas.release.serving_check import Serving, check_serving
 
 _WAIT_SECONDS, _POLL_SECONDS = 90.0, 3.0
 _VARIANTS: dict[str, tuple[set[str], set[str]]] = {
@@ -90,14 +91,28 @@ class Topology:
         endpoint: Endpoint,
         routing: RoutingSink,
         scaling: Scaling,
+        serving: Serving,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """Take the parts of one endpoint.
+
+        Args:
+            endpoint_name: The endpoint's name.
+            stack: The serving stack.
+            endpoint: The endpoint.
+            routing: Where the front door reads the split.
+            scaling: Who else changes the number of machines.
+            serving: What serves, and what the stack asks for.
+            clock: Seconds that only grow.
+            sleep: Waits for so many seconds.
+        """
         self._endpoint_name = endpoint_name
         self._stack = stack
         self._endpoint = endpoint
         self._routing = routing
         self._scaling = scaling
+        self._serving = serving
         self._clock = clock
         self._sleep = sleep
 
@@ -177,7 +192,11 @@ class Topology:
         return True
 
     def settled(self, phase: Phase) -> bool:
-        """Whether stack and endpoint rest in `phase`. Raises TopologyFailedError with the reason."""
+        """Whether stack and endpoint rest in `phase` and what serves is what the stack asks for.
+
+        Raises RolledBackError where SageMaker took the update back, otherwise TopologyFailedError with the
+        reason.
+        """
         state = self._stack.describe()
         if state.is_changing:
             return False
@@ -194,6 +213,7 @@ class Topology:
             raise TopologyFailedError(
                 f"The endpoint is {endpoint.status}: {endpoint.failure or 'no reason was given'}"
             )
+        check_serving(self._serving)
         if (set(endpoint.variants), set(endpoint.shadows)) != _VARIANTS[phase]:
             there = ", ".join(sorted({*endpoint.variants, *endpoint.shadows}))
             raise TopologyFailedError(f"The phase is {phase}, but the endpoint's variants are {there}.")

@@ -21,6 +21,7 @@ from contracts.release_tasks import Phase, ServedModel
 from contracts.routing import CHALLENGER, CHAMPION
 from lambdas.release.aws.endpoint import EndpointClient
 from lambdas.release.aws.scaling import FixedFleet
+from lambdas.release.aws.serving import ServingState
 from lambdas.release.aws.stack import CloudFormationStack
 from lambdas.release.store import RoutingItem
 from lambdas.release.topology import Topology
@@ -68,7 +69,9 @@ class Experiment:
         self.stack = CloudFormationStack(STACK, laptop.aws("cloudformation"))
         self.endpoint = EndpointClient(name, self._sagemaker)
         self._routing = RoutingItem(table, name, Tables(laptop.aws("dynamodb")))
-        self.topology = Topology(name, self.stack, self.endpoint, self._routing, FixedFleet())
+        clients = (laptop.aws(service) for service in ("cloudformation", "sagemaker", "cloudwatch"))
+        serving = ServingState(STACK, name, *clients)
+        self.topology = Topology(name, self.stack, self.endpoint, self._routing, FixedFleet(), serving)
         self.champion, self.alone = self.topology.champion(), self.live()
 
     def copy_of_champion(self) -> ServedModel:

@@ -25,6 +25,8 @@ from lambdas.pipeline.operations import TEXT_COMPLETION
 from lambdas.pipeline.post_response import PublishMetrics
 from lambdas.pipeline.request import IncomingRequest, Request, Response, Route
 from lambdas.release.analysis_tasks import AnalysisService
+from lambdas.release.errors import RolledBackError
+from lambdas.release.serving_check import count_rollbacks
 from lambdas.runtime.errors import ApiError
 from lambdas.runtime.logs import Logger
 
@@ -182,6 +184,8 @@ def test_the_catalogue_is_what_the_functions_publish(capsys):
     publish_work()
     service = SimpleNamespace(_endpoint_name="evergreen-local")
     AnalysisService._publish(service, "1", SimpleNamespace(verdict="promote"))
+    with pytest.raises(RolledBackError), count_rollbacks("evergreen-local"):
+        raise RolledBackError
 
     found = emitted(capsys.readouterr().out)
 
@@ -206,6 +210,7 @@ def test_thresholds_are_the_goals(resources, env):
         "time-to-first-token",
         "endpoint5xx",
         "refresh-failed",
+        "update-rolled-back",
         "jobs-dlq-not-empty",
     }
     assert alarms["availability"]["Threshold"] == pytest.approx(1 - goals.availability)
@@ -221,7 +226,7 @@ def test_silence_is_no_fault_and_few_requests_prove_nothing(resources, env):
         properties = alarm["Properties"]
         assert properties["TreatMissingData"] == "notBreaching"
         assert properties["ComparisonOperator"] == "GreaterThanThreshold"
-        if properties["AlarmName"].endswith(("refresh-failed", "jobs-dlq-not-empty")):
+        if properties["AlarmName"].endswith(("refresh-failed", "update-rolled-back", "jobs-dlq-not-empty")):
             assert (properties["DatapointsToAlarm"], properties["EvaluationPeriods"]) == (1, 1)
         else:
             (asked,) = [entry for entry in properties["Metrics"] if entry.get("ReturnData", True)]
@@ -239,7 +244,7 @@ def test_one_composite_pages_for_all_that_callers_feel(resources, env):
     assert [entry["Ref"][:10] for entry in page["Properties"]["AlarmActions"]] == ["AlarmTopic"]
     for alarm in resources(env, "monitoring", ALARM).values():
         # What no caller feels at once is told by itself.
-        own = alarm["Properties"]["AlarmName"].endswith("jobs-dlq-not-empty")
+        own = alarm["Properties"]["AlarmName"].endswith(("jobs-dlq-not-empty", "update-rolled-back"))
         assert ("AlarmActions" in alarm["Properties"]) is own
 
 

@@ -494,7 +494,7 @@ def test_analysis_reads_and_writes_to_the_ledger_alone(resources, env):
 @pytest.mark.parametrize(("env", "asks"), [("local", False), ("dev", False), ("prod", True)])
 def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, asks):
     manual = {"sns:Publish", "states:SendTaskSuccess", "states:SendTaskFailure"}
-    if asks:  # production is also where the fleet scales
+    if asks:  # production is also where the fleet scales and updates are guarded
         manual |= {
             "application-autoscaling:RegisterScalableTarget",
             "application-autoscaling:DeregisterScalableTarget",
@@ -504,13 +504,17 @@ def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, a
             "cloudwatch:PutMetricAlarm",
             "cloudwatch:DeleteAlarms",
             "cloudwatch:DescribeAlarms",
+            "cloudwatch:DescribeAlarmHistory",
         }
 
     assert granted(resources, env, "FunctionsRelease") == FUNCTION_BASICS | {
         "dynamodb:DeleteItem",
         "cloudformation:DescribeStacks",
         "cloudformation:DescribeStackEvents",
+        "cloudformation:ListStackResources",
         "cloudformation:UpdateStack",
+        "sagemaker:DescribeEndpointConfig",
+        "sagemaker:DescribeModel",
         "ssm:GetParameters",
         "sagemaker:DescribeEndpoint",
         "sagemaker:UpdateEndpointWeightsAndCapacities",

@@ -52,3 +52,19 @@ def test_the_role_may_describe_every_rollback_alarm_and_no_other(assembly, env):
             assert all(place["Fn::GetAtt"][1] == "Arn" for place in allowed)
 
     assert bool(guarded) == (env not in UNGUARDED)
+
+
+@pytest.mark.parametrize("env", ["local", "dev", "staging", "prod", *EXAMPLES])
+def test_the_stack_names_its_rollback_alarms_for_whoever_looks_for_a_cause(assembly, env):
+    for path in assembly(env).glob("*.template.json"):
+        template = json.loads(path.read_text())
+        names = {
+            name if isinstance(name, str) else name["Ref"]
+            for resource in template["Resources"].values()
+            for name in alarm_names(resource)
+        }
+        output = template.get("Outputs", {}).get("RollbackAlarms", {"Value": ""})["Value"]
+        parts = [output] if isinstance(output, str) or "Ref" in output else output["Fn::Join"][1]
+        words = [part["Ref"] if isinstance(part, dict) else part for part in parts]
+
+        assert {word for part in words for word in part.split(",") if word} == names

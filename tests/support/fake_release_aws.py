@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import botocore.session
@@ -43,7 +44,10 @@ class Service:
 
 
 class CloudFormation(Service):
-    """One stack. An update lasts until `finish` or `roll_back`."""
+    """One stack with an endpoint configuration and its models. An update lasts until `finish` or `roll_back`.
+
+    Each finished update leaves another configuration: `generations` holds the parameters it was made from.
+    """
 
     name = "cloudformation"
 
@@ -56,14 +60,30 @@ class CloudFormation(Service):
         self.tokens: list[str] = []
         self.events: list[dict[str, Any]] = []
         self.shape = "0123456789ab"
+        self.rollback_alarms: list[str] = []
+        self.updated_at = datetime(2027, 1, 15, tzinfo=UTC)
+        self.generations = [dict(parameters)]
 
     def describe_stacks(self, **parameters: Any) -> dict[str, Any]:
         self._check("describe_stacks", parameters)
         described = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
-        updated = f"after update {len(self.tokens)}"
+        updated = self.updated_at + timedelta(minutes=len(self.tokens))
         outputs = [{"OutputKey": "EndpointShape", "OutputValue": self.shape}] if self.shape else []
+        if self.rollback_alarms:
+            outputs.append({"OutputKey": "RollbackAlarms", "OutputValue": ",".join(self.rollback_alarms)})
         stack = {"StackStatus": self.status, "Parameters": described, "LastUpdatedTime": updated}
         return {"Stacks": [stack | {"Outputs": outputs}]}
+
+    def get_paginator(self, operation: str) -> CloudFormation:
+        assert operation == "list_stack_resources"
+        return self
+
+    def paginate(self, **parameters: Any) -> list[dict[str, Any]]:
+        self._check("list_stack_resources", parameters)
+        arn = f"arn:aws:sagemaker:us-east-1:123456789012:endpoint-config/config-{len(self.generations) - 1}"
+        config = {"ResourceType": "AWS::SageMaker::EndpointConfig", "PhysicalResourceId": arn}
+        other = {"ResourceType": "AWS::IAM::Role", "PhysicalResourceId": "role"}
+        return [{"StackResourceSummaries": [other]}, {"StackResourceSummaries": [config]}]
 
     def describe_stack_events(self, **parameters: Any) -> dict[str, Any]:
         self._check("describe_stack_events", parameters)
@@ -94,6 +114,7 @@ class CloudFormation(Service):
 
     def finish(self) -> None:
         self.status = "UPDATE_COMPLETE"
+        self.generations.append(dict(self.parameters))
 
     def roll_back(self, resource: str, reason: str) -> None:
         self.status, self.parameters = "UPDATE_ROLLBACK_COMPLETE", self.before
@@ -129,6 +150,40 @@ class SageMaker(Service):
         self.rests_after = 0  # describe calls until an update is over
         self.lost: set[str] = set()
         self.packages: dict[str, dict[str, Any]] = {}
+        self.generation: int | None = None  # the stack's generation that serves; None for its latest
+        self.image = "registry/serving:1"
+        self.deleted: set[str] = set()  # names of configurations that are no more
+
+    def take_back(self) -> None:
+        """Serve the generation before the stack's latest again, and say no word of it."""
+        self.generation = len(self._stack.generations) - 2
+
+    def describe_endpoint_config(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_endpoint_config", parameters)
+        name = parameters["EndpointConfigName"]
+        if name in self.deleted:
+            raise refusal("ValidationException", f'Could not find endpoint configuration "{name}".')
+        made_from = self._stack.generations[int(name.removeprefix("config-"))]
+        phase = made_from.get("Phase", "steady")
+
+        def variant(role: str) -> dict[str, Any]:
+            return {"VariantName": role, "ModelName": f"{role}-{name.removeprefix('config-')}"}
+
+        answer = {"EndpointConfigName": name, "ProductionVariants": [variant("champion")]}
+        if phase == "ab":
+            answer["ProductionVariants"].append(variant("challenger"))
+        if phase == "shadow":
+            answer["ShadowProductionVariants"] = [variant("challenger")]
+        return answer
+
+    def describe_model(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_model", parameters)
+        role, _, generation = parameters["ModelName"].partition("-")
+        made_from = self._stack.generations[int(generation)]
+        source = {"S3DataSource": {"S3Uri": made_from[f"{role.title()}ModelUri"]}}
+        environment = {"EVERGREEN_MODEL_DIGEST": made_from[f"{role.title()}ModelDigest"]}
+        container = {"Image": "registry/serving:1", "ModelDataSource": source, "Environment": environment}
+        return {"ModelName": parameters["ModelName"], "PrimaryContainer": container}
 
     def describe_endpoint(self, **parameters: Any) -> dict[str, Any]:
         self._check("describe_endpoint", parameters)
@@ -137,15 +192,19 @@ class SageMaker(Service):
             if not self.rests_after:
                 self.status = "InService"
         names = {"steady": ["champion"], "shadow": ["champion"], "ab": ["champion", "challenger"]}
+        latest = len(self._stack.generations) - 1
+        serving = latest if self.generation is None else self.generation
         answer: dict[str, Any] = {
+            "EndpointName": parameters["EndpointName"],
+            "EndpointConfigName": f"config-{serving}",
             "EndpointStatus": self.status,
             "ProductionVariants": [
                 self._variant(name)
-                for name in names[self._stack.parameters["Phase"]]
+                for name in names[self._stack.parameters.get("Phase", "steady")]
                 if name not in self.lost
             ],
         }
-        if self._stack.parameters["Phase"] == "shadow":
+        if self._stack.parameters.get("Phase") == "shadow":
             answer["ShadowProductionVariants"] = [self._variant("challenger")]
         return answer | ({"FailureReason": self.failure} if self.failure else {})
 
@@ -154,7 +213,7 @@ class SageMaker(Service):
             "VariantName": name,
             "DesiredWeight": self.weights[name],
             "DesiredInstanceCount": self.counts[name],
-            "DeployedImages": [{"SpecifiedImage": "registry/serving:1"}],
+            "DeployedImages": [{"SpecifiedImage": self.image}],
         }
 
     def update_endpoint_weights_and_capacities(self, **parameters: Any) -> dict[str, Any]:
@@ -179,6 +238,32 @@ class SageMaker(Service):
             "ModelApprovalStatus"
         ]
         return {"ModelPackageArn": parameters["ModelPackageArn"]}
+
+
+class CloudWatch(Service):
+    """Alarms by name: their state, and their history as CloudWatch keeps it."""
+
+    name = "cloudwatch"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: dict[str, str] = {}
+        self.history: list[dict[str, Any]] = []
+
+    def describe_alarms(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_alarms", parameters)
+        found = [
+            {"AlarmName": name, "StateValue": state, "StateReason": "Threshold Crossed"}
+            for name, state in self.states.items()
+            if name in parameters["AlarmNames"]
+        ]
+        return {"MetricAlarms": found, "CompositeAlarms": []}
+
+    def describe_alarm_history(self, **parameters: Any) -> dict[str, Any]:
+        self._check("describe_alarm_history", parameters)
+        since = parameters.get("StartDate", datetime.min.replace(tzinfo=UTC))
+        found = [item for item in self.history if item["AlarmName"] == parameters["AlarmName"]]
+        return {"AlarmHistoryItems": [item for item in found if item["Timestamp"] >= since]}
 
 
 class AutoScaling(Service):

@@ -22,6 +22,7 @@ from lambdas.release.aws.artefacts import ArtefactFiles
 from lambdas.release.aws.endpoint import EndpointClient
 from lambdas.release.aws.model_registry import ModelRegistry
 from lambdas.release.aws.scaling import EndpointScaling
+from lambdas.release.aws.serving import ServingState
 from lambdas.release.aws.stack import CloudFormationStack
 from lambdas.release.aws.workflow import ApprovalTopic, Workflow
 from lambdas.release.dispatch import run
@@ -44,6 +45,7 @@ from tests.support.fake_release_aws import (
     AutoScaling,
     Bucket,
     CloudFormation,
+    CloudWatch,
     SageMaker,
     StepFunctions,
     Tables,
@@ -127,6 +129,8 @@ class ReleaseHarness:
         self.stack = CloudFormation(STEADY)
         self.second = CloudFormation(SECOND, SECOND_STACK)
         self.sagemaker = SageMaker(self.stack)
+        self.second_sagemaker = SageMaker(self.second)
+        self.cloudwatch = CloudWatch()
         self.autoscaling = AutoScaling()
         self.workflow = StepFunctions()
         self.topic = Topic()
@@ -158,6 +162,7 @@ class ReleaseHarness:
             EndpointClient(ENDPOINT, self.sagemaker),
             self.routing,
             EndpointScaling(ENDPOINT, self.autoscaling),
+            ServingState(STACK, ENDPOINT, self.stack, self.sagemaker, self.cloudwatch),
             self.clock,
             self.clock.sleep,
         )
@@ -175,6 +180,7 @@ class ReleaseHarness:
             CloudFormationStack(SECOND_STACK, self.second),
             ArtefactFiles(BUCKET, self.bucket),
             SECOND_BUCKET,
+            ServingState(SECOND_STACK, ENDPOINT, self.second, self.second_sagemaker, self.cloudwatch),
         )
         return ReleaseService(
             ENDPOINT,

@@ -238,7 +238,11 @@ PROBES = [
     ),
     Probe(
         "FunctionsReleaseRole",
-        ("cloudformation:DescribeStacks", "sagemaker:DescribeEndpoint", "dynamodb:PutItem@AccessTable"),
+        (
+            *("cloudformation:DescribeStacks", "cloudformation:ListStackResources"),
+            *("sagemaker:DescribeEndpoint", "sagemaker:DescribeEndpointConfig", "sagemaker:DescribeModel"),
+            "dynamodb:PutItem@AccessTable",
+        ),
         rest_is_noticed,
     ),
     Probe("FunctionsReleaseRole", ("cloudformation:DescribeStackEvents",), wrong_phase_is_explained),

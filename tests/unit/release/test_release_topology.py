@@ -202,7 +202,7 @@ def test_given_a_variant_missing_at_rest_when_asked_then_the_topology_has_failed
 ) -> None:
     release.experiment()
     release.sagemaker.lost = {"challenger"}
-    with pytest.raises(TopologyFailedError, match="variants are champion"):
+    with pytest.raises(TopologyFailedError, match="variants is champion and not"):
         release.invoke("await_topology", phase="ab")
 
 

@@ -18,6 +18,7 @@ from local.sagemaker.instances import traffic_shifting
 from local.sagemaker.instances.fleet import Fleet, LiveEndpoint
 from local.sagemaker.instances.instance import InstanceStartError
 from local.sagemaker.instances.instance_factory import InstanceFactory
+from local.sagemaker.instances.location import InstanceLocation
 from local.sagemaker.instances.serverless import ServerlessPool
 from local.sagemaker.records import (
     EndpointConfigRecord,
@@ -154,6 +155,8 @@ class EndpointDeployments:
             await self._restore(blue, record["Sizes"])
             live.green, live.green_share = None, 0.0
             await green.stop(drain=True)
+            if self._factory.faults.silences_rollback(InstanceLocation(record["EndpointName"], "", "")):
+                failure = None
         record.pop("Pending")
         self._set_status(record, "InService", failure)
 

@@ -26,6 +26,7 @@ _FIELDS = {
     "errors": _TARGET | {"status", "share", "times"},
     "fail_start": _TARGET | {"times"},
     "no_capacity": _TARGET | {"instance_type", "times"},
+    "silent_rollback": frozenset({"endpoint", "times"}),
 }
 # Field → (whether it is a whole number, least, greatest value).
 _NUMBERS: dict[str, tuple[bool, float, float]] = {
@@ -114,6 +115,11 @@ class FaultInjector:
             if fault.instance_type in (None, instance_type) and fault.triggers():
                 return NO_CAPACITY
         return None
+
+    def silences_rollback(self, location: InstanceLocation) -> bool:
+        """Whether an update that goes back leaves no failure reason, as some have on AWS: CloudFormation then
+        takes it for made (terraform-provider-aws #39099 and #48997)."""
+        return any(fault.triggers() for fault in self._targeting("silent_rollback", location))
 
     def all(self) -> list[dict[str, Any]]:
         """The faults that hold, as the admin call shows them."""

@@ -27,7 +27,10 @@ STACK, ENDPOINT, ALARM, BUCKET = "guarded", "guarded", "guarded-errors", "artefa
 def template() -> str:
     """A champion by parameters, guardrails with one alarm, and the alarm's name as an output."""
     source = {"S3Uri": {"Ref": "ChampionModelUri"}, "S3DataType": "S3Prefix", "CompressionType": "None"}
-    variant = {"VariantName": "champion", "ModelName": {"Fn::GetAtt": ["Champion", "ModelName"]}}
+    variant: dict[str, Any] = {
+        "VariantName": "champion",
+        "ModelName": {"Fn::GetAtt": ["Champion", "ModelName"]},
+    }
     variant |= {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1, "InitialVariantWeight": 1}
     shift = {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}
     resources = {

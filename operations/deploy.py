@@ -23,6 +23,7 @@ from operations.laptop import home
 from operations.lock import locked
 from operations.progress import CommandError, Step, Steps
 from operations.recovery import NEVER_CREATED, recover
+from operations.serving_check import check_serving
 from operations.stacks import describe_stack
 from operations.target import Target, open_target, run
 
@@ -74,6 +75,8 @@ class Deployment:
             parameters = self._champion(model, replace_champion=replace_champion)
             words = [] if _names_stacks(self._options) else ["--all"]
             self._deploy(step, *words, *parameters, *self._options)
+        with self._steps.step("check what serves") as step:
+            step.note = check_serving(self._target)
 
     def _deploy(self, step: Step, *words: str) -> None:
         attached = self._approval != "never"

@@ -19,6 +19,7 @@ from operations.inventory import DeployedStack, environment_stacks
 from operations.progress import CommandError, Steps
 from operations.release_history import RegisteredModel, ReleaseRecord, read_lock
 from operations.release_writes import LedgerWriter, drop_lock, route_to_champion, take_lock
+from operations.serving_check import check_serving
 from operations.stack_update import WAIT_SECONDS, ServingStackUpdate
 from operations.target import Target
 
@@ -198,15 +199,11 @@ class GoBack:
 
     def _check_serving(self, model: ServedModel) -> None:
         """Raises CommandError where something else serves: SageMaker may roll back silently."""
+        check_serving(self._target, self._clock, self._sleep, in_ledger=False)
         status = read_status(self._target)
         endpoint = next((one for one in status.endpoints if one.region == self._target.region), None)
         if endpoint is None or endpoint.status != "InService":
             raise CommandError(f"the endpoint is {endpoint.status if endpoint else 'gone'}: make why.")
-        if endpoint.config_is_the_stacks is False:
-            raise CommandError(
-                f"the endpoint still serves configuration {endpoint.config}: the update was rolled back. "
-                "Next: make why"
-            )
         serves = {variant.model_version for variant in endpoint.variants}
         if serves and serves != {model.version}:
             raise CommandError(f"the endpoint serves {', '.join(sorted(serves))} and not {model.version}.")

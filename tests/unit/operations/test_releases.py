@@ -127,8 +127,36 @@ class Cloud:
                 "EndpointStatus": "InService",
                 "CreationTime": NOON,
                 "LastModifiedTime": NOON,
-                "ProductionVariants": [{"VariantName": "champion"}],
+                "ProductionVariants": [
+                    {
+                        "VariantName": "champion",
+                        "DeployedImages": [{"SpecifiedImage": "i", "ResolvedImage": "i"}],
+                    }
+                ],
             },
+            "sagemaker.DescribeEndpointConfig": lambda asked: {
+                "EndpointConfigName": asked["EndpointConfigName"],
+                "EndpointConfigArn": f"arn:aws:sagemaker:us-east-1:1:endpoint-config/{'c' * 20}",
+                "ProductionVariants": [{"VariantName": "champion", "ModelName": "m"}],
+                "CreationTime": NOON,
+            },
+            "sagemaker.DescribeModel": lambda asked: {
+                "ModelName": "m",
+                "ModelArn": "arn:aws:sagemaker:us-east-1:111122223333:model/m",
+                "CreationTime": NOON,
+                "PrimaryContainer": {
+                    "Image": "i",
+                    "Environment": {"EVERGREEN_MODEL_DIGEST": self.parameters["ChampionModelDigest"]},
+                    "ModelDataSource": {
+                        "S3DataSource": {
+                            "S3Uri": self.parameters["ChampionModelUri"],
+                            "S3DataType": "S3Prefix",
+                            "CompressionType": "None",
+                        }
+                    },
+                },
+            },
+            "cloudwatch.PutMetricData": {},
             "sagemaker.ListModelPackages": {
                 "ModelPackageSummaryList": [
                     {
@@ -362,7 +390,10 @@ def test_an_update_that_is_rolled_back_is_a_failure_with_its_cause(cloud: Cloud,
 
 def test_a_silent_rollback_is_a_failure(cloud: Cloud, way: Way) -> None:
     cloud.serves = "config-old"
-    with pytest.raises(CommandError, match="still serves configuration config-old"):
+    with pytest.raises(
+        CommandError,
+        match=r"SageMaker took the update of evergreen-prod back: .* config-old and not config-new",
+    ):
         way().run(model("llama-r-1"))
 
     assert cloud.story[-1] == ("release_lock", "failed")

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why releases destroy forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
+.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -184,6 +184,10 @@ releases: operator  ## releases: list, compare, go back: make releases ENV=prod 
 destroy: operator  ## delete an environment and name what is kept: make destroy ENV=dev
 	$(require_env)
 	$(OPERATE) destroy --env $(ENV) $(ARGS)
+
+prove: operator  ## everything once on a disposable environment, on record: make prove ENV=sandbox FROM=folder
+	$(require_env)
+	$(OPERATE) prove --env $(ENV) $(if $(FROM),--from "$(FROM)") $(ARGS)
 
 forget: operator  ## delete what is kept of one user: make forget ENV=prod ARGS="--tenant shop --user u-7"
 	$(require_env)

@@ -15,6 +15,7 @@ COMMANDS = {
     "chat": ("operations.chat", "stream one answer from a deployed environment"),
     "releases": ("operations.releases", "list releases, compare versions, go back to an earlier one"),
     "destroy": ("operations.destroy", "delete an environment, and name what is kept"),
+    "prove": ("operations.prove", "deploy, exercise, break and delete a disposable environment, on record"),
     "forget": ("operations.forget", "delete what is kept of one user"),
 }
 

@@ -19,6 +19,7 @@ from contracts.artefact import MANIFEST_NAME, Manifest
 from operations.artefacts import UploadedModel, last_uploaded, store, stored_manifest
 from operations.bootstrap import bootstrap
 from operations.cdk import run_cdk, stacks, synthesize
+from operations.diagnosis.container_log import follow
 from operations.laptop import home
 from operations.lock import locked
 from operations.progress import CommandError, Step, Steps
@@ -71,7 +72,8 @@ class Deployment:
 
     def deploy_all(self, model: UploadedModel | None, *, replace_champion: bool = False) -> None:
         """Every stack; the champion's parameters are given on a first deploy, or to replace it."""
-        with self._steps.step("cdk deploy --all") as step:
+        # Where the endpoint's creation fails its log goes with it: `why` reads what was kept.
+        with self._steps.step("cdk deploy --all") as step, follow(self._target, self._steps.logs):
             parameters = self._champion(model, replace_champion=replace_champion)
             words = [] if _names_stacks(self._options) else ["--all"]
             self._deploy(step, *words, *parameters, *self._options)

@@ -21,11 +21,12 @@ from operations import prices
 from operations.deletion_plan import PlannedStack, deletion_order, plan_stack
 from operations.inventory import environment_stacks
 from operations.kept_resources import KeptResource, kept_resources
+from operations.laptop import home
+from operations.lock import locked
 from operations.progress import CommandError, Steps
 from operations.stack_deletion import StackDeletion
 from operations.target import Target, open_target, run
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 _SHARED = (
     "The account keeps what environments share: the stack CDKToolkit with its bucket, and the log groups of "
     "training and processing jobs (/aws/sagemaker/…Jobs)."
@@ -106,11 +107,10 @@ def destroy(target: Target, planned: Sequence[PlannedStack], steps: Steps) -> di
     """Deletes the stacks; reasons by what could not be deleted."""
     with steps.step("stop releases") as step:
         step.note = f"{stop_releases(target, planned)} stopped"
-    deletion = StackDeletion(target, lambda line: print(line, flush=True))
     left: dict[str, str] = {}
     for one in planned:
         with steps.step(f"delete {one.stack.part}") as step:
-            done = deletion.delete(one)
+            done = StackDeletion(target, step.say).delete(one)
             step.note = f"{done.emptied} objects and packages deleted first" if done.emptied else ""
             left |= done.left
     return left
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--env", required=True, help="name of the settings file")
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--logs", type=Path, default=REPOSITORY / ".evergreen" / "logs")
+    parser.add_argument("--logs", type=Path, default=home() / "logs")
     options = parser.parse_args(arguments)
 
     def work() -> int:
@@ -136,7 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(describe(target, planned, kept), flush=True)
         if not options.yes:
             confirm(target.name)
-        left = destroy(target, planned, Steps(options.logs))
+        with locked(target, "destroy"):
+            left = destroy(target, planned, Steps(options.logs))
         if not left:
             print(f"\n{target.name} is deleted.", *_kept_lines(kept), sep="\n")
             return 0

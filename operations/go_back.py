@@ -48,6 +48,9 @@ def known_versions(
     models = [package.model for package in registry]
     models += [release.challenger for release in releases if release.challenger]
     known = {model.version: KnownVersion(model, model.version in promoted) for model in models}
+    for base in (release.base for release in releases):
+        if base:
+            known[base.version] = KnownVersion(base, served=True)
     for package in registry:
         if package.base:
             known[package.base.version] = KnownVersion(package.base, served=True)
@@ -119,7 +122,12 @@ class GoBack:
         take_lock(self._dynamodb, self._ledger, self._endpoint, lock, held)
         ledger = LedgerWriter(self._dynamodb, self._ledger, release_id, self._clock)
         caller = self._target.caller or "an operator"
-        ledger.note("acquire_lock", "acquired", f"{before.version} serves; {caller} goes back.")
+        ledger.note(
+            "acquire_lock",
+            "acquired",
+            f"{before.version} serves; {caller} goes back.",
+            before.model_dump(),
+        )
         outcome, reason = "failed", "interrupted"
         try:
             ledger.note(
@@ -144,7 +152,7 @@ class GoBack:
             guardrails.VERSION_PARAMETER: "",
         }
         with self._steps.step("update") as step:
-            update = ServingStackUpdate(self._target, lambda line: print(line, flush=True), sleep=self._sleep)
+            update = ServingStackUpdate(self._target, step.say, sleep=self._sleep)
             update.run({name: value for name, value in wanted.items() if name in known}, release_id)
             step.note = "guarded: alarms roll it back" if guardrails.PARAMETER in known else ""
         with self._steps.step("check what serves") as step:

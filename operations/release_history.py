@@ -49,6 +49,11 @@ class ReleaseRecord:
         return self._model("describe_challenger") or self._model("go_back")
 
     @property
+    def base(self) -> ServedModel | None:
+        """What an operator's way back replaced; a release's is in its package."""
+        return self._model("acquire_lock")
+
+    @property
     def package_arn(self) -> str | None:
         """Its package in the model registry."""
         found = next((row for row in self.rows if row.step == "register"), None)

@@ -22,12 +22,13 @@ from contracts.report import EvaluationReport
 from operations.aws_errors import code_of
 from operations.go_back import GoBack, choose, known_versions
 from operations.inventory import environment_stacks
+from operations.laptop import home
+from operations.lock import locked
 from operations.progress import CommandError, Steps
 from operations.release_comparison import VersionReport, find_registered, table
 from operations.release_history import RegisteredModel, ReleaseRecord, read_registry, read_releases
 from operations.target import Target, open_target, run
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 _CUT = 60
 
 
@@ -122,7 +123,8 @@ def _back(target: Target, options: argparse.Namespace) -> int:
     if way.champion == model:
         print(f"{model.version} serves already.")
         return 0
-    way.run(model)
+    with locked(target, "releases back"):
+        way.run(model)
     print(f"{model.version} serves.")
     return 0
 
@@ -142,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     back = commands.add_parser("back", help="serve an earlier version again")
     back.add_argument("version", help="a version, or a release's id")
     back.add_argument("--unserved", action="store_true", help="also one that was never promoted")
-    back.add_argument("--logs", type=Path, default=REPOSITORY / ".evergreen" / "logs")
+    back.add_argument("--logs", type=Path, default=home() / "logs")
     back.set_defaults(work=_back)
     for command in (listed, compared, back):
         command.add_argument("--env", required=True, help="name of the settings file")

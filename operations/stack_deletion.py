@@ -103,7 +103,7 @@ class StackDeletion:
                 raise CommandError(f"{stack.name} is still {status} after {WAIT_SECONDS // 3600} hours.")
             if self._clock() - told >= 30:
                 told = self._clock()
-                self._tell(f"    {stack.name}: {status}")
+                self._tell(f"{stack.name}: {status}")
             self._sleep(POLL_SECONDS)
 
     def _failed_ids(self, planned: PlannedStack) -> list[str]:

@@ -113,7 +113,7 @@ class ServingStackUpdate:
                 )
             if self._clock() - told >= 30:
                 told = self._clock()
-                self._tell(f"    {self._stack}: {self._describe()['StackStatus']}")
+                self._tell(f"{self._stack}: {self._describe()['StackStatus']}")
             self._sleep(POLL_SECONDS)
 
     def _describe(self) -> dict[str, Any]:

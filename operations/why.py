@@ -17,9 +17,9 @@ from pathlib import Path
 from operations.diagnosis.causes import Diagnosis, diagnose
 from operations.diagnosis.collection import collect
 from operations.diagnosis.evidence import Evidence, Findings
+from operations.laptop import home
 from operations.target import open_target, run
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 FAILED = 3
 _WIDEST = 400
 
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--env", required=True, help="name of the settings file")
     parser.add_argument("--json", action="store_true", help="answer as JSON")
-    parser.add_argument("--logs", type=Path, default=REPOSITORY / ".evergreen" / "logs", help="deploy's logs")
+    parser.add_argument("--logs", type=Path, default=home() / "logs", help="deploy's logs")
     options = parser.parse_args(arguments)
 
     def work() -> int:

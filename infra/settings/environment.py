@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.settings.base import SettingsModel, setting
+from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.machines import InstanceType
 from infra.settings.tags import check_tags
 from infra.settings.texts import AccountId, Region
@@ -40,6 +40,11 @@ class Environment(SettingsModel):
     )
     tags: dict[str, str] = setting("Tags on every resource.", {"team": "ml-platform"})
     removal: RemovalPolicies = setting("Removal policy by data class.", {"models": "retain"})
+    disposable: bool = setting(
+        "`make prove` may deploy, break and delete this environment; all of `removal` must be destroy.",
+        True,
+        default=False,
+    )
     log_retention_days: LogDays = setting("Days CloudWatch keeps logs.", 90)
     monthly_cost_cap_usd: float = setting(
         "Synth fails when the endpoint at full size would cost more per month.", 12000.0, gt=0
@@ -53,4 +58,18 @@ class Environment(SettingsModel):
     @model_validator(mode="after")
     def _tags_are_taken(self) -> Self:
         check_tags(self.tags)
+        return self
+
+    @model_validator(mode="after")
+    def _disposable_keeps_nothing(self) -> Self:
+        kept = [name for name, choice in self.removal if choice == "retain"]
+        against = f"removal retains {', '.join(kept)}" if kept else "production is true"
+        if self.disposable and (kept or self.production):
+            raise RuleError(
+                "disposable",
+                what=f"The environment is disposable, and {against}.",
+                why="`make prove` breaks it and deletes it to the end.",
+                change="false, or no production and a removal of destroy for all four",
+                example=False,
+            )
         return self

@@ -11,7 +11,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.constructs.job_role import RELEASES_PREFIX, JobRole
-from infra.constructs.log_group import LogGroup
+from infra.constructs.log_group import LogGroup, removal_policy
 from infra.constructs.machine_role import MachineRole
 from infra.constructs.refresh_functions import Names, RefreshFunctions
 from infra.constructs.refresh_jobs import DATASETS_PREFIX, RefreshJobs, Runner
@@ -55,7 +55,9 @@ class RefreshStack(cdk.Stack):
             model_package_group_name=names.package_group,
             model_package_group_description="Releases of the Evergreen refresh loop",
         )
-        group.apply_removal_policy(cdk.RemovalPolicy.DESTROY)
+        # It holds where models come from and what judged them, so it is kept as long as they are.
+        removal = settings.environment.removal.models
+        group.apply_removal_policy(removal_policy(removal, named=True))
         jobs = self._jobs(SourceArchive(self, "Source"))
         functions = RefreshFunctions(
             self,

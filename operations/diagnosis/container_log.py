@@ -15,6 +15,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from operations.target import Target
+
 _STREAMS, _LINES = 4, 200
 _POLL_SECONDS = 5.0
 
@@ -52,6 +54,13 @@ def last_lines(logs: Any, group: str, since: datetime | None) -> list[tuple[date
             for event in events
         ]
     return sorted(lines)
+
+
+def follow(target: Target, folder: Path) -> ContainerLogFollower:
+    """A follower of the environment's containers that keeps their lines in `folder`."""
+    settings = target.settings
+    groups = log_groups(settings.endpoint_name, settings.component_names)
+    return ContainerLogFollower(target.client("logs"), groups, kept_file(folder, target.name))
 
 
 class ContainerLogFollower:

@@ -1,0 +1,1 @@
+"""The parts of `prove`: load, a guarded change, a forced rollback, the report."""

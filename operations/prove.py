@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,8 +73,12 @@ class Prover:
             note, details = step.work(self._context)
         except NotApplicableError as reason:
             outcome, note = "skipped", str(reason)
-        except (CommandError, OSError, ValueError, KeyError) as problem:
+        except CommandError as problem:
             outcome, note = "failed", str(problem)
+        except Exception as problem:  # noqa: BLE001 - instances must not go on costing because of a defect here
+            outcome, note = "failed", f"{type(problem).__name__}: {problem}"
+            with log.open("a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
         took = time.monotonic() - started
         self._context.failed = self._context.failed or outcome == "failed"
         fleets = step.fleets if self._context.deployed or step.fleets > 1 else 0

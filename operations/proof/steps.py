@@ -15,6 +15,7 @@ from typing import Any
 
 from contracts.access import key_pk
 from contracts.release_tasks import ServedModel
+from operations.__main__ import COMMANDS
 from operations.cdk import synthesize
 from operations.chat import KEY_VARIABLE
 from operations.environment_status import read_status
@@ -70,6 +71,8 @@ class ProofStep:
 
 
 def _preflight(proof: ProofContext) -> Shown:
+    if "preflight" not in COMMANDS:
+        raise NotApplicableError("there is no such command yet")
     proof.operate("preflight")
     return "", {}
 

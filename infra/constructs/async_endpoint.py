@@ -16,7 +16,7 @@ from infra.constructs.encryption import grant_through
 from infra.constructs.hosting import Hosting, Properties, machines
 from infra.constructs.inference_endpoint import InferenceEndpoint
 from infra.constructs.release_parameters import ReleaseParameters
-from infra.constructs.rollback_alarms import RollbackAlarms
+from infra.constructs.rollback_alarms import RollbackAlarms, least
 from infra.constructs.topic import Topic
 from infra.settings.endpoint import AsyncEndpoint
 from infra.settings.rollout import GradualDeployment
@@ -98,6 +98,7 @@ class AsyncInference(InferenceEndpoint):
                 self,
                 "Rollback",
                 rollout=rollout,
+                least=least(self._spec.instances.min, self._spec.scaling.schedules),
                 settings=self._hosting.settings,
                 role=self._hosting.role,
                 metric=self._of_champion,

@@ -16,8 +16,9 @@ from infra.constructs.autoscaling import CapacityBounds, CopyScaling
 from infra.constructs.hosting import Hosting, machines, rollback
 from infra.constructs.inference_endpoint import InferenceEndpoint
 from infra.constructs.release_parameters import ReleaseParameters
-from infra.constructs.rollback_alarms import RollbackAlarms
+from infra.constructs.rollback_alarms import RollbackAlarms, least
 from infra.settings.components import AdapterSettings, ScaleToZeroEndpoint
+from infra.settings.deadlines import LONGEST_UPDATE_SECONDS
 
 _Component = sagemaker.CfnInferenceComponent
 _LORA = {"vllm": {"SM_VLLM_ENABLE_LORA": "true"}}
@@ -98,6 +99,7 @@ class ComponentInference(InferenceEndpoint):
             self,
             "Rollback",
             rollout=rollout,
+            least=least(spec.copies.min, spec.scaling.schedules),
             settings=self._hosting.settings,
             role=self._hosting.role,
             metric=self.metric_of_component,
@@ -132,6 +134,7 @@ class ComponentInference(InferenceEndpoint):
                 "RollingUpdatePolicy": {
                     "MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": rollout.batch_percent},
                     "WaitIntervalInSeconds": rollout.bake_seconds,
+                    "MaximumExecutionTimeoutInSeconds": min(LONGEST_UPDATE_SECONDS, timeouts.update_seconds),
                 },
                 "AutoRollbackConfiguration": rollback(alarms.names),
             },

@@ -24,7 +24,6 @@ from infra.settings.images import image_table
 from infra.settings.machines import Machines
 from infra.settings.rollout import AllAtOnceDeployment, CanaryDeployment, GradualDeployment, LinearDeployment
 
-_MIN_UPDATE_SECONDS, _MAX_UPDATE_SECONDS = 600, 28_800
 _ROUTING = {
     "least_outstanding": "LEAST_OUTSTANDING_REQUESTS",
     "prefix_aware": "PREFIX_AWARE",
@@ -132,14 +131,9 @@ class Hosting:
         self, rollout: AllAtOnceDeployment | CanaryDeployment | LinearDeployment, alarms: list[str]
     ) -> Properties:
         """A second fleet beside the first; alarms roll a gradual shift back."""
-        steps = 1 if isinstance(rollout, AllAtOnceDeployment) else 2
-        if isinstance(rollout, LinearDeployment):
-            steps = -(-100 // rollout.step_percent)
-        start = self.settings.download_timeout_seconds + self.settings.startup_timeout_seconds
-        limit = min(_MAX_UPDATE_SECONDS, _MIN_UPDATE_SECONDS + start + steps * rollout.bake_seconds)
         policy: Properties = {
             "TrafficRoutingConfiguration": _shift(rollout),
-            "MaximumExecutionTimeoutInSeconds": limit,
+            "MaximumExecutionTimeoutInSeconds": self.settings.update_seconds,
         }
         if isinstance(rollout, GradualDeployment):
             return {"BlueGreenUpdatePolicy": policy, "AutoRollbackConfiguration": rollback(alarms)}

@@ -15,7 +15,7 @@ from infra.constructs.data_capture import CAPTURED, capture_config, grant_captur
 from infra.constructs.hosting import Hosting, Properties, machines, only_if
 from infra.constructs.inference_endpoint import InferenceEndpoint
 from infra.constructs.release_parameters import ExperimentParameters, ReleaseParameters
-from infra.constructs.rollback_alarms import RollbackAlarms
+from infra.constructs.rollback_alarms import RollbackAlarms, least
 from infra.policy.acknowledge import acknowledge
 from infra.settings.endpoint import RealtimeEndpoint
 from infra.settings.rollout import GradualDeployment
@@ -82,6 +82,7 @@ class RealtimeInference(InferenceEndpoint):
                 self,
                 "Rollback",
                 rollout=rollout,
+                least=least(self._spec.instances.min, self._spec.scaling.schedules),
                 settings=self._hosting.settings,
                 role=self._hosting.role,
                 metric=self._of_champion,

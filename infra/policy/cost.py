@@ -1,7 +1,8 @@
 """The cost cap: what the endpoint's machines may cost in a month, at full size and in the costliest phase.
 
-What the second region's machines may cost is added to the first one's. An estimate from a dated price table.
-The second fleet of a running update is not counted: it lasts minutes.
+What the second region's machines may cost is added to the first one's, and the second fleets of updates. An
+estimate from a dated price table. Settings are held to the cap when they are read, with file and line; here
+the templates are, whatever a construct made of the settings.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from contracts.routing import CHAMPION
 from infra.policy.rules import PolicyFinding, PolicyRule
 from infra.policy.template import Template, items, resources, variant_types
 from infra.settings import Settings
-from infra.settings.cost import challenger_most, estimate
+from infra.settings.concurrency import challenger_most
+from infra.settings.cost import estimate
 from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
 from infra.settings.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
 
@@ -26,6 +28,7 @@ def cost_cap(settings: Settings) -> PolicyRule:
     spec = settings.endpoint
     table, prices = price_table(), hourly_prices(settings)
     elsewhere = estimate(settings.standby).most if settings.standby else 0.0
+    updates = estimate(settings).updates or 0.0
     most = 0 if isinstance(spec, ServerlessEndpoint) else spec.instances.max
 
     def check(template: Template) -> Iterator[PolicyFinding]:
@@ -40,7 +43,7 @@ def cost_cap(settings: Settings) -> PolicyRule:
                     logical_id, "ProductionVariants", f"no price is known for {', '.join(unknown)}"
                 )
                 continue
-            monthly = elsewhere + max(_monthly(production), _monthly([*production[:1], *shadows]))
+            monthly = elsewhere + updates + max(_monthly(production), _monthly([*production[:1], *shadows]))
             if monthly > environment.monthly_cost_cap_usd:
                 why = (
                     f"{monthly:,.0f} USD a month at full size (prices of {table.checked}) exceed the cap of "

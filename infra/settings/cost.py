@@ -1,7 +1,7 @@
 """What an environment's endpoint may cost in a month, from its settings: printed at synth.
 
-Of alternative instance types the most expensive is counted; the second region's are added. An update
-runs a second fleet beside the first while it lasts; that is reported and not counted, since it lasts minutes.
+Of alternative instance types the most expensive is counted; the second region's are added. An update runs a
+second fleet beside the first: it is counted for as long as an update may take, for four releases a month.
 """
 
 from __future__ import annotations
@@ -10,26 +10,35 @@ import math
 from dataclasses import dataclass
 
 from infra.settings.base import RuleError
+from infra.settings.concurrency import challenger_most
 from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
 from infra.settings.environment_settings import Settings
 from infra.settings.machines import IdleInstances, Instances
 from infra.settings.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
 
 _MB_PER_GB = 1024
+_UPDATES_PER_MONTH = 16
+"""Four releases, and in each the challenger's start, its canary's end, the promotion and the retirement."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """US dollars a month: with as little as settings allow, at full size, and with a challenger beside that.
 
-    None where a price is not known.
+    `updates` is what the second fleets of updates add. None where a price is not known.
     """
 
     what: str
     least: float | None
     most: float | None
     with_challenger: float | None
+    updates: float | None
     cap: float
+
+    @property
+    def greatest(self) -> float | None:
+        """The costliest month: everything at full size, and updates."""
+        return _sum(self.most if self.with_challenger is None else self.with_challenger, self.updates)
 
     def sentence(self) -> str:
         """One line for a person."""
@@ -38,13 +47,9 @@ class Estimate:
         text = f"{self.what}: {self.least:,.0f} USD a month at least, {self.most:,.0f} at full size"
         if self.with_challenger is not None:
             text += f", {self.with_challenger:,.0f} with a challenger"
-        day = price_table().checked
-        return f"{text} (prices of {day}; an update doubles the fleet while it lasts; cap {self.cap:,.0f})."
-
-
-def challenger_most(least: int, most: int) -> int:
-    """Machines that a challenger may grow to: a stage gives it at most half of the traffic, as a rule."""
-    return max(least, math.ceil(most / 2))
+        if self.updates:
+            text += f", and {self.updates:,.0f} for {_UPDATES_PER_MONTH} updates, which double the fleet"
+        return f"{text} (prices of {price_table().checked}; cap {self.cap:,.0f})."
 
 
 def estimate(settings: Settings) -> Estimate:
@@ -58,6 +63,7 @@ def estimate(settings: Settings) -> Estimate:
         _sum(here.least, there.least),
         _sum(here.most, there.most),
         _sum(here.with_challenger, there.most),
+        _sum(here.updates, there.updates),
         here.cap,
     )
 
@@ -75,7 +81,7 @@ def check_cost(settings: Settings) -> None:
             example=dict.fromkeys(missing, 1.5),
         )
     found, cap = estimate(settings), settings.environment.monthly_cost_cap_usd
-    monthly = found.with_challenger if found.with_challenger is not None else found.most
+    monthly = found.greatest
     if monthly is not None and monthly > cap:
         raise RuleError(
             "environment",
@@ -105,15 +111,17 @@ def _of_region(settings: Settings) -> Estimate:
         )
         ready = spec.provisioned_concurrency or 0
         what = f"serverless, {spec.memory_mb} MB × {spec.max_concurrency}"
-        return Estimate(what, ready * per_request, spec.max_concurrency * per_request, None, cap)
+        return Estimate(what, ready * per_request, spec.max_concurrency * per_request, None, 0.0, cap)
     machines = spec.instances
     price = _dearest(settings, machines)
     what = f"{machines.min} to {machines.max} × {' or '.join(machines.types)}"
-    beside = None
+    beside, count = None, machines.max
     if isinstance(spec, RealtimeEndpoint):
-        more = challenger_most(machines.min, machines.max) if spec.scales else machines.min
-        beside = _monthly(price, machines.max + more)
-    return Estimate(what, _monthly(price, machines.min), _monthly(price, machines.max), beside, cap)
+        count += challenger_most(machines.min, machines.max) if spec.scales else machines.min
+        beside = _monthly(price, count)
+    hours = _UPDATES_PER_MONTH * settings.update_seconds / 3600
+    updates = None if price is None else price * hours * (count if settings.refresh else machines.max)
+    return Estimate(what, _monthly(price, machines.min), _monthly(price, machines.max), beside, updates, cap)
 
 
 def _dearest(settings: Settings, machines: Instances | IdleInstances) -> float | None:

@@ -1,7 +1,6 @@
 """Rules between sections: whether the endpoint can hold the model, and what else the endpoint's kind decides.
 
-Each check raises RuleError with a path from the file's root. Knows nothing of CDK. The speeds are cautious
-assumptions and not measurements: a timeout may be generous, and a short one fails a release.
+Each check raises RuleError with a path from the file's root. Knows nothing of CDK.
 """
 
 from __future__ import annotations
@@ -10,17 +9,12 @@ import math
 
 from infra.settings import instance_types
 from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.deadlines import MOST, download_seconds
 from infra.settings.endpoint import AnyEndpoint, RealtimeEndpoint, ServerlessEndpoint
 from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
 
-UNRESERVED_CONCURRENCY = 100  # what Lambda keeps for functions without a reservation
-DEFAULT_SECONDS = 600
-_LEAST, _MOST = 300, 3600
-_FETCH_SECONDS_PER_GB = 10  # 100 MB/s from S3
 _FASTEST_SECONDS_PER_GB = 2  # 500 MB/s: below that a timeout cannot be meant
-_START_SECONDS_PER_GB = 15  # weights to the device, warm-up
-_START_SECONDS = 300
 _WORKING_MEMORY = 1.3  # of the weights, on a CPU: activations, cache and the process itself
 _NAME = 63
 
@@ -72,12 +66,6 @@ _ENDPOINT_NAME = exclusion(
     why="SageMaker allows 63.",
     change="a shorter file name",
 )
-_CONCURRENCY = exclusion(
-    "reserved-concurrency",
-    refuses="a reserved concurrency that leaves the account's other functions fewer than 100",
-    why="Lambda keeps 100 of the account's concurrent executions unreserved.",
-    change="a smaller number, or functions.account_concurrency where the account's limit is higher",
-)
 _PRODUCTION = exclusion(
     "production",
     refuses="`environment.production` without a web ACL, or with records or keys that are deleted",
@@ -93,21 +81,6 @@ exclusion(
 )
 
 
-def check_concurrency(reserved: int | None, account: int) -> None:
-    """What is reserved leaves the account's other functions what Lambda keeps for them."""
-    most = account - UNRESERVED_CONCURRENCY
-    if reserved is not None and reserved > most:
-        raise _CONCURRENCY.refusal(
-            "functions",
-            "reserved_concurrency",
-            what=f"{reserved} of the account's {account} cannot be reserved.",
-            change=f"a number up to {most}, or account_concurrency where the account's limit is higher"
-            if most > 0
-            else "leave the key out, or account_concurrency where the account's limit is higher",
-            example=most if most > 0 else None,
-        )
-
-
 def check_production(web_acl: bool, records: str, access: str) -> None:
     """An environment that callers depend on has what keeps it, and them, from harm."""
     if not web_acl:
@@ -117,20 +90,6 @@ def check_production(web_acl: bool, records: str, access: str) -> None:
             raise _PRODUCTION.refusal(
                 "environment", "removal", key, what=f"`cdk destroy` would delete {key}.", example="retain"
             )
-
-
-def download_seconds(size_gb: float | None) -> int:
-    """Time to allow for the model's way from S3, in seconds."""
-    if size_gb is None:
-        return DEFAULT_SECONDS
-    return min(_MOST, max(_LEAST, math.ceil(_LEAST + size_gb * _FETCH_SECONDS_PER_GB)))
-
-
-def startup_seconds(size_gb: float | None) -> int:
-    """Time to allow for loading and warming up, in seconds."""
-    if size_gb is None:
-        return DEFAULT_SECONDS
-    return min(_MOST, math.ceil(_START_SECONDS + size_gb * _START_SECONDS_PER_GB))
 
 
 def check_names(*names: str) -> None:
@@ -176,13 +135,13 @@ def check_size(size_gb: float | None, endpoint: AnyEndpoint) -> None:
     if size_gb is None:
         return
     fastest = math.ceil(size_gb * _FASTEST_SECONDS_PER_GB)
-    allowed = endpoint.model_download_timeout_seconds or _MOST
+    allowed = endpoint.model_download_timeout_seconds or MOST
     if fastest > allowed:
         raise _TIMEOUT.refusal(
             "endpoint",
             "model_download_timeout_seconds",
             what=f"{size_gb:g} GB do not arrive in {allowed} s.",
-            change=f"a number from {fastest} up to {_MOST}" if fastest <= _MOST else "a smaller artefact",
+            change=f"a number from {fastest} up to {MOST}" if fastest <= MOST else "a smaller artefact",
             example=download_seconds(size_gb),
         )
     if isinstance(endpoint, ServerlessEndpoint):

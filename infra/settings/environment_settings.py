@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from infra.settings import cross_section_rules, region_rules
+from infra.settings import concurrency, cross_section_rules, deadlines, region_rules
 from infra.settings.api import ApiSettings
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
@@ -22,6 +22,7 @@ from infra.settings.fallback import EndpointFallback, Fallback
 from infra.settings.functions import FunctionSettings
 from infra.settings.guards import GuardrailSettings
 from infra.settings.jobs import CacheSettings, JobsSettings
+from infra.settings.model import Model
 from infra.settings.monitoring import MonitoringSettings
 from infra.settings.refresh import RefreshSettings
 
@@ -35,40 +36,6 @@ class Goals(SettingsModel):
     )
     availability: float = setting("Share of requests answered without a server error.", 0.999, gt=0, lt=1)
     cost_per_thousand_requests: float = setting("Ceiling in US dollars.", 1.5, gt=0)
-
-
-class Model(SettingsModel):
-    """The model callers name, and the artefact a first deployment starts with."""
-
-    name: str = setting(
-        "What callers put into `model`.",
-        "llama-3.1-8b-instruct",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
-    )
-    version: str = setting(
-        "Version of the first artefact.", "1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-    )
-    source: str | None = setting(
-        "S3 prefix of the first artefact (for serverless one tar.gz); left out, the deploy names it "
-        "(parameter ChampionModelUri).",
-        "s3://my-models/llama-3.1-8b-instruct/",
-        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+(/|\.tar\.gz)$",
-        form="an S3 address: s3://bucket/prefix/ with a slash at its end, or one .tar.gz",
-        default=None,
-    )
-    size_gb: float | None = setting(
-        "Size of the artefact; timeouts, memory and serverless fit are derived from it.",
-        16.1,
-        gt=0,
-        le=2000,
-        default=None,
-    )
-    input_token_price: float = setting(
-        "What a million input tokens cost, in US dollars, in callers' usage.", 0.1, ge=0, default=0.0
-    )
-    output_token_price: float = setting(
-        "What a million output tokens cost, in US dollars, in callers' usage.", 0.4, ge=0, default=0.0
-    )
 
 
 class RecordSettings(SettingsModel):
@@ -180,14 +147,24 @@ class Settings(SettingsModel):
     def download_timeout_seconds(self) -> int:
         """Time to fetch the model."""
         given = self.endpoint.model_download_timeout_seconds
-        return given or cross_section_rules.download_seconds(self.model.size_gb)
+        return given or deadlines.download_seconds(self.model.size_gb)
 
     @property
     def startup_timeout_seconds(self) -> int:
         """Time until the container is ready."""
-        return self.endpoint.startup_timeout_seconds or cross_section_rules.startup_seconds(
-            self.model.size_gb
-        )
+        given = self.endpoint.startup_timeout_seconds
+        return given or deadlines.startup_seconds(self.model.size_gb, self.endpoint.engine.kind)
+
+    @property
+    def update_seconds(self) -> int:
+        """Longest time in which an update of the endpoint may end well."""
+        start = self.download_timeout_seconds + self.startup_timeout_seconds
+        return deadlines.update_seconds(self.endpoint, start)
+
+    @property
+    def reserved_concurrency(self) -> int | None:
+        """What `inference` reserves of the account's concurrency; None for nothing."""
+        return concurrency.reserved(self.functions, self.endpoint, challenger=self.refresh is not None)
 
     @property
     def evaluation_answer_tokens(self) -> int:
@@ -227,6 +204,7 @@ class Settings(SettingsModel):
         cross_section_rules.check_size(self.model.size_gb, self.endpoint)
         cross_section_rules.check_refresh(self.refresh is not None, self.endpoint)
         region_rules.check_endpoint(self.endpoint, self.environment.region)
+        deadlines.check_update(self.endpoint, self.download_timeout_seconds + self.startup_timeout_seconds)
         try:
             cross_section_rules.check_target(self.scaling_target, self.endpoint)
         except CapacityError as error:
@@ -272,10 +250,8 @@ class Settings(SettingsModel):
         return self
 
     @model_validator(mode="after")
-    def _concurrency_is_the_accounts(self) -> Self:
-        cross_section_rules.check_concurrency(
-            self.functions.reserved_concurrency, self.functions.account_concurrency
-        )
+    def _concurrency_fits_account_and_model(self) -> Self:
+        concurrency.check_concurrency(self.functions, self.endpoint)
         return self
 
     @model_validator(mode="after")

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import platform
 import sys
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from infra.settings.base import SettingsModel, setting
+
+CAPACITY = "capacity"
+"""For a reserved concurrency that follows from the model's machines."""
 
 
 class FunctionSettings(SettingsModel):
@@ -22,11 +27,10 @@ class FunctionSettings(SettingsModel):
         "Instruction set; `host` is this machine's, for the laptop.", "arm64"
     )
     memory_mb: int = setting("Memory of each function; CPU grows with it.", 1024, ge=128, le=10_240)
-    reserved_concurrency: int | None = setting(
-        "Most requests in flight in `inference`; left out, the account's limit holds.",
-        200,
-        ge=1,
-        le=100_000,
+    reserved_concurrency: Annotated[int, Field(ge=1, le=100_000)] | Literal["capacity"] | None = setting(
+        "Most requests in flight in `inference`; `capacity` for what the model's machines hold and a tenth "
+        "more, as far as the account's limit goes; left out, nothing is reserved.",
+        CAPACITY,
         default=None,
     )
     account_concurrency: int = setting(

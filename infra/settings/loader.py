@@ -144,6 +144,8 @@ def _split(loc: Sequence[str]) -> tuple[list[str], list[str]]:
         if part.isdigit():  # a place in a list
             where.append(part)
             continue
+        if part.startswith("[") or _is_branch(where, kinds):
+            break
         if kind_follows:
             kinds.append(part)
             kind_follows = False
@@ -152,6 +154,16 @@ def _split(loc: Sequence[str]) -> tuple[list[str], list[str]]:
         _, key = schema.resolve(Settings, where, kinds)
         kind_follows = key is not None and len(key.models) > 1
     return where, kinds
+
+
+def _is_branch(where: Sequence[str], kinds: Sequence[str]) -> bool:
+    """Whether what follows is no key, but the type that pydantic tried of several that a value may have."""
+    if not where or where[-1].isdigit():
+        return False
+    _, key = schema.resolve(Settings, where, kinds)
+    if key is None or key.models or key.is_list:
+        return False
+    return not key.is_mapping or key.name != where[-1]
 
 
 def _line(root: yaml.MappingNode, where: Sequence[str]) -> int:

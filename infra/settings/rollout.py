@@ -72,10 +72,26 @@ class GradualDeployment(SettingsModel):
         default=[],
     )
 
+    minimum_failures: int = setting(
+        "Failed requests in a minute below which the alarm on errors stays silent, whatever share they are; "
+        "with 0 it watches the bare share, without an expression.",
+        5,
+        ge=0,
+        le=10_000,
+        default=5,
+    )
+
     @property
-    def first_share(self) -> float:
-        """Share of the traffic that the new version gets first, 0 to 1: what a fault is diluted by."""
+    def _percent(self) -> int:
+        """What is asked for as the first step, in percent of the capacity."""
         raise NotImplementedError
+
+    def first_share(self, least: int) -> float:
+        """Share of the traffic that the new version gets first, 0 to 1: what a fault is diluted by.
+
+        `least` machines or copies there are at least, and none is split: of two, a tenth is one.
+        """
+        return max(self._percent / 100, 1 / max(1, least))
 
 
 class CanaryDeployment(GradualDeployment):
@@ -86,9 +102,8 @@ class CanaryDeployment(GradualDeployment):
     bake_seconds: int = setting("Time between the first step and the rest.", 600, ge=60, le=3600)
 
     @property
-    def first_share(self) -> float:
-        """Share of the first step."""
-        return self.canary_percent / 100
+    def _percent(self) -> int:
+        return self.canary_percent
 
 
 class LinearDeployment(GradualDeployment):
@@ -99,9 +114,8 @@ class LinearDeployment(GradualDeployment):
     bake_seconds: int = setting(_BAKE, 300, ge=60, le=3600)
 
     @property
-    def first_share(self) -> float:
-        """Share of the first step."""
-        return self.step_percent / 100
+    def _percent(self) -> int:
+        return self.step_percent
 
 
 class RollingDeployment(GradualDeployment):
@@ -112,9 +126,8 @@ class RollingDeployment(GradualDeployment):
     bake_seconds: int = setting(_BAKE, 120, ge=0, le=3600, default=120)
 
     @property
-    def first_share(self) -> float:
-        """Share of the first batch."""
-        return self.batch_percent / 100
+    def _percent(self) -> int:
+        return self.batch_percent
 
 
 Deployment = Annotated[AllAtOnceDeployment | CanaryDeployment | LinearDeployment, Field(discriminator="kind")]

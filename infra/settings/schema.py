@@ -61,6 +61,11 @@ class Key:
         return any(get_origin(part) is list for part in _parts(self.field.annotation))
 
     @property
+    def is_mapping(self) -> bool:
+        """Whether the key holds values under names of the file's own."""
+        return any(get_origin(part) is dict for part in _parts(self.field.annotation))
+
+    @property
     def item_models(self) -> list[type[BaseModel]]:
         """The models that a list under the key may hold."""
         lists = [part for part in _parts(self.field.annotation) if get_origin(part) is list]
@@ -76,7 +81,7 @@ class Key:
             return f"{mapping} with the keys " + ", ".join(self.models[0].model_fields)
         if form := _form(self.field):
             return form
-        parts = [part for part in _parts(self.field.annotation) if part is not type(None)]
+        parts = [part for part in _alternatives(self.field.annotation) if part is not type(None)]
         return " or ".join(_describe(part, self.field.metadata) for part in parts)
 
     def models_with_kind(self) -> list[type[BaseModel]]:
@@ -128,6 +133,13 @@ def _elements(annotation: Any) -> list[Any]:
 
 def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The members of a choice of types, each with its own bounds; anything else stands for itself."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [part for member in get_args(annotation) for part in _alternatives(member)]
+    return [annotation]
 
 
 def _parts(annotation: Any) -> list[Any]:

@@ -79,7 +79,7 @@ class ApiStack(cdk.Stack):
             environment=invocation_environment | {"CACHE_MAX_SECONDS": str(settings.cache.max_seconds)},
             timeout=STREAM_TIMEOUT,
             streaming=True,
-            reserved_concurrency=settings.functions.reserved_concurrency,
+            reserved_concurrency=settings.reserved_concurrency,
         )
         api = BundledFunction(
             self,

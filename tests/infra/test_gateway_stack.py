@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 
@@ -240,7 +241,20 @@ def test_functions_run_where_the_settings_say(resources):
         properties = function(resources, "prod", name)
         assert (properties["Runtime"], properties["Architectures"]) == ("python3.14", ["arm64"])
         assert properties["TracingConfig"] == {"Mode": "Active"}
-    assert function(resources, "prod", "inference")["ReservedConcurrentExecutions"] == 200
+
+
+def test_the_function_holds_what_the_machines_hold(resources):
+    """Above that callers get our 503 with Retry-After; above the function's concurrency, a server error."""
+    settings = load("staging").endpoint
+    assert settings.kind == "realtime"
+    machines = settings.instances.max + settings.instances.min  # a challenger of two beside three
+    each = settings.engine.max_running_requests + settings.engine.max_queued_requests
+
+    reserved = function(resources, "staging", "inference")["ReservedConcurrentExecutions"]
+    assert reserved == math.ceil(1.1 * machines * each)
+    # Six machines of 192 requests are more than the account has to reserve.
+    assert function(resources, "prod", "inference")["ReservedConcurrentExecutions"] == 900
+    assert "ReservedConcurrentExecutions" not in function(resources, "dev", "inference")
 
 
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}

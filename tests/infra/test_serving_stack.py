@@ -11,6 +11,10 @@ from contracts import container
 from infra.constructs.container_environment import container_environment
 from infra.policy.template import holds
 from infra.settings import load
+from local.cloud.cloudwatch.evaluation import EvaluationScope, evaluate
+from local.cloud.cloudwatch.expression import parse
+from local.cloud.cloudwatch.functions import FUNCTIONS
+from local.cloud.cloudwatch.series import Series, Window
 
 ENVIRONMENTS = ("local", "dev", "prod")
 CONFIG = "AWS::SageMaker::EndpointConfig"
@@ -220,28 +224,69 @@ def test_production_rolls_out_by_canary_and_back_by_alarm(resources):
         "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 10},
         "WaitIntervalInSeconds": 900,
     }
+    config = only(resources("prod", "serving", "AWS::SageMaker::EndpointConfig"))
+    (champion, _) = config["ProductionVariants"]
+    start = champion["ModelDataDownloadTimeoutInSeconds"]
+    start += champion["ContainerStartupHealthCheckTimeoutInSeconds"]
+    # Looking for machines is a part of an update: half an hour, where the service decides how long.
+    assert guarded["BlueGreenUpdatePolicy"]["MaximumExecutionTimeoutInSeconds"] >= 1800 + start + 2 * 900
     named = [alarm["AlarmName"]["Ref"] for alarm in guarded["AutoRollbackConfiguration"]["Alarms"]]
     assert set(named) == set(alarms)
 
 
 def test_rollback_alarms_name_the_endpoint_literally_and_allow_for_dilution(resources):
     alarms = resources("prod", "serving", "AWS::CloudWatch::Alarm").values()
-    by_metric = {alarm["Properties"]["MetricName"]: alarm["Properties"] for alarm in alarms}
+    by_metric = {alarm["Properties"].get("MetricName"): alarm["Properties"] for alarm in alarms}
+    of_champion = {"EndpointName": "evergreen-prod", "VariantName": "champion"}
 
-    verdict = by_metric.pop("evergreen.release.verdict")
+    verdict, errors, first = (
+        by_metric[name] for name in ("evergreen.release.verdict", None, "FirstChunkLatency")
+    )
     assert verdict["Dimensions"] == [{"Name": "endpoint", "Value": "evergreen-prod"}]
     assert (verdict["Threshold"], verdict["ComparisonOperator"]) == (0, "LessThanThreshold")
-    for properties in by_metric.values():
-        assert {entry["Name"]: entry["Value"] for entry in properties["Dimensions"]} == {
-            "EndpointName": "evergreen-prod",
-            "VariantName": "champion",
-        }
-        assert properties["TreatMissingData"] == "notBreaching"
-    # 5 % of a 10 % canary's requests are 0.5 % of all.
-    assert by_metric["Invocation5XXErrors"]["Threshold"] == pytest.approx(0.005)
-    assert by_metric["Invocation5XXErrors"]["Statistic"] == "Average"
-    assert by_metric["FirstChunkLatency"]["ExtendedStatistic"] == "p95"
-    assert by_metric["FirstChunkLatency"]["Threshold"] == 1_600_000  # microseconds
+    assert {entry["Name"]: entry["Value"] for entry in first["Dimensions"]} == of_champion
+    for query in errors["Metrics"]:
+        metric = query.get("MetricStat", {}).get("Metric", {})
+        assert {entry["Name"]: entry["Value"] for entry in metric.get("Dimensions", [])} in (of_champion, {})
+    assert {alarm["TreatMissingData"] for alarm in by_metric.values()} == {"notBreaching"}
+    # A tenth of two machines is one of them: 5 % of its requests are 2.5 % of all.
+    assert errors["Threshold"] == pytest.approx(0.025)
+    assert first["ExtendedStatistic"] == "p75"
+    assert first["EvaluateLowSampleCountPercentile"] == "ignore"
+    assert first["Threshold"] == 1_600_000  # microseconds
+
+
+def a_minute(expression, **named):
+    """What CloudWatch makes of an expression over one minute."""
+    series = {name: Series({0: float(value)}, 60) for name, value in named.items()}
+    scope = EvaluationScope(Window(0, 60), 60, series, series.__getitem__, lambda *_: tuple(series.values()))
+    found = evaluate(parse(expression), scope, FUNCTIONS)
+    return found.values[0]
+
+
+@pytest.mark.parametrize(
+    ("failed", "requests", "rolls_back"),
+    [
+        (1, 10, False),  # one failure proves nothing, whatever share it is
+        (4, 20, False),
+        (5, 100, True),
+        (5, 250, False),  # 2 % of all: less than a bad machine of two
+        (30, 1000, True),
+    ],
+)
+def test_single_failures_do_not_roll_a_release_back(resources, failed, requests, rolls_back):
+    alarms = resources("prod", "serving", "AWS::CloudWatch::Alarm").values()
+    (errors,) = [alarm["Properties"] for alarm in alarms if "Metrics" in alarm["Properties"]]
+    stats = {
+        query["Id"]: (query["MetricStat"]["Metric"]["MetricName"], query["MetricStat"]["Stat"])
+        for query in errors["Metrics"]
+        if "MetricStat" in query
+    }
+    (expression,) = [query["Expression"] for query in errors["Metrics"] if "Expression" in query]
+
+    assert stats == {"failed": ("Invocation5XXErrors", "Sum"), "requests": ("Invocations", "Sum")}
+    share = a_minute(expression, failed=failed, requests=requests)
+    assert (share > errors["Threshold"]) is rolls_back
 
 
 def states(template, **given):

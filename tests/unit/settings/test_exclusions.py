@@ -376,6 +376,16 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"functions.reserved_concurrency": 901},
         {"functions.reserved_concurrency": 900},
     ),
+    "concurrency-below-model": (
+        "prod",  # four machines with 64 running and 128 queued requests each
+        {"functions.reserved_concurrency": 767},
+        {"functions.reserved_concurrency": 768},
+    ),
+    "update-deadline": (
+        "prod",
+        {"endpoint.deployment": {"kind": "linear", "step_percent": 10, "bake_seconds": 2281}},
+        {"endpoint.deployment": {"kind": "linear", "step_percent": 10, "bake_seconds": 2280}},
+    ),
     "web-acl-below-throttle": (
         "prod",  # 100 a second
         {"gateway.waf.requests_per_five_minutes": 29_999},
@@ -485,9 +495,9 @@ def test_provisioned_concurrency_scales_within_its_bounds(least, most, schedules
 
 @pytest.mark.parametrize(
     ("size", "download", "startup"),
-    [(None, 600, 600), (1.0, 310, 315), (16.1, 461, 542), (400.0, 3600, 3600)],
+    [(None, 600, 1800), (1.0, 310, 1800), (16.1, 461, 1800), (400.0, 3600, 3600)],
 )
-def test_timeouts_follow_the_models_size(size, download, startup):
+def test_timeouts_follow_the_models_size_and_the_engine(size, download, startup):
     change = {"model.size_gb": size} if size else {"model.size_gb": GONE}
     change |= {"endpoint.model_download_timeout_seconds": GONE, "endpoint.startup_timeout_seconds": GONE}
     change |= {"endpoint.instances.type": "ml.p5.48xlarge", "endpoint.engine.tensor_parallel": 8}
@@ -500,3 +510,10 @@ def test_timeouts_of_the_file_come_first():
     settings = Settings.model_validate(values("prod", {"model.size_gb": 16.1}))
 
     assert (settings.download_timeout_seconds, settings.startup_timeout_seconds) == (1800, 1800)
+
+
+def test_an_engine_without_graphs_to_capture_starts_as_its_size_says():
+    change = {"endpoint.startup_timeout_seconds": GONE, "model.size_gb": 1.0}
+
+    assert Settings.model_validate(values("local", change)).startup_timeout_seconds == 315
+    assert Settings.model_validate(values("dev", change)).startup_timeout_seconds == 1800

@@ -143,7 +143,7 @@ PROD = {
         "limit: 10000000,", "limit: 3000000000,", "limit: 3000000000", "up to 2147483647"
     ),
     "all of the account's concurrency": Row(
-        "reserved_concurrency: 200",
+        "reserved_concurrency: capacity",
         "reserved_concurrency: 1000",
         "reserved_concurrency",
         "a number up to 900",
@@ -171,6 +171,9 @@ PROD = {
     ),
     "model name of 140": Row("name: llama-3.1", f"name: {'x' * 125}llama-3.1", "name: xx", "does not fit"),
     "version as a number": Row('version: "1"', "version: 1.10", "version:", 'version: "1.10"'),
+    "tool parser mistyped": Row(
+        "tool_call_parser: llama3_json", "tool_call_parser: lama3_json", "tool_call_parser", "llama3_json"
+    ),
     "job of weeks": Row("max_minutes: 360", "max_minutes: 100000", "max_minutes", "up to 1440"),
     "tag of AWS's": Row("team: ml-platform", '"aws:team": x', "aws:team", "has AWS's own prefix"),
     "tag of 300": Row("team: ml-platform", f"team: {'x' * 300}", "team: xx", "a value of 300 characters"),
@@ -213,6 +216,24 @@ FILES = {
 }
 # Further kinds: what no list of single keys would have.
 MORE = {
+    "concurrency below the machines": Row(
+        "reserved_concurrency: capacity",
+        "reserved_concurrency: 200",
+        "reserved_concurrency",
+        "200 requests in flight are fewer than the 768 that the machines hold",
+    ),
+    "concurrency in a word": Row(
+        "reserved_concurrency: capacity",
+        "reserved_concurrency: much",
+        "reserved_concurrency",
+        "'functions.reserved_concurrency' does not fit",
+    ),
+    "steps of an hour": Row(
+        "kind: canary, canary_percent: 10, bake_seconds: 900",
+        "kind: linear, step_percent: 10, bake_seconds: 3600",
+        "bake_seconds: 3600",
+        "With 10 times 3600 s an update may take 42000 s",
+    ),
     "web ACL below the throttle": Row(
         "waf: { enabled: true",
         "waf: { enabled: true, requests_per_five_minutes: 3000",
@@ -325,13 +346,13 @@ MORE = {
         "max_body_bytes: 1048576", "max_body_bytes: 6291456", "max_body_bytes", "up to 5000000"
     ),
     "concurrency of a new account": Row(
-        "reserved_concurrency: 200",
+        "reserved_concurrency: capacity",
         "reserved_concurrency: 200\n  account_concurrency: 10",
         "reserved_concurrency",
         "200 of the account's 10 cannot be reserved",
     ),
     "concurrency that was raised": Row(
-        "reserved_concurrency: 200",
+        "reserved_concurrency: capacity",
         "reserved_concurrency: 2000\n  account_concurrency: 5000",
         accepted="the account's limit was raised",
     ),

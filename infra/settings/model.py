@@ -1,0 +1,42 @@
+"""The section `model`: what callers name, and the artefact that a first deployment starts with.
+
+Knows nothing of CDK, files or line numbers.
+"""
+
+from __future__ import annotations
+
+from infra.settings.base import SettingsModel, setting
+
+
+class Model(SettingsModel):
+    """The model callers name, and the artefact a first deployment starts with."""
+
+    name: str = setting(
+        "What callers put into `model`.",
+        "llama-3.1-8b-instruct",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+    )
+    version: str = setting(
+        "Version of the first artefact.", "1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+    )
+    source: str | None = setting(
+        "S3 prefix of the first artefact (for serverless one tar.gz); left out, the deploy names it "
+        "(parameter ChampionModelUri).",
+        "s3://my-models/llama-3.1-8b-instruct/",
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+(/|\.tar\.gz)$",
+        form="an S3 address: s3://bucket/prefix/ with a slash at its end, or one .tar.gz",
+        default=None,
+    )
+    size_gb: float | None = setting(
+        "Size of the artefact; timeouts, memory and serverless fit are derived from it.",
+        16.1,
+        gt=0,
+        le=2000,
+        default=None,
+    )
+    input_token_price: float = setting(
+        "What a million input tokens cost, in US dollars, in callers' usage.", 0.1, ge=0, default=0.0
+    )
+    output_token_price: float = setting(
+        "What a million output tokens cost, in US dollars, in callers' usage.", 0.4, ge=0, default=0.0
+    )

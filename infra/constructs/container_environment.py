@@ -45,12 +45,15 @@ def container_environment(
         container.ENV_MODEL_DIGEST: digest,
         container.ENV_MAX_CONTEXT: str(engine.max_context_tokens),
         container.ENV_MAX_RUNNING: str(engine.max_running_requests),
-        container.ENV_MAX_QUEUED: str(engine.max_queued_requests),
-        container.ENV_DEFAULT_MAX_TOKENS: str(engine.default_max_tokens),
-        container.ENV_REQUEST_TIMEOUT: str(engine.request_timeout_seconds),
     }
-    if not isinstance(engine, NeuronSettings) and engine.stateful_sessions:
-        environment[container.ENV_SESSIONS_ENABLED] = "true"
+    if not isinstance(engine, NeuronSettings):
+        environment |= {
+            container.ENV_MAX_QUEUED: str(engine.max_queued_requests),
+            container.ENV_DEFAULT_MAX_TOKENS: str(engine.default_max_tokens),
+            container.ENV_REQUEST_TIMEOUT: str(engine.request_timeout_seconds),
+        }
+        if engine.stateful_sessions:
+            environment[container.ENV_SESSIONS_ENABLED] = "true"
     if isinstance(engine, TransformersSettings) and engine.max_adapters:
         environment[container.ENV_MAX_ADAPTERS] = str(engine.max_adapters)
     if isinstance(engine, TransformersSettings):

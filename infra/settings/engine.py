@@ -5,11 +5,12 @@ One class per engine kind, told apart by `kind`. Knows nothing of CDK.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from infra.settings.base import RuleError, SettingsModel, setting
+from infra.settings.engine_promises import refuse_unkept
 from infra.settings.engine_versions import engine_versions
 from infra.settings.exclusions import exclusion
 from infra.settings.images import image_table
@@ -42,7 +43,7 @@ _DRIVER = exclusion(
 
 
 class _Engine(SettingsModel):
-    """What every engine has: the image and the limits that admission works with."""
+    """What every engine has: the image, the context and the batch."""
 
     kind: str
     image: str = setting("Row of infra/settings/images.yaml: a pinned container image.", "vllm-cuda-2.4")
@@ -50,15 +51,11 @@ class _Engine(SettingsModel):
         "Prompt and answer together, in tokens; longer requests are refused.", 8192, ge=128, le=1_048_576
     )
     max_running_requests: int = setting("Requests decoded together in one batch.", 32, ge=1, le=1024)
-    max_queued_requests: int = setting(
-        "Requests that may wait for a place in the batch; more get 503 with Retry-After.", 64, ge=0, le=10_000
-    )
-    default_max_tokens: int = setting(
-        "Answer length where the caller names none, in tokens.", 512, ge=1, le=131_072, default=512
-    )
-    request_timeout_seconds: int = setting(
-        "Longest life of one request inside the container.", 300, ge=1, le=900, default=300
-    )
+
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of an answer for which the caller names no length."""
+        return self.max_context_tokens
 
     @model_validator(mode="after")
     def _image_runs_the_engine(self) -> Self:
@@ -73,6 +70,29 @@ class _Engine(SettingsModel):
                 change=f"one of {', '.join(fitting)}, or a new row in infra/settings/images.yaml",
                 example=fitting[0],
             )
+        return self
+
+
+class _Admitting(_Engine):
+    """What engines have whose server is ours, or has our hook: the limits that admission works with."""
+
+    max_queued_requests: int = setting(
+        "Requests that may wait for a place in the batch; more get 503 with Retry-After.", 64, ge=0, le=10_000
+    )
+    default_max_tokens: int = setting(
+        "Answer length where the caller names none, in tokens.", 512, ge=1, le=131_072, default=512
+    )
+    request_timeout_seconds: int = setting(
+        "Longest life of one request inside the container.", 300, ge=1, le=900, default=300
+    )
+
+    @property
+    def answer_tokens(self) -> int:
+        """See the base."""
+        return self.default_max_tokens
+
+    @model_validator(mode="after")
+    def _answer_fits_the_context(self) -> Self:
         if self.default_max_tokens > self.max_context_tokens:
             raise _ANSWER.refusal(
                 "default_max_tokens",
@@ -97,7 +117,7 @@ class _Adaptable(SettingsModel):
     )
 
 
-class VllmSettings(_Engine, _Adaptable):
+class VllmSettings(_Admitting, _Adaptable):
     """AWS's vLLM container on NVIDIA GPUs."""
 
     kind: Literal["vllm"] = setting("vLLM on NVIDIA GPUs.", "vllm")
@@ -151,6 +171,12 @@ class VllmSettings(_Engine, _Adaptable):
         return self
 
     @model_validator(mode="after")
+    def _no_key_without_effect(self) -> Self:
+        if not self.hook:
+            refuse_unkept("vllm-plain", self.model_fields_set)
+        return self
+
+    @model_validator(mode="after")
     def _image_takes_the_flags(self) -> Self:
         check(self, image_table().images[self.image].engine_version)
         return self
@@ -167,6 +193,12 @@ class NeuronSettings(_Engine):
         default=None,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key_without_effect(cls, values: Any) -> Any:
+        refuse_unkept("neuron", values if isinstance(values, dict) else ())
+        return values
+
     @model_validator(mode="after")
     def _driver(self) -> Self:
         if self.inference_ami_version:
@@ -174,7 +206,7 @@ class NeuronSettings(_Engine):
         return self
 
 
-class TransformersSettings(_Engine, _Adaptable):
+class TransformersSettings(_Admitting, _Adaptable):
     """Our own inference handler: any model that transformers loads, on CPU or GPU."""
 
     kind: Literal["transformers"] = setting("Our inference handler on CPU or GPU.", "transformers")

@@ -170,7 +170,7 @@ class Settings(SettingsModel):
     def evaluation_answer_tokens(self) -> int:
         """Length at which evaluation cuts an answer: the one that callers get, unless another is given."""
         given = self.refresh.answer_tokens if self.refresh else None
-        return given or self.endpoint.engine.default_max_tokens
+        return given or self.endpoint.engine.answer_tokens
 
     @property
     def scaling_target(self) -> float | None:

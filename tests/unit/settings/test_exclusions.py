@@ -25,7 +25,6 @@ FAILOVER = {"region": "us-west-2", "instances": {"type": "ml.g6e.xlarge", "min":
 NEURON = {"kind": "neuron", "image": "vllm-neuron-0.4.5", "tensor_parallel": 2} | {
     "max_context_tokens": 4096,
     "max_running_requests": 4,
-    "max_queued_requests": 16,
 }
 RESERVATION = "arn:aws:sagemaker:us-east-1:111122223333:training-plan/llm"
 REFRESH = yaml.safe_load((FOLDER / "prod.yaml").read_text())["refresh"]
@@ -125,6 +124,11 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         "prod",
         {"endpoint.engine.hook": False},
         {"endpoint.engine.hook": True},
+    ),
+    "engine-promise": (
+        "dev",
+        {"endpoint.engine.request_timeout_seconds": 60},
+        {"endpoint.engine.request_timeout_seconds": GONE},
     ),
     "engine-flag": (
         "prod",

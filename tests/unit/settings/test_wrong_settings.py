@@ -72,7 +72,13 @@ PROD = {
         "type: ml.g6e.xlarge", "type: ml.inf2.xlarge", "type: ml.inf2", "computes on Neuron cores"
     ),
     "neuron with a GPU image": Row(
-        "kind: vllm", "kind: neuron", "tool_call", "'endpoint.engine.tool_call_parser' is unknown"
+        "kind: vllm", "kind: neuron", "max_queued", "'max_queued_requests' has no effect on vLLM on Neuron"
+    ),
+    "a misspelt tool parser": Row(
+        "llama3_json",
+        "lama3_json",
+        "tool_call",
+        "no tool call parser 'lama3_json'. Did you mean 'llama3_json'?",
     ),
     "canary of 60 %": Row("canary_percent: 10", "canary_percent: 60", "canary_percent", "it holds 60"),
     "canary of one machine": Row("min: 2, max: 4", "min: 1, max: 4", "deployment:", "at least 2 instances"),

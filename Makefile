@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat environments browser lock test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
+.PHONY: help up cloud down clean chat environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -54,6 +54,12 @@ check: environments types  ## format, lint, types, import rules, synth with poli
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-cache
 	@for env in $(ENVIRONMENTS); do $(MAKE) --no-print-directory synth ENV=$$env; done
+
+validators:
+	@$(PYTHON) -m local environments --validators
+
+validate: validators  ## cfn-lint, checkov, cfn-guard, policy-sentry, ASL and workflow linters over everything: make validate TOOLS=checkov
+	@$(BIN)/python -m tests.validation $(TOOLS)
 
 # Each package with the interpreter of the environment that has its imports; the tests in mypy's normal mode.
 MYPY = $(BIN)/mypy --cache-dir .mypy_cache/$(1) --python-executable $(EVERGREEN_VENVS)/$(1)/bin/python

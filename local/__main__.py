@@ -58,6 +58,9 @@ def main(words: list[str] | None = None) -> int:
     environment = commands.add_parser("environments", help="make the environments only")
     environment.add_argument("--development", action="store_true", help="with what tests and checks need")
     environment.add_argument("--peers", action="store_true", help="with vLLM and llama.cpp, over a gigabyte")
+    environment.add_argument(
+        "--validators", action="store_true", help="with what tests and `make validate` need"
+    )
     lock = commands.add_parser("lock", help="write the locks of every environment and bundle")
     lock.add_argument("--upgrade", action="store_true", help="to the newest versions that the pins allow")
     talk = commands.add_parser("chat", help="stream one answer")
@@ -76,7 +79,10 @@ def main(words: list[str] | None = None) -> int:
         with _alone(home):
             if given.command == "environments":
                 steps = Steps(home.logs)
-                environments.prepare(home, steps, development=given.development, peers=given.peers)
+                if given.validators:
+                    environments.prepare_validators(home, steps)
+                else:
+                    environments.prepare(home, steps, development=given.development, peers=given.peers)
                 return 0
             if given.command == "lock":
                 environments.lock(home, Steps(home.logs), upgrade=given.upgrade)

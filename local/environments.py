@@ -26,6 +26,9 @@ DEVELOPMENT = "dev"
 """What tests and checks run in, on top of the others."""
 SDK = "sagemaker-sdk"
 """The official SageMaker Python SDK, which tests drive: its pins exclude those of the tests."""
+VALIDATORS = "validators"
+VALIDATORS_NODE = Path("tests") / "validation"
+"""What `make validate` runs, on demand: the environment, and the folder of what comes from npm."""
 PEERS = ("vllm", "vllm-pinned", "llamacpp")
 """Other servers, for `pytest -m peers` and the bench: on demand, because vLLM alone is over a gigabyte."""
 CLIENTS = Path("tests") / "cloud" / "clients"
@@ -70,6 +73,18 @@ def prepare(home: Home, steps: Steps, *, development: bool = False, peers: bool 
         running = [pool.submit(prepare_environment, home, steps, name) for name in names]
         if development:
             running.append(pool.submit(_node_modules, home, steps, "javascript client", REPOSITORY / CLIENTS))
+        for job in running:
+            job.result()
+
+
+def prepare_validators(home: Home, steps: Steps) -> None:
+    """Makes or refreshes what `make validate` runs on top of the development environments."""
+    prepare(home, steps, development=True)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = [
+            pool.submit(prepare_environment, home, steps, VALIDATORS),
+            pool.submit(_node_modules, home, steps, "validators", REPOSITORY / VALIDATORS_NODE),
+        ]
         for job in running:
             job.result()
 

@@ -29,6 +29,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "serving-image": (TORCH, "requirements/serving.txt"),
     "dev": ("requirements.txt", "requirements/dev.txt"),
     "sagemaker-sdk": ("requirements/sagemaker-sdk.txt",),
+    "validators": ("requirements/validators.txt",),
     "vllm": (TORCH, "requirements/peer-vllm.txt"),
     "vllm-pinned": (TORCH, "requirements/peer-vllm-pinned.txt"),
     "llamacpp": ("requirements/peer-llamacpp.txt",),

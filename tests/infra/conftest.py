@@ -12,41 +12,30 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import aws_cdk as cdk
 import pytest
 from aws_cdk.assertions import Template
 
-import infra
-from infra.compose import compose
-from infra.settings import load
-from tests.support import environments as every_option
+from tests.support import synthesis
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("local", "dev", "prod")
 STACKS = ("data", "serving", "gateway", "monitoring", "refresh")
-EXAMPLES = ROOT / "tests" / "fixtures" / "settings"
-NO_BUNDLES: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
 
 
 @pytest.fixture(scope="session")
 def context() -> dict[str, Any]:
     """What cdk.json tells the CLI, which an app in process does not read by itself."""
-    return json.loads((ROOT / "cdk.json").read_text())["context"] | NO_BUNDLES
+    return synthesis.context()
 
 
 @pytest.fixture(scope="session")
-def assembly(context: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def assembly(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`assembly(env)` is the folder of the synthesized environment; synth runs policy and nag."""
 
     @cache
     def synthesize(env: str) -> Path:
         folder = tmp_path_factory.mktemp(f"cdk-{env}")
-        app = cdk.App(context=context, outdir=str(folder))
-        if (EXAMPLES / f"{env}.yaml").exists():  # an example of a kind that no environment of ours has
-            compose(app, load(env, EXAMPLES))
-        else:
-            infra.build(app, env)
-        app.synth()
+        synthesis.synthesize(env, folder)
         return folder
 
     return synthesize
@@ -89,12 +78,9 @@ def resources(
 
 
 @pytest.fixture(scope="session")
-def everything(context: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def everything(assembly: Callable[[str], Path]) -> SimpleNamespace:
     """`prod` with every option of the API on: its folder, and its gateway as `template` and `resources`."""
-    folder = tmp_path_factory.mktemp("cdk-everything")
-    app = cdk.App(context=context, outdir=str(folder))
-    compose(app, every_option.settings())
-    app.synth()
+    folder = assembly(synthesis.EVERY_OPTION)
     template = json.loads((folder / "evergreen-prod-gateway.template.json").read_text())
 
     def of_kind(env: str, stack: str, kind: str) -> dict[str, Any]:

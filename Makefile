@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
+.PHONY: help up cloud down clean chat environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap preflight model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -160,6 +160,10 @@ operator:
 bootstrap: operator  ## make an account ready: make bootstrap ENV=prod
 	$(require_env)
 	$(OPERATE) bootstrap --env $(ENV) $(ARGS)
+
+preflight: operator  ## what a deploy would stumble over, before it does: make preflight ENV=prod
+	$(require_env)
+	$(OPERATE) preflight --env $(ENV) $(ARGS)
 
 FROM ?=
 model: operator  ## bring a model: make model ENV=prod FROM=folder (or s3://…) LICENCE=… WRITE=1

@@ -7,6 +7,7 @@ import sys
 
 COMMANDS = {
     "bootstrap": ("operations.bootstrap", "make an account ready: CDK's bootstrap stack in each region"),
+    "preflight": ("operations.preflight", "what a deploy would stumble over, before it does"),
     "model": ("operations.model", "bring a model into the account: checked, described, uploaded"),
     "deploy": ("operations.deploy", "deploy an environment: data, model, everything else"),
     "key": ("operations.keys", "make, list and revoke callers' keys"),

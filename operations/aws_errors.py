@@ -17,7 +17,8 @@ _UNKNOWN_KEYS = {
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
 }
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"}
+DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"}
+"""The caller lacks a right."""
 _THROTTLED = {"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestInTheFuture"}
 _SIGN_IN = "sign in (`aws sso login`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID) and run the command again"
@@ -77,7 +78,7 @@ def _refused(error: ClientError) -> str:
             f"AWS does not accept these credentials ({code}): check AWS_PROFILE and the keys, and that the "
             "account has the region switched on."
         )
-    if code in _DENIED:
+    if code in DENIED:
         return f"These credentials may not do this: {message_of(error)} (at {action}); ask for that right."
     if code in _CLOCK:
         return "This machine's clock is wrong, so AWS refuses its signatures: set it and try again."

@@ -11,6 +11,7 @@ from local.cloud.cloudformation import dropped_properties, resource_types
 from local.cloud.cloudwatch import plugin as cloudwatch
 from local.cloud.config import CloudConfig
 from local.cloud.lambda_service import service as lambda_service
+from local.cloud.service_quotas import plugin as service_quotas
 from local.cloud.snapshots import RestorePoint
 from local.cloud.step_functions import service as step_functions
 from local.console import plugin as console
@@ -29,6 +30,7 @@ def assemble(config: CloudConfig, restore_point: RestorePoint) -> None:
     step_functions.register(config)
     cloudwatch.register()
     sqs_metrics.register()
+    service_quotas.register(config)
     autoscaling.register(config, sagemaker.register(config))
     rest_api.register(config)
     console.register(config)

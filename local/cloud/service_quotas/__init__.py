@@ -1,0 +1,1 @@
+"""Service Quotas, as far as the laptop cloud has it: reading the quotas of a small file."""

@@ -1,0 +1,1 @@
+"""What `preflight` looks at before a deploy; every check reads, none writes."""

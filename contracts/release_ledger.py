@@ -1,6 +1,7 @@
 """Where a release is on record: the keys of the ledger's table, and the lock of an endpoint.
 
-Rows of a release lie under `RELEASE#<id>`, in order of their sort key; the lock under `LOCK#<endpoint name>`.
+Rows of a release lie under `RELEASE#<id>`, in order of their sort key; the lock under `LOCK#<endpoint name>`,
+and what the last release was trained on under `DATA#<endpoint name>`.
 Written by the release function, and by an operator who goes back to an earlier release.
 """
 
@@ -12,6 +13,7 @@ from contracts.release_tasks import ServedModel
 
 RELEASE_PREFIX = "RELEASE#"
 LOCK_SORT_KEY = "LOCK"
+DATA_SORT_KEY = "DATA"
 
 
 def release_pk(release_id: str) -> str:
@@ -22,6 +24,11 @@ def release_pk(release_id: str) -> str:
 def lock_key(endpoint_name: str) -> dict[str, str]:
     """Key of an endpoint's lock."""
     return {"pk": f"LOCK#{endpoint_name}", "sk": LOCK_SORT_KEY}
+
+
+def data_key(endpoint_name: str) -> dict[str, str]:
+    """Key of what the last release was trained on."""
+    return {"pk": f"DATA#{endpoint_name}", "sk": DATA_SORT_KEY}
 
 
 class Lock(BaseModel):

@@ -108,6 +108,17 @@ class LoadSettings(_Task):
     task: Literal["load_settings"]
 
 
+class CheckData(_Task):
+    """Ask whether there is source data under `source_uri` that no finished release was trained on.
+
+    `trigger` is the execution's input: an event, where the calendar or an alarm started it.
+    """
+
+    task: Literal["check_data"]
+    source_uri: str
+    trigger: str | dict[str, Any] | None = None
+
+
 class DescribeChallenger(_Task):
     """Name what training left under `model_uri`."""
 
@@ -235,6 +246,7 @@ AnyAnalysisTask = Gate | AnalyzeStage
 AnyReleaseTask = (
     AcquireLock
     | LoadSettings
+    | CheckData
     | DescribeChallenger
     | Register
     | Approve
@@ -283,6 +295,13 @@ class LoadedSettings(_Part):
     training: TrainingParameters
     processing: JobSettings
     tags: list[dict[str, str]]
+
+
+class DataFound(_Part):
+    """Answer of `check_data`: go on to train, or end as kept."""
+
+    decision: Literal["train", "keep"]
+    reason: str
 
 
 class UpdateStarted(_Part):

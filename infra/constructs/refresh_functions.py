@@ -18,6 +18,7 @@ from infra.constructs.bundled_function import BundledFunction
 from infra.constructs.data_resources import DataResources
 from infra.constructs.encryption import grant_through
 from infra.constructs.job_role import RELEASES_PREFIX
+from infra.constructs.refresh_jobs import DATASETS_PREFIX
 from infra.constructs.refresh_machine import ANALYSIS_SECONDS, RELEASE_SECONDS
 from infra.constructs.topic import Topic
 from infra.policy.acknowledge import acknowledge, imported_arn
@@ -108,17 +109,20 @@ class RefreshFunctions(Construct):
     def _read_releases(self, function: BundledFunction) -> None:
         bucket = self._data.artefacts
         _allow(function, ["s3:GetObject"], f"{bucket.bucket_arn}/{RELEASES_PREFIX}*")
-        function.add_to_role_policy(
-            iam.PolicyStatement(
-                actions=["s3:ListBucket"],
-                resources=[bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": [f"{RELEASES_PREFIX}*"]}},
-            )
-        )
+        self._let_list(function, RELEASES_PREFIX)
         grant_through(self._data.models_key, function, "s3", "kms:Decrypt")
         named = imported_arn(cdk.Stack.of(bucket), bucket.bucket_arn)
         why = "A release writes many objects under its prefix, and its name is known only when it runs."
         self._accept(function, {f"{named}/{RELEASES_PREFIX}*": why})
+
+    def _let_list(self, function: BundledFunction, prefix: str) -> None:
+        function.add_to_role_policy(
+            iam.PolicyStatement(
+                actions=["s3:ListBucket"],
+                resources=[self._data.artefacts.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": [f"{prefix}*"]}},
+            )
+        )
 
     def _let_analyze(self) -> None:
         self._data.records.grant_query(self.analysis, CALLS_INDEX, RATINGS_INDEX)
@@ -131,6 +135,7 @@ class RefreshFunctions(Construct):
             self.release, "DeleteItem", under=f"LOCK#{self._settings.endpoint_name}"
         )
         self._data.access.grant_items(self.release, "PutItem", under=self._routing)
+        self._let_list(self.release, DATASETS_PREFIX)
         self._let_update(self._names.serving_stack)
         self._let_compare(self._names.serving_stack)
         _allow(

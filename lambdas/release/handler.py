@@ -22,7 +22,14 @@ from lambdas.release.environment import ReleaseEnvironment
 from lambdas.release.lock import ReleaseLocks
 from lambdas.release.registry import ModelRegistration
 from lambdas.release.replication import ModelReplication
-from lambdas.release.store import LockTable, PendingApprovalTable, ReleaseLedger, RoutingItem
+from lambdas.release.source_data import SourceData
+from lambdas.release.store import (
+    LockTable,
+    PendingApprovalTable,
+    ReleaseLedger,
+    RoutingItem,
+    TrainedDataTable,
+)
 from lambdas.release.tasks import ReleaseService
 from lambdas.release.topology import Topology
 from lambdas.runtime.environment import load
@@ -67,6 +74,7 @@ class ReleaseFunction:
             ),
             self._ledger,
             settings.loop,
+            SourceData(artefacts, TrainedDataTable(settings.ledger_table, settings.endpoint_name, tables)),
             replication=_replication(settings, artefacts) if settings.failover_stack else None,
         )
 

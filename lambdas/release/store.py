@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from contracts.access import routing_pk
-from contracts.release_ledger import Lock, lock_key, release_pk
+from contracts.release_ledger import Lock, data_key, lock_key, release_pk
 from contracts.release_tasks import LedgerRow
 from contracts.routing import Routing
 from lambdas.aws.dynamodb import ConditionFailedError, Dynamo, from_item, to_item
@@ -110,6 +112,36 @@ class LockTable:
         except ConditionFailedError:
             return False
         return True
+
+
+class TrainedData(BaseModel):
+    """Digest of the data that the last release began with; `finished` once it came to a decision."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    digest: str
+    release_id: str
+    finished: bool
+
+
+class TrainedDataTable:
+    """What the last release of one endpoint was trained on: a row of the ledger's table."""
+
+    def __init__(self, table: str, endpoint_name: str, tables: Dynamo) -> None:
+        self._table = table
+        self._key = data_key(endpoint_name)
+        self._tables = tables
+
+    def read(self) -> TrainedData | None:
+        """The row; None before the first release."""
+        reply = self._tables.call(
+            "GetItem", TableName=self._table, Key=to_item(self._key), ConsistentRead=True
+        )
+        return TrainedData.model_validate(from_item(reply["Item"])) if reply.get("Item") else None
+
+    def write(self, data: TrainedData) -> None:
+        """Replace the row; only the release that holds the lock does."""
+        self._tables.call("PutItem", TableName=self._table, Item=to_item(self._key | data.model_dump()))
 
 
 class PendingApprovalTable:

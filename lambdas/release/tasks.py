@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from contracts import release_tasks
 from contracts.release_tasks import (
+    DataFound,
     LoadedSettings,
     LoopSettings,
     Nothing,
@@ -28,11 +29,14 @@ from lambdas.release.lock import ReleaseLocks
 from lambdas.release.registry import ModelRegistration
 from lambdas.release.replication import ModelReplication
 from lambdas.release.serving_check import count_rollbacks
+from lambdas.release.source_data import SourceData
 from lambdas.release.store import ReleaseLedger
 from lambdas.release.topology import Topology
 
 _MESSAGES = ("errorMessage", "FailureReason", "ExitMessage")
 _LONGEST_REASON = 1000
+DECIDED = ("promoted", "kept")
+"""Outcomes of a release that came to a decision; another one failed, and its data may be tried again."""
 
 
 class ReleaseService:
@@ -48,6 +52,7 @@ class ReleaseService:
         approval: PackageApproval,
         ledger: ReleaseLedger,
         loop: LoopSettings,
+        data: SourceData,
         clock: Callable[[], float] = time.time,
         replication: ModelReplication | None = None,
     ) -> None:
@@ -59,6 +64,7 @@ class ReleaseService:
         self._approval = approval
         self._ledger = ledger
         self._loop = loop
+        self._data = data
         self._clock = clock
         self._second_region = replication
 
@@ -69,6 +75,8 @@ class ReleaseService:
                 return self._acquire_lock(task)
             case release_tasks.LoadSettings():
                 return self._load_settings(task)
+            case release_tasks.CheckData():
+                return self._check_data(task)
             case release_tasks.DescribeChallenger():
                 return self._describe_challenger(task)
             case release_tasks.Register():
@@ -127,6 +135,11 @@ class ReleaseService:
             processing=loop.processing,
             tags=[*tags, {"Key": "evergreen:release", "Value": task.release_id}],
         )
+
+    def _check_data(self, task: release_tasks.CheckData) -> DataFound:
+        found = self._data.check(task)
+        self._ledger.note(task.release_id, "check_data", found.decision, found.reason)
+        return found
 
     def _started(self) -> UpdateStarted:
         return UpdateStarted(started_at=round(self._clock(), 3), poll_seconds=self._loop.poll_seconds)
@@ -245,6 +258,8 @@ class ReleaseService:
         return self._started()
 
     def _release_lock(self, task: release_tasks.ReleaseLock) -> Nothing:
+        if task.outcome in DECIDED:
+            self._data.finish(task.release_id)
         freed = self._locks.release(task.release_id)
         detail = {"lock": "freed" if freed else "not held"}
         self._ledger.note(task.release_id, "release_lock", task.outcome, _words(task.reason), detail)

@@ -138,6 +138,7 @@ def walk(definition: dict[str, Any], choose: dict[str, list[str]]) -> list[str]:
 def choices(stages: int, *, approval: str = "Approve", second_region: bool = False) -> dict[str, list[str]]:
     """What is chosen on the way to a promotion."""
     return {
+        "DataDecision": ["PrepareData"],
         "GateDecision": ["Register"],
         "ApprovalMode": [approval],
         "ExperimentReady": ["FirstStage"],
@@ -163,7 +164,15 @@ def test_the_way_to_a_promotion_is_the_documented_one(machine, loop, env, shares
     given = loop(env)
     state = "WaitForApproval" if approval == "manual" else "Approve"
     expected = [
-        *("AcquireLock", "LoadSettings", "PrepareData", "EvaluateChampion", "Train", "DescribeChallenger"),
+        *(
+            "AcquireLock",
+            "LoadSettings",
+            "CheckData",
+            "PrepareData",
+            "EvaluateChampion",
+            "Train",
+            "DescribeChallenger",
+        ),
         *("EvaluateChallenger", "Compare", "Gate", "Register", state, "StartExperiment", "CheckExperiment"),
         "FirstStage",
         *("SetTrafficWeight", "WaitForSamples", "AnalyzeCanary", "NextStage") * len(shares),
@@ -173,6 +182,17 @@ def test_the_way_to_a_promotion_is_the_documented_one(machine, loop, env, shares
 
     assert (given.shares, given.approval, given.second_region) == (shares, approval, False)
     assert walk(machine(env), choices(len(shares), approval=state)) == expected
+
+
+def test_without_new_data_no_job_is_paid_for_and_no_alarm_goes_off(machine):
+    """The calendar is on from the first deployment, when there is no data yet."""
+    states = machine("prod")["States"]
+    expected = ["AcquireLock", "LoadSettings", "CheckData", "NoNewData", "ReleaseLock", "Rejected"]
+
+    assert walk(machine("prod"), {"DataDecision": ["NoNewData"], "Outcome": ["Rejected"]}) == expected
+    assert states["Rejected"]["Type"] == "Succeed"
+    assert states["DataDecision"]["Default"] == "NoNewData"
+    assert states["CheckData"]["Parameters"]["Payload"]["trigger.$"] == "$$.Execution.Input"
 
 
 def test_every_stage_is_one_turn_of_one_loop(machine):

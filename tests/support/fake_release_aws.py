@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from datetime import UTC, datetime, timedelta
@@ -389,7 +390,12 @@ class Bucket(Service):
     def paginate(self, **parameters: Any) -> list[dict[str, Any]]:
         self._check("list_objects_v2", parameters)
         found = [key for key in self.objects if key.startswith(parameters["Prefix"])]
-        return [{"Contents": [{"Key": key, "Size": len(self.objects[key])}]} for key in found] or [{}]
+        return [{"Contents": [self._entry(key)]} for key in found] or [{}]
+
+    def _entry(self, key: str) -> dict[str, Any]:
+        content = self.objects[key]
+        tag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        return {"Key": key, "Size": len(content), "ETag": tag}
 
 
 class Tables:

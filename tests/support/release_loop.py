@@ -29,6 +29,7 @@ from lambdas.release.dispatch import run
 from lambdas.release.lock import ReleaseLocks
 from lambdas.release.registry import ModelRegistration
 from lambdas.release.replication import ModelReplication
+from lambdas.release.source_data import SourceData
 from lambdas.release.store import (
     CALLS_INDEX,
     RATINGS_INDEX,
@@ -37,6 +38,7 @@ from lambdas.release.store import (
     ReleaseLedger,
     RoutingItem,
     TrafficTable,
+    TrainedDataTable,
 )
 from lambdas.release.tasks import ReleaseService
 from lambdas.release.topology import Topology
@@ -191,6 +193,7 @@ class ReleaseHarness:
             approval,
             self.ledger,
             LOOP,
+            SourceData(ArtefactFiles(BUCKET, self.bucket), TrainedDataTable("ledger", ENDPOINT, self.tables)),
             self.clock,
             replication,
         )

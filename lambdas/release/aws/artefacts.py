@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -39,13 +40,11 @@ class ArtefactFiles:
 
     def sizes(self, prefix_uri: str) -> dict[str, int]:
         """Bytes of each object under a prefix, by its path relative to the prefix."""
-        prefix = self._key(prefix_uri)
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        return {
-            entry["Key"].removeprefix(prefix): entry["Size"]
-            for page in pages
-            for entry in page.get("Contents", [])
-        }
+        return {path: entry["Size"] for path, entry in self._listed(prefix_uri)}
+
+    def tags(self, prefix_uri: str) -> dict[str, str]:
+        """Entity tag of each object with content under a prefix, by its path; other content has another."""
+        return {path: entry["ETag"] for path, entry in self._listed(prefix_uri) if entry["Size"]}
 
     def copied(self, prefix_uri: str) -> bool:
         """Whether S3 has copied all objects under a prefix. Raises ArtefactIncompleteError if it cannot."""
@@ -58,6 +57,13 @@ class ArtefactFiles:
                 raise ArtefactIncompleteError(f"{key} is not in the second region: {why}.")
             arrived = arrived and status == "COMPLETED"
         return arrived
+
+    def _listed(self, prefix_uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        prefix = self._key(prefix_uri)
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        for page in pages:
+            for entry in page.get("Contents", []):
+                yield entry["Key"].removeprefix(prefix), entry
 
     def _get(self, uri: str) -> dict[str, Any]:
         try:

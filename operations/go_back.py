@@ -77,7 +77,7 @@ def choose(
 
 
 class GoBack:
-    """One way back. `clock` gives seconds since the epoch."""
+    """One way back, by a command that has the environment's lock. `clock` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -184,11 +184,8 @@ class GoBack:
         lock = read_lock(self._dynamodb, self._ledger, self._endpoint)
         if lock is None:
             return None
-        if lock.expires_at is not None:
-            held = self._clock() < lock.expires_at
-        else:
-            held = self._is_running(lock.execution_arn)
-        if held:
+        # An operator's lock is of a command that was killed: this one has the environment's lock.
+        if lock.expires_at is None and self._is_running(lock.execution_arn):
             since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(lock.acquired_at))
             raise CommandError(
                 f"the release {lock.release_id} holds the endpoint's lock since {since}: wait for its end, "

@@ -119,11 +119,11 @@ def _back(target: Target, options: argparse.Namespace) -> int:
     admin = ReleaseAdmin(target)
     known = known_versions(admin.releases, admin.registry)
     model = choose(options.version, admin.releases, known, unserved=options.unserved)
-    way = GoBack(target, Steps(options.logs))
-    if way.champion == model:
-        print(f"{model.version} serves already.")
-        return 0
     with locked(target, "releases back"):
+        way = GoBack(target, Steps(options.logs))
+        if way.champion == model:
+            print(f"{model.version} serves already.")
+            return 0
         way.run(model)
     print(f"{model.version} serves.")
     return 0

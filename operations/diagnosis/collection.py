@@ -12,6 +12,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from contracts import serving_state
 from infra.settings.endpoint import ServerlessEndpoint
 from infra.settings.images import image_table
 from operations.diagnosis import container_log, facts
@@ -40,14 +41,16 @@ class _Collection:
     def __init__(self, target: Target, logs: Path) -> None:
         self._target, self._logs = target, logs
         self.findings = Findings()
+        self._is_rolled_back = False
         stacks = environment_stacks(target)
         attempts = {stack.name: self._attempt(stack) for stack in stacks}
         began = [attempt.started_at for attempt in attempts.values() if attempt.failed and attempt.started_at]
-        self._since = min(began, default=None)
         self._deploy_log(stacks)
         serving = next((stack for stack in stacks if stack.part == "serving"), None)
         if serving is None:
             return
+        # A silent rollback fails no attempt: then the latest one of the serving stack is the matter.
+        self._since = min(began, default=attempts[serving.name].started_at)
         for region in target.regions:
             self._endpoint(region, serving if region == target.region else None)
         self._facts(serving, attempts[serving.name])
@@ -102,11 +105,11 @@ class _Collection:
         self.findings.add(Source.ENDPOINT, reason, name, found.get("LastModifiedTime"))
         if found and serving:
             self._compare(found, serving)
-        since = self._since or found.get("LastModifiedTime") or datetime.now(UTC) - _WITHOUT_ATTEMPT
+        since = self._since or datetime.now(UTC) - _WITHOUT_ATTEMPT
         with self._reading("alarms"):
             cloudwatch = self._target.client("cloudwatch", region)
             facts.look_at_alarms(self.findings, cloudwatch, f"{self._target.settings.prefix}-")
-            if serving and (serving.failed or reason):
+            if serving and (serving.failed or reason or self._is_rolled_back):
                 facts.look_at_rollback_alarms(
                     self.findings, cloudwatch, self._rollback_alarms(found, serving), since
                 )
@@ -121,6 +124,7 @@ class _Collection:
         is_at_rest = endpoint["EndpointStatus"] == "InService" and not serving.is_changing
         if is_at_rest and wanted and serves.lower() not in [name.lower() for name in wanted]:
             words = f"the endpoint serves configuration {serves}, and its stack made {', '.join(wanted)}"
+            self._is_rolled_back = True
             self.findings.failures.append("the endpoint does not serve what its stack asked for")
             self.findings.add(Source.SERVING, words, endpoint["EndpointName"])
 
@@ -128,7 +132,8 @@ class _Collection:
         config = endpoint.get("LastDeploymentConfig", {}).get("AutoRollbackConfiguration", {})
         named = [entry["AlarmName"] for entry in config.get("Alarms", [])]
         resources = stack_resources(self._target.client("cloudformation"), serving.name)
-        return sorted({*named, *physical_ids(resources, "AWS::CloudWatch::Alarm")})
+        given = serving_state.rollback_alarms(serving.description)
+        return sorted({*named, *given, *physical_ids(resources, "AWS::CloudWatch::Alarm")})
 
     def _container_log(self, region: str, since: datetime) -> None:
         settings = self._target.settings

@@ -103,6 +103,9 @@ def main() -> None:
     if "FAKE_CRASH" in os.environ:
         print("RuntimeError: the weights are damaged", file=sys.stderr, flush=True)
         sys.exit(3)
+    if last_words := os.environ.get("FAKE_LAST_WORDS"):
+        print(last_words, file=sys.stderr, flush=True)
+        sys.exit(2)
     wait_for(os.environ.get("FAKE_START_FILE"))
     server = ThreadingHTTPServer(
         ("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), FakeContainerHandler

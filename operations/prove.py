@@ -3,7 +3,7 @@
     python -m operations prove --env sandbox --from ~/models/llama
     python -m operations prove --env sandbox --from … --keep        # without the deletion at the end
 
-preflight, bootstrap, model, deploy, key, first answer, load; a change of the container under load; a second
+bootstrap, preflight, model, deploy, key, first answer, load; a change of the container under load; a second
 version that takes over and is gone back from; an update that a forced alarm rolls back; destroy. Each step is
 an operator command of its own. Takes only an environment that the settings call disposable. The report and
 all output lie in a folder of their own under `.evergreen/proofs`.
@@ -137,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--env", required=True, help="name of the settings file")
     parser.add_argument("--from", dest="source", help="folder of the model; left out, what was uploaded last")
+    parser.add_argument("--licence", help="the model's licence, where its files do not tell it")
     parser.add_argument(
         "--image", help="another image URI for the guarded change; left out, a variable changes"
     )
@@ -153,7 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         context = ProofContext(
-            target=target, source=options.source, image=options.image, load_seconds=options.load_seconds
+            target=target,
+            source=options.source,
+            licence=options.licence,
+            image=options.image,
+            load_seconds=options.load_seconds,
         )
         context.command = command_runner(environment, lambda: context.log)
         context.environment = environment

@@ -15,7 +15,6 @@ from typing import Any
 
 from contracts.access import key_pk
 from contracts.release_tasks import ServedModel
-from operations.__main__ import COMMANDS
 from operations.cdk import synthesize
 from operations.chat import KEY_VARIABLE
 from operations.environment_status import read_status
@@ -45,6 +44,7 @@ class ProofContext:
 
     target: Target
     source: str | None
+    licence: str | None
     image: str | None
     load_seconds: float
     command: Callable[..., str] = field(default=lambda *words, **more: "", repr=False)
@@ -71,8 +71,6 @@ class ProofStep:
 
 
 def _preflight(proof: ProofContext) -> Shown:
-    if "preflight" not in COMMANDS:
-        raise NotApplicableError("there is no such command yet")
     proof.operate("preflight")
     return "", {}
 
@@ -85,7 +83,8 @@ def _bootstrap(proof: ProofContext) -> Shown:
 def _model(proof: ProofContext) -> Shown:
     if not proof.source:
         raise NotApplicableError("no --from: the settings' source, or what was uploaded last")
-    proof.operate("model", "--from", proof.source)
+    licence = ("--licence", proof.licence) if proof.licence else ()
+    proof.operate("model", "--from", proof.source, *licence)
     return proof.source, {}
 
 
@@ -197,8 +196,8 @@ def _destroy(proof: ProofContext) -> Shown:
 
 
 STEPS = (
-    ProofStep("preflight", _preflight, fleets=0),
     ProofStep("bootstrap", _bootstrap, fleets=0),
+    ProofStep("preflight", _preflight, fleets=0),
     ProofStep("model", _model, fleets=0),
     ProofStep("deploy", _deploy),
     ProofStep("key", _key),

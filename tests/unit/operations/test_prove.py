@@ -66,7 +66,7 @@ def settings() -> Settings:
 @pytest.fixture
 def prover(settings: Settings, tmp_path: Path) -> Prover:
     target = Target(settings, RecordedAccount({}), "", {})  # type: ignore[arg-type]
-    context = ProofContext(target=target, source=None, image=None, load_seconds=1)
+    context = ProofContext(target=target, source=None, licence=None, image=None, load_seconds=1)
     context.command = command_runner({}, lambda: context.log)
     return Prover(target, tmp_path, context)
 
@@ -108,7 +108,7 @@ def test_after_a_failure_only_what_cleans_up_runs(prover: Prover, tmp_path: Path
 def test_the_shipped_steps_end_with_the_deletion_whatever_happens() -> None:
     assert STEPS[-1].name == "destroy"
     assert STEPS[-1].always
-    assert [step.name for step in STEPS if not step.always][:2] == ["preflight", "bootstrap"]
+    assert [step.name for step in STEPS if not step.always][:2] == ["bootstrap", "preflight"]
 
 
 def test_a_step_that_raises_something_unforeseen_still_leads_to_the_deletion(prover: Prover) -> None:

@@ -220,10 +220,11 @@ class Follow(_Task):
 
 
 class AwaitFollowed(_Task):
-    """Ask whether the second region serves it; `started_at` is when its update began."""
+    """Ask whether the second region serves it; `execution_arn` updates its stack since `started_at`."""
 
     task: Literal["await_followed"]
     champion: ServedModel
+    execution_arn: str
     started_at: EpochSeconds | None = None
 
 
@@ -269,12 +270,20 @@ RELEASE_TASKS: TypeAdapter[AnyReleaseTask] = TypeAdapter(
 )
 
 
+class StackUpdate(_Part):
+    """Parameters that the serving stack is to get; `needed` is false where nothing is to change."""
+
+    needed: bool
+    parameters: dict[str, str] = {}
+
+
 class Snapshot(_Part):
-    """Answer of `acquire_lock`: what serves now."""
+    """Answer of `acquire_lock`: what serves now, and how an experiment that was left behind is ended."""
 
     champion: ServedModel
     endpoint_name: str
     serving_stack: str
+    restore: StackUpdate
 
 
 class TrainingParameters(JobSettings):
@@ -304,9 +313,17 @@ class DataFound(_Part):
     reason: str
 
 
-class UpdateStarted(_Part):
-    """Answer of a task that starts an update: when (epoch seconds), and the pause between checks."""
+class UpdatePlanned(StackUpdate):
+    """Answer of a task that plans an update: since when (epoch seconds), and the pause between checks."""
 
+    started_at: float
+    poll_seconds: int
+
+
+class FollowStarted(_Part):
+    """Answer of `follow`: the execution that updates the second region's stack, since when, and the pause."""
+
+    execution_arn: str
     started_at: float
     poll_seconds: int
 

@@ -14,7 +14,7 @@ from infra.settings.cost import estimate
 from infra.settings.endpoint import AsyncEndpoint
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
-from infra.stacks.failover import FailoverDataStack, FailoverStack
+from infra.stacks.failover import FailoverDataStack, FailoverStack, FailoverUpdateStack
 from infra.stacks.monitoring import MonitoringStack
 from infra.stacks.refresh import RefreshStack
 from infra.stacks.serving import ServingStack
@@ -60,4 +60,9 @@ def _second_region(
     data.add_stack_dependency(copies)
     standby = FailoverStack(app, there, env, data=copies)
     standby.add_stack_dependency(serving)
-    return [copies, standby]
+    stacks: list[cdk.Stack] = [copies, standby]
+    if settings.refresh is not None:
+        update = FailoverUpdateStack(app, there, env, data=copies, poll_seconds=settings.refresh.poll_seconds)
+        update.add_stack_dependency(standby)
+        stacks.append(update)
+    return stacks

@@ -1,4 +1,5 @@
-"""Makes an account ready for Evergreen: CDK's bootstrap stack in every region of an environment.
+"""Makes an account ready for Evergreen: CDK's bootstrap stack in every region of an environment, and the
+execution roles of the stacks that the release loop updates.
 
     python -m operations bootstrap --env prod
 
@@ -18,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from operations.aws_errors import code_of
 from operations.cdk import run_cdk
+from operations.execution_role import bounded_stacks, make_execution_role
 from operations.laptop import home
 from operations.progress import CommandError, Step, Steps
 from operations.stacks import describe_stack
@@ -87,7 +89,18 @@ def _delete(cloudformation: Any) -> None:
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=STACK)
 
 
-STEPS: dict[str, Callable[[Target, str, Step, bool], None]] = {"cdk bootstrap": _cdk_toolkit}
+def _execution_role(target: Target, region: str, step: Step, renew: bool) -> None:
+    """Whatever `renew` says: a deploy hands over the role as the templates of today need it."""
+    for there, stack in bounded_stacks(target.settings):
+        if there == region:
+            cloudformation = target.client("cloudformation", region)
+            make_execution_role(cloudformation, stack, target.settings.endpoint_name, step)
+
+
+STEPS: dict[str, Callable[[Target, str, Step, bool], None]] = {
+    "cdk bootstrap": _cdk_toolkit,
+    "execution role": _execution_role,
+}
 """What `bootstrap` makes in each region, in this order: name of the step, and its work."""
 
 

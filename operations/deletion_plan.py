@@ -13,7 +13,8 @@ from typing import Any
 
 from operations.inventory import DeployedStack, stack_resources
 
-_LAST = ("monitoring", "serving", "data", "failover-data")
+# Last the execution roles, under which CloudFormation deletes the stacks that they were made for.
+_LAST = ("monitoring", "serving", "data", "failover-data", "serving-bootstrap", "failover-bootstrap")
 _KEPT = ("Retain", "Snapshot", "RetainExceptOnCreate")
 
 

@@ -1,6 +1,7 @@
 """The refresh loop's two functions, each under a role of its own.
 
-`analysis` reads evidence and writes only to the ledger; `release` moves topology, weights, registry and lock.
+`analysis` reads evidence and writes only to the ledger; `release` moves weights, routing, registry and lock,
+and plans what the state machine of `stack_update` changes about the serving stack. Neither may update one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from infra.constructs.encryption import grant_through
 from infra.constructs.job_role import RELEASES_PREFIX
 from infra.constructs.refresh_jobs import DATASETS_PREFIX
 from infra.constructs.refresh_machine import ANALYSIS_SECONDS, RELEASE_SECONDS
+from infra.constructs.stack_update import machine_name
 from infra.constructs.topic import Topic
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
@@ -136,14 +138,13 @@ class RefreshFunctions(Construct):
         )
         self._data.access.grant_items(self.release, "PutItem", under=self._routing)
         self._let_list(self.release, DATASETS_PREFIX)
-        self._let_update(self._names.serving_stack)
+        self._let_read_stack(self._names.serving_stack)
         self._let_compare(self._names.serving_stack)
         _allow(
             self.release,
             ["sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities"],
             self._arn("sagemaker", "endpoint", self._settings.endpoint_name),
         )
-        self._let_read_bootstrap()
         group = self._arn("sagemaker", "model-package-group", self._names.package_group)
         packages = self._arn("sagemaker", "model-package", f"{self._names.package_group}/*")
         _allow(self.release, ["sagemaker:CreateModelPackage"], group, packages)
@@ -165,23 +166,34 @@ class RefreshFunctions(Construct):
         )
 
     def _let_follow(self, second: Failover) -> None:
-        """Update the second region's stack; whether a model has been copied is read in the first one."""
+        """Start updates of the second region's stack: a state machine starts none in another region.
+
+        Whether a model has been copied is read in the first one.
+        """
         settings = self._settings
         stack = f"{settings.prefix}-{FAILOVER}"
-        for name, value in {
+        name = machine_name(stack)
+        machine = self._arn("states", "stateMachine", name, colon=True, region=second.region)
+        executions = self._arn("states", "execution", f"{name}:*", colon=True, region=second.region)
+        for variable, value in {
             "FAILOVER_STACK": stack,
+            "FAILOVER_UPDATE_MACHINE": machine,
             "FAILOVER_REGION": second.region,
             "FAILOVER_BUCKET": second.bucket_name(settings.prefix, settings.environment.account),
         }.items():
-            self.release.add_environment(name, value)
-        self._let_update(stack, second.region)
+            self.release.add_environment(variable, value)
+        self._let_read_stack(stack, second.region)
         self._let_compare(stack, second.region)
         _allow(
             self.release,
             ["sagemaker:DescribeEndpoint"],
             self._arn("sagemaker", "endpoint", settings.endpoint_name, region=second.region),
         )
-        self._let_read_bootstrap(second.region)
+        _allow(self.release, ["states:StartExecution"], machine)
+        _allow(self.release, ["states:DescribeExecution"], executions)
+        place = f"{second.region}:{settings.environment.account}"
+        why = "Each update is an execution with a name of its own."
+        self._accept(self.release, {f"arn:<AWS::Partition>:states:{place}:execution:{name}:*": why})
 
     def _let_scale(self) -> None:
         """Hold the champion's target still, and make and remove one for the challenger."""
@@ -230,11 +242,10 @@ class RefreshFunctions(Construct):
     def _routing(self) -> str:
         return routing_pk(self._settings.endpoint_name)
 
-    def _let_update(self, stack: str, region: str | None = None) -> None:
-        """Update one stack, here or in another region."""
-        actions = ("DescribeStacks", "DescribeStackEvents", "UpdateStack")
-        arn = self._arn("cloudformation", "stack", f"{stack}/*", region=region)
-        _allow(self.release, [f"cloudformation:{action}" for action in actions], arn)
+    def _let_read_stack(self, stack: str, region: str | None = None) -> None:
+        """Describe one stack, here or in another region. No function may change one."""
+        actions = ["cloudformation:DescribeStacks", "cloudformation:DescribeStackEvents"]
+        _allow(self.release, actions, self._arn("cloudformation", "stack", f"{stack}/*", region=region))
         place = f"{region or self._settings.environment.region}:{self._settings.environment.account}"
         why = "A stack's ARN ends in an id that CloudFormation draws."
         self._accept(self.release, {f"arn:<AWS::Partition>:cloudformation:{place}:stack/{stack}/*": why})
@@ -256,11 +267,6 @@ class RefreshFunctions(Construct):
             _allow(self.release, ["cloudwatch:DescribeAlarms", "cloudwatch:DescribeAlarmHistory"], "*")
             why = "Composite alarms are described only under `*`; nothing is changed."
             self._accept(self.release, {"*": why})
-
-    def _let_read_bootstrap(self, region: str | None = None) -> None:
-        """CloudFormation reads the template's BootstrapVersion in the name of whoever asks for the update."""
-        version = f"cdk-bootstrap/{cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER}/version"
-        _allow(self.release, ["ssm:GetParameters"], self._arn("ssm", "parameter", version, region=region))
 
     def _arn(
         self, service: str, resource: str, name: str, *, colon: bool = False, region: str | None = None

@@ -1,7 +1,8 @@
-"""The second region: the bucket of model copies, and the endpoint that serves them.
+"""The second region: the bucket of model copies, the endpoint that serves them, and what may update it.
 
-Two stacks, because the bucket must exist before S3 is told to make them, and must have arrived before
-an endpoint can load them. Nothing refers across regions: both sides know the names.
+Stacks of their own, because the bucket must exist before S3 is told to make copies, which must have arrived
+before an endpoint can load them, and because a stack holds nothing that updates it. Nothing refers across
+regions: both sides know the names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
+from infra.constructs.bounded_stack import BoundedStack
 from infra.constructs.encryption import EncryptionKey, grant_volume
 from infra.constructs.execution_role import ExecutionRole
 from infra.constructs.hosting import Hosting
@@ -17,6 +19,7 @@ from infra.constructs.log_group import LogGroup, removal_policy
 from infra.constructs.realtime_endpoint import RealtimeInference
 from infra.constructs.release_parameters import ReleaseParameters
 from infra.constructs.replication import key_alias
+from infra.constructs.stack_update import StackUpdate, update_poll_seconds
 from infra.constructs.standby_alarms import StandbyAlarms, published_there
 from infra.constructs.storage import AccessLogBucket, EncryptedBucket
 from infra.constructs.topic import Topic
@@ -51,13 +54,13 @@ class FailoverDataStack(cdk.Stack):
         cdk.CfnOutput(self, "ArtefactsBucketName", value=self.artefacts.bucket_name)
 
 
-class FailoverStack(cdk.Stack):
+class FailoverStack(BoundedStack):
     """The second endpoint, its role, its alarms. `settings` are the second region's."""
 
     def __init__(
         self, scope: Construct, settings: Settings, env: cdk.Environment, *, data: FailoverDataStack
     ) -> None:
-        super().__init__(scope, f"{settings.prefix}-{FAILOVER}", env=env)
+        super().__init__(scope, f"{settings.prefix}-{FAILOVER}", env)
         spec = settings.endpoint
         assert isinstance(spec, RealtimeEndpoint)
         log_group = LogGroup(
@@ -96,3 +99,26 @@ class FailoverStack(cdk.Stack):
         StandbyAlarms(self, "Alarms", settings=settings, published=published_there(settings), topic=topic)
         for name, value in {"EndpointName": self.endpoint.name, "AlarmTopicArn": topic.topic_arn}.items():
             cdk.CfnOutput(self, name, value=value)
+
+
+class FailoverUpdateStack(cdk.Stack):
+    """The state machine that brings the second endpoint a promoted model: none can act in another region."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        settings: Settings,
+        env: cdk.Environment,
+        *,
+        data: FailoverDataStack,
+        poll_seconds: int,
+    ) -> None:
+        super().__init__(scope, f"{settings.prefix}-{FAILOVER}-update", env=env)
+        StackUpdate(
+            self,
+            "FailoverUpdate",
+            settings=settings,
+            stack_name=f"{settings.prefix}-{FAILOVER}",
+            logs_key=data.logs_key,
+            poll_seconds=update_poll_seconds(poll_seconds),
+        )

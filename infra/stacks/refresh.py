@@ -17,6 +17,7 @@ from infra.constructs.refresh_functions import Names, RefreshFunctions
 from infra.constructs.refresh_jobs import DATASETS_PREFIX, RefreshJobs, Runner
 from infra.constructs.refresh_machine import definition
 from infra.constructs.source_archive import SourceArchive
+from infra.constructs.stack_update import StackUpdate, machine_name, update_poll_seconds
 from infra.constructs.topic import Topic
 from infra.settings import Settings, instance_types
 from infra.settings.images import image_table
@@ -75,6 +76,15 @@ class RefreshStack(cdk.Stack):
             functions=[functions.analysis.function_arn, functions.release.function_arn],
             job_roles=[jobs.training.role_arn, jobs.processing.role_arn],
             job_prefix=jobs.name_prefix,
+            update_machine=machine_name(serving.stack_name),
+        )
+        update = StackUpdate(
+            self,
+            "ServingUpdate",
+            settings=settings,
+            stack_name=serving.stack_name,
+            logs_key=data.logs_key,
+            poll_seconds=update_poll_seconds(self._spec.poll_seconds),
         )
         self.machine = sfn.StateMachine(
             self,
@@ -85,6 +95,7 @@ class RefreshStack(cdk.Stack):
             definition_substitutions={
                 "AnalysisFunctionArn": functions.analysis.function_arn,
                 "ReleaseFunctionArn": functions.release.function_arn,
+                "UpdateMachineArn": update.machine.state_machine_arn,
                 **jobs.substitutions(self._spec),
             },
             role=role,
@@ -105,6 +116,7 @@ class RefreshStack(cdk.Stack):
         self._report_failures(alarms)
         for name, value in {
             "StateMachineArn": self.machine.state_machine_arn,
+            "UpdateMachineArn": update.machine.state_machine_arn,
             "ModelPackageGroupName": names.package_group,
             "SourceDataUri": f"s3://{data.artefacts.bucket_name}/{DATASETS_PREFIX}",
             "AnswerTokens": str(jobs.answer_tokens),

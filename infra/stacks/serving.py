@@ -8,6 +8,7 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from infra.constructs.async_endpoint import AsyncInference
+from infra.constructs.bounded_stack import BoundedStack
 from infra.constructs.component_endpoint import ComponentInference
 from infra.constructs.encryption import grant_volume
 from infra.constructs.execution_role import ExecutionRole
@@ -24,13 +25,13 @@ from infra.settings.endpoint import AsyncEndpoint, RealtimeEndpoint, ServerlessE
 from infra.stacks.data import DataStack
 
 
-class ServingStack(cdk.Stack):
+class ServingStack(BoundedStack):
     """The endpoint and its release parameters. Exposes `endpoint` and `version_parameter`."""
 
     def __init__(
         self, scope: Construct, settings: Settings, env: cdk.Environment, *, data: DataStack
     ) -> None:
-        super().__init__(scope, f"{settings.prefix}-serving", env=env)
+        super().__init__(scope, f"{settings.prefix}-serving", env)
         # SageMaker writes under names of its own choice, and the role may not make a group: without one of
         # these, a container that does not start leaves no trace.
         names = {"EndpointLogs": f"/aws/sagemaker/Endpoints/{settings.endpoint_name}"} | {

@@ -29,14 +29,16 @@ class AnalysisEnvironment(RefreshEnvironment):
 class ReleaseEnvironment(RefreshEnvironment):
     """Variables of `release`. The topic may be missing where nobody is asked.
 
-    `autoscaled` says that the champion is a scalable target. The three of `failover` name the second region's
-    stack, place and bucket; without a stack there is no second region.
+    `autoscaled` says that the champion is a scalable target. Those of `failover` name the second region's
+    stack, the state machine that updates it, its region and its bucket; without a stack there is no second
+    region.
     """
 
     loop: Json[LoopSettings]
     approval_topic_arn: str = ""
     autoscaled: bool = False
     failover_stack: str = ""
+    failover_update_machine: str = ""
     failover_region: str = ""
     failover_bucket: str = ""
     aws_lambda_function_name: str = "release"

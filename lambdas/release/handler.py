@@ -16,6 +16,7 @@ from lambdas.release.aws.model_registry import ModelRegistry
 from lambdas.release.aws.scaling import EndpointScaling, FixedFleet
 from lambdas.release.aws.serving import ServingState
 from lambdas.release.aws.stack import CloudFormationStack
+from lambdas.release.aws.stack_update import StackUpdateMachine
 from lambdas.release.aws.workflow import ApprovalTopic, Workflow
 from lambdas.release.dispatch import run
 from lambdas.release.environment import ReleaseEnvironment
@@ -95,7 +96,11 @@ def _replication(settings: ReleaseEnvironment, artefacts: ArtefactFiles) -> Mode
         client("cloudwatch", region),
     )
     return ModelReplication(
-        CloudFormationStack(stack, cloudformation), artefacts, settings.failover_bucket, serving
+        CloudFormationStack(stack, cloudformation),
+        StackUpdateMachine(settings.failover_update_machine, client("stepfunctions", region)),
+        artefacts,
+        settings.failover_bucket,
+        serving,
     )
 
 

@@ -10,7 +10,9 @@ from contracts.release_decision import ReleaseDecision
 from contracts.release_tasks import CanarySettings, Observed, VerdictAnswer
 from lambdas.release.analysis import StageEvidence
 
-UPDATE_DEADLINE_SECONDS = 4 * 3600  # an update of a stack; a guarded one bakes within it
+UPDATE_DEADLINE_SECONDS = 9 * 3600
+"""Of a stack's update with the endpoint's rest after it: the state machine that makes the update waits four
+hours for others' updates and four for its own, in which a guarded one bakes."""
 
 
 def canary_step(settings: CanarySettings, elapsed: float, evidence: StageEvidence) -> VerdictAnswer:

@@ -11,15 +11,17 @@ from pydantic import BaseModel
 from contracts import release_tasks
 from contracts.release_tasks import (
     DataFound,
+    FollowStarted,
     LoadedSettings,
     LoopSettings,
     Nothing,
     Registered,
     Settled,
     Snapshot,
+    StackUpdate,
     StageStarted,
     TrainingParameters,
-    UpdateStarted,
+    UpdatePlanned,
 )
 from contracts.training import metric_definitions
 from lambdas.release import rollout
@@ -33,7 +35,7 @@ from lambdas.release.source_data import SourceData
 from lambdas.release.store import ReleaseLedger
 from lambdas.release.topology import Topology
 
-_MESSAGES = ("errorMessage", "FailureReason", "ExitMessage")
+_MESSAGES = ("errorMessage", "FailureReason", "ExitMessage", "Cause")
 _LONGEST_REASON = 1000
 DECIDED = ("promoted", "kept")
 """Outcomes of a release that came to a decision; another one failed, and its data may be tried again."""
@@ -112,12 +114,18 @@ class ReleaseService:
             reason = f"The release {dead.release_id} no longer runs; {lock.champion.version} serves."
         self._ledger.note(task.release_id, "acquire_lock", outcome, reason, {"trigger": task.trigger})
         # Without a running release nobody ends an experiment that was left behind.
-        if self._topology.phase() != "steady" and self._topology.restore(task.release_id, lock.champion):
+        changes: dict[str, str] = {}
+        if self._topology.phase() != "steady":
+            changes = self._topology.restore(task.release_id, lock.champion)
+        if changes:
             self._ledger.note(
                 task.release_id, "acquire_lock", "restoring", "An abandoned experiment is being ended."
             )
         return Snapshot(
-            champion=lock.champion, endpoint_name=self._endpoint_name, serving_stack=self._serving_stack
+            champion=lock.champion,
+            endpoint_name=self._endpoint_name,
+            serving_stack=self._serving_stack,
+            restore=StackUpdate(needed=bool(changes), parameters=changes),
         )
 
     def _load_settings(self, task: release_tasks.LoadSettings) -> LoadedSettings:
@@ -141,8 +149,13 @@ class ReleaseService:
         self._ledger.note(task.release_id, "check_data", found.decision, found.reason)
         return found
 
-    def _started(self) -> UpdateStarted:
-        return UpdateStarted(started_at=round(self._clock(), 3), poll_seconds=self._loop.poll_seconds)
+    def _planned(self, parameters: dict[str, str]) -> UpdatePlanned:
+        return UpdatePlanned(
+            needed=bool(parameters),
+            parameters=parameters,
+            started_at=round(self._clock(), 3),
+            poll_seconds=self._loop.poll_seconds,
+        )
 
     def _describe_challenger(self, task: release_tasks.DescribeChallenger) -> release_tasks.ServedModel:
         challenger = self._registration.describe(task)
@@ -177,16 +190,16 @@ class ReleaseService:
         self._ledger.note(task.release_id, "decide", task.decision, "A person decided.")
         return Nothing()
 
-    def _start_experiment(self, task: release_tasks.StartExperiment) -> UpdateStarted:
+    def _start_experiment(self, task: release_tasks.StartExperiment) -> UpdatePlanned:
         self._locks.require(task.release_id)
-        self._topology.start(task.release_id, task.champion, task.challenger)
+        changes = self._topology.start(task.release_id, task.champion, task.challenger)
         self._ledger.note(
             task.release_id,
             "start_experiment",
             "started",
             f"{task.challenger.version} comes to stand beside {task.champion.version}.",
         )
-        return self._started()
+        return self._planned(changes)
 
     def _await_topology(self, task: release_tasks.AwaitTopology) -> Settled:
         # Without the lock the topology is another release's to wait for.
@@ -208,30 +221,34 @@ class ReleaseService:
         self._ledger.note(task.release_id, "set_share", "started", reason, started.model_dump())
         return started
 
-    def _promote(self, task: release_tasks.Promote) -> UpdateStarted:
+    def _promote(self, task: release_tasks.Promote) -> UpdatePlanned:
         self._locks.require(task.release_id)
-        self._topology.promote(task.release_id, task.champion, task.challenger)
+        changes = self._topology.promote(task.release_id, task.champion, task.challenger)
         reason = f"{task.challenger.version} replaces {task.champion.version}."
         self._ledger.note(task.release_id, "promote", "started", reason)
-        return self._started()
+        return self._planned(changes)
 
-    def _retire(self, task: release_tasks.Retire) -> UpdateStarted:
+    def _retire(self, task: release_tasks.Retire) -> UpdatePlanned:
         self._locks.require(task.release_id)
-        self._topology.retire(task.release_id, task.challenger)
+        changes = self._topology.retire(task.release_id, task.challenger)
         self._ledger.note(task.release_id, "retire", "started", "The challenger variant goes.")
-        return self._started()
+        return self._planned(changes)
 
-    def _follow(self, task: release_tasks.Follow) -> UpdateStarted:
+    def _follow(self, task: release_tasks.Follow) -> FollowStarted:
         self._locks.require(task.release_id)
-        self._replication.start(task.release_id, task.champion)
+        execution_arn = self._replication.start(task.release_id, task.champion)
         self._ledger.note(
             task.release_id, "follow", "started", f"The second region gets {task.champion.version}."
         )
-        return self._started()
+        return FollowStarted(
+            execution_arn=execution_arn,
+            started_at=round(self._clock(), 3),
+            poll_seconds=self._loop.poll_seconds,
+        )
 
     def _await_followed(self, task: release_tasks.AwaitFollowed) -> Settled:
         with count_rollbacks(self._endpoint_name):
-            settled = self._replication.done(task.champion)
+            settled = self._replication.done(task.champion, task.execution_arn)
         if settled:
             reason = f"The second region serves {task.champion.version}."
             self._ledger.note(task.release_id, "await_followed", "settled", reason)
@@ -247,15 +264,15 @@ class ReleaseService:
             raise BadInputError("There is no second region to follow.")
         return self._second_region
 
-    def _restore(self, task: release_tasks.Restore) -> UpdateStarted:
+    def _restore(self, task: release_tasks.Restore) -> UpdatePlanned:
         lock = self._locks.mine(task.release_id)
         if lock is None:  # a release that never got the lock has nothing of its own to take back
-            return self._started()
+            return self._planned({})
         champion = task.champion or lock.champion
-        changed = self._topology.restore(task.release_id, champion)
-        outcome = "started" if changed else "nothing_to_do"
+        changes = self._topology.restore(task.release_id, champion)
+        outcome = "started" if changes else "nothing_to_do"
         self._ledger.note(task.release_id, "restore", outcome, f"{champion.version} serves alone.")
-        return self._started()
+        return self._planned(changes)
 
     def _release_lock(self, task: release_tasks.ReleaseLock) -> Nothing:
         if task.outcome in DECIDED:

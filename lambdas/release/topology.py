@@ -35,9 +35,6 @@ class Stack(Protocol):
     def describe(self) -> StackState:
         """The stack now."""
 
-    def update(self, changes: Mapping[str, str], purpose: str) -> None:
-        """Start an update of these parameters."""
-
     def failure(self) -> str:
         """The first cause in the latest update's events."""
 
@@ -82,7 +79,11 @@ class RoutingSink(Protocol):
 
 
 class Topology:
-    """One endpoint and its stack."""
+    """One endpoint and its stack.
+
+    What plans an update answers the stack's parameters that change. Only the state machine of the stack
+    update may apply them.
+    """
 
     def __init__(
         self,
@@ -131,14 +132,13 @@ class Topology:
         """The container image that the champion was deployed with."""
         return self._endpoint.describe().variants[CHAMPION].image
 
-    def start(self, release_id: str, champion: ServedModel, challenger: ServedModel) -> None:
-        """Begin to put the challenger beside the champion; nobody is sent to it yet."""
+    def start(self, release_id: str, champion: ServedModel, challenger: ServedModel) -> dict[str, str]:
+        """Plan to put the challenger beside the champion; nobody is sent to it yet."""
         self._pin(release_id, champion.version)
         self._rest()
+        plain = self._stack_at_rest().plain(champion.version)
         self._scaling.hold()
-        plain = self._stack.describe().plain(champion.version)
-        changes = {**_parameters("Challenger", challenger), "Phase": "ab", **plain}
-        self._stack.update(changes, f"start-{release_id}")
+        return {**_parameters("Challenger", challenger), "Phase": "ab", **plain}
 
     def share(self, release_id: str, share: float, champion: ServedModel, challenger: ServedModel) -> None:
         """Move weights, then callers. Raises TopologyFailedError where the challenger is not there."""
@@ -153,43 +153,36 @@ class Topology:
             VariantRoute(name=CHALLENGER, weight=share, model_version=challenger.version),
         )
 
-    def promote(self, release_id: str, champion: ServedModel, challenger: ServedModel) -> None:
-        """Begin to replace the champion's model: at full size it takes all traffic again first."""
+    def promote(self, release_id: str, champion: ServedModel, challenger: ServedModel) -> dict[str, str]:
+        """Plan to replace the champion's model: at full size it takes all traffic again first."""
         self._fill()
         self._pin(release_id, champion.version)
         self._weigh({CHAMPION: 1.0, CHALLENGER: 0.0})
         self._rest()
+        self._stack_at_rest()
         # Both variants stand before and after, so the service accepts guardrails for this update.
-        changes = {**_parameters("Champion", challenger), "Phase": "ab", guardrails.PARAMETER: guardrails.USE}
-        self._stack.update(changes, f"promote-{release_id}")
+        return {**_parameters("Champion", challenger), "Phase": "ab", guardrails.PARAMETER: guardrails.USE}
 
-    def retire(self, release_id: str, challenger: ServedModel) -> None:
-        """Begin to take the challenger variant away; the champion serves its model by now."""
+    def retire(self, release_id: str, challenger: ServedModel) -> dict[str, str]:
+        """Plan to take the challenger variant away; the champion serves its model by now."""
         self._pin(release_id, challenger.version)
         self._rest()
+        plain = self._stack_at_rest().plain(challenger.version)
         self._scaling.hold()
         self._scaling.leave_challenger()
-        plain = self._stack.describe().plain(challenger.version)
-        changes = {**_NO_CHALLENGER, "Phase": "steady", **plain}
-        self._stack.update(changes, f"retire-{release_id}")
+        return {**_NO_CHALLENGER, "Phase": "steady", **plain}
 
-    def restore(self, release_id: str, champion: ServedModel) -> bool:
-        """Begin to go back to this champion alone; False where the stack says so already."""
+    def restore(self, release_id: str, champion: ServedModel) -> dict[str, str]:
+        """Plan to go back to this champion alone; empty where the stack says so already."""
         state = self._stack.describe()
         if state.is_at_rest and state.phase == "steady" and state.champion == champion:
-            return False
+            return {}
         self._pin(release_id, champion.version)  # at once: what is being left may be harming callers
         self._fill()
         self._rest()
+        plain = self._stack_at_rest().plain(champion.version)
         self._scaling.leave_challenger()
-        changes = {
-            **_parameters("Champion", champion),
-            **_NO_CHALLENGER,
-            "Phase": "steady",
-            **state.plain(champion.version),
-        }
-        self._stack.update(changes, f"restore-{release_id}")
-        return True
+        return {**_parameters("Champion", champion), **_NO_CHALLENGER, "Phase": "steady", **plain}
 
     def settled(self, phase: Phase) -> bool:
         """Whether stack and endpoint rest in `phase` and what serves is what the stack asks for.
@@ -221,6 +214,15 @@ class Topology:
         if phase == "steady":
             self._route(None, VariantRoute(name=CHAMPION, weight=1.0, model_version=state.champion.version))
         return True
+
+    def _stack_at_rest(self) -> StackState:
+        """The stack where it can be updated. Raises StackBusyError during an update, which may roll back."""
+        state = self._stack.describe()
+        if state.is_changing:
+            raise StackBusyError(f"The serving stack is being updated ({state.status}).")
+        if not state.is_at_rest:
+            raise TopologyFailedError(f"The serving stack is in {state.status}: it cannot be updated.")
+        return state
 
     def _pin(self, release_id: str, version: str) -> None:
         """Send everyone to the champion by name, whatever the endpoint's weights are."""

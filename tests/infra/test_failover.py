@@ -17,7 +17,7 @@ from infra.settings.cost import estimate
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "tests" / "fixtures" / "settings"
 ENV, THERE = "two-regions", "us-west-2"
-STACKS = ("failover-data", "failover")
+STACKS = ("failover-data", "failover", "failover-update")
 BUCKET = f"evergreen-{ENV}-models-111122223333-{THERE}"
 
 
@@ -210,7 +210,8 @@ def config(template):
 
 
 def test_the_loop_brings_it_each_promoted_champion_and_nothing_else(resources):
-    (machine,) = resources(ENV, "refresh", "AWS::StepFunctions::StateMachine").values()
+    machines = resources(ENV, "refresh", "AWS::StepFunctions::StateMachine")
+    (machine,) = [one for name, one in machines.items() if name.startswith("Machine")]
     states = json.loads(machine["Properties"]["DefinitionString"])["States"]
     entering = [
         name
@@ -232,7 +233,7 @@ def test_the_loop_brings_it_each_promoted_champion_and_nothing_else(resources):
     assert '\\"second_region\\":true' in json.dumps(loaded)
 
 
-def test_the_loop_may_update_that_stack_and_is_told_its_names(resources):
+def test_the_loop_starts_updates_of_that_stack_in_its_region_and_is_told_its_names(resources):
     (release,) = [
         each["Properties"]["Environment"]["Variables"]
         for name, each in resources(ENV, "refresh", "AWS::Lambda::Function").items()
@@ -241,16 +242,30 @@ def test_the_loop_may_update_that_stack_and_is_told_its_names(resources):
 
     assert (release["FAILOVER_STACK"], release["FAILOVER_REGION"]) == (f"evergreen-{ENV}-failover", THERE)
     assert release["FAILOVER_BUCKET"] == BUCKET
-    updates = [
+    machine = f"evergreen-{ENV}-failover-update"
+    assert json.dumps(release["FAILOVER_UPDATE_MACHINE"]).endswith(
+        f':states:{THERE}:111122223333:stateMachine:{machine}"]]}}'
+    )
+    (started,) = [
         json.dumps(statement["Resource"])
         for statement in statements(resources, "refresh", "FunctionsRelease")
+        if statement["Action"] == "states:StartExecution"
+    ]
+    assert f":states:{THERE}:111122223333:stateMachine:{machine}" in started
+
+
+def test_one_state_machine_there_may_update_that_stack(resources):
+    (made,) = resources(ENV, "failover-update", "AWS::StepFunctions::StateMachine").values()
+    assert made["Properties"]["StateMachineName"] == f"evergreen-{ENV}-failover-update"
+    assert made["Properties"]["DefinitionSubstitutions"]["StackName"] == f"evergreen-{ENV}-failover"
+
+    (updates,) = [
+        json.dumps(statement["Resource"])
+        for statement in statements(resources, "failover-update", "FailoverUpdateRole")
         if "cloudformation:UpdateStack" in statement["Action"]
     ]
-    stacks = re.findall(r":cloudformation:([a-z0-9-]+):\d+:stack/([a-z-]+)/\*", " ".join(updates))
-    assert sorted(stacks) == [
-        ("us-east-1", f"evergreen-{ENV}-serving"),
-        (THERE, f"evergreen-{ENV}-failover"),
-    ]
+    stacks = re.findall(r":cloudformation:([a-z0-9-]+):\d+:stack/([a-z-]+)/\*", updates)
+    assert stacks == [(THERE, f"evergreen-{ENV}-failover")]
 
 
 def test_the_estimate_and_the_cap_count_both_regions(template_json):

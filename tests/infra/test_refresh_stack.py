@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cfnlint.api import ManualArgs, lint
 
 from contracts.records import CALLS_INDEX, RATINGS_INDEX
@@ -60,7 +61,8 @@ def machine(resources):
     """`machine(env)` is the definition, references replaced by their logical ids."""
 
     def definition(env: str) -> dict[str, Any]:
-        (found,) = resources(env, "refresh", "AWS::StepFunctions::StateMachine").values()
+        machines = resources(env, "refresh", "AWS::StepFunctions::StateMachine")
+        (found,) = [one for name, one in machines.items() if name.startswith("Machine")]
         text = found["Properties"]["DefinitionString"]
         for name, value in found["Properties"]["DefinitionSubstitutions"].items():
             assert f"${{{name}}}" in text, f"{name} is used nowhere"
@@ -106,6 +108,11 @@ def reachable(definition: dict[str, Any], start: str, without: frozenset[str] = 
     return seen
 
 
+def update_definition() -> dict[str, Any]:
+    """The definition of the state machine that updates a stack."""
+    return yaml.safe_load((ROOT / "infra" / "state_machines" / "update_stack.asl.yaml").read_text())
+
+
 def statements(resources, env: str, start: str) -> list[dict[str, Any]]:
     policies = resources(env, "refresh", "AWS::IAM::Policy")
     (policy,) = [found for name, found in policies.items() if name.startswith(start)]
@@ -138,6 +145,7 @@ def walk(definition: dict[str, Any], choose: dict[str, list[str]]) -> list[str]:
 def choices(stages: int, *, approval: str = "Approve", second_region: bool = False) -> dict[str, list[str]]:
     """What is chosen on the way to a promotion."""
     return {
+        "HasAbandonedExperiment": ["LoadSettings"],
         "DataDecision": ["PrepareData"],
         "GateDecision": ["Register"],
         "ApprovalMode": [approval],
@@ -173,10 +181,11 @@ def test_the_way_to_a_promotion_is_the_documented_one(machine, loop, env, shares
             "Train",
             "DescribeChallenger",
         ),
-        *("EvaluateChallenger", "Compare", "Gate", "Register", state, "StartExperiment", "CheckExperiment"),
-        "FirstStage",
+        *("EvaluateChallenger", "Compare", "Gate", "Register", state),
+        *("StartExperiment", "UpdateForExperiment", "CheckExperiment", "FirstStage"),
         *("SetTrafficWeight", "WaitForSamples", "AnalyzeCanary", "NextStage") * len(shares),
-        *("Promote", "CheckPromotion", "Retire", "CheckRetirement"),
+        *("Promote", "UpdateForPromotion", "CheckPromotion"),
+        *("Retire", "UpdateForRetirement", "CheckRetirement"),
         *("PromotionComplete", "ReleaseLock", "Promoted"),
     ]
 
@@ -189,7 +198,13 @@ def test_without_new_data_no_job_is_paid_for_and_no_alarm_goes_off(machine):
     states = machine("prod")["States"]
     expected = ["AcquireLock", "LoadSettings", "CheckData", "NoNewData", "ReleaseLock", "Rejected"]
 
-    assert walk(machine("prod"), {"DataDecision": ["NoNewData"], "Outcome": ["Rejected"]}) == expected
+    chosen = {
+        "HasAbandonedExperiment": ["LoadSettings"],
+        "DataDecision": ["NoNewData"],
+        "Outcome": ["Rejected"],
+    }
+
+    assert walk(machine("prod"), chosen) == expected
     assert states["Rejected"]["Type"] == "Succeed"
     assert states["DataDecision"]["Default"] == "NoNewData"
     assert states["CheckData"]["Parameters"]["Payload"]["trigger.$"] == "$$.Execution.Input"
@@ -230,7 +245,8 @@ def test_every_end_but_a_stuck_lock_lies_behind_the_releasing_of_the_lock(machin
     assert not [name for name in before if definition["States"][name]["Type"] in ("Succeed", "Fail")]
 
 
-ENDING = ("Restore", "CheckRestore", "PromoteToSecondRegion", "CheckSecondRegion", "ReleaseLock")
+ENDING = ("Restore", "UpdateForRestore", "CheckRestore", "PromoteToSecondRegion", "CheckSecondRegion")
+ENDING += ("ReleaseLock",)
 
 
 @pytest.mark.parametrize("env", MACHINES)
@@ -242,11 +258,42 @@ def test_every_task_has_a_limit_a_budget_of_retries_and_a_way_to_restore(machine
             assert state["TimeoutSecondsPath"] == "$.settings.approval_seconds"
         else:
             assert 0 < state["TimeoutSeconds"] < definition["TimeoutSeconds"], name
-        assert all(1 <= rule["MaxAttempts"] <= 60 for rule in state["Retry"]), name
+        busy = [rule for rule in state["Retry"] if rule["ErrorEquals"] == ["StackBusyError"]]
+        assert all(1 <= rule["MaxAttempts"] <= 60 for rule in state["Retry"] if rule not in busy), name
+        assert all(4 * 3600 <= waits(rule) < 4.1 * 3600 for rule in busy), name
         (rule,) = state["Catch"]
         assert rule["ErrorEquals"] == ["States.ALL"], name
         if name not in ENDING:
             assert "Restore" in reachable(definition, rule["Next"], without=frozenset({"ReleaseLock"})), name
+
+
+def waits(retry: dict[str, Any]) -> float:
+    """Seconds that all tries of a rule wait together."""
+    pauses = (retry["IntervalSeconds"] * retry["BackoffRate"] ** n for n in range(retry["MaxAttempts"]))
+    return sum(min(pause, retry["MaxDelaySeconds"]) for pause in pauses)
+
+
+@pytest.mark.parametrize("env", MACHINES)
+def test_each_planned_update_is_made_by_the_state_machine_that_alone_may(machine, env):
+    states = machine(env)["States"]
+    updates = {
+        name: one for name, one in states.items() if ":states:startExecution" in one.get("Resource", "")
+    }
+    ends = {"Experiment": "StartExperiment", "Promotion": "Promote", "Retirement": "Retire"}
+
+    assert updates.keys() == {
+        *("UpdateForAbandonedExperiment", "UpdateForRestore"),
+        *(f"UpdateFor{name}" for name in ends),
+    }
+    for name, state in updates.items():
+        assert state["Resource"] == "arn:aws:states:::states:startExecution.sync:2", name
+        assert state["Parameters"]["StateMachineArn"][:-9] == "<ServingUpdateMachine", name
+        assert state["TimeoutSeconds"] > update_definition()["TimeoutSeconds"], name
+    for name, task in ends.items():
+        assert states[task]["Next"] == f"UpdateFor{name}"
+        assert states[f"UpdateFor{name}"]["Next"] == f"Check{name}"
+    assert states["RestoreNeeded"]["Choices"][0]["Next"] == "UpdateForRestore"
+    assert "UpdateStack" not in json.dumps(states)
 
 
 @pytest.mark.parametrize("env", MACHINES)
@@ -449,6 +496,9 @@ def test_the_machines_role_allows_exactly_its_tasks(resources, env):
         "events:PutTargets",
         "events:PutRule",
         "events:DescribeRule",
+        "states:StartExecution",
+        "states:DescribeExecution",
+        "states:StopExecution",
         # Logging and tracing:
         "logs:CreateLogDelivery",
         "logs:GetLogDelivery",
@@ -469,6 +519,10 @@ def test_the_machines_role_allows_exactly_its_tasks(resources, env):
         "ProcessingRole",
     }
     assert passed["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    (started,) = [
+        s for s in statements(resources, env, "MachineRole") if s["Action"] == "states:StartExecution"
+    ]
+    assert flat(started["Resource"]).endswith(f":stateMachine:evergreen-{env}-serving-update")
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -532,10 +586,8 @@ def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, a
         "cloudformation:DescribeStacks",
         "cloudformation:DescribeStackEvents",
         "cloudformation:ListStackResources",
-        "cloudformation:UpdateStack",
         "sagemaker:DescribeEndpointConfig",
         "sagemaker:DescribeModel",
-        "ssm:GetParameters",
         "sagemaker:DescribeEndpoint",
         "sagemaker:UpdateEndpointWeightsAndCapacities",
         "sagemaker:CreateModelPackage",
@@ -551,9 +603,7 @@ def test_release_moves_one_stack_one_endpoint_and_one_registry(resources, env, a
             assert statement["Action"] == "dynamodb:PutItem"
             keys = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"]
             assert keys == [f"ROUTING#evergreen-{env}"]
-        if statement["Action"] == "ssm:GetParameters":
-            assert where.endswith(':parameter/cdk-bootstrap/hnb659fds/version"]]}')
-        if "cloudformation:UpdateStack" in statement["Action"]:
+        if "cloudformation:DescribeStacks" in statement["Action"]:
             assert f"stack/evergreen-{env}-serving/*" in where
 
 
@@ -628,13 +678,15 @@ def test_a_failed_release_is_told_to_the_alarms_topic(resources, env):
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_the_machine_logs_everything_under_our_key_and_traces(resources, env):
-    (machine,) = resources(env, "refresh", "AWS::StepFunctions::StateMachine").values()
+    machines = resources(env, "refresh", "AWS::StepFunctions::StateMachine").values()
     groups = resources(env, "refresh", "AWS::Logs::LogGroup").values()
 
-    assert machine["Properties"]["StateMachineName"] == f"evergreen-{env}-refresh"
-    assert machine["Properties"]["StateMachineType"] == "STANDARD"
-    assert machine["Properties"]["LoggingConfiguration"]["Level"] == "ALL"
-    assert machine["Properties"]["TracingConfiguration"] == {"Enabled": True}
+    names = {machine["Properties"]["StateMachineName"] for machine in machines}
+    assert names == {f"evergreen-{env}-refresh", f"evergreen-{env}-serving-update"}
+    for machine in machines:
+        assert machine["Properties"]["StateMachineType"] == "STANDARD"
+        assert machine["Properties"]["LoggingConfiguration"]["Level"] == "ALL"
+        assert machine["Properties"]["TracingConfiguration"] == {"Enabled": True}
     assert all("KmsKeyId" in group["Properties"] for group in groups)
 
 
@@ -642,7 +694,9 @@ def test_the_machine_logs_everything_under_our_key_and_traces(resources, env):
 def test_outputs_are_the_agreed_ones(template_json, env):
     outputs = template_json(env, "refresh")["Outputs"]
 
-    assert set(outputs) == {"StateMachineArn", "ModelPackageGroupName", "SourceDataUri", "AnswerTokens"}
+    assert set(outputs) == {
+        *("StateMachineArn", "UpdateMachineArn", "ModelPackageGroupName", "SourceDataUri", "AnswerTokens")
+    }
     assert json.dumps(outputs["SourceDataUri"]["Value"]).endswith('/datasets/support/"]]}')
 
 

@@ -56,6 +56,10 @@ UNPROBED: dict[tuple[str, str], str] = {
     ("FunctionsReleaseRole", "sns:Publish on Approvals"): _APPROVAL,
     ("FunctionsReleaseRole", "states:SendTask* on stateMachine:*"): _APPROVAL,
     ("FunctionsReleaseRole", "cloudformation:* on stack/*-failover/?"): _FOLLOW,
+    ("FunctionsReleaseRole", "states:*Execution on *:*-failover-update*"): _FOLLOW,
+    ("FailoverUpdateRole", "*"): (
+        "the laptop has one region, where ServingUpdateRole proves the same rights"
+    ),
     ("ReplicationRole", "*"): _COPIES,
     ("MachineEventsRole", "states:StartExecution on Machine"): (
         "the laptop's loop has no schedule; test_refresh_stack.py looks at the rule"

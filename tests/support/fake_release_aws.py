@@ -58,7 +58,7 @@ class CloudFormation(Service):
         self.parameters = dict(parameters)
         self.before = dict(parameters)
         self.status = "CREATE_COMPLETE"
-        self.tokens: list[str] = []
+        self.updates = 0
         self.events: list[dict[str, Any]] = []
         self.shape = "0123456789ab"
         self.rollback_alarms: list[str] = []
@@ -68,7 +68,7 @@ class CloudFormation(Service):
     def describe_stacks(self, **parameters: Any) -> dict[str, Any]:
         self._check("describe_stacks", parameters)
         described = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
-        updated = self.updated_at + timedelta(minutes=len(self.tokens))
+        updated = self.updated_at + timedelta(minutes=self.updates)
         outputs = [{"OutputKey": "EndpointShape", "OutputValue": self.shape}] if self.shape else []
         if self.rollback_alarms:
             outputs.append({"OutputKey": "RollbackAlarms", "OutputValue": ",".join(self.rollback_alarms)})
@@ -90,28 +90,16 @@ class CloudFormation(Service):
         self._check("describe_stack_events", parameters)
         return {"StackEvents": self.events}
 
-    def update_stack(self, **parameters: Any) -> dict[str, Any]:
-        self._check("update_stack", parameters)
-        assert parameters["UsePreviousTemplate"] is True
-        assert re.fullmatch(r"[a-zA-Z0-9][-a-zA-Z0-9]{0,127}", parameters["ClientRequestToken"])
-        if parameters["ClientRequestToken"] in self.tokens:
-            return {"StackId": "x"}  # seen before: answered, not done again
-        if self.status.endswith(("_IN_PROGRESS", "_FAILED")):
-            raise refusal("ValidationError", f"Stack:x is in {self.status} state and can not be updated.")
-        wanted = {
-            entry["ParameterKey"]: self.parameters[entry["ParameterKey"]]
-            if entry.get("UsePreviousValue")
-            else entry["ParameterValue"]
-            for entry in parameters["Parameters"]
-        }
-        if set(wanted) != set(self.parameters):
-            raise refusal("ValidationError", "Parameters must all have values")
+    def update(self, changes: dict[str, str]) -> None:
+        """An update of these parameters begins, as the state machine of the stack update begins it."""
+        assert not self.status.endswith(("_IN_PROGRESS", "_FAILED")), self.status
+        assert changes.keys() <= self.parameters.keys()
+        wanted = self.parameters | changes
         if wanted == self.parameters:
-            raise refusal("ValidationError", "No updates are to be performed.")
+            return
         self.before, self.parameters = self.parameters, wanted
         self.status = "UPDATE_IN_PROGRESS"
-        self.tokens.append(parameters["ClientRequestToken"])
-        return {"StackId": "x"}
+        self.updates += 1
 
     def finish(self) -> None:
         self.status = "UPDATE_COMPLETE"
@@ -327,13 +315,24 @@ class StepFunctions(Service):
     def __init__(self) -> None:
         super().__init__()
         self.executions: dict[str, str] = {}
+        self.causes: dict[str, str] = {}
         self.waiting: set[str] = set()
+
+    def start_execution(self, **parameters: Any) -> dict[str, Any]:
+        self._check("start_execution", parameters)
+        assert re.fullmatch(r"[A-Za-z0-9-]{1,80}", parameters["name"])
+        arn = f"{parameters['stateMachineArn'].replace(':stateMachine:', ':execution:')}:{parameters['name']}"
+        if self.executions.get(arn, "RUNNING") != "RUNNING":
+            raise refusal("ExecutionAlreadyExists", "an execution of this name has ended")
+        self.executions[arn] = "RUNNING"
+        return {"executionArn": arn, "startDate": 0}
 
     def describe_execution(self, **parameters: Any) -> dict[str, Any]:
         self._check("describe_execution", parameters)
-        if parameters["executionArn"] not in self.executions:
+        arn = parameters["executionArn"]
+        if arn not in self.executions:
             raise refusal("ExecutionDoesNotExist", "no such execution")
-        return {"status": self.executions[parameters["executionArn"]]}
+        return {"status": self.executions[arn]} | ({"cause": self.causes[arn]} if arn in self.causes else {})
 
     def send_task_success(self, **parameters: Any) -> dict[str, Any]:
         self._check("send_task_success", parameters)

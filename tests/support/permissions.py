@@ -41,6 +41,8 @@ def _resource(kind: str, properties: dict[str, Any]) -> Iterator[str]:
             yield from map(_statement, policy["PolicyDocument"]["Statement"])
         for arn in properties.get("ManagedPolicyArns", []):
             yield f"managed policy {short(arn)}"
+        if boundary := properties.get("PermissionsBoundary"):
+            yield f"bounded by {short(boundary)}, under {properties['Path']}"
     elif kind == "AWS::Lambda::Permission":
         source = short(properties.get("SourceArn", properties.get("SourceAccount", "anything")))
         yield f"{properties['Principal']} may {properties['Action']} from {source}"

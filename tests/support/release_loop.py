@@ -24,6 +24,7 @@ from lambdas.release.aws.model_registry import ModelRegistry
 from lambdas.release.aws.scaling import EndpointScaling
 from lambdas.release.aws.serving import ServingState
 from lambdas.release.aws.stack import CloudFormationStack
+from lambdas.release.aws.stack_update import StackUpdateMachine
 from lambdas.release.aws.workflow import ApprovalTopic, Workflow
 from lambdas.release.dispatch import run
 from lambdas.release.lock import ReleaseLocks
@@ -75,6 +76,7 @@ STEADY = {
     "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version",
 }
 SECOND_STACK, SECOND_BUCKET = "evergreen-test-failover", "copies"
+SECOND_MACHINE = "arn:aws:states:us-west-2:123456789012:stateMachine:evergreen-test-failover-update"
 SECOND = {
     "ChampionModelUri": f"s3://{SECOND_BUCKET}/models/base/",
     "ChampionModelDigest": OLD["digest"],
@@ -135,6 +137,7 @@ class ReleaseHarness:
         self.cloudwatch = CloudWatch()
         self.autoscaling = AutoScaling()
         self.workflow = StepFunctions()
+        self.second_workflow = StepFunctions()
         self.topic = Topic()
         self.bucket = Bucket()
         self.ledger = ReleaseLedger("ledger", self.tables, self.clock)
@@ -180,6 +183,7 @@ class ReleaseHarness:
         locks = ReleaseLocks(LockTable("ledger", ENDPOINT, self.tables), workflow, self.clock)
         replication = ModelReplication(
             CloudFormationStack(SECOND_STACK, self.second),
+            StackUpdateMachine(SECOND_MACHINE, self.second_workflow),
             ArtefactFiles(BUCKET, self.bucket),
             SECOND_BUCKET,
             ServingState(SECOND_STACK, ENDPOINT, self.second, self.second_sagemaker, self.cloudwatch),
@@ -199,11 +203,29 @@ class ReleaseHarness:
         )
 
     def invoke(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:
-        """Invoke `release` as the state machine does, a second later: JSON in, JSON out."""
+        """Invoke `release` as the state machine does, a second later: JSON in, JSON out.
+
+        Like it, begin the update that the answer plans.
+        """
         self.clock.now += 1
         event = json.loads(json.dumps({"task": task, "release_id": release_id, **fields}))
-        answer = run(event, RELEASE_TASKS, self._release.answer, self.ledger, self._logger)
-        return dict(json.loads(json.dumps(answer)))
+        answer = json.loads(
+            json.dumps(run(event, RELEASE_TASKS, self._release.answer, self.ledger, self._logger))
+        )
+        planned = answer.get("restore", answer)
+        if planned.get("needed"):
+            self.stack.update(planned["parameters"])
+        return dict(answer)
+
+    def update_second(self, status: str, cause: str = "") -> None:
+        """The execution that updates the second region's stack ends; when it succeeds, so does the update."""
+        ((arn, _),) = self.second_workflow.executions.items()
+        self.second_workflow.executions[arn] = status
+        self.second_workflow.causes |= {arn: cause} if cause else {}
+        if status == "SUCCEEDED":
+            given = self.second_workflow.received("start_execution")[0]["input"]
+            self.second.update(json.loads(given)["parameters"])
+            self.second.finish()
 
     def analyze(self, task: str, *, release_id: str = RELEASE, **fields: Any) -> dict[str, Any]:
         """Invoke `analysis` as the state machine does."""

@@ -117,6 +117,16 @@ def restore_function(clients: Clients, function: str, properties: Properties) ->
         functions.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)
 
 
+def restore_role(clients: Clients, role: str, properties: Properties) -> None:
+    """Permissions boundary of a role."""
+    iam = clients("iam")
+    boundary = properties.get("PermissionsBoundary")
+    if boundary:
+        iam.put_role_permissions_boundary(RoleName=role, PermissionsBoundary=boundary)
+    elif iam.get_role(RoleName=role)["Role"].get("PermissionsBoundary"):
+        iam.delete_role_permissions_boundary(RoleName=role)
+
+
 def _number(value: Any) -> int | None:
     """CloudFormation numbers may arrive as text."""
     return None if value is None else int(value)
@@ -127,4 +137,5 @@ _RESTORE: dict[str, Callable[[Clients, str, Properties], None]] = {
     "AWS::DynamoDB::Table": restore_table,
     "AWS::DynamoDB::GlobalTable": restore_table,
     "AWS::Lambda::Function": restore_function,
+    "AWS::IAM::Role": restore_role,
 }

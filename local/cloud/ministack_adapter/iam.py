@@ -75,8 +75,10 @@ def role_allows(role_arn: str, action: str, resource: str, context: Mapping[str,
     keys = {name.lower(): value for name, value in (context or {}).items()}
     with account_scope():
         facts = _facts(role_arn, "AssumedRole", action, resource, keys)
-        policies = _iam._gather_role_policies(role_arn.rpartition("/")[2], account_region["account"])
-        return bool(_iam.evaluate(facts, policies).decision == "Allow")
+        role_name, account = role_arn.rpartition("/")[2], account_region["account"]
+        policies = _iam._gather_role_policies(role_name, account)
+        boundary = _iam._permissions_boundary(_iam_service._roles, role_name, account)
+        return bool(_iam.evaluate(facts, policies, *boundary).decision == "Allow")
 
 
 def service_allowed(

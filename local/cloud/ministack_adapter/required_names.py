@@ -23,6 +23,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
         "AuthError",
         "EvalContext",
         "_gather_role_policies",
+        "_permissions_boundary",
         "enforce",
         "evaluate",
         "evaluate_resource_policy",

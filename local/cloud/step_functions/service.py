@@ -42,9 +42,10 @@ _OPTIMIZED = {
     "sagemaker": ("sagemaker", "SageMaker", "AmazonSageMakerException"),
     "sns": ("sns", "SNS", "AmazonSNSException"),
     "sqs": ("sqs", "SQS", "AmazonSQSException"),
+    "states": ("stepfunctions", "StepFunctions", "AWSStepFunctionsException"),
 }
 # Fields that these integrations take as JSON and send as text.
-_AS_TEXT = {"sns": ("Message",), "sqs": ("MessageBody",), "events": ("Detail",)}
+_AS_TEXT = {"sns": ("Message",), "sqs": ("MessageBody",), "events": ("Detail",), "states": ("Input",)}
 _SDK_NAMES = {"sfn": "stepfunctions", "cloudwatchlogs": "logs", "eventbridge": "events"}
 _SDK_PREFIXES = {
     "cloudformation": "CloudFormation",
@@ -110,6 +111,8 @@ class _TaskRunner:
         call = _ServiceCall(client, operation, prefix, unnamed)
         if service == "sagemaker" and mode.startswith("sync"):
             return _run_job(call, task, _JOBS.get(operation, ""), data)
+        if service == "states" and mode.startswith("sync"):
+            return _run_execution(call, task, data, output_as_json=mode == "sync:2")
         return call.reply(call(data))
 
     def _sdk(self, task: ministack_adapter.StateMachineTask, service: str, operation: str = "") -> Any:
@@ -206,6 +209,29 @@ def _run_job(call: _ServiceCall, task: ministack_adapter.StateMachineTask, noun:
     )
     if found[f"{noun}Status"] != "Completed":
         raise ministack_adapter.TaskError("States.TaskFailed", json.dumps(description))
+    return description
+
+
+def _run_execution(
+    call: _ServiceCall, task: ministack_adapter.StateMachineTask, data: Any, *, output_as_json: bool
+) -> Any:
+    """Start an execution of another state machine and wait for its end. One that does not succeed fails the
+    task with its description as the cause. When nobody waits any more, it is stopped."""
+    named = {"executionArn": call(data)["executionArn"]}
+    while (found := call.named("DescribeExecution", named))["status"] == "RUNNING":
+        if task.is_abandoned():
+            call.named("StopExecution", named)
+            raise ministack_adapter.TaskError(
+                "States.TaskFailed", f"{named['executionArn']} was stopped: the task has ended."
+            )
+        time.sleep(_POLL_SECONDS)
+    description = from_reply(
+        call.client, "DescribeExecution", found, lambda moment: int(moment.timestamp() * 1000)
+    )
+    if found["status"] != "SUCCEEDED":
+        raise ministack_adapter.TaskError("States.TaskFailed", json.dumps(description))
+    if output_as_json and "Output" in description:
+        description["Output"] = json.loads(description["Output"])
     return description
 
 

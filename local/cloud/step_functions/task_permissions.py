@@ -37,8 +37,6 @@ def of_task(resource: str, data: Any, account: str, region: str) -> list[TaskPer
         ]
     if ":lambda:" in resource and ":function:" in resource:
         return [TaskPermission("lambda:InvokeFunction", resource)]
-    if resource.startswith(f"{_PREFIX}states:startExecution"):
-        return [TaskPermission("states:StartExecution", str(data.get("StateMachineArn", "")))]
     if resource.startswith(f"{_PREFIX}sagemaker:") or ":aws-sdk:sagemaker:create" in resource:
         needs = _tagging(resource, data, account, region)
         passed = {"iam:PassedToService": "sagemaker.amazonaws.com"}

@@ -163,6 +163,47 @@ def _stops(kind: str) -> Callable[[World], bool]:
     return works
 
 
+def _update_state(world: World) -> dict[str, Any]:
+    machine = world.laptop.stack_outputs("refresh")["UpdateMachineArn"]
+    return {
+        "Resource": "arn:aws:states:::states:startExecution.sync:2",
+        "Parameters": {"StateMachineArn": machine, "Input": {"parameters": {}}},
+    }
+
+
+def update_is_made(world: World) -> bool:
+    """The state machine that updates the stack is started and waited for; it has nothing to change."""
+    ended = _run(world, _machine(world, _update_state(world)))
+    assert ended["status"] == "SUCCEEDED" or "states:" in ended["cause"], ended
+    return bool(ended["status"] == "SUCCEEDED")
+
+
+def update_is_stopped(world: World) -> bool:
+    """An execution that is stopped stops the one it waits for, which is made to last."""
+    states, state = world.laptop.aws("stepfunctions"), _update_state(world)
+    update = state["Parameters"]["StateMachineArn"]
+    before = states.describe_state_machine(stateMachineArn=update)["definition"]
+    lasting = {"StartAt": "Last", "States": {"Last": {"Type": "Wait", "Seconds": 600, "End": True}}}
+    machine = _machine(world, state)
+    states.update_state_machine(stateMachineArn=update, definition=json.dumps(lasting))
+
+    def running() -> list[str]:
+        listed = states.list_executions(stateMachineArn=update, statusFilter="RUNNING")["executions"]
+        return [one["executionArn"] for one in listed]
+
+    try:
+        execution = states.start_execution(stateMachineArn=machine)["executionArn"]
+        (child,) = world.until(running, "the update is started")
+        states.stop_execution(executionArn=execution)
+        stopped = world.soon(lambda: not running())
+        if not stopped:
+            states.stop_execution(executionArn=child)
+        return stopped
+    finally:
+        states.update_state_machine(stateMachineArn=update, definition=before)
+        states.delete_state_machine(stateMachineArn=machine)
+
+
 def function_is_invoked(world: World) -> bool:
     """The function says that this is no task; without the right it is not even asked."""
     task = {"FunctionName": world.functions[JUDGE]["FunctionArn"], "Payload": {"task": "none"}}
@@ -214,6 +255,8 @@ PROBES = [
         for kind in (TRAINING, PROCESSING)
     ),
     Probe("MachineRole", ("lambda:InvokeFunction",), function_is_invoked),
+    Probe("MachineRole", ("states:StartExecution", "states:DescribeExecution"), update_is_made),
+    Probe("MachineRole", ("states:StopExecution",), update_is_stopped),
     Probe(
         "MachineRole",
         (*_of(TRAINING, "Create", "Describe"), "sagemaker:AddTags", "iam:PassRole", *_EVENTS),

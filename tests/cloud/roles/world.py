@@ -54,7 +54,8 @@ class World:
 
     def arn(self, role: str) -> str:
         """A role's ARN."""
-        return f"arn:aws:iam::{self.laptop.outputs['account']}:role/{self.roles[role].physical}"
+        found = self.laptop.aws("iam").get_role(RoleName=self.roles[role].physical)["Role"]
+        return str(found["Arn"])
 
     @contextmanager
     def lacking(self, role: str, grant: str) -> Iterator[None]:

@@ -14,7 +14,12 @@ from tests.support.release_loop import ENDPOINT, NEW, OLD, RELEASE, STACK, Relea
 def test_given_a_free_endpoint_when_a_release_starts_then_it_learns_what_serves(
     release: ReleaseHarness,
 ) -> None:
-    assert release.lock() == {"champion": OLD, "endpoint_name": ENDPOINT, "serving_stack": STACK}
+    assert release.lock() == {
+        "champion": OLD,
+        "endpoint_name": ENDPOINT,
+        "serving_stack": STACK,
+        "restore": {"needed": False, "parameters": {}},
+    }
     assert release.story() == [("acquire_lock", "acquired")]
 
 
@@ -160,7 +165,7 @@ def test_given_a_lock_taken_over_when_the_old_release_revives_then_it_changes_no
     release.lock("release-2")
     with pytest.raises(LockLostError):
         release.invoke(task, **fields)
-    assert release.stack.received("update_stack") == []
+    assert release.stack.updates == 0
     assert release.sagemaker.received("update_endpoint_weights_and_capacities") == []
     assert release.split() == {}
 

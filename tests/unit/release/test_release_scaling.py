@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lambdas.release.aws.scaling import Bounds, EndpointScaling, FixedFleet
-from lambdas.release.errors import TopologyFailedError
+from lambdas.release.errors import StackBusyError, TopologyFailedError
 from tests.support.release_loop import ENDPOINT, NEW, OLD, ReleaseHarness
 
 CHAMPION, CHALLENGER = (f"endpoint/{ENDPOINT}/variant/{name}" for name in ("champion", "challenger"))
@@ -77,8 +77,12 @@ def test_given_a_promotion_then_the_champion_has_both_fleets_machines_before_it_
 
 def test_given_a_promotion_that_is_asked_again_then_the_champion_grows_once(scaled: ReleaseHarness) -> None:
     split(scaled)
-    for _ in range(3):
-        scaled.invoke("promote", champion=OLD, challenger=NEW)
+    scaled.stack.status = "UPDATE_IN_PROGRESS"  # a deployment
+    for _ in range(2):
+        with pytest.raises(StackBusyError):
+            scaled.invoke("promote", champion=OLD, challenger=NEW)
+    scaled.stack.finish()
+    scaled.invoke("promote", champion=OLD, challenger=NEW)
     assert scaled.sagemaker.counts["champion"] == 5
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+import yaml
 
 from contracts.training import metric_definitions
 from lambdas.release.errors import (
@@ -13,6 +17,7 @@ from lambdas.release.errors import (
 )
 from tests.support.release_loop import NEW, OLD, RELEASE, STEADY, ReleaseHarness
 
+DEFINITION = Path(__file__).parents[3] / "infra" / "state_machines" / "update_stack.asl.yaml"
 SHAPE = "0123456789ab"
 PROMOTED = {"ChampionModelUri": NEW["uri"], "ChampionModelDigest": NEW["digest"]} | {
     "ChampionModelVersion": NEW["version"]
@@ -126,26 +131,25 @@ def test_given_a_verdict_to_promote_then_the_champion_has_all_traffic_before_its
 def test_given_a_step_that_was_taken_when_it_is_taken_again_then_nothing_else_happens(
     release: ReleaseHarness,
 ) -> None:
-    release.lock()
-    for _ in range(2):
-        release.invoke("start_experiment", champion=OLD, challenger=NEW)
-    release.stack.finish()
-    release.invoke("start_experiment", champion=OLD, challenger=NEW)
-    assert len(release.stack.tokens) == 1
-
-
-def test_given_an_update_that_was_taken_back_when_the_step_is_taken_again_then_it_is_a_new_one(
-    release: ReleaseHarness,
-) -> None:
     release.experiment()
-    for _ in range(2):
-        release.invoke("restore", champion=OLD)
-        release.stack.finish()
-        assert release.invoke("await_topology", phase="steady")["settled"]
-        release.invoke("start_experiment", champion=OLD, challenger=NEW)
-        release.stack.finish()
-        assert release.invoke("await_topology", phase="ab")["settled"]
-    assert len(release.stack.tokens) == 5
+    release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    assert release.stack.updates == 1
+
+
+def test_what_a_step_plans_are_parameters_that_the_state_machine_may_change(release: ReleaseHarness) -> None:
+    release.lock()
+    planned = [release.invoke("start_experiment", champion=OLD, challenger=NEW)]
+    release.stack.finish()
+    planned.append(release.invoke("promote", champion=OLD, challenger=NEW))
+    release.stack.finish()
+    planned.append(release.invoke("retire", challenger=NEW))
+    release.stack.finish()
+    planned.append(release.invoke("restore", champion=OLD))
+
+    allowed = set(yaml.safe_load(DEFINITION.read_text())["States"]["ReadInput"]["Assign"]["allowed"])
+    for answer in planned:
+        assert answer["needed"]
+        assert answer["parameters"].keys() <= allowed
 
 
 def test_given_a_deployment_under_way_when_a_step_is_due_then_it_is_asked_again(
@@ -156,6 +160,22 @@ def test_given_a_deployment_under_way_when_a_step_is_due_then_it_is_asked_again(
     with pytest.raises(StackBusyError):
         release.invoke("start_experiment", champion=OLD, challenger=NEW)
     assert release.story() == [("acquire_lock", "acquired")]
+
+
+@pytest.mark.parametrize(
+    ("task", "fields"),
+    [("promote", {"champion": OLD, "challenger": NEW}), ("retire", {"challenger": NEW}), ("restore", {})],
+)
+def test_given_a_deployment_in_an_experiment_when_a_step_is_due_then_the_champion_alone_serves_meanwhile(
+    release: ReleaseHarness, task: str, fields: dict[str, Any]
+) -> None:
+    release.experiment()
+    release.invoke("set_share", share=0.5, champion=OLD, challenger=NEW, stage=1)
+    release.stack.status = "UPDATE_IN_PROGRESS"
+    with pytest.raises(StackBusyError):
+        release.invoke(task, **fields)
+    assert set(release.split()) == {"champion"}
+    assert (task, "started") not in release.story()
 
 
 def test_given_an_update_under_way_when_asked_then_the_topology_is_not_settled(
@@ -230,7 +250,7 @@ def test_given_a_start_that_rolled_back_when_restored_then_nothing_is_to_do_and_
     release.stack.roll_back("Endpoint", "It did not start.")
     release.invoke("restore", champion=OLD)
     assert release.invoke("await_topology", phase="steady") == {"settled": True}
-    assert len(release.stack.tokens) == 1
+    assert release.stack.updates == 1
     routing = release.routing.read()
     assert routing is not None
     assert routing.experiment is None
@@ -239,7 +259,7 @@ def test_given_a_start_that_rolled_back_when_restored_then_nothing_is_to_do_and_
 def test_given_nothing_was_changed_when_restored_then_nothing_is_written(release: ReleaseHarness) -> None:
     release.lock()
     release.invoke("restore", champion=OLD)
-    assert release.stack.received("update_stack") == []
+    assert release.stack.updates == 0
     assert release.split() == {}
     assert release.story()[-1] == ("restore", "nothing_to_do")
 
@@ -249,10 +269,10 @@ def test_given_a_release_that_was_locked_out_when_restored_then_the_running_one_
 ) -> None:
     release.experiment()
     release.invoke("set_share", share=0.1, champion=OLD, challenger=NEW, stage=0)
-    updates = len(release.stack.tokens)
+    updates = release.stack.updates
     release.invoke("restore", release_id="release-2", champion=OLD)
     assert release.invoke("await_topology", release_id="release-2", phase="steady") == {"settled": True}
-    assert len(release.stack.tokens) == updates
+    assert release.stack.updates == updates
     assert "challenger" in release.split()
 
 
@@ -265,24 +285,15 @@ def test_given_a_stack_that_cannot_be_updated_when_restored_then_a_person_reads_
         release.invoke("restore", champion=OLD)
 
 
-def test_given_a_very_long_release_id_then_cloudformation_still_takes_the_token(
-    release: ReleaseHarness,
-) -> None:
-    release_id = "a.b_" + "x" * 76
-    release.lock(release_id)
-    release.invoke("start_experiment", release_id=release_id, champion=OLD, challenger=NEW)
-    assert len(release.stack.tokens) == 1
-
-
-def test_an_update_that_does_not_come_to_rest_in_four_hours_ends_the_release(release: ReleaseHarness) -> None:
+def test_an_update_that_does_not_come_to_rest_in_nine_hours_ends_the_release(release: ReleaseHarness) -> None:
     release.lock()
-    started = release.invoke("start_experiment", champion=OLD, challenger=NEW)
-    assert started == {"started_at": release.clock.now, "poll_seconds": 2}
-    waiting = {"phase": "ab", "started_at": started["started_at"]}
+    planned = release.invoke("start_experiment", champion=OLD, challenger=NEW)
+    assert (planned["started_at"], planned["poll_seconds"]) == (release.clock.now, 2)
+    waiting = {"phase": "ab", "started_at": planned["started_at"]}
 
-    release.clock.now += 4 * 3600 - 2
+    release.clock.now += 9 * 3600 - 2
     assert release.invoke("await_topology", **waiting) == {"settled": False}
-    with pytest.raises(TopologyTimeoutError, match="No rest in phase ab within 14400 s"):
+    with pytest.raises(TopologyTimeoutError, match="No rest in phase ab within 32400 s"):
         release.invoke("await_topology", **waiting)
 
 

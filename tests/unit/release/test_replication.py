@@ -35,11 +35,11 @@ def test_given_a_model_that_was_copied_then_the_second_region_serves_the_copy(
     release.lock()
     put(release, "COMPLETED", "COMPLETED")
 
-    release.invoke("follow", champion=NEW)
-    assert release.invoke("await_followed", champion=NEW) == {"settled": False}
-    release.second.finish()
+    arn = release.invoke("follow", champion=NEW)["execution_arn"]
+    assert release.invoke("await_followed", champion=NEW, execution_arn=arn) == {"settled": False}
+    release.update_second("SUCCEEDED")
 
-    assert release.invoke("await_followed", champion=NEW) == {"settled": True}
+    assert release.invoke("await_followed", champion=NEW, execution_arn=arn) == {"settled": True}
     assert release.second.parameters == SECOND | COPY
     assert release.story()[-2:] == [("follow", "started"), ("await_followed", "settled")]
 
@@ -51,7 +51,7 @@ def test_given_a_copy_under_way_then_nothing_is_updated_yet(release: ReleaseHarn
     with pytest.raises(CopyPendingError, match="not yet in the second region"):
         release.invoke("follow", champion=NEW)
 
-    assert release.second.received("update_stack") == []
+    assert release.second_workflow.executions == {}
     assert ("follow", "failed") not in release.story()  # it is asked again soon
 
 
@@ -68,26 +68,39 @@ def test_given_a_file_that_will_never_arrive_then_it_is_named(
         release.invoke("follow", champion=NEW)
 
 
-def test_given_an_update_that_was_rolled_back_then_the_cause_is_told(release: ReleaseHarness) -> None:
+def test_given_an_update_that_failed_then_the_cause_is_told(release: ReleaseHarness) -> None:
     release.lock()
     put(release, "COMPLETED")
-    release.invoke("follow", champion=NEW)
+    arn = release.invoke("follow", champion=NEW)["execution_arn"]
+    release.update_second("FAILED", "Endpoint: The container did not start.")
+
+    with pytest.raises(TopologyFailedError, match=r"second region.*Endpoint: The container did not start"):
+        release.invoke("await_followed", champion=NEW, execution_arn=arn)
+
+
+def test_given_an_update_that_was_taken_back_afterwards_then_it_has_failed(release: ReleaseHarness) -> None:
+    release.lock()
+    put(release, "COMPLETED")
+    arn = release.invoke("follow", champion=NEW)["execution_arn"]
+    release.update_second("SUCCEEDED")
     release.second.roll_back("Endpoint", "The container did not start.")
 
     with pytest.raises(TopologyFailedError, match=r"second region.*Endpoint: The container did not start"):
-        release.invoke("await_followed", champion=NEW)
+        release.invoke("await_followed", champion=NEW, execution_arn=arn)
 
 
-def test_given_a_task_that_is_repeated_then_it_does_nothing_more(release: ReleaseHarness) -> None:
-    release.lock()
+@pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED"])
+def test_given_a_task_that_is_repeated_then_it_is_the_same_update(
+    release: ReleaseHarness, status: str
+) -> None:
+    release_id = "a.b_" + "x" * 76  # longer than an execution's name may be
+    release.lock(release_id)
     put(release, "COMPLETED")
-    release.invoke("follow", champion=NEW)
-    release.invoke("follow", champion=NEW)
-    release.second.finish()
-    release.invoke("follow", champion=NEW)
+    arn = release.invoke("follow", release_id=release_id, champion=NEW)["execution_arn"]
+    release.second_workflow.executions[arn] = status
 
-    assert release.second.status == "UPDATE_COMPLETE"
-    assert len(release.second.tokens) == 1
+    assert release.invoke("follow", release_id=release_id, champion=NEW)["execution_arn"] == arn
+    assert list(release.second_workflow.executions) == [arn]
 
 
 def test_given_no_lock_then_the_second_region_is_left_alone(release: ReleaseHarness) -> None:
@@ -96,4 +109,4 @@ def test_given_no_lock_then_the_second_region_is_left_alone(release: ReleaseHarn
     with pytest.raises(LockLostError):
         release.invoke("follow", champion=NEW)
 
-    assert release.second.calls == []
+    assert (release.second.calls, release.second_workflow.calls) == ([], [])

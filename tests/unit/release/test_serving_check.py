@@ -157,9 +157,9 @@ def test_given_a_second_region_that_was_taken_back_then_the_release_does_not_cal
     key = NEW["uri"].partition("artefacts/")[2]
     release.bucket.objects[f"{key}weights"] = b"w"
     release.bucket.replication[f"{key}weights"] = "COMPLETED"
-    release.invoke("follow", champion=NEW)
-    release.second.finish()
+    arn = release.invoke("follow", champion=NEW)["execution_arn"]
+    release.update_second("SUCCEEDED")
     release.second_sagemaker.take_back()
 
     with pytest.raises(RolledBackError):
-        release.invoke("await_followed", champion=NEW)
+        release.invoke("await_followed", champion=NEW, execution_arn=arn)

@@ -33,7 +33,7 @@ _KEYWORDS = {
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
 }  # fmt: skip
 _TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
-_FORMATS = {"date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
+FORMATS = frozenset({"date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 _SIZES = ("minItems", "maxItems", "minLength", "maxLength")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _REPEAT = re.compile(r"\{(\d*)(?:,(\d*))?\}")
@@ -146,14 +146,25 @@ def _check_object(part: Schema) -> None:
 
 
 def _check_string(part: Schema) -> None:
-    if "format" in part and not (isinstance(part["format"], str) and part["format"] in _FORMATS):
-        raise ValueError(f"'format' must be one of {', '.join(sorted(_FORMATS))}")
+    if "format" in part and not (isinstance(part["format"], str) and part["format"] in FORMATS):
+        raise ValueError(f"'format' must be one of {', '.join(sorted(FORMATS))}")
     if "pattern" not in part:
         return
     pattern = part["pattern"]
     if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
         raise ValueError(f"'pattern' must be a text of at most {MAX_PATTERN} characters")
     _check_pattern(pattern)
+
+
+def is_countable_pattern(pattern: Any) -> bool:
+    """Whether a value is a pattern to which an answer can be held."""
+    if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
+        return False
+    try:
+        _check_pattern(pattern)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_pattern(pattern: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 from contracts.chat import ChatCompletion, Choice
 from tests.support.model_server import ServerProcess, chat, events, streamed_text
+from tests.support.tool_schemas import ALL
 from tests.unit.serving.test_json_schema import BAD
 
 ROOM = 400
@@ -178,6 +181,92 @@ def test_a_schema_that_is_not_supported_is_one_clear_error(client: httpx.Client,
     assert error["type"] == "invalid_request_error"
     assert error["param"].startswith("response_format")
     assert "\n" not in error["message"]
+
+
+ENDS: dict[str, dict[str, Any]] = {
+    "an open map": {
+        "type": "object",
+        "properties": {"m": {"type": "object", "additionalProperties": {"enum": [1, 2]}}},
+        "required": ["m"],
+        "additionalProperties": False,
+    },
+    "an integer": {"type": "object", "properties": {"c": {"type": "integer"}}, "required": ["c"]},
+    "an integer or null": {
+        "type": "object",
+        "properties": {"c": {"anyOf": [{"type": "integer"}, {"type": "null"}]}},
+        "required": ["c"],
+    },
+    "a number": {"type": "object", "properties": {"c": {"type": "number"}}, "required": ["c"]},
+    "bounds of a number": {"type": "number", "minimum": -0.75, "maximum": 12.5},
+    "bounds of an integer": {"type": "integer", "minimum": -117, "maximum": 2045},
+    "a tuple": {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "boolean"}], "maxItems": 2},
+    "multiples": {"type": "integer", "multipleOf": 5, "minimum": 0},
+    "a day": {"type": "string", "format": "date"},
+    "an id": {"type": "string", "format": "uuid"},
+    "a pattern": {"type": "string", "pattern": "^[A-Z]{2}\\d{1,4}$"},
+    "values with an inside": {"enum": [{"a": [1, 2]}, ["x"], None]},
+    "no properties": {"type": "object", "properties": {}},
+    "one of several": {"oneOf": [{"type": "integer"}, {"type": "boolean"}]},
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_an_answer_ends_and_keeps_to_its_schema(client: httpx.Client, case: str) -> None:
+    """No blanks and no digits without end, whatever a random model would write."""
+    checker = Draft202012Validator.FORMAT_CHECKER
+    for seed in range(3):
+        choice = ask(client, response_format=held_to(ENDS[case]), seed=seed, max_tokens=ROOM)
+        text = choice.message.content or ""
+        assert "  " not in text
+        assert re.search(r"\d{18}", text) is None
+        if case == "an open map" and choice.finish_reason == "length":
+            continue  # as many keys as there was room for
+        assert choice.finish_reason == "stop"
+        Draft202012Validator(ENDS[case], format_checker=checker).validate(json.loads(text))
+
+
+def test_a_function_without_parameters_takes_none(client: httpx.Client) -> None:
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    choice = ask(client, tools=tools, tool_choice="required", seed=1)
+    [call] = choice.message.tool_calls or []
+    assert (call.function.name, call.function.arguments) == ("now", "{}")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_beside_tools_a_format_is_kept_or_a_tool_is_called(client: httpx.Client, streamed: bool) -> None:
+    answer = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
+    seen = set()
+    for seed in range(8):
+        fields = {"tools": TOOLS, "response_format": held_to(answer), "seed": seed, "temperature": 2}
+        if streamed:
+            with client.stream(
+                "POST", "/invocations", json=chat(stream=True, max_tokens=ROOM, **fields)
+            ) as reply:
+                chunks = [chunk["choices"][0] for chunk in events(reply)]
+            text = "".join(chunk["delta"].get("content") or "" for chunk in chunks)
+            calls = [each for chunk in chunks for each in chunk["delta"].get("tool_calls", [])]
+            names, reason = [each["function"]["name"] for each in calls], chunks[-1]["finish_reason"]
+        else:
+            choice = ask(client, **fields)
+            text, reason = choice.message.content or "", choice.finish_reason or ""
+            names = [call.function.name for call in choice.message.tool_calls or []]
+        if names:
+            assert (text, reason) == ("", "tool_calls")
+            assert set(names) <= {"first", "second"}
+        else:
+            assert (json.loads(text)["yes"], reason) in [(True, "stop"), (False, "stop")]
+        seen.add(bool(names))
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize(
+    "name", ["pydantic deep", "pydantic looks ahead", "zod regex", "zod json", "zod tree"]
+)
+def test_any_tool_may_be_forced(client: httpx.Client, name: str) -> None:
+    parameters = ALL[name]
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    choice = ask(client, tools=tools, tool_choice="required", max_tokens=60)
+    assert [call.function.name for call in choice.message.tool_calls or []] == ["f"]
 
 
 @pytest.mark.parametrize("case", HEAVY)

@@ -46,8 +46,8 @@ class SamplingParams:
 class GenerationRequest:
     """One prompt to continue: token ids, and at most `max_tokens` more of them.
 
-    `schema` is the text of a JSON Schema (see contracts.json_schema) that the answer must keep to. `logprobs`
-    asks for each token's log probability and those of so many likeliest ones; None asks for none at all.
+    `schema` is the text of a plain JSON Schema (see generation.plain_schema) that the answer must keep to.
+    `logprobs` asks for each token's log probability and those of so many likeliest ones; None asks for none.
     `adapter` is a loaded one's key; None means the base model.
     """
 

@@ -13,6 +13,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -47,6 +48,7 @@ from model_code.serving.engines.openvino_messages import (
 )
 from model_code.serving.engines.openvino_probe import SchemaProbe
 from model_code.serving.engines.openvino_process import run_worker
+from model_code.serving.engines.schema_grammar import schema_grammar
 
 if TYPE_CHECKING:
     from model_code.serving.engines.lora import Adapter
@@ -169,7 +171,9 @@ class OpenVinoEngine:
         """See `base.Engine`."""
         self._check()
         if request.schema is not None and self._probe is not None:
-            await self._probe.check(request.schema)
+            grammar = await asyncio.to_thread(schema_grammar, request.schema)
+            await self._probe.check(grammar)
+            request = replace(request, schema=grammar)
         line = await self._connected()
         self._check()  # again: a worker that ended meanwhile has told those it knew, and nobody else
         number, events = next(self._numbers), _EventQueue(asyncio.get_running_loop())

@@ -1,8 +1,8 @@
-"""Tries out schemas before the openvino engine sees them, in a process that may fail in its stead.
+"""Tries out grammars before the openvino engine sees them, in a process that may fail in its stead.
 
-GenAI prepares a schema inside a step of the whole batch: one that it cannot take, or takes very long for,
+GenAI prepares a grammar inside a step of the whole batch: one that it cannot take, or takes very long for,
 would end or hold up everybody's answers. So it is prepared once in a pipeline of its own, over a model of
-almost no size, first; what passes is remembered.
+almost no size, first; what passes is remembered, and waits for nobody else's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 START_SECONDS = 120.0
-TRY_SECONDS = 10.0
+TRY_SECONDS = 5.0
 _REMEMBERED = 512
 _MEMORY_BYTES = 3 * 1024**3
 _REASON_CHARACTERS = 300
@@ -41,32 +41,33 @@ _DUMMY = {
 
 
 class SchemaProbe:
-    """The server's side. The process starts with the first schema."""
+    """The server's side. The process starts with the first grammar."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known: OrderedDict[str, str | None] = OrderedDict()  # a schema, and why it was refused
-        self._asking = asyncio.Lock()
+        self._known: OrderedDict[str, str | None] = OrderedDict()  # a grammar, and why it was refused
+        self._asking = asyncio.Lock()  # held while the process works on a new one
         self._guard = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
 
-    async def check(self, schema: str) -> None:
-        """Raises UnsupportedSchemaError, after TRY_SECONDS at the latest once the process runs."""
-        async with self._asking:
-            if schema not in self._known:
-                self._known[schema] = await asyncio.to_thread(self._ask, schema)
-            self._known.move_to_end(schema)
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-            reason = self._known[schema]
-        if reason is not None:
+    async def check(self, grammar: str) -> None:
+        """Raises UnsupportedSchemaError. A known grammar is told at once; a new one takes TRY_SECONDS at the
+        longest once the process runs, and as long as those before it."""
+        if grammar not in self._known:
+            async with self._asking:
+                if grammar not in self._known:  # another request may have asked the same meanwhile
+                    self._known[grammar] = await asyncio.to_thread(self._ask, grammar)
+                    while len(self._known) > _REMEMBERED:
+                        self._known.popitem(last=False)
+        self._known.move_to_end(grammar)
+        if (reason := self._known[grammar]) is not None:
             raise UnsupportedSchemaError(reason)
 
-    def _ask(self, schema: str) -> str | None:
+    def _ask(self, grammar: str) -> str | None:
         try:
             connection = self._started()
-            connection.send(schema)
+            connection.send(grammar)
             if connection.poll(TRY_SECONDS):
                 answer: str | None = connection.recv()
                 return answer
@@ -92,7 +93,7 @@ class SchemaProbe:
             return self._connection
 
     def close(self) -> None:
-        """End the process; the next schema starts another one."""
+        """End the process; the next grammar starts another one."""
         with self._guard:
             if self._process is not None:
                 self._process.kill()
@@ -103,7 +104,7 @@ class SchemaProbe:
 
 
 def main(connection: Connection, folder: Path) -> None:
-    """The process: a schema in, None or the reason against it out, until the connection ends."""
+    """The process: a grammar in, None or the reason against it out, until the connection ends."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the server decides when this process ends
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
@@ -146,15 +147,15 @@ class _Pipeline:
         )
         self._number = 0
 
-    def fault_of(self, schema: str) -> str | None:
-        """Why GenAI does not take a schema."""
+    def fault_of(self, grammar: str) -> str | None:
+        """Why GenAI does not take a grammar."""
         import numpy as np
         import openvino as ov
         import openvino_genai as genai
 
         config = genai.GenerationConfig()
         config.max_new_tokens, config.stop_token_ids = 1, {0}
-        config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
+        config.structured_output_config = genai.StructuredOutputConfig(grammar=grammar)
         self._number += 1
         try:
             handle = self._pipeline.add_request(

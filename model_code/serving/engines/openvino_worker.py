@@ -173,7 +173,7 @@ class Worker:
             seed = random.getrandbits(31) if sampling.seed is None else sampling.seed
             config.rng_seed = seed % _LARGEST_SEED
         if request.schema is not None:
-            config.structured_output_config = genai.StructuredOutputConfig(json_schema=request.schema)
+            config.structured_output_config = genai.StructuredOutputConfig(grammar=request.schema)
         if request.logprobs is not None:
             config.logprobs = 1
         return config

@@ -13,7 +13,12 @@ from model_code.serving.engines.base import Logprob, TokenEvent
 from model_code.serving.generation.chat_tokenizer import ChatTokenizer
 from model_code.serving.generation.detokenizer import StopMatcher
 from model_code.serving.generation.planning import Plan
-from model_code.serving.generation.tool_calls import ParsedToolCall, ToolCallParser, parse_tool_calls
+from model_code.serving.generation.tool_calls import (
+    ParsedToolCall,
+    ToolCallParser,
+    begins_call,
+    parse_tool_calls,
+)
 from model_code.serving.protocol.deltas import OutputDelta, ToolCallPart
 
 
@@ -27,8 +32,10 @@ class OutputStream:
         self._decoder = tokenizer.stream_decoder(plan.tools.visible if plan.tools else frozenset())
         self._matcher = StopMatcher(plan.stops)
         tools = plan.tools
-        self._finder = ToolCallParser(tools.syntax, tools.names) if tools and not tools.forced else None
-        self._forced = "" if tools and tools.forced and tools.only is None else None
+        as_json = tools is not None and (tools.beside_format or (tools.forced and tools.only is None))
+        self._held = "" if as_json else None  # of an answer that is a call as JSON, or may be one
+        marked = tools is not None and not tools.forced and not tools.beside_format
+        self._finder = ToolCallParser(tools.syntax, tools.names) if tools and marked else None
         self._calls = 0
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
@@ -62,12 +69,16 @@ class OutputStream:
         tools = self._plan.tools
         if tools is not None and tools.only is not None:
             return "", self._arguments(tools.only, text)
-        if self._forced is not None:
-            self._forced += text
-            found = parse_tool_calls(self._forced, tools.names) if tools and reason else []
-            cut_short = self._forced if reason and not found else ""
+        if self._held is not None and tools is not None:
+            self._held += text
+            if tools.beside_format and not begins_call(self._held, tools.names):
+                text, self._held = self._held, None
+                return text, ()
+            found = parse_tool_calls(self._held, tools.names) if reason else []
+            cut_short = self._held if reason and not found else ""
             return cut_short, self._call_parts(found)
-        assert self._finder is not None
+        if self._finder is None:  # what was held turned out to be the answer
+            return text, ()
         text, found = self._finder.push(text)
         if reason:
             rest, more = self._finder.flush()

@@ -6,7 +6,8 @@ What the engine cannot do is refused here, by the name of the field that asks fo
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
@@ -28,7 +29,9 @@ class ToolPlan:
     """Which calls may come, and how they are written.
 
     `forced`: the answer is a call and nothing else; `only` is then the one function it can be of, whose
-    arguments are all that is written. `visible` are control tokens that mark a call.
+    arguments are all that is written. `beside_format`: the answer is JSON of a format, or else a call as
+    JSON.
+    `visible` are control tokens that mark a call.
     """
 
     names: set[str]
@@ -37,11 +40,15 @@ class ToolPlan:
     forced: bool
     only: str | None
     several: bool
+    beside_format: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A request that fits: its prompt in tokens, how far its answers may go, and what they are held to."""
+    """A request that fits: its prompt in tokens, how far its answers may go, and what they are held to.
+
+    `loose_schema` takes the place of a `schema` that the engine cannot hold to; without it that is an error.
+    """
 
     prompt: list[int]
     max_tokens: int
@@ -49,6 +56,7 @@ class Plan:
     stops: list[str]
     answers: int = 1
     schema: str | None = None
+    loose_schema: str | None = None
     logprobs: int | None = None
     tools: ToolPlan | None = None
     adapter: str | None = None
@@ -71,30 +79,20 @@ class Planner:
         """The plan of a chat. Raises ServingError: too long, or more than the engine can do."""
         self._check_answers(request.answers)
         offered = request.tools if request.tools and request.tool_choice != "none" else []
-        tools, schema = self._tools(request, offered)
-        schema = schema or structured_output.response_format_schema(request.response_format)
-        if schema and not self._engine.capabilities.schemas:
-            raise self._cannot("response_format" if not offered else "tool_choice")
+        tools = self._tools(request, offered) if offered else None
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
-        if logprobs is not None and logprobs > (most := self._engine.capabilities.top_logprobs):
-            raise self._cannot("top_logprobs", f" above {most}")
+        self._check_logprobs(logprobs, "top_logprobs")
+        schema, loose_schema = await self._schemas(request, offered, tools)
         text = self._tokenizer.render(request.messages, offered)
-        return await self._plan(request, text, schema=schema, logprobs=logprobs, tools=tools)
+        plan = await self._plan(request, text)
+        return replace(plan, schema=schema, loose_schema=loose_schema, logprobs=logprobs, tools=tools)
 
     async def completion(self, request: CompletionRequest) -> Plan:
         """The plan of a text completion. Raises ServingError."""
         self._check_answers(request.answers)
         return await self._plan(request, request.prompt)
 
-    async def _plan(
-        self,
-        request: ChatRequest | CompletionRequest,
-        text: str,
-        *,
-        schema: str | None = None,
-        logprobs: int | None = None,
-        tools: ToolPlan | None = None,
-    ) -> Plan:
+    async def _plan(self, request: ChatRequest | CompletionRequest, text: str) -> Plan:
         chat = isinstance(request, ChatRequest)
         context, asked = self._engine.context_tokens, request.token_limit
         if (fewest := self._tokenizer.fewest_tokens(text)) > context:
@@ -107,42 +105,51 @@ class Planner:
         if room < 1 or (asked or 0) > room:
             raise _too_long(context, len(prompt), asked, chat)
         default = min(room, self._settings.default_max_tokens or room)
-        return Plan(
-            prompt,
-            asked or default,
-            _sampling(request),
-            request.stop_strings,
-            request.answers,
-            schema,
-            logprobs,
-            tools,
-        )
+        return Plan(prompt, asked or default, _sampling(request), request.stop_strings, request.answers)
 
-    def _tools(self, request: ChatRequest, offered: list[Tool]) -> tuple[ToolPlan | None, str | None]:
-        """What is planned for the tools, and the schema that forces a call."""
-        if not offered:
+    async def _schemas(
+        self, request: ChatRequest, offered: list[Tool], tools: ToolPlan | None
+    ) -> tuple[str | None, str | None]:
+        """What the answer is held to, and what in case the engine cannot; None for an answer that is free."""
+        wanted = request.response_format
+        functions = [tool.function for tool in offered if tools and tool.function.name in tools.names]
+        if tools is not None and tools.forced:
+            schema = partial(structured_output.call_schema, functions, only=tools.only is not None)
+            strict = any(function.strict for function in functions)
+        elif wanted is not None and wanted.type != "text":
+            schema = partial(structured_output.answer_schema, wanted, functions)
+            strict = bool(wanted.json_schema and wanted.json_schema.strict)
+        else:
             return None, None
+        if not self._engine.capabilities.schemas:
+            raise self._cannot("tool_choice" if tools and tools.forced else "response_format")
+        # Off the event loop: a schema may have thousands of parts.
+        exact = await asyncio.to_thread(schema)
+        return exact, None if strict else await asyncio.to_thread(schema, loose=True)
+
+    def _tools(self, request: ChatRequest, offered: list[Tool]) -> ToolPlan:
+        """What is planned for the tools."""
         choice = request.tool_choice or "auto"
-        functions = [tool.function for tool in offered]
+        names = {tool.function.name for tool in offered}
         if isinstance(choice, NamedTool):
-            functions = [function for function in functions if function.name == choice.function.name]
+            names = {choice.function.name}
         forced = choice != "auto"
-        only = functions[0].name if forced and len(functions) == 1 else None
+        only = min(names) if forced and len(names) == 1 else None
         syntax = self._tokenizer.tool_call_syntax
         marks = (syntax.begin, syntax.end or syntax.begin)
         visible = frozenset().union(*(self._tokenizer.control_tokens(mark) for mark in marks))
         several = request.parallel_tool_calls is not False
-        plan = ToolPlan({f.name for f in functions}, syntax, visible, forced, only, several)
-        if not forced:
-            return plan, None
-        return plan, structured_output.arguments_schema(
-            functions[0]
-        ) if only else structured_output.any_tool_call_schema(functions)
+        formatted = request.response_format is not None and request.response_format.type != "text"
+        return ToolPlan(names, syntax, visible, forced, only, several, formatted and not forced)
 
     def _check_answers(self, answers: int) -> None:
         if answers > self._settings.max_running:
             most = self._settings.max_running
             raise invalid(f"This server computes {most} answers at once.", param="n", code="invalid_value")
+
+    def _check_logprobs(self, logprobs: int | None, field: str) -> None:
+        if logprobs is not None and logprobs > (most := self._engine.capabilities.top_logprobs):
+            raise self._cannot(field, f" above {most}")
 
     def _cannot(self, field: str, more: str = "") -> ServingError:
         text = f"The '{self._engine.name}' engine cannot do '{field}'{more} for this model."
@@ -161,11 +168,14 @@ def _sampling(request: ChatRequest | CompletionRequest) -> SamplingParams:
 
 
 def _too_long(context: int, prompt: int, asked: int | None, chat: bool) -> ServingError:
+    """In OpenAI's words, by which clients know that a shorter prompt, or a longer model, would do."""
     field = "messages" if chat else "prompt"
-    wanted = f"{prompt} in the {field}" + (f" and {asked} in the answer" if asked else "")
+    wanted = (
+        f"{prompt + (asked or 0)} tokens ({prompt} in the {field}, {asked or 'at least 1'} in the completion)"
+    )
     return invalid(
-        f"This model's context is {context} tokens, but the request needs more: {wanted}. "
-        f"Shorten the {field} or lower max_tokens.",
+        f"This model's maximum context length is {context} tokens. However, you requested {wanted}. "
+        f"Please reduce the length of the {field} or completion.",
         param=field,
         code="context_length_exceeded",
     )

@@ -230,6 +230,21 @@ class Service:
             raise invalid(text, param="response_format", code="unsupported_schema") from None
 
     async def _answer(self, plan: Plan, index: int, adapter: str | None) -> AsyncGenerator[OutputDelta, None]:
+        """One answer. Where the engine cannot hold to the plan's schema, the loose one takes its place."""
+        try:
+            async with aclosing(self._deltas(plan, index, adapter)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        except UnsupportedSchemaError as refused:
+            if plan.loose_schema is None or plan.schema == plan.loose_schema:
+                raise
+            event(logger, f"schema loosened: {refused}", level=logging.WARNING)
+            loosened = replace(plan, schema=plan.loose_schema)
+            async with aclosing(self._answer(loosened, index, adapter)) as deltas:
+                async for delta in deltas:
+                    yield delta
+
+    async def _deltas(self, plan: Plan, index: int, adapter: str | None) -> AsyncGenerator[OutputDelta, None]:
         engine, tokenizer = self._loaded()
         stream = OutputStream(plan, tokenizer, index)
         sampling = plan.sampling

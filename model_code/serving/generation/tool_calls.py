@@ -201,6 +201,12 @@ def parse_tool_calls(text: str, names: set[str]) -> list[ParsedToolCall]:
     return known if len(known) == len(calls) else []
 
 
+def begins_call(text: str, names: set[str]) -> bool:
+    """Whether a text begins, or may yet begin, `{"name": …, "arguments": …}` as engines lay JSON out."""
+    begins = (f'{{"name": {json.dumps(name)}, "arguments": ' for name in names)
+    return any(begin.startswith(text) or text.startswith(begin) for begin in begins)
+
+
 def _call(item: Any) -> ParsedToolCall | None:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         return None

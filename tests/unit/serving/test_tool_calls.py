@@ -6,10 +6,8 @@ import json
 
 import pytest
 
-from contracts.json_schema import check
 from contracts.messages import CalledFunction, Message, ToolCall
 from contracts.tools import Function, Tool
-from model_code.serving.generation import structured_output as constraint
 from model_code.serving.generation.tool_calls import (
     BARE_JSON,
     MISTRAL,
@@ -17,6 +15,7 @@ from model_code.serving.generation.tool_calls import (
     ParsedToolCall,
     ToolCallParser,
     ToolCallSyntax,
+    begins_call,
     described,
     template_messages,
     tool_call_syntax,
@@ -96,29 +95,16 @@ def test_calls_and_results_of_earlier_turns_are_told_either_way() -> None:
     assert answered == {"role": "user", "content": "<tool_response>\n2\n</tool_response>"}
 
 
-def test_references_follow_their_definitions_into_the_schema_of_any_call() -> None:
-    tree = {
-        "type": "object",
-        "properties": {
-            "left": {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
-            "leaf": {"$ref": "#/$defs/leaf"},
-        },
-        "$defs": {"leaf": {"type": "object", "properties": {"$ref": {"type": "string"}}}},
-    }
-    functions = [Function(name="a", parameters=tree), Function(name="b")]
-    schema = json.loads(constraint.any_tool_call_schema(functions))
-    check(schema)
-    tool = schema["$defs"]["tool0"]["properties"]
-    assert tool["left"]["anyOf"][0]["$ref"] == "#/$defs/tool0"
-    assert tool["leaf"]["$ref"] == "#/$defs/tool0.leaf"
-    assert "tool0.leaf" in schema["$defs"]
-
-
-def test_nothing_is_left_open_in_a_schema() -> None:
-    schema = {"properties": {"a": {"items": {}}, "b": {"type": "object"}}, "required": ["a"]}
-    explicit = json.loads(
-        constraint.arguments_schema(Function(name="f", parameters={"type": "object", **schema}))
-    )
-    assert explicit["additionalProperties"] is False
-    assert explicit["properties"]["a"]["type"] == "array"
-    assert explicit["properties"]["b"]["additionalProperties"] is True
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ("", True),
+        ('{"na', True),
+        ('{"name": "add", "argu', True),
+        ('{"name": "add", "arguments": {"a": 1}}', True),
+        ('{"name": "Ann"}', False),
+        ('{"title": 1', False),
+    ],
+)
+def test_the_beginning_of_a_call_is_told_from_an_answer(text: str, begins: bool) -> None:
+    assert begins_call(text, {"add", "other"}) is begins

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from contracts.access import SCOPE_CHOOSE_VARIANT, SCOPE_INFERENCE, Principal
 from contracts.chat import ChatRequest
+from contracts.completions import CompletionRequest
 from contracts.routing import ROUTING_CACHE_SECONDS, Routing
 from lambdas.aws.access_table import AccessSource
 from lambdas.pipeline.guards.session import GuardSession
@@ -166,7 +167,8 @@ class Admit:
 
 def _refuse_logprobs(body: ModelRequest) -> None:
     """Log probabilities spell out what the guards of an answer take away."""
-    if isinstance(body, ChatRequest) and body.logprobs:
+    asked = isinstance(body, ChatRequest) and body.logprobs
+    if asked or (isinstance(body, CompletionRequest) and body.logprobs is not None):
         raise ApiError(
             "invalid_request_error",
             "Answers are guarded here, so 'logprobs' is not available; leave it out.",

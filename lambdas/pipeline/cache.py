@@ -133,7 +133,7 @@ def _is_one_text(request: ModelRequest | None) -> bool:
     """Whether the answer is one text: what is kept holds neither several, nor calls, nor probabilities."""
     if isinstance(request, ChatRequest):
         return request.answers == 1 and not request.tools and not request.logprobs
-    return isinstance(request, CompletionRequest) and request.answers == 1
+    return isinstance(request, CompletionRequest) and request.answers == 1 and request.logprobs is None
 
 
 class KeepAnswer:

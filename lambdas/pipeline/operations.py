@@ -148,6 +148,12 @@ class TextCompletion(Generation):
         """See Generation."""
         choice["text"] = text
 
+    def gather(self, answer: Gathered, choice: dict[str, Any]) -> None:
+        """See Generation. Log probabilities are lists side by side here."""
+        super().gather(answer, choice)
+        if choice.get("logprobs"):
+            answer.logprobs.append(choice["logprobs"])
+
     def whole(
         self, id: str, created: int, model: str, answers: list[Gathered], usage: Usage | None
     ) -> Completion:
@@ -158,12 +164,21 @@ class TextCompletion(Generation):
                     "index": answer.index,
                     "text": answer.text,
                     "finish_reason": answer.finish_reason,
+                    "logprobs": _side_by_side(answer.logprobs),
                     "content_filter": answer.content_filter,
                 }
             )
             for answer in answers
         ]
         return Completion(id=id, created=created, model=model, choices=choices, usage=usage)
+
+
+def _side_by_side(pieces: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The lists of all pieces, one after another."""
+    if not pieces:
+        return None
+    names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+    return {name: [value for piece in pieces for value in piece.get(name) or []] for name in names}
 
 
 class Embeddings(Operation):

@@ -54,7 +54,16 @@ class GuardPrompt:
                 changes["response_format"] = self._format(guards, request.response_format)
             return request.model_copy(update=changes)
         if isinstance(request, CompletionRequest):
-            return request.model_copy(update={"prompt": self._text(guards, request.prompt)})
+            if len(request.texts) < len(request.prompts):
+                raise ApiError(
+                    "invalid_request_error",
+                    "Prompts are guarded here, and guards read text: send the prompt as text.",
+                    param="prompt",
+                    code="unsupported_with_guards",
+                )
+            texts = [self._text(guards, text) for text in request.texts]
+            prompt = texts[0] if isinstance(request.prompt, str) else texts
+            return request.model_copy(update={"prompt": prompt})
         if isinstance(request.input, str):
             return request.model_copy(update={"input": self._text(guards, request.input)})
         return request.model_copy(update={"input": [self._text(guards, text) for text in request.input]})

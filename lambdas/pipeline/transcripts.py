@@ -94,7 +94,8 @@ class StoreTranscript:
 
 def _prompt(request: ChatRequest | CompletionRequest) -> list[Turn]:
     if isinstance(request, CompletionRequest):
-        return [Turn(role="user", text=request.prompt)]
+        # Token ids are written as they are: there is no tokenizer here.
+        return [Turn(role="user", text=str(prompt)) for prompt in request.prompts]
     return [Turn(role=message.role, text=_turn(message)) for message in request.messages]
 
 

@@ -347,7 +347,39 @@ CHATS: dict[str, Pair] = {
 }
 """Chat requests, by what is special about them; fields that are not named are those of a plain chat."""
 
-COMPLETIONS: dict[str, Pair] = {}
+COMPLETIONS: dict[str, Pair] = {
+    "two prompts": Pair(
+        {"prompt": ["Once", "Two"]}, {"prompt": ["Once", 2]}, "prompt[1]", "invalid_value", "string"
+    ),
+    "token ids": Pair({"prompt": [1, 2]}, {"prompt": [1, -2]}, "prompt[1]", "invalid_value", "0"),
+    "lists of token ids": Pair(
+        {"prompt": [[1, 2], [3]]}, {"prompt": [[1, 2], []]}, "prompt[1]", "invalid_value", "1 item"
+    ),
+    "what an evaluation harness scores with": Pair(
+        {"prompt": [[1, 2]], "max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0, "seed": 1234},
+        {"prompt": [[1, 2]], "max_tokens": 0, "logprobs": 1},
+        "max_tokens",
+        "invalid_value",
+        "without 'echo'",
+    ),
+    "a single candidate": Pair(
+        {"prompt": "a", "best_of": 1, "suffix": None, "logit_bias": {}},
+        {"prompt": "a", "best_of": 2},
+        "best_of",
+        "unsupported_parameter",
+        "with n",
+    ),
+    "no gap": Pair(
+        {"prompt": "a", "suffix": None},
+        {"prompt": "a", "suffix": "b"},
+        "suffix",
+        "unsupported_parameter",
+        "fills no gap",
+    ),
+    "as many likeliest tokens as OpenAI shows": Pair(
+        {"prompt": "a", "logprobs": 5}, {"prompt": "a", "logprobs": 6}, "logprobs", "invalid_value", "5"
+    ),
+}
 EMBEDDINGS: dict[str, Pair] = {
     "nulls": Pair(
         {"input": "a", "encoding_format": None, "dimensions": None, "user": None},

@@ -131,6 +131,10 @@ class Engine(Protocol):
         Raises EngineError, OutOfMemoryError among them, and UnsupportedSchemaError.
         """
 
+    async def score(self, prompt: list[int], top: int) -> list[Logprob]:
+        """The log probability of each token of a prompt but the first, as the base model has it, and of the
+        `top` likeliest ones in its place. Raises EngineError."""
+
     def load_adapter(self, adapter: Adapter) -> None:
         """Make an adapter usable while requests run; off the event loop, one at a time. Raises EngineError,
         IncompatibleAdapterError."""

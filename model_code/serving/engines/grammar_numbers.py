@@ -32,9 +32,10 @@ def numbers(low: float, high: float) -> str:
     return " | ".join(parts)
 
 
-def multiples(step: int, prefix: str) -> list[tuple[str, str]]:
+def multiples(step: int, prefix: str, low: int) -> list[tuple[str, str]]:
     """Rules for the whole numbers that `step` divides; `<prefix>-0` is where to begin.
 
+    They are positive from a `low` of 1 on, not negative from one of 0 on, and of either sign below.
     One rule for each remainder that the digits so far leave, and for each number of digits that may follow.
     """
     rules: list[tuple[str, str]] = []
@@ -54,7 +55,8 @@ def multiples(step: int, prefix: str) -> list[tuple[str, str]]:
         endable = reaching
     last = MULTIPLE_DIGITS - 1
     first = [f'"{d}" {prefix}-{last}-{d % step}' for d in range(1, 10) if d % step in endable]
-    return [(f"{prefix}-0", f'"0" | "-"? ({" | ".join(first)})'), *rules]
+    sign, zero = '"-"? ' if low < 0 else "", '"0" | ' if low < 1 else ""
+    return [(f"{prefix}-0", f"{zero}{sign}({' | '.join(first)})"), *rules]
 
 
 def _naturals(low: int, high: int) -> str:

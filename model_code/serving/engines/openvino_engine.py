@@ -48,6 +48,7 @@ from model_code.serving.engines.openvino_messages import (
 )
 from model_code.serving.engines.openvino_probe import SchemaProbe
 from model_code.serving.engines.openvino_process import run_worker
+from model_code.serving.engines.openvino_scorer import PromptScorer
 from model_code.serving.engines.schema_grammar import schema_grammar
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class OpenVinoEngine:
         self._stats = EngineStats(running=0, waiting=0, cache_use=0.0)
         self._fault: str | None = "the model is not loaded"
         self._probe: SchemaProbe | None = None
+        self._scorer: PromptScorer | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -166,6 +168,7 @@ class OpenVinoEngine:
         self._ready = first
         self._fault = None
         self._probe = SchemaProbe(folder)
+        self._scorer = PromptScorer(folder, self._limits.threads)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """See `base.Engine`."""
@@ -192,6 +195,12 @@ class OpenVinoEngine:
             self._running.pop(number, None)
             if not ended:
                 line.send(Cancel(number))
+
+    async def score(self, prompt: list[int], top: int) -> list[Logprob]:
+        """See `base.Engine`."""
+        self._check()
+        assert self._scorer is not None
+        return await self._scorer.score(prompt, top)
 
     def _check(self) -> None:
         if reason := self.fault():
@@ -266,13 +275,15 @@ class OpenVinoEngine:
     async def release(self) -> None:
         """See `base.Engine`."""
         (await self._connected()).send(Release())
-        if self._probe is not None:
-            await asyncio.to_thread(self._probe.close)
+        for process in (self._probe, self._scorer):
+            if process is not None:
+                await asyncio.to_thread(process.close)
 
     def close(self) -> None:
         """See `base.Engine`."""
-        if self._probe is not None:
-            self._probe.close()
+        for process in (self._probe, self._scorer):
+            if process is not None:
+                process.close()
         if self._process is not None:
             self._process.kill()  # it holds nothing that needs an orderly end
             self._process.join(_CLOSE_SECONDS)

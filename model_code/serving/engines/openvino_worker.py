@@ -94,7 +94,7 @@ class Worker:
 
     def _open(self) -> tuple[genai.ContinuousBatchingPipeline, bool]:
         with tempfile.TemporaryDirectory(prefix="evergreen-openvino-") as scratch:
-            schemas = _prepare(self._folder, Path(scratch))
+            schemas = prepare(self._folder, Path(scratch))
             return _pipeline(Path(scratch), self._limits, self._blocks), schemas
 
     def run(self) -> None:
@@ -202,7 +202,7 @@ def _pipeline(folder: Path, limits: EngineLimits, blocks: int) -> genai.Continuo
     )
 
 
-def _prepare(folder: Path, scratch: Path) -> bool:
+def prepare(folder: Path, scratch: Path) -> bool:
     """Put what the pipeline opens into `scratch`: the artefact's own converted model, or one made now.
 
     Returns whether answers can be held to a schema.

@@ -108,9 +108,9 @@ class _Rules:
         if step > 1 and (high - low) // step <= _MOST_VALUES:
             values = range(-(-low // step) * step, high + 1, step)
             return self._shared(" | ".join(f'"{value}"' for value in values) or '"0"')
-        if 1 < step <= _MOST_REMAINDERS and (low, high) == (-LARGEST, LARGEST):
-            prefix = f"m{step}"
-            for name, body in multiples(step, prefix):
+        if 1 < step <= _MOST_REMAINDERS and high == LARGEST and low in (-LARGEST, 0, 1):
+            prefix = f"m{step}-{'n' if low < 0 else low}"
+            for name, body in multiples(step, prefix, low):
                 self.define(name, body)
             return f"{prefix}-0"
         return self._shared(whole_numbers(low, high))

@@ -42,6 +42,7 @@ from model_code.serving.engines.lora_layers import LoraLayers, RoutingProcessors
 from model_code.serving.engines.precision import fastest_dtype
 from model_code.serving.engines.sampling import KEYWORD, BatchSampler, RequestSampler
 from model_code.serving.engines.schema_masks import SchemaMasks
+from model_code.serving.engines.transformers_scorer import SharedScorer
 
 PAGE_TOKENS = 32
 STEP_TOKENS = 512
@@ -72,6 +73,7 @@ class TransformersEngine:
         self._context = 0
         self._cache_tokens = 0
         self._adapters: LoraLayers | None = None
+        self._scorer: SharedScorer | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -104,6 +106,7 @@ class TransformersEngine:
         self._context = min(longest, self._limits.max_context or longest)
         self._cache_tokens = -(-self._context // PAGE_TOKENS) * PAGE_TOKENS * CACHE_CONTEXTS
         self._masks = SchemaMasks(folder, model.config.get_text_config().vocab_size, sorted(self._eos))
+        self._scorer = SharedScorer(model)  # before the model's layers and attention change
         if self._limits.max_adapters:
             self._adapters = LoraLayers(model)
         self._model = model
@@ -180,6 +183,12 @@ class TransformersEngine:
             # transformers has no public way to take a handler back, and would keep one per request.
             with manager.output_router._lock:  # noqa: SLF001
                 manager.output_router.result_handlers.pop(request.request_id, None)
+
+    async def score(self, prompt: list[int], top: int) -> list[Logprob]:
+        """See `base.Engine`."""
+        if self._scorer is None:
+            raise EngineError("the model is not loaded")
+        return await asyncio.to_thread(self._scorer.score, prompt, top)
 
     async def _next(self, outputs: asyncio.Queue[GenerationOutput]) -> GenerationOutput:
         while True:

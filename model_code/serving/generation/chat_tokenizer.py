@@ -77,6 +77,15 @@ class ChatTokenizer:
         """Token ids of a text. A rendered prompt has its special tokens; to a bare one they are added."""
         return self._tokenizer.encode(text, add_special_tokens=with_special).ids
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, control tokens by their names."""
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are, control tokens included."""
+        return self._tokenizer.get_vocab_size()
+
     def stream_decoder(self, visible: frozenset[int] = frozenset()) -> Decoder:
         """A decoder for one answer; control tokens are left out, but for the visible ones."""
         hidden = self._control - visible

@@ -5,6 +5,7 @@ Pure, one per answer; knows nothing of engines, queues or HTTP.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 
@@ -40,6 +41,19 @@ class OutputStream:
         self._tokens = 0
         self._logprobs: list[TokenLogprob] = []
         self.ended = False
+
+    def echo(self, logprobs: Sequence[Logprob] | None) -> OutputDelta:
+        """The prompt as the answer's beginning; `logprobs` are those of its tokens but the first."""
+        entries = None
+        if logprobs is not None:
+            first = self._described(self._plan.prompt[0], math.nan)
+            entries = [TokenLogprob(**first.model_dump())]
+            entries += [
+                self._entry(token, logprob)
+                for token, logprob in zip(self._plan.prompt[1:], logprobs, strict=True)
+            ]
+        reason: FinishReason | None = "length" if self._plan.max_tokens == 0 else None
+        return OutputDelta(self._plan.echo or "", 0, reason, self._index, entries)
 
     def push(self, event: TokenEvent) -> OutputDelta | None:
         """The piece that an event completes; None where there is nothing to show yet.
@@ -100,13 +114,13 @@ class OutputStream:
         return tuple(ToolCallPart(number, call.arguments, _new_id(), call.name) for number, call in numbered)
 
     def _add_logprobs(self, tokens: Sequence[int], logprobs: Sequence[Logprob]) -> None:
-        asked = self._plan.logprobs or 0
         for token, logprob in zip(tokens, logprobs, strict=True):
-            if self._tokenizer.is_control(token):
-                continue  # it adds nothing to the text
-            top = [self._described(other, value) for other, value in logprob.top[:asked]]
-            own = self._described(token, logprob.value)
-            self._logprobs.append(TokenLogprob(**own.model_dump(), top_logprobs=top))
+            if not self._tokenizer.is_control(token):  # such a token adds nothing to the text
+                self._logprobs.append(self._entry(token, logprob))
+
+    def _entry(self, token: int, logprob: Logprob) -> TokenLogprob:
+        top = [self._described(other, value) for other, value in logprob.top[: self._plan.logprobs or 0]]
+        return TokenLogprob(**self._described(token, logprob.value).model_dump(), top_logprobs=top)
 
     def _described(self, token: int, value: float) -> TopLogprob:
         raw = self._tokenizer.token_bytes(token)

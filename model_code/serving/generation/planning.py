@@ -48,6 +48,7 @@ class Plan:
     """A request that fits: its prompt in tokens, how far its answers may go, and what they are held to.
 
     `loose_schema` takes the place of a `schema` that the engine cannot hold to; without it that is an error.
+    `echo`: the prompt's text, where the answer begins with it.
     """
 
     prompt: list[int]
@@ -58,6 +59,7 @@ class Plan:
     schema: str | None = None
     loose_schema: str | None = None
     logprobs: int | None = None
+    echo: str | None = None
     tools: ToolPlan | None = None
     adapter: str | None = None
 
@@ -88,24 +90,40 @@ class Planner:
         return replace(plan, schema=schema, loose_schema=loose_schema, logprobs=logprobs, tools=tools)
 
     async def completion(self, request: CompletionRequest) -> Plan:
-        """The plan of a text completion. Raises ServingError."""
+        """The plan of a text completion with one prompt. Raises ServingError."""
         self._check_answers(request.answers)
-        return await self._plan(request, request.prompt)
+        if request.logprobs is not None and not request.echo:
+            self._check_logprobs(request.logprobs, "logprobs")
+        [given] = request.prompts
+        plan = await self._plan(request, given)
+        if not request.echo:
+            return replace(plan, logprobs=request.logprobs)
+        text = given if isinstance(given, str) else self._tokenizer.decode(given)
+        return replace(plan, logprobs=request.logprobs, echo=text)
 
-    async def _plan(self, request: ChatRequest | CompletionRequest, text: str) -> Plan:
+    async def _plan(self, request: ChatRequest | CompletionRequest, given: str | list[int]) -> Plan:
         chat = isinstance(request, ChatRequest)
         context, asked = self._engine.context_tokens, request.token_limit
-        if (fewest := self._tokenizer.fewest_tokens(text)) > context:
-            raise _too_long(context, fewest, asked, chat)
-        if len(text) > _LARGE_TEXT:
-            prompt = await asyncio.to_thread(self._tokenizer.encode, text, with_special=not chat)
-        else:
-            prompt = self._tokenizer.encode(text, with_special=not chat)
+        prompt = await self._tokens(given, asked, chat)
         room = context - len(prompt)
-        if room < 1 or (asked or 0) > room:
+        if room < (0 if asked == 0 else 1) or (asked or 0) > room:
             raise _too_long(context, len(prompt), asked, chat)
         default = min(room, self._settings.default_max_tokens or room)
-        return Plan(prompt, asked or default, _sampling(request), request.stop_strings, request.answers)
+        limit = default if asked is None else asked
+        return Plan(prompt, limit, _sampling(request), request.stop_strings, request.answers)
+
+    async def _tokens(self, given: str | list[int], asked: int | None, chat: bool) -> list[int]:
+        """The prompt in tokens. Raises ServingError for ids that the tokenizer does not have."""
+        if not isinstance(given, str):
+            if (unknown := max(given)) >= (size := self._tokenizer.size):
+                text = f"The prompt holds the token id {unknown}; this model's tokenizer has {size} tokens."
+                raise invalid(text, param="prompt", code="invalid_value")
+            return given
+        if (fewest := self._tokenizer.fewest_tokens(given)) > (context := self._engine.context_tokens):
+            raise _too_long(context, fewest, asked, chat)
+        if len(given) > _LARGE_TEXT:
+            return await asyncio.to_thread(self._tokenizer.encode, given, with_special=not chat)
+        return self._tokenizer.encode(given, with_special=not chat)
 
     async def _schemas(
         self, request: ChatRequest, offered: list[Tool], tools: ToolPlan | None

@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
@@ -23,6 +23,7 @@ from model_code.serving.engines.base import (
     Engine,
     EngineStats,
     GenerationRequest,
+    Logprob,
     SamplingParams,
 )
 from model_code.serving.engines.errors import (
@@ -229,14 +230,38 @@ class Service:
             text = f"The engine cannot hold an answer to this schema: {refused}"
             raise invalid(text, param="response_format", code="unsupported_schema") from None
 
+    async def generate_all(self, plans: Sequence[Plan]) -> AsyncGenerator[OutputDelta, None]:
+        """The answers to several prompts, numbered one after another: as many at once as the engine computes.
+
+        As `generate` otherwise.
+        """
+        if len(plans) == 1:
+            streams = [self.generate(plans[0])]
+        else:
+            turns = asyncio.Semaphore(max(1, self.settings.max_running // plans[0].answers))
+            streams = [self._in_turn(plan, number, turns) for number, plan in enumerate(plans)]
+        deltas = streams[0] if len(streams) == 1 else merge_streams(streams)
+        async with aclosing(deltas):
+            async for delta in deltas:
+                yield delta
+
+    async def _in_turn(
+        self, plan: Plan, number: int, turns: asyncio.Semaphore
+    ) -> AsyncGenerator[OutputDelta, None]:
+        async with turns, aclosing(self.generate(plan)) as deltas:
+            async for delta in deltas:
+                yield replace(delta, index=number * plan.answers + delta.index)
+
     async def _answer(self, plan: Plan, index: int, adapter: str | None) -> AsyncGenerator[OutputDelta, None]:
         """One answer. Where the engine cannot hold to the plan's schema, the loose one takes its place."""
+        begun = False
         try:
             async with aclosing(self._deltas(plan, index, adapter)) as deltas:
                 async for delta in deltas:
+                    begun = True
                     yield delta
         except UnsupportedSchemaError as refused:
-            if plan.loose_schema is None or plan.schema == plan.loose_schema:
+            if begun or plan.loose_schema is None or plan.schema == plan.loose_schema:
                 raise
             event(logger, f"schema loosened: {refused}", level=logging.WARNING)
             loosened = replace(plan, schema=plan.loose_schema)
@@ -247,11 +272,16 @@ class Service:
     async def _deltas(self, plan: Plan, index: int, adapter: str | None) -> AsyncGenerator[OutputDelta, None]:
         engine, tokenizer = self._loaded()
         stream = OutputStream(plan, tokenizer, index)
+        if plan.echo is not None:
+            yield stream.echo(await self._prompt_logprobs(plan))
+            if plan.max_tokens == 0:
+                return
         sampling = plan.sampling
         if index and sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + index)  # or all answers would be the same
+        logprobs = None if plan.logprobs is None else min(plan.logprobs, engine.capabilities.top_logprobs)
         request = GenerationRequest(
-            str(next(self._ids)), plan.prompt, plan.max_tokens, sampling, plan.schema, plan.logprobs, adapter
+            str(next(self._ids)), plan.prompt, plan.max_tokens, sampling, plan.schema, logprobs, adapter
         )
         async with aclosing(engine.generate(request)) as events:
             async for tokens in events:
@@ -261,6 +291,18 @@ class Service:
                     yield delta
                 if stream.ended:
                     return
+
+    async def _prompt_logprobs(self, plan: Plan) -> list[Logprob] | None:
+        """Those of an echoed prompt, where they are asked for."""
+        if plan.logprobs is None:
+            return None
+        if plan.adapter is not None:
+            text = "Prompts are scored by the base model alone: leave 'logprobs' out, or name the base model."
+            raise invalid(text, param="logprobs", code="unsupported_parameter")
+        engine, _ = self._loaded()
+        scores = await engine.score(plan.prompt, plan.logprobs)
+        self._progress = time.monotonic()
+        return scores
 
     def _adapter_key(self, plan: Plan) -> AbstractContextManager[str | None]:
         """Holds the plan's adapter, waiting included, and gives the engine's key of it."""

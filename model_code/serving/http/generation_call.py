@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 
 from model_code.serving.generation.operations import BY_ROUTE, Request
@@ -44,24 +45,24 @@ class GenerationCall:
         if self._headers.adapter:  # as SageMaker's containers do: the header takes the model's place
             request = request.model_copy(update={"model": self._headers.adapter})
         self._streamed = request.stream
-        plan = await self._service.plan(operation, request)
-        self._prompt_tokens = len(plan.prompt)
-        self._answers = [CollectedOutput() for _ in range(plan.answers)]
-        writer = operation.writer(self._headers.request_id, request.model, len(plan.prompt))
+        plans = [await self._service.plan(operation, part) for part in operation.parts(request)]
+        self._prompt_tokens = sum(len(plan.prompt) for plan in plans)
+        self._answers = [CollectedOutput() for _ in range(sum(plan.answers for plan in plans))]
+        writer = operation.writer(self._headers.request_id, request.model, self._prompt_tokens)
         if request.stream:
-            await self._stream(request, plan, writer)
+            await self._stream(request, plans, writer)
         else:
-            await self._collect(plan, writer)
+            await self._collect(plans, writer)
 
-    async def _collect(self, plan: Plan, writer: Writer) -> None:
-        async with aclosing(self._service.generate(plan)) as deltas:
+    async def _collect(self, plans: Sequence[Plan], writer: Writer) -> None:
+        async with aclosing(self._service.generate_all(plans)) as deltas:
             async for delta in deltas:
                 self._record_first_token()
                 self._answers[delta.index].add(delta)
         await self._reply.body(writer.whole(self._answers))
 
-    async def _stream(self, request: Request, plan: Plan, writer: Writer) -> None:
-        async with aclosing(self._service.generate(plan)) as deltas:
+    async def _stream(self, request: Request, plans: Sequence[Plan], writer: Writer) -> None:
+        async with aclosing(self._service.generate_all(plans)) as deltas:
             async for delta in deltas:
                 # Nothing is sent before the first token, so that a refusal until then has its own status.
                 answer = self._answers[delta.index]

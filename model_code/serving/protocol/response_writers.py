@@ -6,6 +6,7 @@ A output of plain text, which is nearly every one, is written into a frame that 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from contracts.chat import (
     ToolCallDelta,
     Usage,
 )
-from contracts.completions import Completion, CompletionChoice
+from contracts.completions import Completion, CompletionChoice, CompletionLogprobs
 from contracts.messages import CalledFunction, ToolCall
 from model_code.serving.protocol.deltas import OutputDelta, ToolCallPart
 
@@ -138,6 +139,7 @@ class CompletionWriter:
         self._model = model
         self._prompt_tokens = prompt_tokens
         self._created = int(time.time()) if created is None else created
+        self._offsets: dict[int, int] = {}  # characters of each answer that have an entry
 
     def whole(self, answers: Sequence[CollectedOutput]) -> bytes:
         """The body of a reply that is not streamed."""
@@ -146,7 +148,7 @@ class CompletionWriter:
                 index=index,
                 text=answer.text,
                 finish_reason=answer.last.finish_reason if answer.last else None,
-                logprobs=None,
+                logprobs=self._logprobs(index, answer.logprobs),
             )
             for index, answer in enumerate(answers)
         ]
@@ -155,13 +157,31 @@ class CompletionWriter:
     def events(self, output: OutputDelta, *, opening: bool) -> bytes:
         """The event of one delta."""
         choice = CompletionChoice(
-            index=output.index, text=output.text, finish_reason=output.finish_reason, logprobs=None
+            index=output.index,
+            text=output.text,
+            finish_reason=output.finish_reason,
+            logprobs=self._logprobs(output.index, output.logprobs),
         )
         return _event(self._completion([choice]))
 
     def usage(self, answers: Sequence[CollectedOutput]) -> bytes:
         """The event with the token counts, which has no choices."""
         return _event(self._completion([], _usage(self._prompt_tokens, answers)))
+
+    def _logprobs(self, index: int, entries: list[TokenLogprob] | None) -> CompletionLogprobs | None:
+        """The entries in the form of completions; offsets go on where the answer's last ones ended."""
+        if not entries:
+            return None
+        offsets = []
+        for entry in entries:
+            offsets.append(self._offsets.get(index, 0))
+            self._offsets[index] = offsets[-1] + len(entry.token)
+        return CompletionLogprobs(
+            tokens=[entry.token for entry in entries],
+            token_logprobs=[None if math.isnan(entry.logprob) else entry.logprob for entry in entries],
+            top_logprobs=[None if math.isnan(entry.logprob) else _likeliest(entry) for entry in entries],
+            text_offset=offsets,
+        )
 
     def _completion(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
         extra = {} if usage is None else {"usage": usage}
@@ -173,6 +193,11 @@ class CompletionWriter:
             choices=choices,
             **extra,
         )
+
+
+def _likeliest(entry: TokenLogprob) -> dict[str, float]:
+    """The likeliest tokens in a place, the one that stands there always among them."""
+    return {top.token: top.logprob for top in entry.top_logprobs} | {entry.token: entry.logprob}
 
 
 Writer = ChatWriter | CompletionWriter

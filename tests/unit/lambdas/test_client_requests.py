@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from contracts.chat import ChatRequest
+from contracts.completions import Completion, CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
-from lambdas.runtime.errors import ApiError, to_api_error
+from contracts.guards import GuardSettings
+from lambdas.pipeline.operations import TEXT_COMPLETION
+from lambdas.runtime.errors import to_api_error
 from lambdas.runtime.http_event import route
 from model_code.serving.errors import ServingError
 from model_code.serving.protocol.parsing import parse
-from tests.support.client_requests import CHATS, EMBEDDINGS, USER, Pair, call, tool, turns
-from tests.support.front_door import MODEL, Door, chat, events
+from tests.support.client_requests import CHATS, COMPLETIONS, EMBEDDINGS, USER, Pair, call, tool, turns
+from tests.support.fake_model_endpoint import Reply, cut
+from tests.support.front_door import MODEL, SETTINGS, Door, chat, events
 from tests.unit.lambdas.test_door_tools import CALL, stream
 
 
@@ -55,19 +61,81 @@ def test_the_container_refuses_in_the_same_words(door: Door, case: str) -> None:
     assert json.loads(caught.value.body)["error"] == refusal(door, body)
 
 
-@pytest.mark.parametrize("case", EMBEDDINGS)
-def test_embeddings_take_texts_and_say_so(case: str) -> None:
-    pair = EMBEDDINGS[case]
-    EmbeddingsRequest.model_validate_json(json.dumps({"model": MODEL, **pair.taken}))
-    error = fault_of(pair)
+@pytest.mark.parametrize(
+    ("request_model", "pair"),
+    [(EmbeddingsRequest, pair) for pair in EMBEDDINGS.values()]
+    + [(CompletionRequest, pair) for pair in COMPLETIONS.values()],
+    ids=[*EMBEDDINGS, *COMPLETIONS],
+)
+def test_the_other_routes_take_and_refuse_alike(request_model: type[BaseModel], pair: Pair) -> None:
+    request_model.model_validate_json(json.dumps({"model": MODEL, **pair.taken}))
+    with pytest.raises(ValueError) as caught:
+        request_model.model_validate_json(json.dumps({"model": MODEL, **pair.refused}))
+    error = to_api_error(caught.value)
     assert (error.param, error.code) == (pair.param, pair.code)
     assert pair.words in error.message
 
 
-def fault_of(pair: Pair) -> ApiError:
-    with pytest.raises(ValueError) as caught:
-        EmbeddingsRequest.model_validate_json(json.dumps({"model": MODEL, **pair.refused}))
-    return to_api_error(caught.value)
+SCORES = {
+    "tokens": ["Once", " upon"],
+    "token_logprobs": [None, -1.5],
+    "top_logprobs": [None, {" upon": -1.5}],
+    "text_offset": [0, 4],
+}
+
+
+def completion_events(*choices: dict[str, Any]) -> list[Reply]:
+    base = {"id": "x", "object": "text_completion", "created": 7, "model": "m"}
+    lines = [f"data: {json.dumps({**base, 'choices': [choice]})}\n\n" for choice in choices]
+    return [Reply(parts=cut("".join([*lines, "data: [DONE]\n\n"]).encode(), 40))]
+
+
+def test_several_prompts_have_an_answer_each(door: Door) -> None:
+    door.sagemaker.replies = completion_events(
+        {"index": 1, "text": "b", "finish_reason": "length"},
+        {"index": 0, "text": "a", "finish_reason": "stop"},
+    )
+    body = {"model": MODEL, "prompt": ["Once", "Two"], "max_tokens": 1}
+    _, text = door.ask(body, route=TEXT_COMPLETION.route)
+    choices = json.loads(text)["choices"]
+    assert [(each["index"], each["text"]) for each in choices] == [(0, "a"), (1, "b")]
+    assert json.loads(door.sagemaker.calls[-1][1])["prompt"] == ["Once", "Two"]
+
+
+def test_log_probabilities_of_a_prompt_come_side_by_side(door: Door) -> None:
+    further = {"tokens": ["!"], "token_logprobs": [-2.0], "top_logprobs": [{}], "text_offset": [9]}
+    door.sagemaker.replies = completion_events(
+        {"index": 0, "text": "Once upon", "logprobs": SCORES},
+        {"index": 0, "text": "!", "logprobs": further, "finish_reason": "length"},
+    )
+    body = {"model": MODEL, "prompt": [[1, 2]], "max_tokens": 1, "echo": True, "logprobs": 1}
+    _, text = door.ask(body, route=TEXT_COMPLETION.route)
+    choice = Completion.model_validate_json(text).choices[0]
+    assert choice.logprobs is not None
+    assert choice.logprobs.token_logprobs == [None, -1.5, -2.0]
+    assert choice.logprobs.text_offset == [0, 4, 9]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"prompt": [1, 2]}, "prompt"), ({"prompt": "a", "logprobs": 0}, "logprobs")],
+    ids=str,
+)
+def test_what_guards_cannot_read_is_refused(
+    make_door: Callable[..., Door], fields: dict[str, Any], param: str
+) -> None:
+    door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(mask_pii=True)}))
+    reply, text = door.ask({"model": MODEL, **fields}, route=TEXT_COMPLETION.route)
+    error = json.loads(text)["error"]
+    assert (reply.status, error["param"], error["code"]) == (400, param, "unsupported_with_guards")
+    assert door.sagemaker.calls == []
+
+
+def test_each_prompt_of_several_is_guarded(make_door: Callable[..., Door]) -> None:
+    door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(mask_pii=True)}))
+    door.sagemaker.replies = completion_events({"index": 0, "text": "a", "finish_reason": "stop"})
+    door.ask({"model": MODEL, "prompt": ["I am ann@x.org", "b"]}, route=TEXT_COMPLETION.route)
+    assert json.loads(door.sagemaker.calls[-1][1])["prompt"] == ["I am [EMAIL_1]", "b"]
 
 
 def test_what_is_ignored_goes_no_further(door: Door) -> None:

@@ -128,8 +128,8 @@ def test_a_bad_body_is_refused_before_it_reaches_vllm(body: Any, status: int, co
 @pytest.mark.parametrize(
     ("route", "body", "param"),
     [
-        ("/v1/completions", {"model": "m", "prompt": "a", "echo": True}, "echo"),
-        ("/v1/completions", {"model": "m", "prompt": ["a", "b"]}, "prompt"),
+        ("/v1/completions", {"model": "m", "prompt": "a", "suffix": "b"}, "suffix"),
+        ("/v1/completions", {"model": "m", "prompt": ["a", ""]}, "prompt[1]"),
         ("/v1/completions", {"model": "m", "prompt": "a", "messages": []}, "messages"),
         ("/v1/embeddings", {"model": "m", "input": []}, "input"),
         ("/v1/embeddings", {"model": "m", "input": "a", "size": 2}, "size"),

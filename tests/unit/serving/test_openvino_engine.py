@@ -29,6 +29,7 @@ from model_code.serving.engines.errors import (  # noqa: E402
 )
 from model_code.serving.engines.openvino_engine import OpenVinoEngine  # noqa: E402
 from model_code.serving.engines.openvino_messages import Add, parse_report  # noqa: E402
+from model_code.serving.engines.openvino_probe import SchemaProbe  # noqa: E402
 from tests.support.vllm_hook import until  # noqa: E402
 from tests.unit.serving.test_openvino_graph import save_model  # noqa: E402
 
@@ -134,7 +135,7 @@ def test_a_worker_that_ends_while_a_schema_is_looked_at_fails_the_request(folder
             engine._probe = Murderous(engine)  # type: ignore[assignment]
             async with asyncio.timeout(60):
                 with pytest.raises(EngineError, match="process ended"):
-                    await all_of(engine, request(2, 2, schema="{}"))
+                    await all_of(engine, request(2, 2, schema='{"enum": [1]}'))
 
     asyncio.run(scenario())
 
@@ -188,10 +189,26 @@ def test_a_schema_that_genai_cannot_take_is_refused_and_others_go_on(folder: Pat
     async def scenario() -> None:
         async with engine_of(folder) as engine:
             for _ in range(2):  # the second time it is remembered
-                with pytest.raises(UnsupportedSchemaError, match="Unsupported type"):
-                    await all_of(engine, request(1, 5, schema='{"type": "nonsense"}'))
+                with pytest.raises(UnsupportedSchemaError, match="not defined"):
+                    await all_of(engine, request(1, 5, schema='{"$ref": "#/$defs/none"}'))
             digit = request(2, 20, schema='{"enum": [1, 2]}')
             assert await all_of(engine, digit)
             assert await all_of(engine, request(3, 5))
+
+    asyncio.run(scenario())
+
+
+def test_a_known_schema_waits_for_no_new_one(folder: Path) -> None:
+    async def scenario() -> None:
+        probe = SchemaProbe(folder)
+        try:
+            await probe.check('root ::= "0"')
+            new = [asyncio.create_task(probe.check(f'root ::= "{number}"')) for number in range(1, 9)]
+            await asyncio.sleep(0)  # the first of them is with the process now
+            await probe.check('root ::= "0"')
+            assert not any(task.done() for task in new)
+            await asyncio.gather(*new)
+        finally:
+            probe.close()
 
     asyncio.run(scenario())

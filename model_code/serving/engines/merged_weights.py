@@ -21,6 +21,7 @@ from model_code.serving.engines.base import (
     Engine,
     EngineStats,
     GenerationRequest,
+    Logprob,
     TokenEvent,
 )
 from model_code.serving.engines.errors import (
@@ -98,6 +99,10 @@ class MergedAdapters:
         async with aclosing(engine.generate(replace(request, adapter=None))) as events:
             async for event in events:
                 yield event
+
+    async def score(self, prompt: list[int], top: int) -> list[Logprob]:
+        """See `base.Engine`."""
+        return await self._base.score(prompt, top)
 
     def fault(self) -> str | None:
         """See `base.Engine`. A dead adapter fails its own requests; the base is well without it."""

@@ -120,9 +120,10 @@ quantisation:  ## what eight bits cost the model: perplexity and a task's score,
 	@$(EVERGREEN_VENVS)/serving/bin/python -m model_code.serving.quality --model $(MODEL) \
 		--text tests/fixtures/prose/harbour.txt --pairs tests/fixtures/support/support_pairs.jsonl
 
-peers: environments  ## install vLLM and llama.cpp (over a gigabyte) and ask both the contract
+peers: environments  ## install vLLM in two versions and llama.cpp (gigabytes), ask them the contract, record what they said
 	@$(PYTHON) -m local environments --development --peers
-	@$(BIN)/python -m pytest -m peers tests/contract $(PYTEST)
+	@$(BIN)/python -m pytest -m peers tests/contract --junitxml=.evergreen/peers.xml $(PYTEST) || true
+	@$(BIN)/python -m tests.support.peer_results .evergreen/peers.xml
 
 VERSIONS ?=
 engine-versions: environments  ## record what versions of vLLM take: make engine-versions VERSIONS="0.27.1 0.32.0"

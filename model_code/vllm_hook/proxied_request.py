@@ -142,6 +142,20 @@ class ProxiedRequest:
         await self._ask(body, reply)
 
     async def _ask(self, body: bytes, reply: ResponseRelay) -> None:
+        """Pass the request on. vLLM answers 500 to schemas that its compiler cannot read: a failure before
+        the first token is the schema's where there is one and the engine is well."""
+        try:
+            await self._ask_once(body, reply)
+        except Exception as error:
+            failed = not isinstance(error, ServingError) or error.type == "server_error"
+            field = _schema_field(body) if failed and not reply.status else None
+            if field is None or await self._health.engine_fault():
+                raise
+            event(logger, "vLLM failed on a schema", level=logging.WARNING, error=type(error).__name__)
+            text = "The model's server cannot hold an answer to this schema."
+            raise invalid(text, param=field, code="unsupported_schema") from error
+
+    async def _ask_once(self, body: bytes, reply: ResponseRelay) -> None:
         scope = upstream_scope(self._scope, self._route, body, self._ids)
         await self._upstream.app(scope, body_receiver(body), reply.send)
         if reply.error is not None:
@@ -256,6 +270,15 @@ def check(route: str, body: bytes) -> bool:
     request: ChatRequest | CompletionRequest
     request = parse(ChatRequest, body) if route == CHAT else parse(CompletionRequest, body)
     return request.token_limit is not None
+
+
+def _schema_field(body: bytes) -> str | None:
+    """The field that holds a schema, of a request whose fields are checked; None where none does."""
+    content = json.loads(body)
+    form = content.get("response_format")
+    if form and form.get("type") == "json_schema":
+        return "response_format"
+    return "tools" if content.get("tools") else None
 
 
 def _with_limit(body: bytes, tokens: int) -> bytes:

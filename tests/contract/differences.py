@@ -24,13 +24,14 @@ _OURS = (
     "test_sessions_are_off_unless_asked_for",
 )
 
+_BLANKS = "between the parts of an answer vLLM allows blanks without end, and a weak model makes use of it"
 _VLLM = {
     "vLLM reads calls with a parser that is named at its start, and infra names none": [
         "test_a_required_call_comes_however_weak_the_model",
         "test_a_named_function_is_the_one_called",
         "test_a_conversation_with_calls_goes_on",
     ],
-    "between the parts of an answer vLLM allows blanks without end, and a weak model makes use of it": [
+    _BLANKS: [
         "test_an_answer_keeps_to_its_schema[{'seed': 1,",
         "test_a_streamed_answer_keeps_to_it_too",
         "test_free_and_held_answers_share_a_batch",
@@ -82,11 +83,17 @@ _PLAIN = {
     ],
 }
 
+
+def _older(known: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The same of vLLM 0.27.1, whose grammar lets the weak model run on for another seed."""
+    return known | {_BLANKS: [*known[_BLANKS], "test_an_answer_keeps_to_its_schema[{'seed': 2, 'top_p'"]}
+
+
 DIFFERENCES: dict[str, dict[str, list[str]]] = {
-    "vllm-0.27.1": {**_HOOKED},
-    "vllm-0.32.0": {**_HOOKED},
-    "vllm-0.27.1-plain": {**_PLAIN},
-    "vllm-0.32.0-plain": {**_PLAIN},
+    "vllm-0.27.1": _older(_HOOKED),
+    "vllm-0.32.0": _HOOKED,
+    "vllm-0.27.1-plain": _older(_PLAIN),
+    "vllm-0.32.0-plain": _PLAIN,
     LLAMA: {
         "fields and values that mean nothing to it are left out or put right in silence": [
             *(

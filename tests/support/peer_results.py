@@ -28,10 +28,12 @@ def results() -> dict[str, Any]:
 
 
 def read(reports: Iterable[Path]) -> dict[str, Any]:
-    """The same from reports of pytest."""
+    """The same from reports of pytest; of a test that stands in several, the last counts."""
     found: dict[str, dict[str, Any]] = {}
-    for case in (case for path in reports for case in ElementTree.parse(path).iter("testcase")):
-        name = case.get("name", "")
+    cases = {
+        case.get("name", ""): case for path in reports for case in ElementTree.parse(path).iter("testcase")
+    }
+    for name, case in cases.items():
         if not (server := _server(name)):
             continue
         row = found.setdefault(

@@ -300,6 +300,38 @@ def test_a_fault_inside_is_told_without_its_details(caplog: pytest.LogCaptureFix
     run(scenario)
 
 
+HELD = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": {}}}}
+TOOL = {"type": "function", "function": {"name": "a", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "healthy", "told"),
+    [
+        ({"response_format": HELD}, True, (400, "unsupported_schema", "response_format")),
+        ({"tools": [TOOL]}, True, (400, "unsupported_schema", "tools")),
+        ({"response_format": HELD}, False, (500, "internal_error", None)),
+        ({"response_format": {"type": "text"}}, True, (500, "internal_error", None)),
+    ],
+)
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_schema_on_which_vllm_fails_is_the_callers(
+    fields: dict[str, Any], healthy: bool, told: tuple[int, str, str | None], raises: bool
+) -> None:
+    async def behave(request: Request, body: dict[str, Any]) -> Response:
+        if raises:
+            raise TypeError("unhashable type: 'dict'")
+        return JSONResponse({"error": {"message": "unhashable type", "code": 500}}, status_code=500)
+
+    async def scenario() -> None:
+        vllm = FakeVllm(behave)
+        async with hooked(vllm) as hook:
+            vllm.healthy = healthy
+            got = await call(hook, body=CHAT | fields)
+            assert (got.status, got.error["code"], got.error["param"]) == told
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/invocations", 405), ("POST", "/ping", 405), ("GET", "/nowhere", 404), ("PUT", "/health", 405)],

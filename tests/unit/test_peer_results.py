@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from infra.settings.engine_promises import promise_table
-from tests.contract.differences import DIFFERENCES, NOT_ASKED
 from tests.support import peer_results
 from tests.support.peers import HOOKED
 
@@ -49,21 +47,3 @@ def test_a_failure_ends_with_one_and_other_servers_are_kept(report: Path) -> Non
     peer_results.main([str(report)])
 
     assert {HOOKED_SERVER, HOOKED[1]} < peer_results.results().keys()
-
-
-@pytest.mark.parametrize("server", HOOKED)
-def test_the_last_run_failed_nowhere_and_its_differences_are_those_declared(server: str) -> None:
-    row = peer_results.results()[server]
-
-    assert row["failed"] == []
-    assert row["differs"].keys() == DIFFERENCES[server].keys()
-    assert row["not_asked"].keys() == NOT_ASKED.get(server, {}).keys()
-
-
-@pytest.mark.parametrize("server", HOOKED)
-def test_what_is_promised_of_vllm_passed_on_each_version(server: str) -> None:
-    promised = [one.shown["vllm"] for one in promise_table().promises.values() if "vllm" in one.shown]
-    asked = {test.split("::")[1] for test in promised if test.startswith("tests/contract/")}
-
-    assert asked
-    assert asked <= peer_results.results()[server]["passed"].keys()

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth diff operator bootstrap preflight model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
+.PHONY: help up cloud down clean chat environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth image diff operator bootstrap preflight model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -146,6 +146,10 @@ image-data: environments  ## registries by region from the SageMaker SDK's data,
 synth: environments  ## templates of one environment: make synth ENV=prod
 	$(require_env)
 	@$(CDK) synth -q --output cdk.out/$(ENV) && echo "Templates in cdk.out/$(ENV)"
+
+IMAGE ?= evergreen-serving:local
+image:  ## build our own serving image with Docker: make image IMAGE=name:tag
+	@docker build --file model_code/Dockerfile --tag "$(IMAGE)" $(ARGS) .
 
 diff: environments  ## what a deploy would change: make diff ENV=prod
 	$(require_env)

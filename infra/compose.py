@@ -14,6 +14,7 @@ from infra.settings.cost import estimate
 from infra.settings.endpoint import AsyncEndpoint
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
+from infra.stacks.delivery import DeliveryStack
 from infra.stacks.failover import FailoverDataStack, FailoverStack, FailoverUpdateStack
 from infra.stacks.monitoring import MonitoringStack
 from infra.stacks.refresh import RefreshStack
@@ -33,6 +34,8 @@ def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
         stacks.append(ApiStack(app, settings, env, data=data, serving=serving))
     if settings.refresh is not None:
         stacks.append(RefreshStack(app, settings, env, data=data, serving=serving, alarms=monitoring.topic))
+    if settings.delivery is not None:
+        stacks.append(DeliveryStack(app, settings, env, delivery=settings.delivery))
     stacks += _second_region(app, settings, data=data, serving=serving)
     for stack in stacks:
         stack.termination_protection = settings.environment.production

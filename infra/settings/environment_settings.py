@@ -15,6 +15,7 @@ from infra.settings.api import ApiSettings
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
 from infra.settings.components import ScaleToZeroEndpoint
+from infra.settings.delivery import Delivery, check_delivery
 from infra.settings.endpoint import Endpoint, RealtimeEndpoint
 from infra.settings.environment import Environment
 from infra.settings.failover import Failover, check_failover
@@ -90,6 +91,10 @@ class Settings(SettingsModel):
         "A second region that answers while the first cannot.", {"region": "us-west-2"}, default=None
     )
 
+    delivery: Delivery | None = setting(
+        "Roles that GitHub Actions deploys with.", {"provider": "create"}, default=None
+    )
+
     @property
     def prefix(self) -> str:
         """Start of every name: `evergreen-<env>`."""
@@ -113,6 +118,7 @@ class Settings(SettingsModel):
                 "endpoint": there.endpoint(self.endpoint),
                 "refresh": None,
                 "failover": None,
+                "delivery": None,
             }
         )
 
@@ -257,6 +263,7 @@ class Settings(SettingsModel):
     @model_validator(mode="after")
     def _production_lacks_nothing(self) -> Self:
         if self.environment.production:
+            check_delivery(self.delivery)
             cross_section_rules.check_production(
                 self.gateway.waf.enabled, self.environment.removal.records, self.environment.removal.access
             )

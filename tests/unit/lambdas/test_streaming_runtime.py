@@ -191,15 +191,22 @@ def test_work_after_the_reply_runs_when_the_reply_is_over_and_may_fail(
 
 
 def start_bootstrap(api: FakeRuntimeApi, folder: Path, handler: str) -> subprocess.Popen[bytes]:
-    """The real executable, as Lambda would start it: with the managed runtime's command as arguments."""
+    """The real executable, as Lambda would start it: with the managed runtime's command as arguments.
+
+    Another `python3` comes first on the path, as an image or a layer may have one.
+    """
+    other = folder / "bin" / "python3"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\nexit 77\n")
+    other.chmod(0o755)
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{other.parent}:{os.environ['PATH']}",
         "LAMBDA_TASK_ROOT": str(ROOT),
         "PYTHONPATH": str(folder),
         "AWS_LAMBDA_RUNTIME_API": api.address,
         "_HANDLER": handler,
     }
-    command = [str(BOOTSTRAP), "/var/lang/bin/python3", "/var/runtime/bootstrap.py"]
+    command = [str(BOOTSTRAP), sys.executable, "/var/runtime/bootstrap.py"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

@@ -48,7 +48,7 @@ def test_every_action_carries_the_keys_of_its_condition(assembly, env):
     assert found == []
 
 
-@pytest.mark.parametrize("env", ["local", "dev"])
+@pytest.mark.parametrize("env", ["local", "neuron"])
 def test_who_makes_grants_may_look_at_the_key(assembly, env):
     allowed: dict[str, list[Any]] = {"kms:CreateGrant": [], "kms:DescribeKey": []}
     for statement in statements(assembly(env)):

@@ -168,7 +168,7 @@ def test_without_the_hook_nothing_of_it_is_set():
 
 
 def test_neuron_gets_the_shape_its_model_was_compiled_for(resources):
-    environment = environment_of(resources, "dev", "Champion")
+    environment = environment_of(resources, "neuron", "Champion")
 
     assert environment["SM_ON_BATCH_SIZE"] == "4"
     assert environment["SM_ON_SEQUENCE_LENGTH"] == "4096"
@@ -194,7 +194,7 @@ def test_production_starts_on_the_host_image_its_cuda_needs(resources):
     assert (champion["InstanceType"], champion["InitialInstanceCount"]) == ("ml.g6e.xlarge", 2)
 
 
-@pytest.mark.parametrize(("env", "encrypted"), [("local", True), ("dev", True), ("prod", False)])
+@pytest.mark.parametrize(("env", "encrypted"), [("local", True), ("neuron", True), ("prod", False)])
 def test_volumes_are_encrypted_where_the_machine_has_one(resources, env, encrypted):
     config = only(resources(env, "serving", CONFIG))
 

@@ -46,6 +46,7 @@ def test_the_page_is_current():
     assert committed == engines_reference.render(), "python -m infra.engines_reference > docs/engines.md"
 
 
+EXAMPLES = Path(__file__).parents[2] / "fixtures" / "settings"
 KEYS = {
     "max_queued_requests": 16,
     "default_max_tokens": 256,
@@ -64,16 +65,16 @@ def test_every_key_that_relies_on_a_promise_is_tried():
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_key_that_the_neuron_image_would_not_read_is_refused_with_its_line(key, tmp_path):
-    text = (FOLDER / "dev.yaml").read_text()
+    text = (EXAMPLES / "neuron.yaml").read_text()
     before = text.index("    max_running_requests: 4\n")
     text = f"{text[:before]}    {key}: {KEYS[key]}\n{text[before:]}"
-    (tmp_path / "dev.yaml").write_text(text)
+    (tmp_path / "neuron.yaml").write_text(text)
 
     with pytest.raises(SettingsError) as caught:
-        load("dev", tmp_path)
+        load("neuron", tmp_path)
 
     line = text[: text.index(f"    {key}: ")].count("\n") + 1
-    assert f"dev.yaml:{line}: '{key}' has no effect on vLLM on Neuron. " in str(caught.value)
+    assert f"neuron.yaml:{line}: '{key}' has no effect on vLLM on Neuron. " in str(caught.value)
     assert "example: remove the line" in str(caught.value)
 
 
@@ -96,6 +97,6 @@ def test_a_key_that_only_the_hook_reads_is_refused_without_it(key, tmp_path, mon
 
 
 def test_on_neuron_an_answer_is_as_long_as_the_context():
-    settings = load("dev")
+    settings = load("neuron", EXAMPLES)
 
     assert settings.evaluation_answer_tokens == settings.endpoint.engine.max_context_tokens

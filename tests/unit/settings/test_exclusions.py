@@ -21,6 +21,7 @@ GONE = object()
 
 POOLS, ZERO, QUEUE, SERVERLESS = "pools", "scale-to-zero", "async", "serverless"
 TWO = "two-regions"
+NEURON_FILE = "neuron"
 FAILOVER = {"region": "us-west-2", "instances": {"type": "ml.g6e.xlarge", "min": 1, "max": 2}}
 NEURON = {"kind": "neuron", "image": "vllm-neuron-0.4.5", "tensor_parallel": 2} | {
     "max_context_tokens": 4096,
@@ -126,7 +127,7 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"endpoint.engine.hook": True},
     ),
     "engine-promise": (
-        "dev",
+        NEURON_FILE,
         {"endpoint.engine.request_timeout_seconds": 60},
         {"endpoint.engine.request_timeout_seconds": GONE},
     ),
@@ -156,7 +157,7 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"endpoint.instances.type": "ml.g6.xlarge"},
     ),
     "inf1": (
-        "dev",
+        NEURON_FILE,
         {"endpoint.instances.type": "ml.inf1.xlarge"},
         {"endpoint.instances.type": "ml.inf2.8xlarge"},
     ),
@@ -303,7 +304,7 @@ CASES: dict[str, tuple[str, Change, Change]] = {
     "serverless-model": (SERVERLESS, {"model.size_gb": 4.0}, {"model.size_gb": 3.0}),
     "artefact-form": (SERVERLESS, {"model.source": "s3://my-models/small/"}, {"model.source": ARCHIVE}),
     "image-region": (
-        "dev",
+        NEURON_FILE,
         {"environment.region": "eu-south-2"},
         {"environment.region": "us-west-2"},
     ),
@@ -321,7 +322,7 @@ CASES: dict[str, tuple[str, Change, Change]] = {
     ),
     "failover-realtime": (ZERO, {"failover": FAILOVER}, {"failover": GONE}),
     "failover-image": (
-        "dev",
+        NEURON_FILE,
         {"failover": {"region": "eu-south-2", "instances": {"type": "ml.inf2.xlarge", "min": 1, "max": 1}}},
         {"failover": {"region": "us-west-2", "instances": {"type": "ml.inf2.xlarge", "min": 1, "max": 1}}},
     ),
@@ -520,4 +521,4 @@ def test_an_engine_without_graphs_to_capture_starts_as_its_size_says():
     change = {"endpoint.startup_timeout_seconds": GONE, "model.size_gb": 1.0}
 
     assert Settings.model_validate(values("local", change)).startup_timeout_seconds == 315
-    assert Settings.model_validate(values("dev", change)).startup_timeout_seconds == 1800
+    assert Settings.model_validate(values(NEURON_FILE, change)).startup_timeout_seconds == 1800

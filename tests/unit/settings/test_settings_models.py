@@ -30,7 +30,7 @@ from infra.settings.loader import FOLDER
     ("env", "engine", "machine"),
     [
         ("local", "transformers", "ml.c7i.2xlarge"),
-        ("dev", "neuron", "ml.inf2.xlarge"),
+        ("dev", "vllm", "ml.g6.xlarge"),
         ("staging", "vllm", "ml.g6.xlarge"),
         ("prod", "vllm", "ml.g6e.xlarge"),
     ],

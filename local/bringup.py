@@ -27,18 +27,6 @@ from local.home import ACCOUNT, REGION, REPOSITORY, SECRET, Home
 from operations.progress import CommandError, Step, Steps, fail
 
 ENVIRONMENT = "local"
-SYNTH_INPUTS = (
-    "app.py",
-    "cdk.json",
-    "requirements.txt",
-    "requirements",
-    "settings",
-    "infra",
-    "lambdas",
-    "contracts",
-    "evaluation",
-    "model_code/training",
-)
 ENDPOINT_SECONDS = 300
 DEPLOY_SECONDS = 1800
 FIRST_PROMPT = "In one short sentence: what is an evergreen tree?"
@@ -131,16 +119,6 @@ def _prepare_model(home: Home, step: Step) -> dict[str, str]:
     return model
 
 
-def _cdk(home: Home, step: Step, *words: str | Path, timeout: float = 1200) -> None:
-    path = node_environment(home)["PATH"]
-    step.run(
-        [REPOSITORY / "node_modules" / ".bin" / "cdk", *words],
-        cwd=REPOSITORY,
-        env=home.aws_environment() | {"PATH": path, "CDK_DISABLE_CLI_TELEMETRY": "true", "CI": "true"},
-        timeout=timeout,
-    )
-
-
 def _await_endpoint(home: Home) -> None:
     """Waits for an endpoint from an earlier run: after a restart its processes come back first."""
     sagemaker = client(home, "sagemaker")
@@ -159,17 +137,11 @@ def _await_endpoint(home: Home) -> None:
 
 
 def _synth(home: Home, step: Step) -> None:
-    digest = emulator.digest_of(SYNTH_INPUTS)
-    mark = home.assembly.parent / "local.sha256"
-    if mark.exists() and mark.read_text() == digest and (home.assembly / "manifest.json").exists():
-        step.note = "nothing changed"
-        return
-    home.assembly.parent.mkdir(parents=True, exist_ok=True)
-    _cdk(
-        home, step, "synth", "-q", "-c", f"env={ENVIRONMENT}", "--output", home.assembly,
-        "--app", f"{home.python('cdk')} app.py",
-    )  # fmt: skip
-    mark.write_text(digest)
+    """The assembly, by the operator command; only where its sources have changed."""
+    words: list[str | Path] = [sys.executable, "-m", "operations", "synth", "--env", ENVIRONMENT]
+    environment = home.aws_environment() | {"PATH": node_environment(home)["PATH"]}
+    said = step.run(words, cwd=REPOSITORY, env=environment, capture=True)
+    step.note = said.strip().splitlines()[-1]
 
 
 def _deploy(home: Home, model: str) -> int:

@@ -9,6 +9,7 @@ COMMANDS = {
     "bootstrap": ("operations.bootstrap", "make an account ready: CDK's bootstrap stack in each region"),
     "preflight": ("operations.preflight", "what a deploy would stumble over, before it does"),
     "model": ("operations.model", "bring a model into the account: checked, described, uploaded"),
+    "synth": ("operations.synth", "make the templates, where their sources have changed"),
     "deploy": ("operations.deploy", "deploy an environment: data, model, everything else"),
     "key": ("operations.keys", "make, list and revoke callers' keys"),
     "status": ("operations.status", "show what is deployed, what serves and what is under way"),

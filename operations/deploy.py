@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.artefact import MANIFEST_NAME, Manifest
-from operations.artefacts import UploadedModel, last_uploaded, store, stored_manifest
+from operations.artefacts import UploadedModel, bucket_of, last_uploaded, store, stored_manifest
 from operations.bootstrap import bootstrap
 from operations.cdk import run_cdk, stacks, synthesize
 from operations.diagnosis.container_log import follow
@@ -25,7 +25,7 @@ from operations.lock import locked
 from operations.progress import CommandError, Step, Steps
 from operations.recovery import NEVER_CREATED, recover
 from operations.serving_check import check_serving
-from operations.stacks import describe_stack
+from operations.stacks import StackError, describe_stack
 from operations.target import Target, open_target, run
 
 APPROVALS = ("never", "broadening", "any-change")
@@ -130,13 +130,26 @@ def first_model(target: Target) -> UploadedModel | None:
                 f"{target.name} has no model yet: run `make model ENV={target.name} FROM=<folder>` first."
             )
         return None
-    for region, uri in model.uris.items():
-        manifest = stored_manifest(target.client("s3", region), uri)
-        if manifest is None or manifest.digest != model.digest:
-            raise CommandError(
-                f"The artefact at {uri} is not complete: run `make model ENV={target.name} FROM=…` again."
-            )
+    for region in target.regions:
+        problem = _problem(target, region, model)
+        if problem:
+            raise CommandError(f"{problem}: run `make model ENV={target.name} FROM=<folder>` again.")
     return model
+
+
+def _problem(target: Target, region: str, model: UploadedModel) -> str | None:
+    """What keeps an uploaded artefact from being served in a region; None where nothing does."""
+    uri = model.uris.get(region)
+    if uri is None:
+        return f"The artefact was not uploaded to {region}"
+    try:
+        bucket = bucket_of(target, region)
+    except StackError:
+        return f"The bucket of {uri} is not of this environment any more, whose data stack is gone"
+    if not uri.startswith(f"s3://{bucket}/"):
+        return f"{uri} is not in the environment's bucket {bucket}, the only one that its roles may read"
+    manifest = stored_manifest(target.client("s3", region), uri)
+    return None if manifest and manifest.digest == model.digest else f"The artefact at {uri} is not complete"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from botocore.exceptions import ClientError
 
 from operations import prices
+from operations.artefacts import forget_last_uploaded
 from operations.deletion_plan import PlannedStack, deletion_order, plan_stack
 from operations.inventory import environment_stacks
 from operations.kept_resources import KeptResource, kept_resources
@@ -138,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             confirm(target.name)
         with locked(target, "destroy"):
             left = destroy(target, planned, Steps(options.logs))
+            forget_last_uploaded(target)
         if not left:
             print(f"\n{target.name} is deleted.", *_kept_lines(kept), sep="\n")
             return 0

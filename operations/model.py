@@ -18,7 +18,6 @@ from typing import Any
 
 from contracts.artefact import MANIFEST_NAME, Manifest, describe
 from infra.settings import Settings
-from infra.settings.endpoint import ServerlessEndpoint
 from infra.settings.loader import FOLDER
 from operations import model_checks
 from operations.artefacts import UploadedModel, store
@@ -131,11 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _model(options: argparse.Namespace) -> int:
     target = open_target(options.env)
-    if isinstance(target.settings.endpoint, ServerlessEndpoint):
-        raise CommandError(
-            "A serverless endpoint takes one tar.gz: pack the model's folder, copy it to S3 and name it in "
-            "`model.source`."
-        )
     steps = Steps(options.logs)
     print(f"Model for {target.name}: account {target.account}, {' and '.join(target.regions)}")
     prepared = prepare(target, options.source, steps, name=options.name, licence=options.licence)

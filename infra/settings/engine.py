@@ -127,8 +127,7 @@ class VllmSettings(_Admitting, _Adaptable):
     )
     hook: bool = setting(
         "Our hook in front of vLLM: readiness, deadlines, admission, error shape, drain. The artefact must "
-        "hold it, or the container does not start: trained ones do, others after "
-        "`python -m model_code.vllm_hook.install FOLDER`.",
+        "hold it, or the container does not start: trained ones do, and those that `make model` brings.",
         True,
         default=True,
     )

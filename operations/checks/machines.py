@@ -84,7 +84,7 @@ def check_concurrency(target: Target) -> Iterator[Result]:
     subject = f"Lambda concurrency, {target.region}"
     quotas = target.client("service-quotas")
     found = quotas.get_service_quota(ServiceCode="lambda", QuotaCode=LAMBDA_CONCURRENCY)["Quota"]["Value"]
-    reserved = target.settings.functions.reserved_concurrency or 0
+    reserved = target.settings.reserved_concurrency or 0
     needed = reserved + UNRESERVED
     words = f"{found:.0f}, {needed} needed: {reserved} reserved and {UNRESERVED} that must stay free"
     if found >= needed:

@@ -41,6 +41,7 @@ HEADER_CLOSED_SESSION = "X-Amzn-SageMaker-Closed-Session-Id"
 ATTRIBUTE_REQUEST_ID = "request_id"
 ATTRIBUTE_TRACEPARENT = "traceparent"
 ATTRIBUTE_ROUTE = "route"  # public path of the operation where it is not chat, e.g. /v1/embeddings
+ATTRIBUTE_CALLER = "caller"  # a digest of whose request it is; none: whoever runs the endpoint
 ATTRIBUTE_TIMEOUT_MS = (
     "timeout_ms"  # the caller's patience in milliseconds; the container's own bound holds too
 )

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from contracts.requests import UNSUPPORTED, UNSUPPORTED_PARAMETER
 
 _VALUE_ERROR = "Value error, "  # how pydantic begins the words of our own validators
+MISSING = "missing_parameter"
 _BRANCHES = {"str", "int", "float", "bool", "none"}
 
 
@@ -46,7 +47,7 @@ def _fault(detail: ErrorDetails) -> RequestFault:
             return RequestFault(text, param, UNSUPPORTED_PARAMETER)
         return RequestFault(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
     if kind == "missing":
-        return RequestFault(f"Missing required parameter: '{param}'.", param, "missing_parameter")
+        return RequestFault(f"Missing required parameter: '{param}'.", param, MISSING)
     words = detail["msg"].removeprefix(_VALUE_ERROR).removesuffix(".")
     if kind == UNSUPPORTED_PARAMETER:
         return RequestFault(f"'{param}' is not supported: {words}.", param, UNSUPPORTED_PARAMETER)

@@ -8,6 +8,7 @@ refuses what the endpoint itself would take: its refusal is not the caller's to 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from contracts import container
+from contracts.access import Principal
 from contracts.chat import ChatRequest, StreamOptions
 from contracts.embeddings import EmbeddingsRequest
 from contracts.fallback import FALLBACK_VARIANT
@@ -130,9 +132,17 @@ def _attributes(admission: Admission, time_left_ms: int | None) -> str:
         attributes[container.ATTRIBUTE_TRACEPARENT] = parent
     if operation is not CHAT:
         attributes[container.ATTRIBUTE_ROUTE] = operation.route
+    if isinstance(admission.body, ChatRequest) and (admission.body.tools or admission.body.response_format):
+        attributes[container.ATTRIBUTE_CALLER] = _caller(admission.request.principal)
     if time_left_ms is not None:
         attributes[container.ATTRIBUTE_TIMEOUT_MS] = str(max(1, time_left_ms))
     return container.encode_attributes(attributes)
+
+
+def _caller(principal: Principal) -> str:
+    """A digest of a key, or of a bearer where many share what stands for a key: the container limits each."""
+    parts = (principal.tenant, principal.key_id or principal.key_name, principal.subject)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _time_left_ms(admission: Admission) -> int | None:

@@ -42,6 +42,7 @@ from model_code.vllm_hook.upstream import (
 
 _NOT_SERVED = (404, 405)
 _UNWIND_SECONDS = 5.0
+_ANY_MODEL = "-"  # a body without `model` means the one that vLLM serves, which vLLM knows
 _USAGE = b'"usage":{'
 
 logger = logging.getLogger(__name__)
@@ -265,10 +266,13 @@ def check(route: str, body: bytes) -> bool:
     """Whether an answer's length is the caller's choice, or there is none to choose. As strict as our own
     server: raises ServingError for what is no request of this route."""
     if route == EMBEDDINGS:
-        parse(EmbeddingsRequest, body)
+        parse(EmbeddingsRequest, body, model=_ANY_MODEL)
         return True
     request: ChatRequest | CompletionRequest
-    request = parse(ChatRequest, body) if route == CHAT else parse(CompletionRequest, body)
+    if route == CHAT:
+        request = parse(ChatRequest, body, model=_ANY_MODEL)
+    else:
+        request = parse(CompletionRequest, body, model=_ANY_MODEL)
     return request.token_limit is not None
 
 

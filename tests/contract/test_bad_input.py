@@ -28,7 +28,6 @@ BODIES: dict[str, tuple[bytes, int, str, str | None]] = {
 }
 
 FIELDS: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
-    "no model": ({"model": None}, 400, "missing_parameter", "model"),
     "model of another type": ({"model": 3}, 400, "invalid_value", "model"),
     "unknown model": ({"model": "gpt-x"}, 404, "model_not_found", "model"),
     "no messages": ({"messages": None}, 400, "missing_parameter", "messages"),

@@ -39,6 +39,12 @@ def test_a_whole_answer_has_text_usage_and_a_reason(client: httpx.Client) -> Non
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + 8
 
 
+def test_a_request_without_a_model_is_answered_by_the_one_there_is(client: httpx.Client) -> None:
+    body = {name: value for name, value in chat(max_tokens=4).items() if name != "model"}
+    reply = client.post("/invocations", json=body)
+    assert ChatCompletion.model_validate(reply.json()).model == "tiny"
+
+
 def test_a_stream_opens_with_the_role_and_ends_with_reason_and_usage(client: httpx.Client) -> None:
     chunks = stream(client, stream_options={"include_usage": True})
 

@@ -127,15 +127,52 @@ def test_a_streamed_text_completion(client: httpx.Client) -> None:
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
+def test_several_prompts_are_answered_in_their_order(client: httpx.Client) -> None:
+    prompts = [f"Number {number}" for number in range(5)]
+    together = Completion.model_validate(complete(client, prompt=prompts, temperature=0).json())
+    assert [choice.index for choice in together.choices] == list(range(5))
+    for prompt, choice in zip(prompts, together.choices, strict=True):
+        alone = Completion.model_validate(complete(client, prompt=[prompt], temperature=0).json())
+        assert choice.text == alone.choices[0].text
+
+
+def test_a_scored_prompt_is_what_an_evaluation_harness_reads(client: httpx.Client) -> None:
+    """As `local-completions` of lm-evaluation-harness asks: token ids, and one more token."""
+    asked = {"prompt": [[3, 500, 7, 900]], "max_tokens": 1, "logprobs": 1, "echo": True, "seed": 1234}
+    [choice] = Completion.model_validate(complete(client, **asked, temperature=0).json()).choices
+    scores = choice.logprobs
+    assert scores is not None
+    assert [len(each) for each in scores.model_dump().values()] == [5] * 4
+    assert (scores.token_logprobs[0], scores.top_logprobs[0]) == (None, None)
+    for own, best in zip(scores.token_logprobs[1:-1], scores.top_logprobs[1:-1], strict=True):
+        assert own is not None
+        assert best is not None
+        assert own <= max(best.values()) <= 0
+    assert choice.text.startswith("".join(scores.tokens[:-1]))  # the last one may be half a character
+
+
+def test_a_prompt_scores_as_the_answer_did(client: httpx.Client) -> None:
+    """What the model has written is as likely when it comes back as a prompt."""
+    [written] = Completion.model_validate(complete(client, temperature=0, logprobs=0).json()).choices
+    fields = {"prompt": "Once upon" + written.text, "echo": True, "logprobs": 1, "max_tokens": 0}
+    [scored] = Completion.model_validate(complete(client, **fields).json()).choices
+    assert written.logprobs is not None
+    assert scored.logprobs is not None
+    assert scored.finish_reason == "length"
+    assert scored.logprobs.tokens[-8:] == written.logprobs.tokens
+    assert scored.logprobs.token_logprobs[-8:] == pytest.approx(written.logprobs.token_logprobs, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"echo": True}, "echo"),
-        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"max_tokens": 0}, "max_tokens"),
         ({"best_of": 3}, "best_of"),
         ({"suffix": "!"}, "suffix"),
         ({"prompt": None}, "prompt"),
-        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": ["a", ""]}, "prompt[1]"),
+        ({"prompt": [10**7]}, "prompt"),
         ({"messages": []}, "messages"),
         ({"prompt": "word " * (CONTEXT_TOKENS + 50)}, "prompt"),
     ],

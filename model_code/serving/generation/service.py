@@ -37,6 +37,7 @@ from model_code.serving.generation.chat_tokenizer import ChatTokenizer
 from model_code.serving.generation.operations import Operation, Request
 from model_code.serving.generation.output_stream import OutputStream
 from model_code.serving.generation.planning import Plan, Planner
+from model_code.serving.generation.schema_quota import NEW_SCHEMAS_PER_MINUTE, SchemaQuota
 from model_code.serving.generation.stream_merge import merge_streams
 from model_code.serving.logs import event
 from model_code.serving.metrics import Metrics
@@ -65,6 +66,7 @@ class Service:
         self._planner: Planner | None = None
         self._admission: Admission | None = None
         self._adapters: Adapters | None = None
+        self._quota = SchemaQuota()
         self._ids = itertools.count()
         self._not_ready = "the model is loading"
         self._progress = time.monotonic()  # when the engine last showed a sign of life
@@ -180,6 +182,17 @@ class Service:
             raise overloaded("The model is loading.", code="not_ready")
         adapter = self._adapter_of(request.model)
         return replace(await operation.plan(self._planner, request), adapter=adapter)
+
+    def admit_schema(self, caller: str, schema: str) -> None:
+        """Raises ServingError 429 where a caller brings more new schemas than it may.
+
+        Whoever calls the endpoint itself, which only its own account can, is not limited.
+        """
+        if caller and (wait := self._quota.seconds_to_wait(caller, schema)):
+            text = f"More than {NEW_SCHEMAS_PER_MINUTE} new schemas in a minute: use the same ones again."
+            raise ServingError(
+                "rate_limit_error", text, code="too_many_new_schemas", retry_after=math.ceil(wait)
+            )
 
     def _adapter_of(self, model: str) -> str | None:
         """The adapter that a request names as its model, None for the base. Raises ServingError."""

@@ -51,7 +51,7 @@ class EncoderCall:
         await (self._embed(body) if task == "embedding" else self._classify(body))
 
     async def _embed(self, body: bytes) -> None:
-        request = parse_embeddings(body)
+        request = parse_embeddings(body, self._service.settings.model_name)
         self._texts = len(request.texts)
         vectors, self._tokens = await self._service.embed(request.model, request.texts, request.dimensions)
         if vectors.size > _LARGE_REPLY:
@@ -60,7 +60,7 @@ class EncoderCall:
             await self._reply.body(embeddings_reply(request, vectors, self._tokens))
 
     async def _classify(self, body: bytes) -> None:
-        request = parse_classification(body)
+        request = parse_classification(body, self._service.settings.model_name)
         self._texts = len(request.texts)
         if isinstance(request, PipelineRequest):
             model, how, field = None, request.parameters.function_to_apply, "inputs"

@@ -41,11 +41,14 @@ class GenerationCall:
         """Parse, plan, generate, reply."""
         if (operation := BY_ROUTE.get(self._headers.route)) is None:
             raise unsupported_route(self._headers.route, "generation")
-        request: Request = parse(operation.request, body)
+        request: Request = parse(operation.request, body, model=self._service.settings.model_name)
         if self._headers.adapter:  # as SageMaker's containers do: the header takes the model's place
             request = request.model_copy(update={"model": self._headers.adapter})
         self._streamed = request.stream
         plans = [await self._service.plan(operation, part) for part in operation.parts(request)]
+        for plan in plans:
+            if plan.schema is not None:
+                self._service.admit_schema(self._headers.caller, plan.schema)
         self._prompt_tokens = sum(len(plan.prompt) for plan in plans)
         self._answers = [CollectedOutput() for _ in range(sum(plan.answers for plan in plans))]
         writer = operation.writer(self._headers.request_id, request.model, self._prompt_tokens)

@@ -25,6 +25,7 @@ class RequestHeaders:
     adapter: str | None = None
     session: str | None = None
     timeout: float | None = None
+    caller: str = ""
 
     @classmethod
     def read(cls, headers: Headers) -> RequestHeaders:
@@ -39,6 +40,7 @@ class RequestHeaders:
             traceparent=attributes.get(container.ATTRIBUTE_TRACEPARENT) or None,
             adapter=headers.get(container.HEADER_ADAPTER) or None,
             session=headers.get(container.HEADER_SESSION) or None,
+            caller=attributes.get(container.ATTRIBUTE_CALLER, "")[:_LONGEST_ID],
             timeout=int(timeout) / 1000 if timeout.isdecimal() and timeout.isascii() else None,
         )
 

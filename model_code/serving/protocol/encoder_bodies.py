@@ -23,16 +23,16 @@ from model_code.serving.protocol.parsing import parse
 Numbers = NDArray[np.float32]
 
 
-def parse_embeddings(body: bytes) -> EmbeddingsRequest:
-    """The request in a body; raises ServingError that names the field at fault."""
-    return parse(EmbeddingsRequest, body)
+def parse_embeddings(body: bytes, model: str) -> EmbeddingsRequest:
+    """The request in a body, of `model` where it names none; raises ServingError that names the field."""
+    return parse(EmbeddingsRequest, body, model=model)
 
 
-def parse_classification(body: bytes) -> ClassificationRequest | PipelineRequest:
+def parse_classification(body: bytes, model: str) -> ClassificationRequest | PipelineRequest:
     """The request in a body of either shape: Hugging Face's is told by its `inputs`. Raises ServingError."""
     if has_field(body, "inputs"):
         return parse(PipelineRequest, body)
-    return parse(ClassificationRequest, body)
+    return parse(ClassificationRequest, body, model=model)
 
 
 def has_field(body: bytes, name: str) -> bool:

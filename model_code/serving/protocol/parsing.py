@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import codecs
+import json
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.request_errors import first_fault
+from contracts.request_errors import MISSING, first_fault
 from model_code.serving.errors import invalid
 
 R = TypeVar("R", bound=BaseModel)
 
 
-def parse(kind: type[R], body: bytes) -> R:
-    """The request of a kind in a body; raises ServingError that names the field at fault."""
+def parse(kind: type[R], body: bytes, *, model: str | None = None) -> R:
+    """The request of a kind in a body; raises ServingError that names the field at fault.
+
+    `model` is the one that a request means which names none: SageMaker's callers name the endpoint.
+    """
     body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259 lets a reader skip it
     try:
         body.decode()
@@ -25,4 +29,6 @@ def parse(kind: type[R], body: bytes) -> R:
         return kind.model_validate_json(body)
     except ValidationError as error:
         fault = first_fault(error)
+        if model is not None and (fault.param, fault.code) == ("model", MISSING):
+            return parse(kind, json.dumps({**json.loads(body), "model": model}).encode())
         raise invalid(fault.message, param=fault.param, code=fault.code) from None

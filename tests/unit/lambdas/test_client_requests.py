@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from contracts.chat import ChatRequest
 from contracts.completions import Completion, CompletionRequest
+from contracts.container import decode_attributes
 from contracts.embeddings import EmbeddingsRequest
 from contracts.guards import GuardSettings
 from lambdas.pipeline.operations import TEXT_COMPLETION
@@ -207,3 +209,19 @@ def test_an_echoed_call_keeps_its_arguments(door: Door) -> None:
                          {"role": "tool", "tool_call_id": "call_1", "content": "12 C"})))  # fmt: skip
     sent = json.loads(door.sagemaker.calls[-1][1])["messages"][1]
     assert sent == {"role": "assistant", "tool_calls": [call()]}
+
+
+def test_the_container_learns_whose_schemas_they_are_and_no_name(door: Door) -> None:
+    def caller(**fields: Any) -> str | None:
+        door.ask(chat(**fields))
+        attributes = door.sagemaker.calls[-1][0]["x-amzn-sagemaker-custom-attributes"]
+        return decode_attributes(attributes).get("caller")
+
+    first = caller(tools=[tool()])
+    assert first is not None
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    assert caller(response_format={"type": "json_object"}) == first
+    assert caller() is None
+    door.ask(chat(tools=[tool()]), tenant="shop", key_name="another", scopes="inference")
+    attributes = door.sagemaker.calls[-1][0]["x-amzn-sagemaker-custom-attributes"]
+    assert decode_attributes(attributes)["caller"] != first

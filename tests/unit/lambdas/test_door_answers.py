@@ -164,7 +164,7 @@ def test_a_text_completion(door: Door, prompt: Any) -> None:
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("Hello", "length")
     headers, sent = door.sagemaker.calls[0]
     assert headers["x-amzn-sagemaker-custom-attributes"] == "request_id=req-1,route=/v1/completions"
-    assert json.loads(sent)["prompt"] == "Say hello"
+    assert json.loads(sent)["prompt"] == prompt
     record = door.record()
     assert record is not None
     assert (record["prompt_tokens"], record["completion_tokens"]) == (2, 2)

@@ -106,3 +106,11 @@ def test_the_retry_hint_is_in_header_and_message() -> None:
     error = ServingError("overloaded_error", "Busy.", retry_after=2)
     assert error.headers == [(b"retry-after", b"2")]
     assert error.status == 503
+
+
+def test_a_request_without_a_model_means_the_one_that_is_served() -> None:
+    body = b'{"messages": [{"role": "user", "content": "x"}]}'
+    assert parse(ChatRequest, body, model="own").model == "own"
+    assert error_of(ChatRequest, body)["code"] == "missing_parameter"
+    with pytest.raises(ServingError, match="messages"):
+        parse(ChatRequest, b"{}", model="own")

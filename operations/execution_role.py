@@ -23,6 +23,7 @@ from operations.stacks import describe_stack
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "infra" / "bootstrap" / "execution_role.yaml"
 _DEAD = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
+_MADE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
 _NOTHING_TO_DO = "No updates are to be performed"
 
 
@@ -52,7 +53,7 @@ def make_execution_role(cloudformation: Any, stack_name: str, endpoint_name: str
     }
     request = {
         "StackName": name,
-        "TemplateBody": json.dumps(yaml.safe_load(TEMPLATE.read_text())),  # as CDK sends its templates
+        "TemplateBody": json.dumps(_template()),  # as CDK sends its templates
         "Capabilities": ["CAPABILITY_NAMED_IAM"],
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
     }
@@ -69,11 +70,25 @@ def make_execution_role(cloudformation: Any, stack_name: str, endpoint_name: str
     _wait(cloudformation, name)
 
 
+def is_current(cloudformation: Any, stack_name: str) -> bool | None:
+    """Whether the role of one stack is the one that this checkout makes; None where there is none."""
+    name = bootstrap.bootstrap_stack(stack_name)
+    found = describe_stack(cloudformation, name)
+    if found is None or found["StackStatus"] not in _MADE:
+        return None
+    body = cloudformation.get_template(StackName=name)["TemplateBody"]
+    return bool((json.loads(body) if isinstance(body, str) else body) == _template())
+
+
+def _template() -> dict[str, Any]:
+    return dict(yaml.safe_load(TEMPLATE.read_text()))
+
+
 def _wait(cloudformation: Any, name: str) -> None:
     """Until the stack rests. The waiters' own error would say nothing of the cause."""
     while (status := (describe_stack(cloudformation, name) or {})["StackStatus"]).endswith("_IN_PROGRESS"):
         time.sleep(1)
-    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+    if status in _MADE[:2]:
         return
     events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
     causes = [

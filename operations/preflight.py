@@ -17,7 +17,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.settings import load
 from operations.aws_errors import DENIED, code_of, explain
-from operations.checks.account import check_bootstrap, check_images, check_subscriptions
+from operations.checks.account import (
+    check_bootstrap,
+    check_execution_roles,
+    check_images,
+    check_subscriptions,
+)
 from operations.checks.machines import check_concurrency, check_machines
 from operations.checks.model import SUBJECT, check_artefact
 from operations.checks.placeholders import check_placeholders
@@ -28,6 +33,7 @@ from operations.target import Target, check_identity, connect, run
 Check = Callable[[Target], Iterable[Result]]
 CHECKS: dict[str, Check] = {
     "bootstrap": check_bootstrap,
+    "execution roles": check_execution_roles,
     "machines": check_machines,
     "Lambda concurrency": check_concurrency,
     "images": check_images,

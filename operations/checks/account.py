@@ -1,4 +1,4 @@
-"""The account: bootstrap in every region, images that can be pulled, e-mail addresses that have confirmed."""
+"""The account: bootstrap and execution roles, images that can be pulled, e-mail addresses that confirmed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from operations.bootstrap import NEEDED_VERSION, bootstrap_version
 from operations.checks.results import Result, failed, passed, unsettled
 from operations.diagnosis.evidence import Findings
 from operations.diagnosis.facts import look_at_image
+from operations.execution_role import bounded_stacks, is_current
 from operations.inventory import DeployedStack, environment_stacks
 from operations.target import Target
 
@@ -26,6 +27,20 @@ def check_bootstrap(target: Target) -> Iterator[Result]:
             continue
         found = "not done" if version is None else f"version {version}, {NEEDED_VERSION} needed"
         yield failed(subject, found, f"make bootstrap ENV={target.name}")
+
+
+def check_execution_roles(target: Target) -> Iterator[Result]:
+    """The roles under which CloudFormation acts for the stacks that the release loop updates."""
+    for region, stack in bounded_stacks(target.settings):
+        subject, current = (
+            f"execution role, {region}",
+            is_current(target.client("cloudformation", region), stack),
+        )
+        if current:
+            yield passed(subject, f"that of {stack}")
+        else:
+            found = f"none for {stack}" if current is None else f"that of {stack} is of another version"
+            yield failed(subject, found, f"make bootstrap ENV={target.name}")
 
 
 def image_names(settings: Settings) -> list[str]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from infra.settings import load
-from operations.execution_role import bounded_stacks, make_execution_role
+from operations.checks.account import check_execution_roles
+from operations.checks.results import Mark
+from operations.execution_role import TEMPLATE, bounded_stacks, make_execution_role
 from operations.progress import CommandError, Step
+from tests.support.recorded_aws import Answer, RecordedAccount, Refusal
 
 REGION, STACK = "us-east-1", "evergreen-prod-serving"
 EXAMPLES = Path(__file__).parents[2] / "fixtures" / "settings"
@@ -62,3 +69,38 @@ def test_each_region_has_the_role_of_its_own_serving_stack() -> None:
         ("us-east-1", "evergreen-two-regions-serving"),
         ("us-west-2", "evergreen-two-regions-failover"),
     ]
+
+
+NOW = yaml.safe_load(TEMPLATE.read_text())
+
+
+def recorded(status: str | None, template: dict[str, Any]) -> RecordedAccount:
+    """An account whose bootstrap stack is in this state; None: there is none."""
+    stack = {"StackName": "s", "CreationTime": datetime(2026, 11, 30, tzinfo=UTC), "StackStatus": status}
+    described: Answer = {"Stacks": [stack]} if status else Refusal("ValidationError", "does not exist")
+    body = {"TemplateBody": json.dumps(template)}
+    return RecordedAccount({"cloudformation.DescribeStacks": described, "cloudformation.GetTemplate": body})
+
+
+@pytest.mark.parametrize(
+    ("status", "template", "mark", "says"),
+    [
+        ("CREATE_COMPLETE", NOW, Mark.PASSED, "that of evergreen-prod-serving"),
+        ("UPDATE_ROLLBACK_COMPLETE", NOW | {"Description": "older"}, Mark.FAILED, "of another version"),
+        ("ROLLBACK_COMPLETE", NOW, Mark.FAILED, "none for evergreen-prod-serving"),
+        (None, NOW, Mark.FAILED, "none for evergreen-prod-serving"),
+    ],
+)
+def test_preflight_says_whether_the_role_is_there_and_of_this_version(
+    status: str | None, template: dict[str, Any], mark: Mark, says: str
+) -> None:
+    account = recorded(status, template)
+    target: Any = SimpleNamespace(
+        name="prod", settings=load("prod"), client=lambda service, region: account.client(service)
+    )
+
+    (result,) = check_execution_roles(target)
+
+    assert (result.mark, says in result.found) == (mark, True)
+    if mark is Mark.FAILED:
+        assert result.next_step == "make bootstrap ENV=prod"

@@ -1,4 +1,4 @@
-"""What clients send besides the plain request, each beside a neighbour that stays refused for a reason.
+"""What clients send besides the plain request, each beside a counterpart that stays refused for a reason.
 
 Shapes are those of current SDKs and agent frameworks: answers put back into a conversation, schemas written
 by Zod and pydantic, parameters of newer API versions, nulls for everything left open.
@@ -45,7 +45,7 @@ def properties(**parts: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Pair:
-    """A request that is taken, and its neighbour: what is wrong with it, by parameter, code and words."""
+    """A request that is taken, and its counterpart: what is wrong with it, by parameter, code and words."""
 
     taken: dict[str, Any]
     refused: dict[str, Any]

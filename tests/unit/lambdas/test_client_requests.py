@@ -47,7 +47,7 @@ def test_what_clients_send_reaches_the_model(door: Door, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CHATS)
-def test_the_neighbour_is_refused_in_words(door: Door, case: str) -> None:
+def test_the_counterpart_is_refused_in_words(door: Door, case: str) -> None:
     pair = CHATS[case]
     error = refusal(door, whole(pair.refused))
     assert (error["param"], error["code"]) == (pair.param, pair.code)

@@ -28,7 +28,7 @@ from operations.progress import CommandError, fail
 DATA = REPOSITORY / "tests" / "fixtures" / "support" / "support_pairs.jsonl"
 ROUTINE = (
     *("Wait", "AnalyzeCanary", "CanaryDecision", "NextStage", "MoreStages"),
-    *("HasSecondRegion", "ApprovalMode"),
+    *("HasSecondRegion", "ApprovalMode", "HasAbandonedExperiment", "RestoreNeeded"),
 )
 POLL_SECONDS = 2.0
 LONGEST_SECONDS = 3600.0

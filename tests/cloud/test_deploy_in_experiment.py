@@ -1,10 +1,12 @@
 """`cdk deploy` of changed settings in the middle of an A/B test: the experiment goes on as it was.
 
-The experiment is put up and taken down by the release loop's own code; the deployment is the command line's.
+The release loop's own code plans the experiment and its end; the deployed state machine makes the updates.
+The deployment is the command line's.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -86,6 +88,26 @@ class Experiment:
             uri=f"s3://{bucket}/{copied}", digest=self.champion.digest, version=f"{EXPERIMENT}-copy"
         )
 
+    def begin(self, challenger: ServedModel) -> None:
+        """Puts the challenger beside the champion."""
+        self._update(self.topology.start(EXPERIMENT, self.champion, challenger))
+        self.settled("ab")
+
+    def _update(self, parameters: dict[str, str]) -> None:
+        """Has the state machine make the update that was planned, and waits for it."""
+        states = self._laptop.aws("stepfunctions")
+        execution = states.start_execution(
+            stateMachineArn=self._laptop.stack_outputs("refresh")["UpdateMachineArn"],
+            input=json.dumps({"parameters": parameters}),
+        )["executionArn"]
+
+        def over() -> dict[str, Any] | None:
+            found = states.describe_execution(executionArn=execution)
+            return dict(found) if found["status"] != "RUNNING" else None
+
+        ended = until(over, "the update of the stack")
+        assert ended["status"] == "SUCCEEDED", ended
+
     def settled(self, phase: Phase) -> None:
         """Waits until stack and endpoint rest in a phase."""
         until(lambda: self.topology.settled(phase), f"the phase {phase}")
@@ -122,7 +144,9 @@ class Experiment:
     def end(self) -> None:
         """Back to the champion alone, whatever state the experiment is in."""
         until(lambda: not self.stack.describe().is_changing, "the stack's rest")
-        self.topology.restore(EXPERIMENT, self.champion)
+        changes = self.topology.restore(EXPERIMENT, self.champion)
+        if changes:
+            self._update(changes)
         self.settled("steady")
         self._resize(self.alone)
 
@@ -210,8 +234,7 @@ def test_a_deploy_in_the_middle_of_an_experiment_carries_it_along(
     laptop: Laptop, experiment: Experiment, tmp_path: Path
 ) -> None:
     challenger = experiment.copy_of_champion()
-    experiment.topology.start(EXPERIMENT, experiment.champion, challenger)
-    experiment.settled("ab")
+    experiment.begin(challenger)
     experiment.topology.share(EXPERIMENT, 0.5, experiment.champion, challenger)
     experiment.set_live()
     models, config, parameters = (

@@ -69,6 +69,8 @@ CAUSES: tuple[Cause, ...] = (
         (
             r"Has the environment been bootstrapped|/cdk-bootstrap/\w+/version",
             r"could not be used to assume '[^']*cdk-\w+-(deploy|file-publishing|lookup)-role",
+            r"role/evergreen-[\w-]+-cfn-[\w-]+ is invalid or cannot be assumed",
+            r"iam:PassRole on resource: \S*role/evergreen-[\w-]+-cfn-",
         ),
         "make bootstrap ENV={env}",
     ),

@@ -60,7 +60,7 @@ class StackDeletion:
             if number >= _PLAIN_TRIES:
                 retained = sorted({*retained, *self._failed_ids(planned)})
             deletion.emptied += self._empty(planned)
-            more = {"RetainResources": retained} if retained and status == "DELETE_FAILED" else {}
+            more = {"RetainResources": retained} if retained else {}
             cloudformation.delete_stack(StackName=stack.name, **more)
             status = self._wait(planned)
             if status == "DELETE_COMPLETE":

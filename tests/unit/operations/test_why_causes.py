@@ -68,6 +68,13 @@ def test_the_same_words_mean_a_missing_grant_where_the_bucket_is_here() -> None:
     assert diagnose(evidence([*NO_GRANT, there]))[0].cause.name == "wrong-region"
 
 
+def test_what_a_program_said_comes_before_a_fact_that_stands_higher_in_the_table() -> None:
+    few = {"source": "quota", "text": "the quota 'x for endpoint usage' is 0, and the endpoint needs 2"}
+    lines = [few, *log("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")]
+
+    assert [diagnosis.cause.name for diagnosis in diagnose(evidence(lines))] == ["out-of-memory", "quota"]
+
+
 def test_the_table_and_the_recordings_cover_each_other() -> None:
     recorded = {name for name, _ in PLANTED}
 

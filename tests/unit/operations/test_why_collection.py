@@ -260,6 +260,24 @@ def test_a_silent_rollback_shows_in_what_serves_although_the_stack_is_content(lo
     assert diagnose(findings.evidence)[0].cause.name == "silent-rollback"
 
 
+def test_the_alarm_of_a_silent_rollback_is_looked_for_since_the_update_began(look: Any) -> None:
+    def history(asked: dict[str, Any]) -> dict[str, Any]:
+        assert asked["StartDate"] == at(1)
+        item = {"AlarmName": asked["AlarmName"], "Timestamp": at(3), "HistoryItemType": "StateUpdate"}
+        return {"AlarmHistoryItems": [item | {"HistorySummary": "Alarm updated from OK to ALARM"}]}
+
+    recorded = account(
+        "UPDATE_COMPLETE",
+        [began(1)],
+        cloudformation__ListStackResources=RESOURCES,
+        sagemaker__DescribeEndpoint=SERVES,
+        cloudwatch__DescribeAlarmHistory=history,
+    )
+    names = [diagnosis.cause.name for diagnosis in diagnose(look(recorded).evidence)]
+
+    assert names == ["alarm", "silent-rollback"]
+
+
 def test_nothing_failed(look: Any) -> None:
     serves = SERVES | {"EndpointConfigName": "Config-New"}  # CloudFormation's and SageMaker's cases differ
     recorded = account(

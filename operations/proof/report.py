@@ -51,6 +51,7 @@ class Proof:
         return hours * self.usd_per_fleet_hour
 
 
+_WIDEST_CELL = 160
 _SIGNS: dict[Outcome, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
 
 
@@ -82,7 +83,8 @@ def markdown(proof: Proof) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    flat = " ".join(text.split()).replace("|", "\\|")
+    return flat if len(flat) <= _WIDEST_CELL else f"{flat[: _WIDEST_CELL - 1]}…"
 
 
 def _fenced(details: dict[str, Any]) -> Sequence[str]:

@@ -151,6 +151,7 @@ def test_an_update_counts_two_fleets() -> None:
     assert "about 2.82 USD" in page
     assert "a\\|b c" in page
     assert '"answers": 3' in page
+    assert f"| {'x' * 159}… |" in markdown(proof(StepRecord("first answer", "passed", 1, "x" * 500)))
     assert "# Proof of sandbox: passed" in page
 
 

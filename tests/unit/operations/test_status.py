@@ -6,7 +6,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from infra.settings import Settings, load
 from operations.dynamodb import to_item
@@ -171,6 +173,40 @@ def test_what_may_not_be_read_does_not_hide_the_rest(settings: Settings) -> None
 
     assert "not read    alarms:" in shown
     assert "3 that are not revoked" in shown
+
+
+def test_keys_that_were_revoked_and_what_is_no_key_are_not_counted(settings: Settings) -> None:
+    items = [
+        {"pk": "KEY#1", "revoked": False},
+        {"pk": "KEY#2"},
+        {"pk": "KEY#3", "revoked": True},
+        {"pk": "TENANT#shop", "revoked": False},
+        {"pk": "ROUTING#evergreen-prod"},
+    ]
+    with mock_aws():
+        session = boto3.Session("x", "x", region_name="us-east-1")
+        dynamodb = session.client("dynamodb")
+        dynamodb.create_table(
+            TableName="access",
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        for item in items:
+            dynamodb.put_item(TableName="access", Item=to_item(item))
+        counted: list[int] = []
+
+        def scan(asked: dict[str, Any]) -> dict[str, Any]:
+            if asked["TableName"] != "access":
+                return {"Items": []}
+            found = dynamodb.scan(**asked)
+            counted.append(found["Count"])
+            return {"Count": found["Count"]}
+
+        status = read(settings, account(dynamodb__Scan=scan))
+
+    assert counted == [3]
+    assert status.keys == 3
 
 
 @pytest.mark.parametrize(

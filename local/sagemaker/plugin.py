@@ -14,15 +14,19 @@ from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from local.cloud import ministack_adapter
 from local.cloud.config import CloudConfig
+from local.home import SECRET
 from local.sagemaker import cloudformation
 from local.sagemaker.cloudformation import COMPONENT, ENDPOINT, ResourceKind
 from local.sagemaker.control_plane import api, instance_inventory
 from local.sagemaker.data_plane.runtime_api import operation_of
+from local.sagemaker.execution_role import ExecutionRole, ExecutionRoleError
 from local.sagemaker.instances import fault_injection
 from local.sagemaker.instances.images import default_programs
+from local.sagemaker.object_keys import ask_keys
 from local.sagemaker.ports import RoleCredentials
 from local.sagemaker.request_validation import service_model
 from local.sagemaker.service import SageMakerService, SageMakerSettings
@@ -53,9 +57,9 @@ class _EmulatedCloud:
     def __init__(self, config: CloudConfig) -> None:
         self.endpoint_url = config.endpoint_url
         self._config = config
-        self._alarms = functools.cache(
-            lambda: self._client("cloudwatch", RoleCredentials(config.account, "local", ""))
-        )
+        operator = RoleCredentials(config.account, SECRET, "")
+        self._operator = functools.cache(lambda service: self._client(service, operator))
+        self._identity = Identity(config.account, config.region)
 
     def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
         ministack_adapter.put_metric_data(namespace, data)
@@ -67,23 +71,53 @@ class _EmulatedCloud:
         ministack_adapter.emit_event("aws.sagemaker", detail_type, detail, resources)
 
     def role_credentials(self, role_arn: str) -> RoleCredentials:
-        return RoleCredentials(*ministack_adapter.role_credentials(role_arn, "SageMaker", service=_PRINCIPAL))
+        found = ministack_adapter.role_credentials(role_arn, "SageMaker", service=_PRINCIPAL)
+        return RoleCredentials(*found, role_arn=role_arn)
+
+    def role_allows(self, role_arn: str, action: str, resource: str, context: Mapping[str, str]) -> bool:
+        return ministack_adapter.role_allows(role_arn, action, resource, context)
+
+    def log_group_exists(self, group: str) -> bool:
+        return ministack_adapter.log_group_exists(group)
 
     async def alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
         return await asyncio.to_thread(self._alarms_in_alarm, names)
 
     def _alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
         ministack_adapter.evaluate_alarms()
-        found = self._alarms().describe_alarms(AlarmNames=list(names), StateValue="ALARM")
+        found = self._operator("cloudwatch").describe_alarms(AlarmNames=list(names), StateValue="ALARM")
         kinds = ("MetricAlarms", "CompositeAlarms")
         return [alarm["AlarmName"] for kind in kinds for alarm in found.get(kind, [])]
 
     def publish(self, credentials: RoleCredentials, topic_arn: str, message: str) -> None:
+        attributes = self._operator("sns").get_topic_attributes(TopicArn=topic_arn)["Attributes"]
+        if key := attributes.get("KmsMasterKeyId"):
+            self._use_topic_key(credentials, key)
         self._client("sns", credentials).publish(TopicArn=topic_arn, Message=message)
 
+    def _use_topic_key(self, credentials: RoleCredentials, key: str) -> None:
+        role = ExecutionRole(credentials.role_arn, self, self._identity)
+        try:
+            for action in ("kms:GenerateDataKey", "kms:Decrypt"):
+                role.use_key(action, key, "sns")
+        except ExecutionRoleError as error:
+            refusal = {"Error": {"Code": "KMSAccessDenied", "Message": str(error)}}
+            raise ClientError(refusal, "Publish") from None
+
     def s3(self, credentials: RoleCredentials) -> Any:
-        """An S3 client that acts as an execution role."""
-        return self._client("s3", credentials)
+        """An S3 client that acts as an execution role, and asks the keys as S3 does."""
+        client = self._client("s3", credentials)
+        ask_keys(client, ExecutionRole(credentials.role_arn, self, self._identity), self._bucket_key)
+        return client
+
+    def _bucket_key(self, bucket: str) -> str | None:
+        try:
+            found = self._operator("s3").get_bucket_encryption(Bucket=bucket)
+        except ClientError:  # it has none, or there is no bucket: the request itself will say so
+            return None
+        rule = found["ServerSideEncryptionConfiguration"]["Rules"][0]["ApplyServerSideEncryptionByDefault"]
+        key: str | None = rule.get("KMSMasterKeyID")
+        return key
 
     def _client(self, service: str, credentials: RoleCredentials) -> Any:
         # A session of its own: boto3's default session is not safe to share between threads.

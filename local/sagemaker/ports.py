@@ -12,6 +12,7 @@ class RoleCredentials(NamedTuple):
     access_key_id: str
     secret_access_key: str
     session_token: str
+    role_arn: str = ""
 
 
 class CloudServices(Protocol):
@@ -68,6 +69,29 @@ class CloudServices(Protocol):
 
         Raises:
             PermissionError: There is no such role, or it does not trust SageMaker.
+        """
+
+    def role_allows(self, role_arn: str, action: str, resource: str, context: Mapping[str, str]) -> bool:
+        """Evaluate a role's own policies.
+
+        Args:
+            role_arn: The role.
+            action: As `ecr:BatchGetImage`.
+            resource: The ARN that it is about, or `*`.
+            context: Condition keys and their values.
+
+        Returns:
+            Whether they allow it.
+        """
+
+    def log_group_exists(self, group: str) -> bool:
+        """Look for a log group.
+
+        Args:
+            group: Its name.
+
+        Returns:
+            Whether there is one.
         """
 
     async def alarms_in_alarm(self, names: Sequence[str]) -> list[str]:

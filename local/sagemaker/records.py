@@ -61,6 +61,7 @@ class EndpointConfigRecord(TypedDict):
     CreationTime: float
     ShadowProductionVariants: NotRequired[list[VariantRecord]]
     ExecutionRoleArn: NotRequired[str]
+    KmsKeyId: NotRequired[str]
     AsyncInferenceConfig: NotRequired[JsonObject]
     MetricsConfig: NotRequired[JsonObject]
 

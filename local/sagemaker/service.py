@@ -20,6 +20,7 @@ from local.sagemaker.components.host import InferenceComponents
 from local.sagemaker.control_plane.api import ControlPlane
 from local.sagemaker.data_plane.async_inference import AsyncInferenceQueue
 from local.sagemaker.data_plane.runtime_api import RuntimeApi
+from local.sagemaker.execution_role import ExecutionRole
 from local.sagemaker.instances import metrics
 from local.sagemaker.instances.container_process import ProcessTable
 from local.sagemaker.instances.endpoint_deployments import EndpointDeployments
@@ -52,7 +53,8 @@ class SageMakerService:
 
     def __init__(self, settings: SageMakerSettings, cloud: CloudServices, processes: ProcessTable) -> None:
         self._cloud = cloud
-        self._lines: defaultdict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+        self._identity = settings.identity
+        self._lines: defaultdict[tuple[str, str, str], list[tuple[int, str]]] = defaultdict(list)
         self._buffered = 0
         self._background: list[asyncio.Task[None]] = []
         self._usage = metrics.UtilizationSampler()
@@ -140,10 +142,10 @@ class SageMakerService:
                     killed += instance.kill()
         return killed
 
-    def _log_line(self, group: str, stream: str, line: str) -> None:
+    def _log_line(self, role_arn: str, group: str, stream: str, line: str) -> None:
         if self._buffered < MAX_BUFFERED_LINES:
             self._buffered += 1
-            self._lines[group, stream].append((int(time.time() * 1000), line))
+            self._lines[role_arn, group, stream].append((int(time.time() * 1000), line))
 
     async def _ship_logs(self) -> None:
         while True:
@@ -154,9 +156,11 @@ class SageMakerService:
         """Store what the containers wrote since the last time; never raises."""
         lines, self._lines = self._lines, defaultdict(list)
         self._buffered = 0
-        for (group, stream), events in lines.items():
+        for (role_arn, group, stream), events in lines.items():
+            role = ExecutionRole(role_arn, self._cloud, self._identity)
             try:
-                self._cloud.put_log_events(group, stream, events)
+                if role.may_write_log(group, stream):
+                    self._cloud.put_log_events(group, stream, events)
             except Exception:
                 # These lines are lost; the containers and later lines are not.
                 log.exception("lines of %s were not stored in %s", stream, group)

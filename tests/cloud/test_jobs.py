@@ -44,8 +44,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEmulator]:
 @pytest.fixture(scope="module")
 def job_role(cloud: OwnEmulator) -> str:
     objects = f"arn:aws:s3:::{BUCKET}"
+    own = (allow(action) for action in ("ecr:*", "logs:*", "cloudwatch:PutMetricData"))
     return cloud.make_role(
-        "job", "sagemaker.amazonaws.com", allow("s3:*", objects), allow("s3:*", f"{objects}/*")
+        "job", "sagemaker.amazonaws.com", allow("s3:*", objects), allow("s3:*", f"{objects}/*"), *own
     )
 
 

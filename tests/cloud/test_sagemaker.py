@@ -96,10 +96,12 @@ class Emulator:
         )
 
     def role(self, name: str, policy: str | None = None) -> str:
-        """An execution role, with one inline policy if given; its ARN."""
+        """An execution role that may pull images and log, with one inline policy if given; its ARN."""
         iam = self.aws("iam")
         with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
             iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
+        service = allow(["ecr:*", "logs:*", "cloudwatch:DescribeAlarms"], "*")
+        iam.put_role_policy(RoleName=name, PolicyName="service", PolicyDocument=service)
         if policy:
             iam.put_role_policy(RoleName=name, PolicyName="inline", PolicyDocument=policy)
         return f"arn:aws:iam::{ACCOUNT}:role/{name}"

@@ -84,7 +84,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     cloud = Emulator(tmp_path_factory.mktemp("silent"))
     cloud.start()
     try:
-        cloud.role("reader", allow(["s3:GetObject", "s3:ListBucket", "cloudwatch:DescribeAlarms"], "*"))
+        cloud.role("reader", allow(["s3:GetObject", "s3:ListBucket"], "*"))
         cloud.aws("s3").create_bucket(Bucket=BUCKET)
         for name in ("a-model", "b-model"):
             cloud.aws("s3").put_object(Bucket=BUCKET, Key=f"models/{name}/weights", Body=b"w")

@@ -18,7 +18,7 @@ _EXPORTED = re.compile(r":ExportsOutput(?:FnGetAtt|Ref)(\w+?)[0-9A-F]{8}(?:\w*)$
 _ACCOUNT = re.compile(r"\b\d{12}\b")
 _ARN = re.compile(r"^arn:[^:]*:[^:]*:[^:]*:[^:]*:")
 
-_IMAGES = "images stand for installed environments on the laptop: nothing is pulled"
+_IMAGES = "other images than the laptop's, whose pull is proved; cloud/test_execution_role.py"
 _MODELS = "the laptop's model lies in the artefacts bucket, where the same rights are proved"
 _SCALING = "a fleet of one machine does not scale; unit/release/test_release_scaling.py makes the calls"
 _APPROVAL = "releases pass without a person on the laptop; unit/release/test_registry.py makes the calls"
@@ -27,7 +27,7 @@ _ASYNC = "the laptop's endpoint answers at once; test_endpoint_kinds.py, TestAsy
 _FOLLOW = "the laptop has one region; unit/release/test_replication.py makes the calls"
 _COPIES = "the laptop has one region, and S3 itself uses these; test_failover.py looks at each"
 _BEDROCK = "the laptop has no Bedrock; unit/lambdas/test_bedrock_guard.py and test_bedrock_fallback.py"
-_KEYS = "S3, SNS and the like do not ask the key on the laptop"
+_KEYS = "the laptop's endpoint neither queues nor captures; unit/sagemaker/test_execution_role.py asks keys"
 
 UNPROBED: dict[tuple[str, str], str] = {
     ("*", "ecr:* on repository/*"): _IMAGES,
@@ -35,10 +35,10 @@ UNPROBED: dict[tuple[str, str], str] = {
     ("*", "s3:ListBucket on your-models-*"): _MODELS,
     ("ExecutionRole", "ec2:*"): _NETWORK,
     ("ExecutionRole", "cloudwatch:DescribeAlarms on *"): (
-        "the laptop's endpoint reads alarms in its own name; test_rollback_rights.py"
+        "the laptop's updates are not guarded; cloud/test_execution_role.py, and test_rollback_rights.py"
     ),
     ("ExecutionRole", "logs:* on ComponentLogs*"): (
-        "the laptop's endpoint has no components; test_endpoint_kinds.py, TestScaleToZero"
+        "the laptop's endpoint has no components; unit/sagemaker/test_execution_role.py asks for them"
     ),
     ("NetworkVpcRejectedIAMRole", "logs:*"): _NETWORK,
     ("ExecutionRole", "kms:* on Inference*Key"): _KEYS,
@@ -52,7 +52,7 @@ UNPROBED: dict[tuple[str, str], str] = {
     ("ExecutionRole", "sns:Publish on Inference*"): _ASYNC,
     ("FunctionsReleaseRole", "application-autoscaling:*"): _SCALING,
     ("FunctionsReleaseRole", "cloudwatch:*Alarm*"): _SCALING,
-    ("FunctionsReleaseRole", "kms:* on ApprovalsKey"): _KEYS,
+    ("FunctionsReleaseRole", "kms:* on ApprovalsKey"): "SNS does not ask the key of a function on the laptop",
     ("FunctionsReleaseRole", "sns:Publish on Approvals"): _APPROVAL,
     ("FunctionsReleaseRole", "states:SendTask* on stateMachine:*"): _APPROVAL,
     ("FunctionsReleaseRole", "cloudformation:* on stack/*-failover/?"): _FOLLOW,

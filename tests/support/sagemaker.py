@@ -48,6 +48,9 @@ class RecordedCloud:
     trusted: set[str] = field(default_factory=lambda: {ROLE})
     in_alarm: set[str] = field(default_factory=set)
     published: list[tuple[str, str]] = field(default_factory=list)
+    denied: set[str] = field(default_factory=set)
+    asked: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
+    log_groups: set[str] | None = None  # None for any
     event_seconds: float = 0.0
 
     def put_metric_data(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
@@ -63,7 +66,15 @@ class RecordedCloud:
     def role_credentials(self, role_arn: str) -> RoleCredentials:
         if role_arn not in self.trusted:
             raise PermissionError(role_arn)
-        return RoleCredentials("AKIDROLE", "secret", "token")
+        return RoleCredentials("AKIDROLE", "secret", "token", role_arn)
+
+    def role_allows(self, role_arn: str, action: str, resource: str, context: Mapping[str, str]) -> bool:
+        assert role_arn in self.trusted
+        self.asked.append((action, resource, dict(context)))
+        return action not in self.denied
+
+    def log_group_exists(self, group: str) -> bool:
+        return self.log_groups is None or group in self.log_groups
 
     def publish(self, credentials: RoleCredentials, topic_arn: str, message: str) -> None:
         self.published.append((topic_arn, message))

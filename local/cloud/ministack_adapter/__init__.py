@@ -73,7 +73,12 @@ from local.cloud.ministack_adapter.step_functions import (
     on_execution_event,
     set_task_runner,
 )
-from local.cloud.ministack_adapter.telemetry import emit_event, put_log_events, put_metric_data
+from local.cloud.ministack_adapter.telemetry import (
+    emit_event,
+    log_group_exists,
+    put_log_events,
+    put_metric_data,
+)
 
 __all__ = [
     "AccessDenied",
@@ -106,6 +111,7 @@ __all__ = [
     "function_policy_allows",
     "import_state",
     "install",
+    "log_group_exists",
     "metric_names",
     "metric_samples",
     "missing_names",

@@ -33,6 +33,12 @@ def put_metric_data(namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
+def log_group_exists(group: str) -> bool:
+    """Whether there is a log group of this name."""
+    with account_scope():
+        return group in _logs._log_groups
+
+
 def put_log_events(group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:
     """Append `(milliseconds since the epoch, message)` to a log stream; group and stream are created when
     missing. May be called from any thread."""

@@ -16,6 +16,7 @@ from typing import Any
 from local.sagemaker.components import adapters
 from local.sagemaker.components.placement import Placement, component_key, pool_settings
 from local.sagemaker.errors import AwsApiError
+from local.sagemaker.execution_role import ExecutionRole, ExecutionRoleError
 from local.sagemaker.instances import traffic_shifting
 from local.sagemaker.instances.endpoint_deployments import MAX_REASON, ComponentHost, EndpointDeployments
 from local.sagemaker.instances.instance import EndpointInstance, InstanceStartError
@@ -170,13 +171,16 @@ class InferenceComponents(ComponentHost):
         rollback = deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])
         alarms = [alarm["AlarmName"] for alarm in rollback]
         seconds = deployment.get("RollingUpdatePolicy", {}).get("WaitIntervalInSeconds", 0)
+        factory = self._factory
+        role = ExecutionRole(changed["Model"]["ExecutionRoleArn"], factory.cloud, factory.identity)
         try:
+            role.describe_alarms(alarms)
             _check(self._placement.capacity_shortage(changed, changed["CopyCount"]))
             await fresh.start()
             self._pools[component_key(record)] = fresh
             if tripped := await traffic_shifting.bake(seconds, alarms, self._factory.cloud):
                 failure = traffic_shifting.rollback_reason(tripped)
-        except InstanceStartError as error:
+        except (InstanceStartError, ExecutionRoleError) as error:
             failure = str(error)
         if failure is None:
             record |= {

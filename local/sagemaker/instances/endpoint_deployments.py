@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from local.sagemaker.execution_role import ExecutionRole, ExecutionRoleError
 from local.sagemaker.instances import traffic_shifting
 from local.sagemaker.instances.fleet import Fleet, LiveEndpoint
 from local.sagemaker.instances.instance import InstanceStartError
@@ -166,6 +167,8 @@ class EndpointDeployments:
         """Start green and move traffic to it step by step; the reason to go back, or None when it has all.
         A rolling update starts and ends instances with each step instead of all at the ends."""
         try:
+            for role in traffic_shifting.roles(plan):
+                ExecutionRole(role, self._factory.cloud, self._factory.identity).describe_alarms(plan.alarms)
             if plan.steps[0].instances is not None:
                 green.pools[0].desired_count = plan.steps[0].instances
             await green.start()
@@ -179,7 +182,7 @@ class EndpointDeployments:
                     return traffic_shifting.rollback_reason(tripped)
                 if step.instances is not None:
                     await blue.pools[0].scale(round(old * (1 - step.share)))
-        except InstanceStartError as error:
+        except (InstanceStartError, ExecutionRoleError) as error:
             return str(error)
         except Exception as error:
             # Whatever went wrong, the old fleet still serves: go back to it.

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from local.sagemaker.errors import AwsApiError, unavailable
+from local.sagemaker.execution_role import ExecutionRole, ExecutionRoleError
 from local.sagemaker.instances import routing
 from local.sagemaker.instances.instance import EndpointInstance, InstanceStartError
 from local.sagemaker.instances.instance_factory import InstanceFactory
@@ -38,7 +39,14 @@ class ComponentVariant:
     ending them takes no time; starting and ending the copies does.
     """
 
-    def __init__(self, factory: InstanceFactory, endpoint: str, variant: VariantRecord, count: int) -> None:
+    def __init__(
+        self,
+        factory: InstanceFactory,
+        endpoint: str,
+        variant: VariantRecord,
+        config: EndpointConfigRecord,
+        count: int,
+    ) -> None:
         self.name: str = variant["VariantName"]
         self.endpoint = endpoint
         self.weight = 1.0
@@ -48,6 +56,8 @@ class ComponentVariant:
         self.model_folder: Path | None = None
         self._place = InstanceLocation(endpoint, self.name, "")
         self._faults = factory.faults
+        self._role = ExecutionRole(config["ExecutionRoleArn"], factory.cloud, factory.identity)
+        self._volume_key = config.get("KmsKeyId")
 
     @property
     def current_count(self) -> int:
@@ -78,7 +88,12 @@ class ComponentVariant:
         return instance_types_of(self.settings)[0]
 
     async def start(self) -> None:
-        """Raises InstanceStartError when no type has capacity to be had."""
+        """Raises InstanceStartError when no type has capacity to be had, or the role may not open volumes."""
+        if self._volume_key:
+            try:
+                self._role.open_volume(self._volume_key)
+            except ExecutionRoleError as error:
+                raise InstanceStartError(str(error)) from error
         kinds = instance_types_of(self.settings)
         failures = [self._faults.capacity_failure(self._place, kind) for kind in kinds]
         if all(failures):
@@ -108,10 +123,11 @@ class Fleet:
         def pool(variant: VariantRecord) -> VariantPool | ComponentVariant:
             weight, count = sizes[variant["VariantName"]]
             if not variant.get("ModelName"):
-                return ComponentVariant(factory, endpoint, variant, count)
+                return ComponentVariant(factory, endpoint, variant, config, count)
             kind = ServerlessPool if "ServerlessConfig" in variant else VariantPool
             model = models[variant["ModelName"].lower()]
-            return kind(factory, endpoint, variant, model, weight=weight, count=count)
+            key = config.get("KmsKeyId")
+            return kind(factory, endpoint, variant, model, weight=weight, count=count, volume_key=key)
 
         def pools(variants: Iterable[VariantRecord]) -> dict[str, VariantPool | ComponentVariant]:
             return {variant["VariantName"]: pool(variant) for variant in variants}

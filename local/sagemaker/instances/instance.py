@@ -43,12 +43,13 @@ class PortTakenError(InstanceStartError):
 @dataclass(frozen=True)
 class LaunchSpec:
     """How an instance is started: its program, its environment (whole, nothing is inherited, made anew for
-    each start as credentials expire), how long it may take to answer its first `/ping` (seconds), and what
-    failure reasons call it."""
+    each start as credentials expire), how long it may take to answer its first `/ping` (seconds), the role in
+    whose name its lines are logged, and what failure reasons call it."""
 
     program: Program
     environment: Callable[[], Mapping[str, str]]
     startup_timeout: float
+    role_arn: str
     label: str
 
 

@@ -19,7 +19,7 @@ from local.sagemaker.ports import CloudServices
 from local.sagemaker.store import Identity
 
 ContainerInitializer = Callable[[EndpointInstance], Awaitable[None]]
-LogSink = Callable[[str, str, str], None]
+LogSink = Callable[[str, str, str, str], None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class InstanceFactory:
     model_data: ModelDataCache
     scratch: Path
     client: httpx.AsyncClient
-    log_line: LogSink  # (log group, log stream, line)
+    log_line: LogSink  # (role's ARN, log group, log stream, line)
     processes: ProcessTable
     faults: FaultInjector
     record: Callable[[InstanceLocation, dict[str, float]], None]  # publish values of metrics
@@ -51,7 +51,7 @@ class InstanceFactory:
             instance_id,
             launch,
             self.client,
-            lambda line: self.log_line(group, stream, line),
+            lambda line: self.log_line(launch.role_arn, group, stream, line),
             self.processes,
             initialize_container,
             instance_type,

@@ -97,7 +97,7 @@ class ModelDataCache:
             objects = list_objects(client, source)
             if not objects:
                 raise ModelDataError(f"Could not find model data at {source.uri}.")
-            client.head_object(Bucket=source.bucket, Key=objects[0]["Key"])
+            _read_first_byte(client, source.bucket, objects[0])
             target = self.folder / _digest(source, objects)
             if not self._touch(target):
                 self._download(client, source, objects, target)
@@ -154,6 +154,12 @@ class ModelDataCache:
         if code in _MISSING:
             return f"Could not find model data at {source.uri}."
         return f"Failed to download model data from {source.uri}: {error}"
+
+
+def _read_first_byte(client: Any, bucket: str, item: JsonObject) -> None:
+    """Exercise the right to read an object, and to use its key."""
+    part = {"Range": "bytes=0-0"} if item["Size"] else {}
+    client.get_object(Bucket=bucket, Key=item["Key"], **part)["Body"].close()
 
 
 def list_objects(client: Any, source: S3DataSource) -> list[JsonObject]:

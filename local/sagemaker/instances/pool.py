@@ -10,6 +10,7 @@ import random
 from pathlib import Path
 
 from contracts.container import ENV_SAGEMAKER_MODEL_DIR
+from local.sagemaker.execution_role import ExecutionRole, ExecutionRoleError
 from local.sagemaker.instances import routing
 from local.sagemaker.instances.container_environment import container_environment
 from local.sagemaker.instances.fault_injection import FaultInjector
@@ -38,6 +39,7 @@ class VariantPool:
         weight: float,
         count: int,
         component: str | None = None,
+        volume_key: str | None = None,
         initialize_container: ContainerInitializer | None = None,
     ) -> None:
         """Make a pool without instances; `start` brings them up.
@@ -50,6 +52,7 @@ class VariantPool:
             weight: The variant's share of the traffic, relative to the other weights.
             count: How many instances to start.
             component: The inference component's name; None for a variant's own containers.
+            volume_key: The key of the instances' volumes; None where the configuration names none.
             initialize_container: Awaited with each started container before it takes requests.
         """
         self.name: str = variant["VariantName"]
@@ -61,6 +64,8 @@ class VariantPool:
         self.model_folder: Path | None = None
         self.factory = factory
         self.settings = variant
+        self._volume_key = volume_key
+        self._role = ExecutionRole(model["ExecutionRoleArn"], factory.cloud, factory.identity)
         self._initialize_container = initialize_container
         self._launch: LaunchSpec | None = None
 
@@ -120,6 +125,12 @@ class VariantPool:
         return choose(ready, random.random())  # noqa: S311 - spreads load, guards nothing
 
     async def _new_instances(self, count: int) -> list[EndpointInstance]:
+        try:  # each new instance pulls the image and opens its volume
+            self._role.pull_image(container_of(self.model)["Image"])
+            if self._volume_key:
+                self._role.open_volume(self._volume_key)
+        except ExecutionRoleError as error:
+            raise InstanceStartError(str(error)) from error
         if self._launch is None:
             self._launch = await self._prepare()
         return [self._new_instance(self._launch) for _ in range(count)]
@@ -158,6 +169,7 @@ class VariantPool:
             startup_timeout=self.settings.get(
                 "ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_SECONDS
             ),
+            role_arn=role,
             label=f"The primary container for {self._kind} {self.location.component or self.name}",
         )
 

@@ -75,6 +75,12 @@ def _share(size: JsonObject, instance_count: int) -> float:
     return min(1.0, float(size["Value"]) / max(1, instance_count))
 
 
+def roles(plan: UpdatePlan) -> set[str]:
+    """The roles in whose name an update is made: those of its models, or the configuration's own."""
+    own = plan.config.get("ExecutionRoleArn")
+    return {model["ExecutionRoleArn"] for model in plan.models.values()} | ({own} if own else set())
+
+
 def rollback_reason(alarms: Sequence[str]) -> str:
     """The failure reason of an update that alarms have ended."""
     return f"Auto rollback: alarm(s) {', '.join(alarms)} went into state ALARM."

@@ -37,6 +37,18 @@ class JobKind:
         """The field of a job's ARN."""
         return f"{self.noun}Arn"
 
+    def image(self, record: JsonObject) -> str:
+        """The image that a job runs in."""
+        if self is TRAINING:
+            return str(record["AlgorithmSpecification"]["TrainingImage"])
+        return str(record["AppSpecification"]["ImageUri"])
+
+    def cluster(self, record: JsonObject) -> JsonObject:
+        """The instances that a job runs on."""
+        training = self is TRAINING
+        found = record["ResourceConfig"] if training else record["ProcessingResources"]["ClusterConfig"]
+        return dict(found)
+
     def collection(self, store: SageMakerStore) -> Collection[JsonObject]:
         """The records of this kind."""
         return store.training_jobs if self is TRAINING else store.processing_jobs

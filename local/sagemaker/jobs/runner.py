@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from local.sagemaker.execution_role import ExecutionRole, ExecutionRoleError
 from local.sagemaker.instances.container_environment import container_environment
 from local.sagemaker.instances.container_process import ContainerProcess, ProcessTable
 from local.sagemaker.instances.images import ImageNotFoundError, Program, ProgramTable
@@ -50,7 +51,7 @@ class JobRunnerSettings:
     images: ProgramTable
     s3: S3Factory
     folder: Path
-    log_line: Callable[[str, str, str], None]
+    log_line: Callable[[str, str, str, str], None]
     flush_log_lines: Callable[[], None]
     processes: ProcessTable
 
@@ -137,6 +138,7 @@ class _JobRun:
         self._layout: JobLayout = make(record, folder)
         definitions = record.get("AlgorithmSpecification", {}).get("MetricDefinitions", [])
         self._metrics = TrainingMetrics(name, definitions)
+        self._role = ExecutionRole(record["RoleArn"], settings.cloud, settings.identity)
         self._stream = f"{name}/{HOST}-{int(time.time())}"
 
     async def run(self, *, after: asyncio.Task[None] | None) -> None:
@@ -231,23 +233,22 @@ class _JobRun:
         return _ProcessExit(_shell_code(process), process.last_lines())
 
     def _on_line(self, line: str) -> None:
-        self._settings.log_line(self._kind.log_group, self._stream, line)
+        self._settings.log_line(self._role.arn, self._kind.log_group, self._stream, line)
         self._metrics.take(line)
 
     def _publish(self) -> None:
         data = self._metrics.drain()
-        if data:
+        if data and self._role.may_publish_metrics(NAMESPACE):
             self._settings.cloud.put_metric_data(NAMESPACE, data)
 
     def _program(self) -> Program:
-        image = (
-            self._record["AlgorithmSpecification"]["TrainingImage"]
-            if self._kind is TRAINING
-            else self._record["AppSpecification"]["ImageUri"]
-        )
+        image = self._kind.image(self._record)
         try:
+            self._role.pull_image(image)
+            if key := self._kind.cluster(self._record).get("VolumeKmsKeyId"):
+                self._role.open_volume(key)
             return self._settings.images.resolve(image)
-        except ImageNotFoundError as error:
+        except (ImageNotFoundError, ExecutionRoleError) as error:
             raise TransferError(f"ClientError: {error}") from None
 
     def _credentials(self) -> RoleCredentials:

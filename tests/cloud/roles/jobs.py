@@ -14,6 +14,11 @@ from tests.cloud.roles.world import Probe, World, marker
 TRAINING, PROCESSING = "Training", "Processing"
 _EVENTS = ("events:DescribeRule", "events:PutRule", "events:PutTargets")
 _QUICKLY_SECONDS = 600
+_IMAGE = (
+    *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage"),
+    *("ecr:GetAuthorizationToken", "ecr:GetDownloadUrlForLayer"),
+)
+_VOLUME = ("kms:CreateGrant", "kms:DescribeKey")
 
 
 def _request(world: World, kind: str, name: str, command: str) -> dict[str, Any]:
@@ -22,6 +27,7 @@ def _request(world: World, kind: str, name: str, command: str) -> dict[str, Any]
     outputs = world.laptop.outputs
     image = f"{outputs['account']}.dkr.ecr.{outputs['region']}.amazonaws.com/evergreen-training:local"
     cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    cluster["VolumeKmsKeyId"] = _key(world)
     common = {
         f"{kind}JobName": name,
         "RoleArn": world.arn(f"{kind}Role"),
@@ -56,6 +62,13 @@ _COPY = {
 }
 
 
+def _key(world: World) -> str:
+    """The key of models, volumes and what jobs leave."""
+    found = world.laptop.aws("s3").get_bucket_encryption(Bucket=world.bucket)
+    rule = found["ServerSideEncryptionConfiguration"]["Rules"][0]["ApplyServerSideEncryptionByDefault"]
+    return str(rule["KMSMasterKeyID"])
+
+
 def _status(world: World, kind: str, name: str) -> str:
     describe = getattr(world.laptop.aws("sagemaker"), f"describe_{kind.lower()}_job")
     try:
@@ -83,6 +96,25 @@ def _copies(kind: str) -> Callable[[World], bool]:
         return _ended(world, kind, name) == "Completed"
 
     return works
+
+
+def _logs(kind: str) -> Callable[[World], bool]:
+    """A job says a word, which stands in the log of all jobs of its kind."""
+
+    def works(world: World) -> bool:
+        name = f"local-{marker()}"
+        world.put(f"releases/{name}/in/a.txt", b"a")
+        create = getattr(world.laptop.aws("sagemaker"), f"create_{kind.lower()}_job")
+        create(**_request(world, kind, name, f"echo said-{name}; {_COPY[kind]}"))
+        assert _ended(world, kind, name) == "Completed"
+        return world.soon(lambda: _in_group(world, f"/aws/sagemaker/{kind}Jobs", f"said-{name}"))
+
+    return works
+
+
+def _in_group(world: World, group: str, word: str) -> bool:
+    found = world.laptop.aws("logs").filter_log_events(logGroupName=group, filterPattern=f'"{word}"')
+    return bool(found["events"])
 
 
 # --- the state machine's role ----------------------------------------------------------------------------
@@ -216,7 +248,7 @@ def function_is_invoked(world: World) -> bool:
 
 
 def model_is_loaded(world: World) -> bool:
-    """An endpoint of its own with the deployed model: its data is listed and read in the role's name."""
+    """An endpoint of its own with the deployed model: image, volume and data are had in the role's name."""
     sagemaker, name = world.laptop.aws("sagemaker"), marker()
     role = world.arn("ExecutionRole")
     listed = [m["ModelName"] for m in sagemaker.list_models()["Models"]]
@@ -228,7 +260,9 @@ def model_is_loaded(world: World) -> bool:
     sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer=container)
     variant = {"VariantName": "champion", "ModelName": name, "InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(
-        EndpointConfigName=name, ProductionVariants=[variant | {"InstanceType": "ml.c7i.2xlarge"}]
+        EndpointConfigName=name,
+        ProductionVariants=[variant | {"InstanceType": "ml.c7i.2xlarge"}],
+        KmsKeyId=_key(world),
     )
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
 
@@ -241,8 +275,18 @@ def model_is_loaded(world: World) -> bool:
     sagemaker.delete_endpoint(EndpointName=name)
     sagemaker.delete_endpoint_config(EndpointConfigName=name)
     sagemaker.delete_model(ModelName=name)
-    assert status == "InService" or "Could not access model data" in reason, reason
+    refusals = ("Could not access model data", "permission for the image", "not authorized to perform: kms:")
+    assert status == "InService" or any(words in reason for words in refusals), reason
     return bool(status == "InService")
+
+
+def container_logs(world: World) -> bool:
+    """The deployed container's line on an answer stands in the endpoint's log."""
+    group = f"/aws/sagemaker/Endpoints/{world.laptop.outputs['endpoint_name']}"
+    answer = world.laptop.openai().chat.completions.create(
+        model=world.laptop.model, messages=[{"role": "user", "content": "Hello"}], max_tokens=1
+    )
+    return world.soon(lambda: _in_group(world, group, answer.id.removeprefix("chatcmpl-")))
 
 
 def _of(kind: str, *verbs: str) -> tuple[str, ...]:
@@ -251,7 +295,19 @@ def _of(kind: str, *verbs: str) -> tuple[str, ...]:
 
 PROBES = [
     *(
-        Probe(f"{kind}Role", ("s3:GetObject", "s3:ListBucket", "s3:PutObject"), _copies(kind))
+        Probe(
+            f"{kind}Role",
+            (
+                *("s3:GetObject", "s3:ListBucket", "s3:PutObject", "kms:Decrypt", "kms:GenerateDataKey"),
+                *_IMAGE,
+                *_VOLUME,
+            ),
+            _copies(kind),
+        )
+        for kind in (TRAINING, PROCESSING)
+    ),
+    *(
+        Probe(f"{kind}Role", ("logs:CreateLogStream", "logs:PutLogEvents"), _logs(kind))
         for kind in (TRAINING, PROCESSING)
     ),
     Probe("MachineRole", ("lambda:InvokeFunction",), function_is_invoked),
@@ -264,5 +320,10 @@ PROBES = [
     ),
     Probe("MachineRole", _of(PROCESSING, "Create", "Describe"), _runs(PROCESSING)),
     *(Probe("MachineRole", _of(kind, "Stop"), _stops(kind)) for kind in (TRAINING, PROCESSING)),
-    Probe("ExecutionRole", ("s3:GetObject", "s3:ListBucket"), model_is_loaded),
+    Probe(
+        "ExecutionRole",
+        ("s3:GetObject", "s3:ListBucket", "kms:Decrypt", *_IMAGE, *_VOLUME),
+        model_is_loaded,
+    ),
+    Probe("ExecutionRole", ("logs:CreateLogStream", "logs:PutLogEvents"), container_logs),
 ]

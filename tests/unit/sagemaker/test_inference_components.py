@@ -226,6 +226,9 @@ class OneArchive:
     def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
         return {"ETag": "1", "ContentLength": len(self.body)}
 
+    def get_object(self, Bucket: str, Key: str, Range: str = "") -> dict[str, Any]:
+        return {"Body": io.BytesIO(self.body)}
+
     def download_file(self, _bucket: str, _key: str, path: str) -> None:
         Path(path).write_bytes(self.body)
 

@@ -376,7 +376,7 @@ def test_nothing_runs_on_after_the_emulator_was_killed(tmp_path: Path) -> None:
     emulator = OwnEmulator(tmp_path)
     emulator.start()
     emulator.client("s3").create_bucket(Bucket=BUCKET)
-    role = emulator.make_role("job", "sagemaker.amazonaws.com", allow("s3:*"))
+    role = emulator.make_role("job", "sagemaker.amazonaws.com", allow("s3:*"), allow("ecr:*"))
     emulator.client("sagemaker").create_processing_job(**processing("cut", role, "sleep 600"))
     definition = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}}
     runner = emulator.make_role("runner", "states.amazonaws.com")

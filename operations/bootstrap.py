@@ -1,5 +1,5 @@
-"""Makes an account ready for Evergreen: CDK's bootstrap stack in every region of an environment, and the
-execution roles of the stacks that the release loop updates.
+"""Makes an account ready for Evergreen: CDK's bootstrap stack in every region of an environment, the
+execution roles of the stacks that the release loop updates, and API Gateway's log role where there is none.
 
     python -m operations bootstrap --env prod
 
@@ -17,6 +17,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from operations.account_log_role import set_account_log_role
 from operations.aws_errors import code_of
 from operations.cdk import run_cdk
 from operations.execution_role import bounded_stacks, make_execution_role
@@ -97,9 +98,14 @@ def _execution_role(target: Target, region: str, step: Step, renew: bool) -> Non
             make_execution_role(cloudformation, stack, target.settings.endpoint_name, step)
 
 
+def _account_log_role(target: Target, region: str, step: Step, renew: bool) -> None:
+    set_account_log_role(target.client("apigateway", region), target.client("iam"), step)
+
+
 STEPS: dict[str, Callable[[Target, str, Step, bool], None]] = {
     "cdk bootstrap": _cdk_toolkit,
     "execution role": _execution_role,
+    "account's log role": _account_log_role,
 }
 """What `bootstrap` makes in each region, in this order: name of the step, and its work."""
 

@@ -172,9 +172,10 @@ class ApiSettings(SettingsModel):
         default=None,
     )
     manage_account_log_role: bool = setting(
-        "Set the account's one API Gateway logging role; false where the account has it already.",
+        "Let this environment's stack set the account's one API Gateway logging role; left out, `bootstrap` "
+        "does, where there is none. Two environments that both set it take it from each other.",
         True,
-        default=True,
+        default=False,
     )
 
     @property

@@ -66,10 +66,6 @@ UNPROVED: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {
             "logs:UpdateLogDelivery",
         ),
     ): _DELIVERY,
-    (
-        ("DoorAccountLogRole",),
-        ("managed:AmazonAPIGatewayPushToCloudWatchLogs",),
-    ): "API Gateway's logs are written by the laptop's own gateway, not in the role's name",
 }
 
 

@@ -386,7 +386,15 @@ def test_uploads_reach_the_function_as_bytes(resources, env):
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_functions_use_no_managed_policy(resources, env):
     for name, role in resources(env, "gateway", "AWS::IAM::Role").items():
-        assert ("ManagedPolicyArns" in role["Properties"]) is name.startswith("DoorAccountLogRole")
+        assert "ManagedPolicyArns" not in role["Properties"], name
+
+
+def test_the_accounts_log_role_is_bootstraps_unless_the_settings_ask_for_it(resources, everything):
+    """Environments of one account that each set it would take it from one another."""
+    for env in ENVIRONMENTS:
+        assert resources(env, "gateway", "AWS::ApiGateway::Account") == {}
+    (account,) = everything.resources("prod", "gateway", "AWS::ApiGateway::Account").values()
+    assert account["DeletionPolicy"] == "Retain"
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -20,6 +20,7 @@ def settings() -> Settings:
         "iam": {"enabled": True, "accounts": ["444455556666"]},
         "domain": {"name": "api.example.com", "certificate_arn": CERTIFICATE, "minimum_tls": "1.3"},
         "max_body_bytes": 32_768,
+        "manage_account_log_role": True,
     }
     shipped["guards"] = {"mask_pii": True, "toxicity": {}, "bedrock": {"guardrail_id": "gr1", "version": "2"}}
     shipped["guards"]["bedrock_checks"] = {"attacks": ["JAILBREAK"], "personal_data": ["NAME"]}

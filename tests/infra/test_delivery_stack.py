@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import aws_cdk as cdk
 import pytest
 
 from infra import delivery_roles
-from infra.compose import compose
-from infra.settings import Settings, load
-from tests.support import synthesis
+from tests.support.delivery import Resources, arn, settings, statements, synthesize
 
 ACCOUNT = "111122223333"
 ISSUER = "token.actions.githubusercontent.com"
-SECTION = {
-    "provider": "create",
-    "github": {
-        "repository": "example/ml-platform",
-        "environments": ["staging"],
-        "branches": ["main"],
-        "pull_requests": True,
-    },
-}
-Resources = dict[str, dict[str, Any]]
-
-
-def settings(env: str, section: dict[str, Any], **github: Any) -> Settings:
-    shipped = load(env, synthesis.EXAMPLES if env == "two-regions" else synthesis.SHIPPED).model_dump()
-    return Settings.model_validate(shipped | {"delivery": section | {"github": section["github"] | github}})
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +22,7 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Resource
 
     @cache
     def synthesized(env: str = "staging", provider: str = "create") -> Resources:
-        folder = tmp_path_factory.mktemp("delivery")
-        app = cdk.App(context=synthesis.context(), outdir=str(folder))
-        compose(app, settings(env, SECTION | {"provider": provider}))
-        app.synth()
-        template = folder / f"evergreen-{env}-delivery.template.json"
-        resources: Resources = json.loads(template.read_text())["Resources"]
-        return resources
+        return synthesize(settings(env, provider=provider), tmp_path_factory.mktemp("delivery"))
 
     return synthesized
 
@@ -59,26 +34,6 @@ def of_kind(resources: Resources, kind: str) -> list[dict[str, Any]]:
 def role(resources: Resources, name: str) -> dict[str, Any]:
     (found,) = [each for each in of_kind(resources, "AWS::IAM::Role") if each["RoleName"] == name]
     return found
-
-
-def policies(resources: Resources, purpose: str) -> list[dict[str, Any]]:
-    (document,) = [
-        each["PolicyDocument"]
-        for each in of_kind(resources, "AWS::IAM::Policy")
-        if each["PolicyName"].startswith(purpose)
-    ]
-    statements: list[dict[str, Any]] = document["Statement"]
-    return statements
-
-
-def text(value: Any) -> str:
-    """An ARN with its pseudo parameters written out."""
-    if isinstance(value, dict):
-        ((function, argument),) = value.items()
-        if function == "Ref":
-            return {"AWS::Partition": "aws", "AWS::AccountId": ACCOUNT}[argument]
-        return str(argument[0]).join(text(part) for part in argument[1])
-    return str(value)
 
 
 def test_the_deploy_role_trusts_whole_subjects_and_one_audience(delivery: Callable[..., Resources]) -> None:
@@ -116,7 +71,9 @@ def test_a_provider_that_is_there_is_named(delivery: Callable[..., Resources]) -
     (statement,) = role(resources, "evergreen-staging-deploy")["AssumeRolePolicyDocument"]["Statement"]
 
     assert of_kind(resources, "AWS::IAM::OIDCProvider") == []
-    assert text(statement["Principal"]["Federated"]) == f"arn:aws:iam::{ACCOUNT}:oidc-provider/{ISSUER}"
+    assert (
+        arn(statement["Principal"]["Federated"], ACCOUNT) == f"arn:aws:iam::{ACCOUNT}:oidc-provider/{ISSUER}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,11 +84,10 @@ def test_a_role_may_assume_bootstrap_roles_and_nothing_else(
     delivery: Callable[..., Resources], purpose: str, kinds: list[str]
 ) -> None:
     resources = delivery()
-    (statement,) = policies(resources, purpose)
+    (statement,) = statements(resources, purpose, ACCOUNT)
 
     assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRole")
-    named = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
-    assert [text(arn) for arn in named] == [
+    assert statement["Resource"] == [
         f"arn:aws:iam::{ACCOUNT}:role/cdk-hnb659fds-{kind}-role-{ACCOUNT}-us-east-1" for kind in kinds
     ]
     properties = role(resources, f"evergreen-staging-{purpose.lower()}")
@@ -140,8 +96,8 @@ def test_a_role_may_assume_bootstrap_roles_and_nothing_else(
 
 
 def test_a_second_region_has_bootstrap_roles_of_its_own(delivery: Callable[..., Resources]) -> None:
-    (statement,) = policies(delivery("two-regions"), "Deploy")
-    assert {text(arn).rpartition(f"{ACCOUNT}-")[2] for arn in statement["Resource"]} == {
+    (statement,) = statements(delivery("two-regions"), "Deploy", ACCOUNT)
+    assert {each.rpartition(f"{ACCOUNT}-")[2] for each in statement["Resource"]} == {
         "us-east-1",
         "us-west-2",
     }
@@ -162,12 +118,12 @@ def test_without_the_section_there_is_no_role(assembly: Callable[[str], Path]) -
 
 
 def test_workflows_are_told_the_roles_that_the_stack_makes(delivery: Callable[..., Resources]) -> None:
-    told = dict(line.split("=", 1) for line in delivery_roles.lines(settings("staging", SECTION)))
-    (statement,) = policies(delivery(), "Deploy")
+    told = dict(line.split("=", 1) for line in delivery_roles.lines(settings("staging")))
+    (statement,) = statements(delivery(), "Deploy", ACCOUNT)
 
     assert told["deploy_role"] == f"arn:aws:iam::{ACCOUNT}:role/evergreen-staging-deploy"
     assert told["diff_role"] == f"arn:aws:iam::{ACCOUNT}:role/evergreen-staging-diff"
-    assert told["image_role"] in [text(arn) for arn in statement["Resource"]]
+    assert told["image_role"] in statement["Resource"]
     assert told["region"] == "us-east-1"
 
 

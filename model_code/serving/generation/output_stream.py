@@ -115,7 +115,8 @@ class OutputStream:
 
     def _add_logprobs(self, tokens: Sequence[int], logprobs: Sequence[Logprob]) -> None:
         for token, logprob in zip(tokens, logprobs, strict=True):
-            if not self._tokenizer.is_control(token):  # such a token adds nothing to the text
+            # A control token adds nothing to the text, but who scores a prompt counts entries.
+            if self._plan.echo is not None or not self._tokenizer.is_control(token):
                 self._logprobs.append(self._entry(token, logprob))
 
     def _entry(self, token: int, logprob: Logprob) -> TokenLogprob:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,18 @@ def test_every_token_of_the_text_has_its_log_probability(tokenizer: ChatTokenize
     assert bytes(byte for entry in entries for byte in entry.bytes or []) == "é!".encode()
     assert all(len(entry.top_logprobs) == 1 for entry in entries)
     assert entries[-1].top_logprobs[0].token == "!"
+
+
+def test_beside_an_echo_every_token_has_one_the_last_one_too(tokenizer: ChatTokenizer) -> None:
+    """Evaluation harnesses count entries: one that is missing for the end would cut off the prompt's last."""
+    asked = plan(prompt=tokenizer.encode("ab"), echo="ab", logprobs=1)
+    first = OutputStream(asked, tokenizer, 0).echo([Logprob(-3.0, [(0, -2.0)])])
+    assert first.text == "ab"
+    values = [entry.logprob for entry in first.logprobs or []]
+    assert math.isnan(values[0])
+    assert values[1:] == [-3.0]
+    further = [entry for piece in run(tokenizer, END, asked) for entry in piece.logprobs or []]
+    assert [entry.token for entry in further] == [END]
 
 
 def test_a_call_is_found_and_is_the_reason(tokenizer: ChatTokenizer) -> None:

@@ -26,6 +26,7 @@ from model_code.serving.engines.base import (
 from model_code.serving.engines.errors import (
     EngineError,
     OutOfMemoryError,
+    UnsupportedSchemaError,
 )
 from model_code.serving.errors import ServingError
 from model_code.serving.generation.operations import CHAT
@@ -200,6 +201,57 @@ async def answers_of(service: Service, request: ChatRequest) -> dict[int, str]:
     async for piece in service.generate(await service.plan(CHAT, request)):
         texts[piece.index] = texts.get(piece.index, "") + piece.text
     return texts
+
+
+def test_a_prompt_beyond_the_context_is_refused_in_openais_words(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteLLM knows them by "this model's maximum context length is", LangChain by the code."""
+
+    async def scenario() -> None:
+        service, _ = start(monkeypatch, folder, short)
+        await service.start()
+        request = REQUEST.model_copy(update={"messages": [Message(role="user", content="a" * 80)]})
+        with pytest.raises(ServingError) as caught:
+            await service.plan(CHAT, request)
+        error = json.loads(caught.value.body)["error"]
+        assert "this model's maximum context length is 64 tokens" in error["message"].lower()
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+        await service.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_schema_that_the_engine_refuses_is_loosened_unless_it_is_strict(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    async def picky(request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
+        """Takes no schema with a pattern."""
+        asked.append(request.schema)
+        if "pattern" in (request.schema or ""):
+            raise UnsupportedSchemaError("no patterns")
+        yield TokenEvent([0], "stop")
+
+    def request(**fields: object) -> ChatRequest:
+        named = {"name": "a", "schema": {"type": "string", "pattern": "^a$"}, **fields}
+        form = {"type": "json_schema", "json_schema": named}
+        return ChatRequest.model_validate({**REQUEST.model_dump(), "response_format": form})
+
+    async def scenario() -> None:
+        service, engine = start(monkeypatch, folder, picky)
+        engine.capabilities = Capabilities(schemas=True, top_logprobs=0)
+        await service.start()
+        plan = await service.plan(CHAT, request())
+        assert [delta.text async for delta in service.generate(plan)] == ["a"]
+        assert [schema and "pattern" in schema for schema in asked] == [True, False]
+        plan = await service.plan(CHAT, request(strict=True))
+        with pytest.raises(ServingError, match="cannot hold an answer"):
+            [delta async for delta in service.generate(plan)]
+        await service.close()
+
+    asyncio.run(scenario())
 
 
 def test_several_answers_come_from_seeds_of_their_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

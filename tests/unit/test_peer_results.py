@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.settings.engine_promises import promise_table
+from tests.contract.differences import DIFFERENCES
 from tests.support import peer_results
 from tests.support.peers import HOOKED
 
@@ -47,3 +49,16 @@ def test_a_failure_ends_with_one_and_other_servers_are_kept(report: Path) -> Non
     peer_results.main([str(report)])
 
     assert {HOOKED_SERVER, HOOKED[1]} < peer_results.results().keys()
+
+
+def test_what_is_promised_of_vllm_passed_on_the_pinned_version() -> None:
+    """But for what test_hooked_vllm.py asks: a run of its own, since each of its tests starts a server."""
+    promised = [one.shown["vllm"] for one in promise_table().promises.values() if "vllm" in one.shown]
+    suite = [
+        test for test in promised if test.startswith("tests/contract/") and "test_hooked_vllm" not in test
+    ]
+    row = peer_results.results()[HOOKED_SERVER]
+
+    assert suite
+    assert {test.split("::")[1] for test in suite} <= row["passed"].keys()
+    assert row["differs"].keys() <= DIFFERENCES[HOOKED_SERVER].keys()

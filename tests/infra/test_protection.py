@@ -1,4 +1,4 @@
-"""What keeps a production environment from being deleted by mistake."""
+"""What a synthesized environment tells CDK: deletion protection, and no warning that would hide another."""
 
 from __future__ import annotations
 
@@ -18,3 +18,33 @@ def test_stacks_that_callers_depend_on_cannot_be_deleted(
 
     assert len(stacks) == 5
     assert {one["properties"].get("terminationProtection", False) for one in stacks} == {protected}
+
+
+@pytest.mark.parametrize("env", ["local", "staging", "prod", "two-regions", "scale-to-zero", "async"])
+def test_synth_warns_of_nothing(assembly: Callable[[str], Path], env: str) -> None:
+    found = []
+    for one in json.loads((assembly(env) / "manifest.json").read_text())["artifacts"].values():
+        more = one.get("additionalMetadataFile")
+        metadata = json.loads((assembly(env) / more).read_text()) if more else one.get("metadata", {})
+        found += [
+            f"{path}: {entry['data']}"
+            for path, entries in metadata.items()
+            for entry in entries
+            if entry["type"] in ("aws:cdk:warning", "aws:cdk:error")
+        ]
+
+    assert found == []
+
+
+def test_every_feature_flag_of_cdk_is_decided(assembly: Callable[[str], Path]) -> None:
+    """The command line warns of others at each synth. A new one is `false` in cdk.json: nothing changes."""
+    artifacts = json.loads((assembly("local") / "manifest.json").read_text())["artifacts"].values()
+    (report,) = [one for one in artifacts if one["type"] == "cdk:feature-flag-report"]
+
+    undecided = [
+        name
+        for name, flag in report["properties"]["flags"].items()
+        if "userValue" not in flag
+        and flag.get("unconfiguredBehavesLike", {}).get("v2", False) != flag["recommendedValue"]
+    ]
+    assert undecided == []

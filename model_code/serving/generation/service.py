@@ -6,7 +6,6 @@ One instance per process, used from one event loop.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import math
 import time
@@ -23,7 +22,6 @@ from model_code.serving.engines.base import (
     Engine,
     EngineStats,
     GenerationRequest,
-    Logprob,
     SamplingParams,
 )
 from model_code.serving.engines.errors import (
@@ -33,9 +31,9 @@ from model_code.serving.engines.errors import (
 )
 from model_code.serving.errors import ServingError, invalid, overloaded
 from model_code.serving.generation.adapters import Adapters
+from model_code.serving.generation.answers import Answers
 from model_code.serving.generation.chat_tokenizer import ChatTokenizer
 from model_code.serving.generation.operations import Operation, Request
-from model_code.serving.generation.output_stream import OutputStream
 from model_code.serving.generation.planning import Plan, Planner
 from model_code.serving.generation.schema_quota import NEW_SCHEMAS_PER_MINUTE, SchemaQuota
 from model_code.serving.generation.stream_merge import merge_streams
@@ -64,10 +62,10 @@ class Service:
         self._engine: Engine | None = None
         self._tokenizer: ChatTokenizer | None = None
         self._planner: Planner | None = None
+        self._answers: Answers | None = None
         self._admission: Admission | None = None
         self._adapters: Adapters | None = None
         self._quota = SchemaQuota()
-        self._ids = itertools.count()
         self._not_ready = "the model is loading"
         self._progress = time.monotonic()  # when the engine last showed a sign of life
         self._broken: str | None = None
@@ -95,6 +93,7 @@ class Service:
             max_queued_tokens=self.settings.max_queued_tokens or _QUEUE_CACHES * engine.cache_tokens,
         )
         self._planner = Planner(self.settings, engine, self._tokenizer)
+        self._answers = Answers(engine, self._tokenizer, self._note_progress)
         await self._warm_up(engine, self._tokenizer)
         self._adapters = Adapters(
             engine,
@@ -220,13 +219,14 @@ class Service:
 
         Closing the generator frees the room. Raises ServingError (queue full, no memory) and EngineError.
         """
+        answers = self._loaded()
         try:
             with self._adapter_key(plan) as adapter:
                 async with self._slot(plan):
                     if plan.answers == 1:
-                        deltas = self._answer(plan, 0, adapter)
+                        deltas = answers.of(plan, 0, adapter)
                     else:
-                        deltas = merge_streams([self._answer(plan, i, adapter) for i in range(plan.answers)])
+                        deltas = merge_streams([answers.of(plan, i, adapter) for i in range(plan.answers)])
                     async with aclosing(deltas):
                         async for delta in deltas:
                             yield delta
@@ -265,58 +265,6 @@ class Service:
             async for delta in deltas:
                 yield replace(delta, index=number * plan.answers + delta.index)
 
-    async def _answer(self, plan: Plan, index: int, adapter: str | None) -> AsyncGenerator[OutputDelta, None]:
-        """One answer. Where the engine cannot hold to the plan's schema, the loose one takes its place."""
-        begun = False
-        try:
-            async with aclosing(self._deltas(plan, index, adapter)) as deltas:
-                async for delta in deltas:
-                    begun = True
-                    yield delta
-        except UnsupportedSchemaError as refused:
-            if begun or plan.loose_schema is None or plan.schema == plan.loose_schema:
-                raise
-            event(logger, f"schema loosened: {refused}", level=logging.WARNING)
-            loosened = replace(plan, schema=plan.loose_schema)
-            async with aclosing(self._answer(loosened, index, adapter)) as deltas:
-                async for delta in deltas:
-                    yield delta
-
-    async def _deltas(self, plan: Plan, index: int, adapter: str | None) -> AsyncGenerator[OutputDelta, None]:
-        engine, tokenizer = self._loaded()
-        stream = OutputStream(plan, tokenizer, index)
-        if plan.echo is not None:
-            yield stream.echo(await self._prompt_logprobs(plan))
-            if plan.max_tokens == 0:
-                return
-        sampling = plan.sampling
-        if index and sampling.seed is not None:
-            sampling = replace(sampling, seed=sampling.seed + index)  # or all answers would be the same
-        logprobs = None if plan.logprobs is None else min(plan.logprobs, engine.capabilities.top_logprobs)
-        request = GenerationRequest(
-            str(next(self._ids)), plan.prompt, plan.max_tokens, sampling, plan.schema, logprobs, adapter
-        )
-        async with aclosing(engine.generate(request)) as events:
-            async for tokens in events:
-                self._progress = time.monotonic()
-                delta = stream.push(tokens)
-                if delta is not None:
-                    yield delta
-                if stream.ended:
-                    return
-
-    async def _prompt_logprobs(self, plan: Plan) -> list[Logprob] | None:
-        """Those of an echoed prompt, where they are asked for."""
-        if plan.logprobs is None:
-            return None
-        if plan.adapter is not None:
-            text = "Prompts are scored by the base model alone: leave 'logprobs' out, or name the base model."
-            raise invalid(text, param="logprobs", code="unsupported_parameter")
-        engine, _ = self._loaded()
-        scores = await engine.score(plan.prompt, plan.logprobs)
-        self._progress = time.monotonic()
-        return scores
-
     def _adapter_key(self, plan: Plan) -> AbstractContextManager[str | None]:
         """Holds the plan's adapter, waiting included, and gives the engine's key of it."""
         if plan.adapter is None or self._adapters is None:
@@ -335,10 +283,13 @@ class Service:
             finally:
                 self._progress = time.monotonic()
 
-    def _loaded(self) -> tuple[Engine, ChatTokenizer]:
-        if self._engine is None or self._tokenizer is None:
+    def _loaded(self) -> Answers:
+        if self._answers is None:
             raise overloaded("The model is loading.", code="not_ready")
-        return self._engine, self._tokenizer
+        return self._answers
+
+    def _note_progress(self) -> None:
+        self._progress = time.monotonic()
 
     def _slots(self) -> Admission:
         if self._admission is None:

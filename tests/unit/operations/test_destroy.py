@@ -95,7 +95,7 @@ def planned(part: str, imports: str = "", exports: str = "") -> PlannedStack:
     return PlannedStack(deployed(part), (), frozenset(imports.split()), frozenset(exports.split()))
 
 
-def test_who_imports_goes_before_who_exports_and_the_data_last() -> None:
+def test_who_imports_goes_before_who_exports_then_the_data_and_the_roles_last() -> None:
     stacks = [
         planned("data", exports="bucket key"),
         planned("monitoring", exports="topic"),

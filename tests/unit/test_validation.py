@@ -80,6 +80,14 @@ def test_a_definition_has_an_arn_for_each_substitution(tmp_path: Path) -> None:
     (found,) = state_machines(Template("t", path, "us-east-1"))
     assert found == ("Machine", '{"Resource": "arn:aws:lambda:us-east-1:123456789012:function:Release"}')
 
+    machine["Properties"]["DefinitionString"] = (
+        '{"Arguments": {"Parameters": "{% [\\n1] %}"}, "Cause": "a\\nb"}'
+    )
+    path.write_text(json.dumps({"Resources": {"Machine": machine}}))
+    ((_, definition),) = state_machines(Template("t", path, "us-east-1"))
+    assert json.loads(definition) == {"Arguments": {"Parameters": "{% [ 1] %}"}, "Cause": "a\nb"}
+
+    machine["Properties"]["DefinitionString"] = '{"Resource": "${Release}"}'
     del machine["Properties"]["DefinitionSubstitutions"]  # type: ignore[attr-defined]
     path.write_text(json.dumps({"Resources": {"Machine": machine}}))
     with pytest.raises(AssertionError, match="substitution of Machine is missing"):

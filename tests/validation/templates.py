@@ -111,4 +111,15 @@ def state_machines(template: Template) -> Iterator[tuple[str, str]]:
             assert not re.search(r"\$\{\w+\}", text), (
                 f"{template.name}: a substitution of {logical_id} is missing"
             )
-            yield logical_id, text
+            yield logical_id, json.dumps(_expressions_on_one_line(json.loads(text)))
+
+
+def _expressions_on_one_line(value: Any) -> Any:
+    """The definition with each JSONata expression on one line: asl-validator's pattern knows no other."""
+    if isinstance(value, dict):
+        return {name: _expressions_on_one_line(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_expressions_on_one_line(inner) for inner in value]
+    if isinstance(value, str) and value.startswith("{%"):
+        return value.replace("\n", " ").strip()
+    return value

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from contracts.usage import Prices
 from lambdas.aws.access_table import RoutingTable
@@ -22,10 +21,6 @@ from tests.support.fake_jobs_aws import FakeWork
 from tests.support.fake_model_endpoint import FakeSageMaker, Reply, chat_events, cut
 from tests.support.front_door import ENDPOINT, SETTINGS, Door
 from tests.support.jobs_api import VARIABLES, Jobs
-
-# A slow machine is no defect.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

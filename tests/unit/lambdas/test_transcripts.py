@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -197,7 +198,10 @@ def stores(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     feedback = {"pk": "req-0", "sk": "FEEDBACK#1", "tenant": "shop", "comment": "mine"}
     tables.put_item(TableName="records", Item=to_item(feedback))
     clients = {"cloudformation": Stacks(), "s3": bucket, "dynamodb": tables}
-    monkeypatch.setattr(forget.Eraser.__init__, "__defaults__", (clients.__getitem__,))
+    # Who may ask: tests/unit/operations
+    monkeypatch.setattr(
+        forget, "open_target", lambda env: SimpleNamespace(name=env, client=clients.__getitem__)
+    )
     return bucket
 
 

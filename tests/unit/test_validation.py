@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -68,7 +69,7 @@ def test_actions_of_every_policy_are_read_trust_policies_too(faulty: Template) -
 
 
 def test_a_definition_has_an_arn_for_each_substitution(tmp_path: Path) -> None:
-    machine = {
+    machine: dict[str, Any] = {
         "Type": "AWS::StepFunctions::StateMachine",
         "Properties": {
             "DefinitionString": '{"Resource": "${Release}"}',
@@ -88,7 +89,7 @@ def test_a_definition_has_an_arn_for_each_substitution(tmp_path: Path) -> None:
     assert json.loads(definition) == {"Arguments": {"Parameters": "{% [ 1] %}"}, "Cause": "a\nb"}
 
     machine["Properties"]["DefinitionString"] = '{"Resource": "${Release}"}'
-    del machine["Properties"]["DefinitionSubstitutions"]  # type: ignore[attr-defined]
+    del machine["Properties"]["DefinitionSubstitutions"]
     path.write_text(json.dumps({"Resources": {"Machine": machine}}))
     with pytest.raises(AssertionError, match="substitution of Machine is missing"):
         list(state_machines(Template("t", path, "us-east-1")))

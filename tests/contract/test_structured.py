@@ -217,7 +217,8 @@ def test_an_answer_ends_and_keeps_to_its_schema(client: httpx.Client, case: str)
     for seed in range(3):
         choice = ask(client, response_format=held_to(ENDS[case]), seed=seed, max_tokens=ROOM)
         text = choice.message.content or ""
-        assert "  " not in text
+        layout = re.sub(r'"(?:\\.|[^"\\])*"?', "", text)  # what stands between the texts
+        assert "  " not in layout
         assert re.search(r"\d{18}", text) is None
         if case == "an open map" and choice.finish_reason == "length":
             continue  # as many keys as there was room for

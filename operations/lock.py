@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -147,4 +148,8 @@ def _runs(process: int) -> bool:
         return False
     except PermissionError:
         return True
+    # A killed process whose parent was killed too stays listed until somebody collects its status.
+    with contextlib.suppress(OSError):  # only Linux tells
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return state not in ("Z", "X")
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import socket
 import subprocess
 from types import SimpleNamespace
@@ -105,11 +106,13 @@ def test_a_holder_renews_while_it_works(s3: FakeS3, monkeypatch: pytest.MonkeyPa
     assert not s3.objects
 
 
+@pytest.mark.parametrize("collected", [True, False])
 def test_a_holder_that_was_killed_on_this_machine_is_replaced_at_once(
-    s3: FakeS3, monkeypatch: pytest.MonkeyPatch
+    collected: bool, s3: FakeS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = subprocess.Popen(["true"])
-    ended.wait()
+    # Killed together with its parent, a process may stay listed until init collects it.
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | (0 if collected else os.WNOWAIT))
     monkeypatch.setattr("os.getpid", lambda: ended.pid)
     killed = EnvironmentLock(target(s3), "deploy")
     killed.acquire()
@@ -118,3 +121,4 @@ def test_a_holder_that_was_killed_on_this_machine_is_replaced_at_once(
     monkeypatch.setattr(lock_module, "assets_bucket", lambda _: "bootstrap-bucket")
     with locked(target(s3, "bob"), "model"):
         pass
+    ended.wait()

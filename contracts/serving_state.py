@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from contracts.container import ENV_MODEL_DIGEST
@@ -133,11 +134,11 @@ def differences(found: Descriptions) -> list[Difference]:
 def tripped_alarms(
     states: Iterable[Description], history: Iterable[Description], since: datetime | None
 ) -> list[TrippedAlarm]:
-    """The alarms that are in ALARM, or went into it since the update began.
+    """The alarms that are in ALARM, went into it since the update began, or were in it at that moment.
 
     Args:
         states: MetricAlarms and CompositeAlarms of DescribeAlarms.
-        history: AlarmHistoryItems of DescribeAlarmHistory, of the kind StateUpdate.
+        history: AlarmHistoryItems of the kind StateUpdate, those before the update included.
         since: When the update began; None counts the whole history.
     """
     tripped = {
@@ -145,10 +146,15 @@ def tripped_alarms(
         for alarm in states
         if alarm.get("StateValue") == "ALARM"
     }
-    for item in history:
-        recent = since is None or item["Timestamp"] >= since
-        if recent and str(item.get("HistorySummary", "")).endswith("to ALARM"):
-            tripped.setdefault(item["AlarmName"], str(item["HistorySummary"]))
+    known_at_start: set[str] = set()
+    for item in sorted(history, key=itemgetter("Timestamp"), reverse=True):
+        name, summary = item["AlarmName"], str(item.get("HistorySummary", ""))
+        if since is not None and item["Timestamp"] < since:
+            if name in known_at_start:
+                continue
+            known_at_start.add(name)  # the last change before the update says how the alarm stood
+        if summary.endswith("to ALARM"):
+            tripped.setdefault(name, summary)
     return [TrippedAlarm(name, reason) for name, reason in sorted(tripped.items())]
 
 

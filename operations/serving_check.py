@@ -143,19 +143,17 @@ def _tripped(target: Target, region: str, found: Descriptions) -> list[TrippedAl
         return []
     cloudwatch = target.client("cloudwatch", region)
     states = cloudwatch.describe_alarms(AlarmNames=names, AlarmTypes=_ALARM_TYPES)
-    since = found.stack.get("LastUpdatedTime")
     history = [
         item
         for name in names
         for item in cloudwatch.describe_alarm_history(
-            AlarmName=name,
-            AlarmTypes=_ALARM_TYPES,
-            HistoryItemType="StateUpdate",
-            **({"StartDate": since} if since else {}),
+            AlarmName=name, AlarmTypes=_ALARM_TYPES, HistoryItemType="StateUpdate"
         )["AlarmHistoryItems"]
     ]
     return serving_state.tripped_alarms(
-        [*states.get("MetricAlarms", []), *states.get("CompositeAlarms", [])], history, since
+        [*states.get("MetricAlarms", []), *states.get("CompositeAlarms", [])],
+        history,
+        found.stack.get("LastUpdatedTime"),
     )
 
 

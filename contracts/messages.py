@@ -27,7 +27,7 @@ class TextPart(OpenModel):
         kind = value.get("type")
         if kind == "refusal":
             return {"type": "text", "text": value.get("refusal")}
-        if kind in _NOT_READ:
+        if isinstance(kind, str) and kind in _NOT_READ:
             return {"type": "text", "text": ""}
         if isinstance(kind, str) and kind != "text":
             raise unsupported(f"this model reads text only, no '{kind[:64]}'")

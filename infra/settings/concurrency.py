@@ -11,6 +11,7 @@ import math
 
 from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.endpoint import AnyEndpoint, AsyncEndpoint, RealtimeEndpoint, ServerlessEndpoint
+from infra.settings.engine import NeuronSettings
 from infra.settings.exclusions import exclusion
 from infra.settings.functions import CAPACITY, FunctionSettings
 
@@ -42,7 +43,9 @@ def held(spec: AnyEndpoint, *, challenger: bool = False) -> int:
         return spec.max_concurrency
     if isinstance(spec, AsyncEndpoint):
         return spec.max_concurrent_requests * spec.instances.max
-    each = spec.engine.max_running_requests + spec.engine.max_queued_requests
+    # Neuron's image bounds no queue: what is not decoded yet waits there without a limit.
+    queued = 0 if isinstance(spec.engine, NeuronSettings) else spec.engine.max_queued_requests
+    each = spec.engine.max_running_requests + queued
     if isinstance(spec, ScaleToZeroEndpoint):
         return each * spec.copies.max
     most = spec.instances.max

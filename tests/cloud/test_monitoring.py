@@ -33,6 +33,7 @@ ALARMS = [
         "time-to-first-token",
         "endpoint5xx",
         "refresh-failed",
+        "update-rolled-back",
         "jobs-dlq-not-empty",
         "page",
     )

@@ -64,6 +64,9 @@ UNPROBED: dict[tuple[str, str], str] = {
     ("MachineEventsRole", "states:StartExecution on Machine"): (
         "the laptop's loop has no schedule; test_refresh_stack.py looks at the rule"
     ),
+    ("DoorAccountLogRole", "managed on *AmazonAPIGatewayPushToCloudWatchLogs"): (
+        "`bootstrap` makes the account's log role; unit/operations/test_account_log_role.py makes the calls"
+    ),
     ("*", "bedrock:*"): _BEDROCK,
     ("*", "sagemaker:InvokeEndpointWithResponseStream on endpoint/small"): (
         "cloud/test_fallback.py gives the right and sees it missing before"

@@ -140,6 +140,13 @@ CHATS: dict[str, Pair] = {
         "unsupported_parameter",
         "reads text only, no 'image_url'",
     ),
+    "a text part, and one whose kind is no word": Pair(
+        turns({"role": "system", "content": [{"type": "text", "text": ""}]}, USER),
+        turns({"role": "system", "content": [{"type": {}, "text": ""}]}, USER),
+        "messages[0].content[0].type",
+        "invalid_value",
+        "should be 'text'",
+    ),
     "Zod's bounds of an integer in a tool": Pair(
         {"tools": [tool(properties(n={"type": "integer", "minimum": -LARGEST, "maximum": LARGEST}))]},
         {"tools": [tool(properties(n={"type": "integer", "minimum": "1"}), strict=True)]},

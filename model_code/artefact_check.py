@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from contracts.chat import Message
+from contracts.messages import Message
 
 _CONVERSATION = [Message(role="user", content="Hello! What is an evergreen tree?")]
 

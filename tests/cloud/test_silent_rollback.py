@@ -14,14 +14,18 @@ from typing import Any
 
 import pytest
 
-from contracts import serving_state
+from contracts import metrics, serving_state
 from contracts.container import ENV_MODEL_DIGEST
+from infra.settings import load
 from lambdas.release.aws.serving import ServingState
 from lambdas.release.errors import RolledBackError
 from lambdas.release.serving_check import check_serving
+from operations import serving_check as deployed
+from operations.target import connect
 from tests.cloud.test_sagemaker import ACCOUNT, IMAGE, Emulator, allow, until
 
-STACK, ENDPOINT, ALARM, BUCKET = "guarded", "guarded", "guarded-errors", "artefacts"
+# Named as the environment `local` names them, so that the operators' check finds them too.
+STACK, ENDPOINT, ALARM, BUCKET = "evergreen-local-serving", "evergreen-local", "guarded-errors", "artefacts"
 
 
 def template() -> str:
@@ -113,9 +117,11 @@ def test_a_silent_rollback_is_named_with_its_alarm(emulator: Emulator) -> None:
     cloudformation, cloudwatch = emulator.aws("cloudformation"), emulator.aws("cloudwatch")
     clients = (emulator.aws(service) for service in ("cloudformation", "sagemaker", "cloudwatch"))
     serving = ServingState(STACK, ENDPOINT, *clients)
+    target = connect(load("local"), {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{emulator.port}"})
     cloudformation.create_stack(StackName=STACK, TemplateBody=template(), Parameters=parameters("a-model"))
     assert resting(emulator)["StackStatus"] == "CREATE_COMPLETE"
     check_serving(serving)
+    deployed.check_serving(target)
     first = emulator.aws("sagemaker").describe_endpoint(EndpointName=ENDPOINT)["EndpointConfigName"]
 
     def failing() -> bool:
@@ -139,3 +145,7 @@ def test_a_silent_rollback_is_named_with_its_alarm(emulator: Emulator) -> None:
     assert "FailureReason" not in endpoint
     with pytest.raises(RolledBackError, match=f"In ALARM during the update: {ALARM}"):
         check_serving(serving)
+    with pytest.raises(deployed.RolledBackError, match=f"In ALARM during the update: {ALARM}"):
+        deployed.check_serving(target)  # what `deploy` ends with
+    counted = cloudwatch.list_metrics(Namespace=metrics.NAMESPACE, MetricName=metrics.UPDATES_ROLLED_BACK)
+    assert counted["Metrics"]

@@ -52,8 +52,10 @@ _LINKED = {
     "AWS::ApplicationAutoScaling::ScalableTarget": "sagemaker.application-autoscaling.amazonaws.com",
     "AWS::EC2::FlowLog": "delivery.logs.amazonaws.com",
 }
-_BOUNDED = ("CreateRole", "PutRolePolicy", "DeleteRolePolicy", "AttachRolePolicy", "DetachRolePolicy")
-_BOUNDED += ("PutRolePermissionsBoundary",)
+_BOUNDED = (
+    "CreateRole", "PutRolePolicy", "DeleteRolePolicy", "AttachRolePolicy", "DetachRolePolicy",
+    "PutRolePermissionsBoundary",
+)  # fmt: skip
 
 
 @cache

@@ -176,7 +176,7 @@ def test_what_may_not_be_read_does_not_hide_the_rest(settings: Settings) -> None
 
 
 def test_keys_that_were_revoked_and_what_is_no_key_are_not_counted(settings: Settings) -> None:
-    items = [
+    items: list[dict[str, Any]] = [
         {"pk": "KEY#1", "revoked": False},
         {"pk": "KEY#2"},
         {"pk": "KEY#3", "revoked": True},

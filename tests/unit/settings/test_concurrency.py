@@ -8,6 +8,7 @@ import pytest
 
 from infra.settings import load
 from infra.settings.concurrency import held
+from infra.settings.endpoint import RealtimeEndpoint
 
 EXAMPLES = Path(__file__).parents[2] / "fixtures" / "settings"
 
@@ -21,4 +22,5 @@ def test_every_kind_of_endpoint_holds_some(example: str) -> None:
 
 def test_neuron_bounds_no_queue_so_what_it_decodes_counts() -> None:
     spec = load("neuron", EXAMPLES).endpoint
+    assert isinstance(spec, RealtimeEndpoint)
     assert held(spec) == spec.engine.max_running_requests * spec.instances.max

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import re
 import resource
-import signal
 import tempfile
-import threading
 from collections import OrderedDict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_code.serving.engines.child_process import ChildProcess, answer_questions
 from model_code.serving.engines.errors import UnsupportedSchemaError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-START_SECONDS = 120.0
 TRY_SECONDS = 5.0
 _REMEMBERED = 512
 _MEMORY_BYTES = 3 * 1024**3
@@ -44,12 +41,9 @@ class SchemaProbe:
     """The server's side. The process starts with the first grammar."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._process = ChildProcess("openvino-schemas", main, folder)
         self._known: OrderedDict[str, str | None] = OrderedDict()  # a grammar, and why it was refused
         self._asking = asyncio.Lock()  # held while the process works on a new one
-        self._guard = threading.Lock()
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._connection: Connection | None = None
 
     async def check(self, grammar: str) -> None:
         """Raises UnsupportedSchemaError. A known grammar is told at once; a new one takes TRY_SECONDS at the
@@ -66,55 +60,22 @@ class SchemaProbe:
 
     def _ask(self, grammar: str) -> str | None:
         try:
-            connection = self._started()
-            connection.send(grammar)
-            if connection.poll(TRY_SECONDS):
-                answer: str | None = connection.recv()
-                return answer
-            reason = f"it takes longer than {TRY_SECONDS:g} s to prepare"
+            answer: str | None = self._process.ask(grammar, TRY_SECONDS)
+        except TimeoutError:
+            return f"it takes longer than {TRY_SECONDS:g} s to prepare"
         except (EOFError, OSError):
-            reason = "it cannot be prepared"
-        self.close()
-        return reason
-
-    def _started(self) -> Connection:
-        with self._guard:
-            if self._connection is None:
-                context = multiprocessing.get_context("spawn")
-                self._connection, theirs = context.Pipe()
-                self._process = context.Process(
-                    target=main, args=(theirs, self._folder), name="openvino-schemas", daemon=True
-                )
-                self._process.start()
-                theirs.close()  # or its end would not show here
-                if not self._connection.poll(START_SECONDS):
-                    raise EOFError
-                self._connection.recv()
-            return self._connection
+            return "it cannot be prepared"
+        return answer
 
     def close(self) -> None:
         """End the process; the next grammar starts another one."""
-        with self._guard:
-            if self._process is not None:
-                self._process.kill()
-                self._process.join(START_SECONDS)
-            if self._connection is not None:
-                self._connection.close()
-            self._process = self._connection = None
+        self._process.close()
 
 
 def main(connection: Connection, folder: Path) -> None:
-    """The process: a grammar in, None or the reason against it out, until the connection ends."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the server decides when this process ends
+    """The process: a grammar in, None or the reason against it out."""
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
-    probe = _Pipeline(folder)
-    connection.send(None)
-    try:
-        while True:
-            connection.send(probe.fault_of(connection.recv()))
-    except (EOFError, OSError):
-        return
+    answer_questions(connection, lambda: _Pipeline(folder).fault_of)
 
 
 class _Pipeline:

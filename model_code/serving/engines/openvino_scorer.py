@@ -8,22 +8,20 @@ once more.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import signal
 import tempfile
-import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_code.serving.engines.base import Logprob
+from model_code.serving.engines.child_process import ChildProcess, answer_questions
 from model_code.serving.engines.errors import EngineError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-START_SECONDS = 120.0
 SCORE_SECONDS = 120.0
 CHUNK_TOKENS = 128
 """Tokens computed at once: their logits over the whole vocabulary are held in single precision."""
@@ -33,11 +31,8 @@ class PromptScorer:
     """The server's side. One prompt at a time."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        self._folder, self._threads = folder, threads
+        self._process = ChildProcess("openvino-scorer", main, folder, threads)
         self._asking = asyncio.Lock()
-        self._guard = threading.Lock()
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._connection: Connection | None = None
 
     async def score(self, prompt: list[int], top: int) -> list[Logprob]:
         """One entry for each token but the first. Raises EngineError."""
@@ -46,57 +41,28 @@ class PromptScorer:
 
     def _ask(self, prompt: list[int], top: int) -> list[Logprob]:
         try:
-            connection = self._started()
-            connection.send((prompt, top))
-            if connection.poll(SCORE_SECONDS):
-                entries: list[tuple[float, list[tuple[int, float]]]] = connection.recv()
-                return [Logprob(value, likeliest) for value, likeliest in entries]
+            entries: list[tuple[float, list[tuple[int, float]]]] = self._process.ask(
+                (prompt, top), SCORE_SECONDS
+            )
+        except TimeoutError as error:
+            raise EngineError(f"scoring a prompt took longer than {SCORE_SECONDS:g} s") from error
         except (EOFError, OSError) as error:
-            self.close()
             raise EngineError("the process that scores prompts ended") from error
-        self.close()
-        raise EngineError(f"scoring a prompt took longer than {SCORE_SECONDS:g} s")
-
-    def _started(self) -> Connection:
-        with self._guard:
-            if self._connection is None:
-                context = multiprocessing.get_context("spawn")
-                self._connection, theirs = context.Pipe()
-                self._process = context.Process(
-                    target=main,
-                    args=(theirs, self._folder, self._threads),
-                    name="openvino-scorer",
-                    daemon=True,
-                )
-                self._process.start()
-                theirs.close()  # or its end would not show here
-                if not self._connection.poll(START_SECONDS):
-                    raise EOFError
-                self._connection.recv()
-            return self._connection
+        return [Logprob(value, likeliest) for value, likeliest in entries]
 
     def close(self) -> None:
         """End the process; the next prompt starts another one."""
-        with self._guard:
-            if self._process is not None:
-                self._process.kill()
-                self._process.join(START_SECONDS)
-            if self._connection is not None:
-                self._connection.close()
-            self._process = self._connection = None
+        self._process.close()
 
 
 def main(connection: Connection, folder: Path, threads: int) -> None:
-    """The process: a prompt in, its log probabilities out, until the connection ends."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the server decides when this process ends
-    model = _Model(folder, threads)
-    connection.send(None)
-    try:
-        while True:
-            connection.send(model.score(*connection.recv()))
-    except (EOFError, OSError):
-        return
+    """The process: a prompt in, its log probabilities out."""
+
+    def prepare() -> Callable[[tuple[list[int], int]], list[tuple[float, list[tuple[int, float]]]]]:
+        model = _Model(folder, threads)
+        return lambda question: model.score(*question)
+
+    answer_questions(connection, prepare)
 
 
 class _Model:

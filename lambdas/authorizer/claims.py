@@ -14,7 +14,7 @@ class AuthorizationError(Exception):
 
 
 class KeysUnavailableError(Exception):
-    """An issuer's keys cannot be had: nobody's fault at the door, and no reason to call a token bad."""
+    """An issuer's keys cannot be fetched: no token is refused for that."""
 
 
 @dataclass(frozen=True)

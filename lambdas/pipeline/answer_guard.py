@@ -139,7 +139,7 @@ def _open(generation: TextGeneration, held: dict[int, _Answer]) -> list[int]:
 
 
 def _moved(finding: Finding, by: int) -> Finding:
-    """The finding as it lies in the window; what of it has gone out cannot be called back."""
+    """The finding as it lies in the window; what has been sent of it cannot be withdrawn."""
     return replace(finding, start=max(0, finding.start - by), end=finding.end - by)
 
 

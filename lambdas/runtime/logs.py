@@ -30,7 +30,7 @@ class Logger:
         self._write("INFO", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Something went wrong that the caller does not notice, or that is the caller's to mend."""
+        """Something went wrong that the caller does not notice, or that the caller has to change."""
         self._write("WARNING", event, fields)
 
     def failure(self, event: str, error: BaseException, **fields: Any) -> None:

@@ -214,14 +214,17 @@ def update_is_stopped(world: World) -> bool:
     """An execution that is stopped stops the one it waits for, which is made to last."""
     states, state = world.laptop.aws("stepfunctions"), _update_state(world)
     update = state["Parameters"]["StateMachineArn"]
-    before = states.describe_state_machine(stateMachineArn=update)["definition"]
-    lasting = {"StartAt": "Last", "States": {"Last": {"Type": "Wait", "Seconds": 600, "End": True}}}
-    machine = _machine(world, state)
-    states.update_state_machine(stateMachineArn=update, definition=json.dumps(lasting))
 
     def running() -> list[str]:
         listed = states.list_executions(stateMachineArn=update, statusFilter="RUNNING")["executions"]
         return [one["executionArn"] for one in listed]
+
+    # Without the right to describe it, an update started before was left to run: it is not the one meant.
+    world.until(lambda: not running(), "earlier updates end")
+    before = states.describe_state_machine(stateMachineArn=update)["definition"]
+    lasting = {"StartAt": "Last", "States": {"Last": {"Type": "Wait", "Seconds": 600, "End": True}}}
+    machine = _machine(world, state)
+    states.update_state_machine(stateMachineArn=update, definition=json.dumps(lasting))
 
     try:
         execution = states.start_execution(stateMachineArn=machine)["executionArn"]

@@ -21,6 +21,7 @@ ENV_IDLE_RELEASE = "EVERGREEN_IDLE_RELEASE_SECONDS"  # unused for so long, memor
 ENV_HOST = "EVERGREEN_HOST"  # address to listen on
 ENV_MAX_ADAPTERS = "EVERGREEN_MAX_ADAPTERS"  # LoRA adapters loaded at once; 0 (the default) turns them off
 ENV_MAX_ADAPTER_BYTES = "EVERGREEN_MAX_ADAPTER_BYTES"  # what all loaded adapters may hold together
+ENV_ADAPTER_FOLDER = "EVERGREEN_ADAPTER_FOLDER"  # holds a folder per adapter that requests may name
 ENV_MAX_SESSIONS = "EVERGREEN_MAX_SESSIONS"  # open sessions at once
 
 # SageMaker's own names for sticky sessions

@@ -1,7 +1,9 @@
 """A model artefact: a folder of files under an S3 prefix, described by its `manifest.json`.
 
 The digest of the manifest names the artefact: equal digests mean equal bytes. Whoever loads an artefact
-verifies every file against the manifest and the manifest against the expected digest.
+verifies every file against the manifest and the manifest against the expected digest. A file that the
+manifest does not name is refused: libraries look for files by name (a chat template, an index of shards, a
+converted graph) and would prefer one that was put beside the others.
 """
 
 from __future__ import annotations
@@ -12,7 +14,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from contracts.quantisation import QUANTISATION_FILE
+
 MANIFEST_NAME = "manifest.json"
+_UNLISTED = (MANIFEST_NAME, QUANTISATION_FILE)
+"""Files at an artefact's root that its manifest does not name: nothing that loads a model reads them."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -60,11 +66,8 @@ def file_sha256(path: Path) -> str:
 def describe(folder: Path, name: str) -> Manifest:
     """The manifest of a folder's files as they are now; a manifest already there is left out."""
     files = [
-        ArtefactFile(
-            path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=file_sha256(path)
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST_NAME
+        ArtefactFile(path=path, bytes=(folder / path).stat().st_size, sha256=file_sha256(folder / path))
+        for path in _paths(folder)
     ]
     return Manifest(name=name, files=files)
 
@@ -72,7 +75,8 @@ def describe(folder: Path, name: str) -> Manifest:
 def verify(folder: Path, expected_digest: str | None) -> Manifest:
     """Check a folder against its own manifest, and the manifest against the expected digest when given.
 
-    Raises ArtefactError naming the first file that is missing, of another size or of another content.
+    Raises ArtefactError naming the first file that the manifest does not name, or that is missing, of another
+    size or of another content.
     """
     stored = folder / MANIFEST_NAME
     if not stored.is_file():
@@ -80,6 +84,11 @@ def verify(folder: Path, expected_digest: str | None) -> Manifest:
     manifest = Manifest.model_validate_json(stored.read_bytes())
     if expected_digest and manifest.digest != expected_digest:
         raise ArtefactError(f"the artefact's digest is {manifest.digest}, expected {expected_digest}")
+    listed = {entry.path for entry in manifest.files}
+    if unlisted := [path for path in _paths(folder) if path not in listed]:
+        raise ArtefactError(
+            f"{unlisted[0]} is not named by the artefact's manifest: take it out of the folder"
+        )
     for entry in manifest.files:
         path = folder / entry.path
         if not path.is_file():
@@ -87,3 +96,10 @@ def verify(folder: Path, expected_digest: str | None) -> Manifest:
         if path.stat().st_size != entry.bytes or file_sha256(path) != entry.sha256:
             raise ArtefactError(f"{entry.path} differs from its manifest: the file is corrupt or was changed")
     return manifest
+
+
+def _paths(folder: Path) -> list[str]:
+    """What a manifest has to name, sorted: all files of a folder but those at its root that nothing loads."""
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    paths = [path.relative_to(folder).as_posix() for path in files]
+    return [path for path in paths if path not in _UNLISTED]

@@ -21,6 +21,7 @@ _HOOK = {
     # Under its supervisor the image lets vLLM live for 5 s after SIGTERM; SageMaker replaces what exits.
     "PROCESS_AUTO_RECOVERY": "false",
     "STANDARD_AUTO_INSTALL_REQ": "false",  # a model's files never install packages into the server
+    "PYTHONDONTWRITEBYTECODE": "1",  # the hook's own would be a file that the artefact does not name
 }
 """Read by model-hosting-container-standards, which AWS's vLLM image starts its server with."""
 

@@ -12,7 +12,9 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
+
+from pydantic import BaseModel
 
 from contracts.access import SCOPE_CHOOSE_VARIANT, SCOPE_INFERENCE, Principal
 from contracts.chat import ChatRequest
@@ -58,11 +60,13 @@ class Receive:
             raise ApiError(
                 "not_found_error", f"There is no such route; this API serves {known}.", code="unknown_route"
             )
-        body = self._parsed(operation, incoming.body)
+        asked = self._parsed(operation, incoming.body)
         context = self._context(incoming)
-        return Request(incoming, operation, body, Principal.from_context(context), context)
+        principal = Principal.from_context(context)
+        body = operation.model_request(asked, principal)
+        return Request(incoming, operation, asked, body, principal, context)
 
-    def _parsed(self, operation: Operation, body: bytes) -> ModelRequest:
+    def _parsed(self, operation: Operation, body: bytes) -> BaseModel:
         if len(body) > self._max_body_bytes:
             raise ApiError(
                 "invalid_request_error",
@@ -77,7 +81,7 @@ class Receive:
             raise ApiError(
                 "invalid_request_error", "The body is not valid UTF-8.", code="invalid_encoding"
             ) from None
-        request = operation.request.model_validate_json(body)
+        request: Any = operation.request.model_validate_json(body)
         if request.model != self._model_name:
             raise ApiError(
                 "not_found_error",
@@ -85,7 +89,8 @@ class Receive:
                 param="model",
                 code="model_not_found",
             )
-        return request
+        asked: BaseModel = request
+        return asked
 
     def _context(self, incoming: IncomingRequest) -> Mapping[str, str]:
         context: Mapping[str, str] = incoming.authorizer

@@ -9,8 +9,9 @@ from contracts.chat import Usage
 from lambdas.aws import model_errors
 from lambdas.pipeline.invocation import DONE, HEARTBEAT
 from lambdas.pipeline.older_form import in_older_form, is_older_form
-from lambdas.pipeline.operations import Gathered
+from lambdas.pipeline.operations import Gathered, Rendering
 from lambdas.pipeline.request import Chunk, Response, TextGeneration
+from lambdas.runtime.errors import ApiError
 
 Watcher = Callable[[Chunk], None]
 """Sees each chunk as the caller gets it."""
@@ -53,71 +54,105 @@ def _note(generation: TextGeneration, chunk: Chunk, response: Response) -> None:
         response.completion_tokens = usage.get("completion_tokens")
 
 
+class ChunkRendering:
+    """The answer in the chunks' own form: they go on as they are, or become one object."""
+
+    def __init__(self, generation: TextGeneration) -> None:
+        self._generation = generation
+        self._older = is_older_form(generation)
+        self._created: int | None = None
+        self._answers: dict[int, Gathered] = {}
+        self._usage: Usage | None = None
+
+    def events(self, chunk: Chunk) -> Iterable[bytes]:
+        """See Rendering."""
+        if self._older:
+            chunk = in_older_form(chunk)
+        return (event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":"))),)
+
+    def end(self) -> Iterable[bytes]:
+        """See Rendering."""
+        return (event(DONE.decode()),)
+
+    def failure(self, error: ApiError) -> Iterable[bytes]:
+        """See Rendering."""
+        return (event(error.body),)
+
+    def gather(self, chunk: Chunk) -> None:
+        """See Rendering."""
+        self._created = chunk.get("created", self._created)
+        if chunk.get("usage"):
+            self._usage = Usage.model_validate(chunk["usage"])
+        for choice in chunk["choices"]:
+            index = choice.get("index", 0)
+            self._generation.operation.gather(self._answers.setdefault(index, Gathered(index)), choice)
+
+    def whole(self) -> bytes:
+        """See Rendering."""
+        if not self._answers:
+            raise model_errors.garbage()
+        generation = self._generation
+        whole = generation.operation.whole(
+            generation.answer_id,
+            self._created or generation.created,
+            generation.body.model,
+            [self._answers[index] for index in sorted(self._answers)],
+            self._usage,
+        )
+        if self._older:
+            return json.dumps(in_older_form(whole.model_dump(mode="json"))).encode()
+        return whole.model_dump_json().encode()
+
+
+def rendering_of(generation: TextGeneration) -> Rendering:
+    """The form in which the caller gets the answer."""
+    asked, body = generation.asked, generation.body
+    own = generation.operation.rendering(generation.answer_id, generation.created, asked, body)
+    return own or ChunkRendering(generation)
+
+
 def deliver(
-    generation: TextGeneration, chunks: Iterable[Chunk], response: Response, watchers: Sequence[Watcher]
+    rendering: Rendering,
+    chunks: Iterable[Chunk],
+    response: Response,
+    watchers: Sequence[Watcher],
+    *,
+    streamed: bool,
 ) -> Iterator[bytes]:
     """The body of the reply; fills the headers. Raises ApiError where an assembled answer breaks off.
 
     An assembled answer is read to its end here, so its errors keep their status.
     """
-    if generation.body.stream:
+    if streamed:
         response.headers.update(_SSE_HEADERS)
-        return _events(generation, chunks, watchers)
+        return _events(rendering, chunks, watchers)
     response.headers["content-type"] = "application/json"
-    return iter([_assembled(generation, chunks, watchers)])
+    for chunk in chunks:
+        for watch in watchers:
+            watch(chunk)
+        rendering.gather(chunk)
+    return iter([rendering.whole()])
 
 
-def _events(
-    generation: TextGeneration, chunks: Iterable[Chunk], watchers: Sequence[Watcher]
-) -> Iterator[bytes]:
-    older = is_older_form(generation)
+def _events(rendering: Rendering, chunks: Iterable[Chunk], watchers: Sequence[Watcher]) -> Iterator[bytes]:
     for chunk in chunks:
         if chunk is HEARTBEAT:
             yield COMMENT
             continue
         for watch in watchers:
             watch(chunk)
-        if older:
-            chunk = in_older_form(chunk)
-        yield event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":")))
-    yield event(DONE.decode())
-
-
-def _assembled(generation: TextGeneration, chunks: Iterable[Chunk], watchers: Sequence[Watcher]) -> bytes:
-    created: int | None = None
-    answers: dict[int, Gathered] = {}
-    usage: Usage | None = None
-    for chunk in chunks:
-        for watch in watchers:
-            watch(chunk)
-        created = chunk.get("created", created)
-        if chunk.get("usage"):
-            usage = Usage.model_validate(chunk["usage"])
-        for choice in chunk["choices"]:
-            index = choice.get("index", 0)
-            generation.operation.gather(answers.setdefault(index, Gathered(index)), choice)
-    if not answers:
-        raise model_errors.garbage()
-    whole = generation.operation.whole(
-        generation.answer_id,
-        created or generation.created,
-        generation.body.model,
-        [answers[index] for index in sorted(answers)],
-        usage,
-    )
-    if is_older_form(generation):
-        return json.dumps(in_older_form(whole.model_dump(mode="json"))).encode()
-    return whole.model_dump_json().encode()
+        yield from rendering.events(chunk)
+    yield from rendering.end()
 
 
 def complete(
-    body: Iterator[bytes], error_body: Callable[[Exception], str], response: Response
+    body: Iterator[bytes], failure: Callable[[Exception], Iterable[bytes]], response: Response
 ) -> Iterator[bytes]:
     """The answer's pieces to the end; after the first one an error can only become an event on the stream."""
     try:
         yield from body
     except Exception as error:  # noqa: BLE001 - the stream ends with the error as an event
-        yield event(error_body(error))
+        yield from failure(error)
     response.ended = True
 
 

@@ -23,7 +23,7 @@ from contracts.embeddings import EmbeddingsRequest
 from contracts.fallback import FALLBACK_VARIANT
 from lambdas.aws import model_errors
 from lambdas.aws.model_errors import ModelCallError, VariantNotFoundError
-from lambdas.pipeline.operations import CHAT, ModelRequest
+from lambdas.pipeline.operations import ModelRequest
 from lambdas.pipeline.request import Admission, Response, Route
 from lambdas.pipeline.resilience import CircuitBreaker, RetryBudget
 from lambdas.runtime.errors import ApiError
@@ -130,8 +130,8 @@ def _attributes(admission: Admission, time_left_ms: int | None) -> str:
     attributes = {container.ATTRIBUTE_REQUEST_ID: incoming.request_id}
     if parent := traceparent(incoming.trace_id):
         attributes[container.ATTRIBUTE_TRACEPARENT] = parent
-    if operation is not CHAT:
-        attributes[container.ATTRIBUTE_ROUTE] = operation.route
+    if operation.container_route != container.ROUTE_CHAT:
+        attributes[container.ATTRIBUTE_ROUTE] = operation.container_route
     if isinstance(admission.body, ChatRequest) and (admission.body.tools or admission.body.response_format):
         attributes[container.ATTRIBUTE_CALLER] = _caller(admission.request.principal)
     if time_left_ms is not None:

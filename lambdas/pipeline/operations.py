@@ -6,14 +6,18 @@ Stages work on any operation; what differs between chat, text completion and emb
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
+from contracts import container
+from contracts.access import Principal
 from contracts.chat import AnswerMessage, ChatCompletion, ChatRequest, Choice, Usage
 from contracts.completions import Completion, CompletionChoice, CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
+from lambdas.runtime.errors import ApiError
 
 ModelRequest = ChatRequest | CompletionRequest | EmbeddingsRequest
 
@@ -39,12 +43,41 @@ class Gathered:
             self.calls[piece.get("index", 0)]["function"]["arguments"] += function.get("arguments") or ""
 
 
+class Rendering(Protocol):
+    """One answer in the form of a protocol, fed with its chunks in order: as events, or whole."""
+
+    def events(self, chunk: dict[str, Any]) -> Iterable[bytes]:
+        """What a chunk becomes on a stream."""
+
+    def end(self) -> Iterable[bytes]:
+        """What follows the last chunk."""
+
+    def failure(self, error: ApiError) -> Iterable[bytes]:
+        """How a stream ends that has begun and breaks off."""
+
+    def gather(self, chunk: dict[str, Any]) -> None:
+        """Take a chunk of an answer that is not streamed."""
+
+    def whole(self) -> bytes:
+        """The body, of all that was gathered. Raises ApiError where there was nothing."""
+
+
 class Operation:
-    """One protocol. `id_prefix` begins the ids of its answers; `route` is its public path."""
+    """One protocol. `id_prefix` begins the ids of its answers; `route` is its public path.
+
+    `request` is the body in the protocol's own form. A protocol that the model does not speak is an adapter:
+    it makes another one's request of it, whose `container_route` it names, and of the chunks its own reply.
+    """
 
     route: ClassVar[str]
+    container_route: ClassVar[str]
     id_prefix: ClassVar[str]
-    request: ClassVar[type[ChatRequest] | type[CompletionRequest] | type[EmbeddingsRequest]]
+    request: ClassVar[type[BaseModel]]
+
+    def model_request(self, asked: Any, principal: Principal) -> ModelRequest:
+        """What the model is asked; `asked` is a `request`. Raises ApiError."""
+        request: ModelRequest = asked
+        return request
 
 
 class Generation(Operation, ABC):
@@ -75,6 +108,12 @@ class Generation(Operation, ABC):
         answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
         answer.content_filter = choice.get("content_filter") or answer.content_filter
 
+    def rendering(
+        self, answer_id: str, created: int, asked: BaseModel, body: ModelRequest
+    ) -> Rendering | None:
+        """The answer in the protocol's form; None where that is the chunks' own. `body` is what is asked."""
+        return None
+
     @abstractmethod
     def whole(
         self, id: str, created: int, model: str, answers: list[Gathered], usage: Usage | None
@@ -85,7 +124,7 @@ class Generation(Operation, ABC):
 class Chat(Generation):
     """`/v1/chat/completions`."""
 
-    route = "/v1/chat/completions"
+    route = container_route = container.ROUTE_CHAT
     id_prefix = "chatcmpl-"
     chunk_object = "chat.completion.chunk"
     request = ChatRequest
@@ -135,7 +174,7 @@ class Chat(Generation):
 class TextCompletion(Generation):
     """`/v1/completions`."""
 
-    route = "/v1/completions"
+    route = container_route = container.ROUTE_COMPLETIONS
     id_prefix = "cmpl-"
     chunk_object = "text_completion"
     request = CompletionRequest
@@ -184,7 +223,7 @@ def _side_by_side(pieces: list[dict[str, Any]]) -> dict[str, Any] | None:
 class Embeddings(Operation):
     """`/v1/embeddings`."""
 
-    route = "/v1/embeddings"
+    route = container_route = container.ROUTE_EMBEDDINGS
     id_prefix = "embd-"
     request = EmbeddingsRequest
 

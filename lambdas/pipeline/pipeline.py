@@ -14,10 +14,11 @@ from lambdas.pipeline.answer_guard import GuardAnswer
 from lambdas.pipeline.async_offload import AsyncOffload
 from lambdas.pipeline.budgets import Reservation, ReserveBudget, SettleBudget
 from lambdas.pipeline.cache import CacheLookup, FindAnswer, KeepAnswer, gather_pieces, replay
-from lambdas.pipeline.delivery import Watcher, complete, deliver, observed
+from lambdas.pipeline.delivery import Watcher, complete, deliver, event, observed, rendering_of
 from lambdas.pipeline.embed import Embed
 from lambdas.pipeline.guards.session import GuardSession
 from lambdas.pipeline.invocation import Invoke
+from lambdas.pipeline.operations import Rendering
 from lambdas.pipeline.post_response import PublishMetrics, StoreRecord
 from lambdas.pipeline.prompt_guard import REFUSAL, refusal
 from lambdas.pipeline.request import (
@@ -75,6 +76,7 @@ class _Progress:
     day: str = ""  # on which it is booked; empty before its budget is asked
     reservation: Reservation | None = None
     answer: Releasable | None = None
+    rendering: Rendering | None = None
     answer_text: AnswerText | None = None
 
 
@@ -123,7 +125,9 @@ class Pipeline:
             chunks = observed(generation, self._chunks(progress, admission, generation), response)
             if stages.guard_answer is not None and response.from_model:
                 chunks = stages.guard_answer(generation, chunks, guards, response)
-            body = deliver(generation, chunks, response, self._watchers(progress, request, generation))
+            rendering = progress.rendering = rendering_of(generation)
+            watchers = self._watchers(progress, request, generation)
+            body = deliver(rendering, chunks, response, watchers, streamed=generation.body.stream)
         return self._completed(progress, body)
 
     def _chunks(
@@ -163,7 +167,11 @@ class Pipeline:
         return iter([api_error.body.encode()])
 
     def _completed(self, progress: _Progress, body: Iterator[bytes]) -> Iterator[bytes]:
-        return complete(body, lambda error: self._noted(progress, error).body, progress.response)
+        return complete(body, lambda error: self._broken_off(progress, error), progress.response)
+
+    def _broken_off(self, progress: _Progress, error: Exception) -> Iterable[bytes]:
+        noted = self._noted(progress, error)
+        return progress.rendering.failure(noted) if progress.rendering else (event(noted.body),)
 
     def _noted(self, progress: _Progress, error: Exception) -> ApiError:
         api_error = to_api_error(error)

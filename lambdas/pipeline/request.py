@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
+
 from contracts.access import Principal
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
@@ -44,10 +46,14 @@ class IncomingRequest:
 
 @dataclass(frozen=True)
 class Request:
-    """A parsed request of a known principal. `context` is the principal as the authorizer tells of it."""
+    """A parsed request of a known principal. `context` is the principal as the authorizer tells of it.
+
+    `asked` is the body in the form of the caller's protocol, `body` what the model is asked.
+    """
 
     incoming: IncomingRequest
     operation: Operation
+    asked: BaseModel
     body: ModelRequest
     principal: Principal
     context: Mapping[str, str]
@@ -89,9 +95,10 @@ class Admission:
 
 @dataclass(frozen=True)
 class TextGeneration:
-    """A request for text: its protocol and body, and what its chunks carry."""
+    """A request for text: its protocol and body, and what its chunks carry. `asked`: see Request."""
 
     operation: Generation
+    asked: BaseModel
     body: ChatRequest | CompletionRequest
     answer_id: str
     created: int  # seconds since the epoch
@@ -102,7 +109,7 @@ class TextGeneration:
         request, body = admission.request, admission.body
         if isinstance(request.operation, Generation) and isinstance(body, ChatRequest | CompletionRequest):
             created = int(request.incoming.received_at)
-            return cls(request.operation, body, request.answer_id, created)
+            return cls(request.operation, request.asked, body, request.answer_id, created)
         return None
 
 

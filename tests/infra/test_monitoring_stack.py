@@ -154,7 +154,7 @@ def a_request(**headers: str) -> Request:
     body = CompletionRequest.model_validate({"model": "m", "prompt": "Hi"})
     context = {"tenant": "shop", "key_id": "k", "scopes": "inference"}
     incoming = IncomingRequest("r", b"{}", context, headers, None, 0.0)
-    return Request(incoming, TEXT_COMPLETION, body, Principal.from_context(context), context)
+    return Request(incoming, TEXT_COMPLETION, body, body, Principal.from_context(context), context)
 
 
 def publish_work() -> None:

@@ -57,7 +57,8 @@ def as_released(value: Any) -> Any:
 
 def guarded(answer: str, size: int) -> str:
     """What the stage lets through of an answer that comes in pieces of `size` characters."""
-    generation = TextGeneration(CHAT, ChatRequest.model_validate(chat(**FORM)), "chatcmpl-r", 0)
+    body = ChatRequest.model_validate(chat(**FORM))
+    generation = TextGeneration(CHAT, body, body, "chatcmpl-r", 0)
     response = Response()
     session = GuardSession(response.guards)
     for number, own in enumerate(OWN, start=1):
@@ -88,7 +89,7 @@ def test_what_nobody_changes_is_written_as_it_was(text: str, within: bool) -> No
 def test_a_long_string_is_not_held_until_its_end() -> None:
     """The caller of a stream waits for a sentence, within JSON as well."""
     body = ChatRequest.model_validate(chat(stream=True, **FORM))
-    generation, response = TextGeneration(CHAT, body, "chatcmpl-r", 0), Response()
+    generation, response = TextGeneration(CHAT, body, body, "chatcmpl-r", 0), Response()
     said: list[Chunk] = []
 
     def model() -> Any:

@@ -130,7 +130,8 @@ def test_a_failing_source_leaves_the_last_split_in_force_and_is_not_hammered() -
 def watch(*chunks: Chunk, times: list[float]) -> Response:
     clock = iter(times)
     response = Response(clock=lambda: next(clock))
-    generation = TextGeneration(CHAT, ChatRequest.model_validate(chat(stream=True)), "chatcmpl-r", 0)
+    body = ChatRequest.model_validate(chat(stream=True))
+    generation = TextGeneration(CHAT, body, body, "chatcmpl-r", 0)
     list(observed(generation, chunks, response))
     return response
 

@@ -14,6 +14,9 @@ from infra.settings.vllm_flags import flags
 
 _MODEL_DIR = container.DEFAULT_MODEL_DIR
 _AUTO = "auto"  # our handler takes the fastest of its engines that the model and the device allow
+_STALL_SECONDS = 60
+"""Longest silence of an engine that is asked for something; less where requests give up within twice that,
+so that a hung engine is seen before those who wait for it have left."""
 _HOOK_FILE = f"{_MODEL_DIR}/{container.HOOK_FILE}"
 _HOOK = {
     "CUSTOM_FASTAPI_MIDDLEWARE_THROTTLE": f"{_HOOK_FILE}:Hook",  # the outermost middleware
@@ -52,6 +55,7 @@ def container_environment(
             container.ENV_MAX_QUEUED: str(engine.max_queued_requests),
             container.ENV_DEFAULT_MAX_TOKENS: str(engine.default_max_tokens),
             container.ENV_REQUEST_TIMEOUT: str(engine.request_timeout_seconds),
+            container.ENV_STALL: str(min(_STALL_SECONDS, max(1, engine.request_timeout_seconds // 2))),
         }
         if engine.stateful_sessions:
             environment[container.ENV_SESSIONS_ENABLED] = "true"

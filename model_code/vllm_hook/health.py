@@ -15,12 +15,13 @@ from typing import Any
 from contracts.artefact import MANIFEST_NAME, ArtefactError, verify
 from model_code.serving.admission import Admission
 from model_code.serving.logs import event
+from model_code.serving.watchdog import Watchdog
 from model_code.vllm_hook.settings import HookSettings
 from model_code.vllm_hook.upstream import CHAT, COMPLETIONS, EMBEDDINGS, UpstreamApp
 
 _WARM_UP_TOKENS = 4
 _RETRY_SECONDS = 1.0
-_MAX_WATCH_INTERVAL = 1.0  # seconds between two looks of the watchdog
+_SIGNAL_SECONDS = 0.25  # between two looks at whose handler SIGTERM has
 _ERROR_EVENTS_SECONDS = 1.0  # what cut-off answers have to send their last event
 _UNLIMITED = 1 << 62  # tokens: vLLM's own scheduler keeps what runs inside its cache
 
@@ -39,14 +40,16 @@ class Health:
         self.cut_off = asyncio.Event()
         """Set when draining has run out of time: whatever still runs must end now."""
         self._not_ready = "the model is loading"
-        self._progress = time.monotonic()
+        self._watchdog = Watchdog(settings.stall)
+        self.progress = self._watchdog.alive
+        """Note a sign of life: the engine gave something."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
     def begin(self) -> None:
         """Start warm-up and watchdog, take SIGTERM. Called once, when the wrapped application has started."""
         self._start(self._become_ready())
-        self._start(self._watch())
+        self._start(self._keep_sigterm())
         if not self._take_sigterm():
             event(logger, "SIGTERM is the server's own here: not drained", level=logging.WARNING)
 
@@ -76,27 +79,17 @@ class Health:
 
     def unready_reason(self) -> str | None:
         """Why no request can be served now, or None when ready."""
-        return self._not_ready or self._stalled()
+        return self._not_ready or self._watchdog.reason(self.admission.running)
 
     async def engine_fault(self) -> str | None:
         """What the wrapped server's own check says against it; None while it is well."""
         reply = await self._upstream.ask("GET", "/health")
         return None if reply.status == 200 else f"vLLM's own health check answers {reply.status}"
 
-    def progress(self) -> None:
-        """Note a sign of life: the engine gave something."""
-        self._progress = time.monotonic()
-
     def admitted(self) -> None:
         """A request starts; if the engine was idle until now its silence meant nothing."""
         if self.admission.running == 1:
-            self.progress()
-
-    def _stalled(self) -> str | None:
-        silence = time.monotonic() - self._progress
-        if self.admission.running == 0 or silence < self._settings.stall:
-            return None
-        return f"no token for {silence:.0f} s while {self.admission.running} requests run"
+            self._watchdog.begin()
 
     async def _become_ready(self) -> None:
         began = time.perf_counter()
@@ -109,7 +102,7 @@ class Health:
             os.kill(os.getpid(), signal.SIGINT)
             return
         verified = time.perf_counter()
-        while (status := await self._warm_up()) != 200:
+        while (status := await self._generate_once(_WARM_UP_TOKENS)) != 200:
             self._not_ready = f"the warm-up generation answers {status}"
             event(logger, self._not_ready, level=logging.ERROR)
             await asyncio.sleep(_RETRY_SECONDS)
@@ -117,6 +110,7 @@ class Health:
         if not self._draining:
             self._not_ready = ""
         self.progress()
+        self._start(self._watchdog.watch(lambda: self.admission.running, self._probe))
         event(
             logger,
             "ready",
@@ -126,9 +120,13 @@ class Health:
             warm_up_seconds=round(time.perf_counter() - verified, 3),
         )
 
-    async def _warm_up(self) -> int:
+    async def _probe(self) -> bool:
+        """Whether the server gives one token; a whole answer is silent as long as it is written."""
+        return await self._generate_once(1) == 200
+
+    async def _generate_once(self, tokens: int) -> int:
         """The best status of the operations that a model may have; 404 means that it has not."""
-        statuses = [await self._generate(route, _WARM_UP_TOKENS) for route in (CHAT, COMPLETIONS)]
+        statuses = [await self._generate(route, tokens) for route in (CHAT, COMPLETIONS)]
         if 200 not in statuses:
             content = {"model": self._settings.model_name, "input": "Hello"}
             statuses.append((await self._upstream.ask("POST", EMBEDDINGS, content)).status)
@@ -151,22 +149,10 @@ class Health:
             content["prompt"] = "Hello"
         return (await self._upstream.ask("POST", route, content)).status
 
-    async def _watch(self) -> None:
-        """After half the stall limit without a sign of life, ask for one token: a whole answer is silent too.
-
-        An engine that is well answers, which is a sign of life; one that hangs runs into `_stalled`.
-        """
-        stall = self._settings.stall
+    async def _keep_sigterm(self) -> None:
         while True:
-            await asyncio.sleep(min(_MAX_WATCH_INTERVAL, stall / 8))
+            await asyncio.sleep(_SIGNAL_SECONDS)
             self._take_sigterm()
-            silence = time.monotonic() - self._progress
-            if self._not_ready or self.admission.running == 0 or silence < stall / 2:
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(stall):
-                    if 200 in [await self._generate(route, 1) for route in (CHAT, COMPLETIONS)]:
-                        self.progress()
 
     def begin_drain(self) -> None:
         """Refuse new work, let running requests finish, then end the server. Again: changes nothing."""

@@ -23,6 +23,7 @@ _SHARED = (
     "admission",
     "errors",
     "logs",
+    "watchdog",
     "http/__init__",
     "http/connection",
     "http/request_headers",

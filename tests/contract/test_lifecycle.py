@@ -134,6 +134,18 @@ def test_a_dead_engine_ends_the_server_so_that_it_is_replaced(tiny_model: Path) 
         assert "the engine died" in critical_lines(server)[0]
 
 
+def test_an_engine_that_hangs_is_seen_though_nobody_asks(tiny_model: Path) -> None:
+    with ServerProcess(tiny_model, EVERGREEN_ENGINE="openvino", EVERGREEN_STALL_SECONDS="1") as server:
+        server.wait_ready()
+        worker = worker_of(server)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            until(lambda: server.ping() == 503, "the engine is missed", WAIT_SECONDS)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        until(lambda: server.ping() == 200, "the engine is back", WAIT_SECONDS)
+
+
 def worker_of(server: ServerProcess) -> int:
     """The process that computes for a server."""
     pid = server.process.pid

@@ -137,6 +137,7 @@ def test_our_handler_is_told_its_model_and_limits(resources):
         container.ENV_MAX_QUEUED: "32",
         container.ENV_DEFAULT_MAX_TOKENS: "256",
         container.ENV_REQUEST_TIMEOUT: "120",
+        container.ENV_STALL: "60",
     }
 
 

@@ -7,7 +7,6 @@ Knows nothing of models: it is given a function that computes a batch, and calls
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,15 +33,16 @@ class Batcher:
     """For one event loop. A batch holds at most `max_rows` texts and, padding included, `max_tokens`
     tokens, but always one text."""
 
-    def __init__(self, compute: Compute, *, max_rows: int, max_tokens: int) -> None:
+    def __init__(
+        self, compute: Compute, *, max_rows: int, max_tokens: int, note_progress: Callable[[], None]
+    ) -> None:
         self._compute = compute
         self._max_rows = max_rows
         self._max_tokens = max_tokens
         self._waiting_jobs: deque[_Job] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._worker: asyncio.Task[None] | None = None
-        self.progress = time.monotonic()
-        """When a batch last began or ended, on the monotonic clock."""
+        self._note_progress = note_progress  # called when a batch has ended, however
 
     async def run(self, texts: list[list[int]]) -> Numbers:
         """The rows of the texts, in their order. Raises whatever the computation raised for a batch."""
@@ -61,7 +61,6 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while batch := self._next():
-            self.progress = time.monotonic()
             texts = [job.texts[index] for job, index in batch]
             try:
                 rows = await loop.run_in_executor(self._thread, self._compute, texts)
@@ -72,7 +71,7 @@ class Batcher:
                         job.done.set_exception(error)
                 continue
             finally:
-                self.progress = time.monotonic()
+                self._note_progress()
             for (job, index), row in zip(batch, rows, strict=True):
                 job.rows[index] = row
                 if len(job.rows) == len(job.texts) and not job.done.done():

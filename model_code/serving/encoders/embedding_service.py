@@ -27,6 +27,7 @@ from model_code.serving.logs import event
 from model_code.serving.metrics import Metrics
 from model_code.serving.model_tasks import ModelTask
 from model_code.serving.settings import ServerSettings
+from model_code.serving.watchdog import Watchdog
 
 BATCH_TOKENS = 4096
 """Most tokens, padding included, of one forward pass."""
@@ -50,6 +51,8 @@ class EmbeddingService:
             max_running=settings.max_running, max_queued=settings.max_queued, max_tokens=0
         )
         self._size = 0  # numbers per text
+        self._watchdog = Watchdog(settings.stall)
+        self._watching: asyncio.Task[None] | None = None
         self._not_ready = "the model is loading"
         self.cut_off = asyncio.Event()
         """Set when draining has run out of time: whatever still runs must end now."""
@@ -65,11 +68,17 @@ class EmbeddingService:
         self._tokenizer = await asyncio.to_thread(_read_tokenizer, settings.model_folder)
         await asyncio.to_thread(encoder.load, settings.model_folder)
         rows = settings.max_running if encoder.pads else 1
-        self._batcher = Batcher(encoder.encode, max_rows=rows, max_tokens=BATCH_TOKENS)
+        self._batcher = Batcher(
+            encoder.encode, max_rows=rows, max_tokens=BATCH_TOKENS, note_progress=self._watchdog.alive
+        )
         self._encoder = encoder
-        warm_up = _finite(await self._batcher.run(await self._tokenise(["Hello"], "input")))
+        hello = await self._tokenise(["Hello"], "input")
+        warm_up = _finite(await self._batcher.run(hello))
         self._size = warm_up.shape[1]
         self._not_ready = ""
+        batcher = self._batcher
+        watching = self._watchdog.watch(lambda: self._admission.running, lambda: _encodes(batcher, hello))
+        self._watching = asyncio.create_task(watching)
         event(
             logger,
             "ready",
@@ -81,12 +90,7 @@ class EmbeddingService:
 
     def unready_reason(self) -> str | None:
         """Why no request can be served now, or None when ready."""
-        if self._not_ready or self._batcher is None:
-            return self._not_ready
-        silence = time.monotonic() - self._batcher.progress
-        if self._admission.running == 0 or silence < self.settings.stall:
-            return None
-        return f"no batch for {silence:.0f} s while {self._admission.running} requests run"
+        return self._not_ready or self._watchdog.reason(self._admission.running)
 
     def engine_fault(self) -> str | None:
         """An encoder has no loop of its own that could die."""
@@ -162,8 +166,8 @@ class EmbeddingService:
             raise overloaded("The model is loading.", code="not_ready")
         try:
             async with self._admission.slot(0):
-                if self._admission.running == 1:  # it was idle until now: its silence meant nothing
-                    self._batcher.progress = time.monotonic()
+                if self._admission.running == 1:
+                    self._watchdog.begin()
                 return _finite(await self._batcher.run(tokens))
         except QueueFullError:
             self.metrics.count_rejection("queue_full")
@@ -195,6 +199,8 @@ class EmbeddingService:
 
     async def close(self) -> None:
         """Let go of the model."""
+        if self._watching is not None:
+            self._watching.cancel()
         if self._batcher is not None:
             self._batcher.close()
         if self._encoder is not None:
@@ -207,6 +213,13 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+async def _encodes(batcher: Batcher, tokens: list[list[int]]) -> bool:
+    """Whether a batch ends. One that fails has ended too: that is for the requests to tell."""
+    with suppress(Exception):
+        await batcher.run(tokens)
+    return True
 
 
 def _finite(rows: Numbers) -> Numbers:

@@ -41,9 +41,10 @@ from model_code.serving.logs import event
 from model_code.serving.metrics import Metrics
 from model_code.serving.protocol.deltas import OutputDelta
 from model_code.serving.settings import ServerSettings
+from model_code.serving.watchdog import Watchdog
 
 _WARM_UP_TOKENS = 4
-_CHECK = "check"
+_CHECK, _PROBE = "check", "probe"
 CHECK_SECONDS = 30.0
 """How often the model's numbers are looked at while requests run."""
 _NOT_FINITE = "the model's logits are not numbers"
@@ -67,7 +68,8 @@ class Service:
         self._adapters: Adapters | None = None
         self._quota = SchemaQuota()
         self._not_ready = "the model is loading"
-        self._progress = time.monotonic()  # when the engine last showed a sign of life
+        self._watchdog = Watchdog(settings.stall)
+        self._used_at = time.monotonic()  # when a request last began or ended
         self._broken: str | None = None
         self._used = False  # since its memory was last given back
         self._background_tasks: list[asyncio.Task[None]] = []
@@ -93,7 +95,7 @@ class Service:
             max_queued_tokens=self.settings.max_queued_tokens or _QUEUE_CACHES * engine.cache_tokens,
         )
         self._planner = Planner(self.settings, engine, self._tokenizer)
-        self._answers = Answers(engine, self._tokenizer, self._note_progress)
+        self._answers = Answers(engine, self._tokenizer, self._watchdog.alive)
         await self._warm_up(engine, self._tokenizer)
         self._adapters = Adapters(
             engine,
@@ -107,6 +109,9 @@ class Service:
         if self.settings.idle_release:
             self._start_background_task(self._release_when_idle(engine, self.settings.idle_release))
         self._start_background_task(self._watch_logits(engine, CHECK_SECONDS))
+        self._watchdog.alive()
+        running, probe = (lambda: self._slots().running), (lambda: self._probe(engine))
+        self._start_background_task(self._watchdog.watch(running, probe))
         event(
             logger,
             "ready",
@@ -131,15 +136,20 @@ class Service:
 
     async def _watch_logits(self, engine: Engine, seconds: float) -> None:
         """While requests run, look now and then at a token's log probability: not every engine shows more."""
-        request = GenerationRequest(_CHECK, [0], 1, SamplingParams(0.0, 1.0, None), logprobs=0)
         while True:
             await asyncio.sleep(seconds)
             if self._slots().running == 0 or engine.fault():
                 continue
             with suppress(EngineError):  # what fails otherwise shows in the requests themselves
-                if not await _has_finite_logprobs(engine, request):
+                if not await _has_finite_logprobs(engine, _one_token(_CHECK)):
                     self._broken = _NOT_FINITE
                     return
+
+    async def _probe(self, engine: Engine) -> bool:
+        """Whether the engine gives a token. One that fails the request is not hung: `fault` tells of it."""
+        with suppress(EngineError):
+            await _has_finite_logprobs(engine, _one_token(_PROBE))
+        return True
 
     def _start_background_task(self, work: Coroutine[Any, Any, None]) -> None:
         self._background_tasks.append(asyncio.create_task(work))
@@ -147,7 +157,7 @@ class Service:
     async def _release_when_idle(self, engine: Engine, seconds: float) -> None:
         """Give memory back that filled with use, once nobody has used it for so long."""
         while True:
-            silence = time.monotonic() - self._progress
+            silence = time.monotonic() - self._used_at
             if self._used and self._slots().idle.is_set() and silence >= seconds:
                 self._used = False
                 await engine.release()
@@ -159,19 +169,11 @@ class Service:
         """Why no request can be served now, or None when ready."""
         if self._not_ready:
             return self._not_ready
-        return self.engine_fault() or self._stalled()
+        return self.engine_fault() or self._watchdog.reason(self._slots().running)
 
     def engine_fault(self) -> str | None:
         """Why the engine will not serve again, once it has started; None while it is well."""
         return self._broken or (self._engine.fault() if self._engine else None)
-
-    def _stalled(self) -> str | None:
-        """The watchdog: an engine with work that gives no token for too long is not well."""
-        running = self._admission.running if self._admission else 0
-        silence = time.monotonic() - self._progress
-        if running == 0 or silence < self.settings.stall:
-            return None
-        return f"no token for {silence:.0f} s while {running} requests run"
 
     async def plan(self, operation: Operation, request: Request) -> Plan:
         """Check a request against the model. Raises ServingError: not ready, unknown model, too long."""
@@ -275,21 +277,18 @@ class Service:
     async def _slot(self, plan: Plan) -> AsyncIterator[None]:
         admission = self._slots()
         async with admission.slot(plan.tokens, plan.answers):
-            if admission.running == plan.answers:  # the engine was idle until now: its silence meant nothing
-                self._progress = time.monotonic()
-            self._used = True
+            if admission.running == plan.answers:
+                self._watchdog.begin()
+            self._used, self._used_at = True, time.monotonic()
             try:
                 yield
             finally:
-                self._progress = time.monotonic()
+                self._used_at = time.monotonic()
 
     def _loaded(self) -> Answers:
         if self._answers is None:
             raise overloaded("The model is loading.", code="not_ready")
         return self._answers
-
-    def _note_progress(self) -> None:
-        self._progress = time.monotonic()
 
     def _slots(self) -> Admission:
         if self._admission is None:
@@ -324,6 +323,10 @@ class Service:
             task.cancel()
         if self._engine is not None:
             await asyncio.to_thread(self._engine.close)
+
+
+def _one_token(request_id: str) -> GenerationRequest:
+    return GenerationRequest(request_id, [0], 1, SamplingParams(0.0, 1.0, None), logprobs=0)
 
 
 async def _has_finite_logprobs(engine: Engine, request: GenerationRequest) -> bool:

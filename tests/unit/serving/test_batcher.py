@@ -32,7 +32,7 @@ class Recorder:
 
 def test_rows_come_back_in_the_order_of_the_texts() -> None:
     async def scenario() -> None:
-        batcher = Batcher(Recorder(), max_rows=3, max_tokens=100)
+        batcher = Batcher(Recorder(), max_rows=3, max_tokens=100, note_progress=lambda: None)
         rows = await batcher.run([[5, 5, 5], [1], [2, 2], [7]])
         assert rows.tolist() == [[3, 15], [1, 1], [2, 4], [1, 7]]
 
@@ -42,7 +42,7 @@ def test_rows_come_back_in_the_order_of_the_texts() -> None:
 def test_a_batch_keeps_within_its_bounds_padding_included() -> None:
     async def scenario() -> None:
         recorder = Recorder()
-        batcher = Batcher(recorder, max_rows=4, max_tokens=20)
+        batcher = Batcher(recorder, max_rows=4, max_tokens=20, note_progress=lambda: None)
         await batcher.run([[1] * length for length in (1, 1, 1, 1, 1, 9, 9, 30)])
         for batch in recorder.batches:
             assert len(batch) <= 4
@@ -56,7 +56,7 @@ def test_a_large_request_does_not_hold_up_a_small_one() -> None:
     async def scenario() -> None:
         recorder = Recorder()
         recorder.go.clear()
-        batcher = Batcher(recorder, max_rows=2, max_tokens=1000)
+        batcher = Batcher(recorder, max_rows=2, max_tokens=1000, note_progress=lambda: None)
         large = asyncio.create_task(batcher.run([[1]] * 50))
         await asyncio.sleep(0)
         small = asyncio.create_task(batcher.run([[2]]))
@@ -71,7 +71,7 @@ def test_a_large_request_does_not_hold_up_a_small_one() -> None:
 
 def test_a_failure_meets_the_batch_it_was_in_and_nobody_else() -> None:
     async def scenario() -> None:
-        batcher = Batcher(Recorder(), max_rows=1, max_tokens=100)
+        batcher = Batcher(Recorder(), max_rows=1, max_tokens=100, note_progress=lambda: None)
         unlucky, lucky = batcher.run([[13]]), batcher.run([[4]])
         results = await asyncio.gather(unlucky, lucky, return_exceptions=True)
         assert isinstance(results[0], ValueError)
@@ -85,7 +85,7 @@ def test_who_leaves_takes_along_what_was_not_computed() -> None:
     async def scenario() -> None:
         recorder = Recorder()
         recorder.go.clear()
-        batcher = Batcher(recorder, max_rows=1, max_tokens=100)
+        batcher = Batcher(recorder, max_rows=1, max_tokens=100, note_progress=lambda: None)
         leaving = asyncio.create_task(batcher.run([[1]] * 40))
         await asyncio.sleep(0.01)
         leaving.cancel()

@@ -159,10 +159,23 @@ def test_an_encoder_that_stands_still_is_unhealthy(folder: Path, encoder: FakeEn
         encoder.go.clear()
         hanging = asyncio.create_task(service.embed("m", ["a"], None))
         reason = await until_async(service.unready_reason, "the stall is seen")
-        assert "no batch for" in reason
+        assert "nothing came" in reason
+        hanging.cancel()  # that nobody waits any more says nothing for it
+        await asyncio.wait({hanging})
+        assert service.unready_reason() is not None
         encoder.go.set()
-        await hanging
+        await until_async(lambda: service.unready_reason() is None, "it encodes again")
+
+    play(folder, scenario, stall=0.05)
+
+
+def test_an_encoder_that_hangs_is_unhealthy_though_nobody_asks(folder: Path, encoder: FakeEncoder) -> None:
+    async def scenario(service: EmbeddingService) -> None:
         assert service.unready_reason() is None
+        encoder.go.clear()
+        await until_async(service.unready_reason, "the probe hangs")
+        encoder.go.set()
+        await until_async(lambda: service.unready_reason() is None, "it encodes again")
 
     play(folder, scenario, stall=0.05)
 

@@ -93,13 +93,14 @@ def test_a_hung_engine_is_unhealthy_and_well_again_when_it_moves() -> None:
             vllm.generates = False  # the watchdog's probes hang as the engine does
             running = asyncio.create_task(call(hook, body={**CHAT, "stream": True}, got=got))
             await got.arrived.wait()
-            await until(lambda: "no token for" in (hook.health.unready_reason() or ""))
+            await until(lambda: "nothing came" in (hook.health.unready_reason() or ""))
             assert (await call(hook, "GET", "/ping")).status == 503
 
+            got.leave.set()
+            await running  # that nobody waits any more says nothing for the engine
+            assert (await call(hook, "GET", "/ping")).status == 503
             vllm.generates = True
             await until(lambda: hook.health.unready_reason() is None)
-            got.leave.set()
-            await running
 
     asyncio.run(scenario())
 
@@ -121,11 +122,16 @@ def test_a_long_silent_answer_is_no_stall_while_probes_are_answered() -> None:
     asyncio.run(scenario())
 
 
-def test_an_idle_server_is_not_stalled() -> None:
+def test_an_idle_server_is_stalled_once_it_generates_nothing() -> None:
     async def scenario() -> None:
-        async with hooked(FakeVllm(), stall=0.05) as hook:
-            await asyncio.sleep(0.2)
+        vllm = FakeVllm()
+        async with hooked(vllm, stall=0.5) as hook:
+            await asyncio.sleep(0.8)
             assert hook.health.unready_reason() is None
+            vllm.generates = False
+            await until(lambda: hook.health.unready_reason() is not None)
+            vllm.generates = True
+            await until(lambda: hook.health.unready_reason() is None)
 
     asyncio.run(scenario())
 

@@ -32,6 +32,7 @@ from model_code.serving.errors import ServingError
 from model_code.serving.generation.operations import CHAT
 from model_code.serving.generation.service import Service
 from model_code.serving.settings import ServerSettings
+from tests.support.waiting import until_async
 
 Behaviour = Callable[[GenerationRequest], AsyncGenerator[TokenEvent, None]]
 REQUEST = ChatRequest(model="m", messages=[Message(role="user", content="a")], max_tokens=4)
@@ -51,13 +52,16 @@ class FakeEngine:
         self.released = 0
         self.has_released = asyncio.Event()
         self.logprob = -1.0
+        self.computes = asyncio.Event()
+        self.computes.set()
 
     def load(self, folder: Path) -> None:
         """Nothing to load."""
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """The warm-up's answer, or the test's."""
-        if request.request_id in {"warm-up", "check"}:
+        if request.request_id in {"warm-up", "check", "probe"}:
+            await self.computes.wait()
             yield TokenEvent([0], "length", [Logprob(self.logprob, [])])
             return
         async for event in self._behaviour(request):
@@ -134,31 +138,43 @@ def test_an_engine_that_falls_silent_makes_the_server_unready(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        service, _ = start(monkeypatch, folder, silent, stall=0.05)
+        service, engine = start(monkeypatch, folder, silent, stall=0.05)
         await service.start()
         assert service.unready_reason() is None
 
+        engine.computes.clear()
         pieces = service.generate(await service.plan(CHAT, REQUEST))
         waiting = asyncio.ensure_future(anext(pieces))
-        await asyncio.sleep(0.2)
-        assert "no token for" in (service.unready_reason() or "")
+        await until_async(
+            lambda: "while 1 requests run" in (service.unready_reason() or ""), "the silence is seen"
+        )
         with pytest.raises(ServingError, match="cannot serve now"):
             await service.plan(CHAT, REQUEST)
 
         waiting.cancel()
         await asyncio.wait({waiting})
         await pieces.aclose()
-        assert service.unready_reason() is None  # idle again: silence means nothing
+        assert service.unready_reason() is not None  # that nobody waits any more says nothing for it
+        engine.computes.set()
+        await until_async(lambda: service.unready_reason() is None, "it computes again")
+        await service.close()
 
     asyncio.run(scenario())
 
 
-def test_an_idle_server_stays_ready_however_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_server_stays_ready_while_its_engine_computes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
-        service, _ = start(monkeypatch, folder, silent, stall=0.01)
+        service, engine = start(monkeypatch, folder, silent, stall=0.5)
         await service.start()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.8)
         assert service.unready_reason() is None
+        engine.computes.clear()
+        await until_async(lambda: service.unready_reason() is not None, "the probe hangs")
+        engine.computes.set()
+        await until_async(lambda: service.unready_reason() is None, "it computes again")
+        await service.close()
 
     asyncio.run(scenario())
 

@@ -20,7 +20,6 @@ ENGINES: list[Engine] = [
 ]  # fmt: skip
 LEFT_ALONE = {
     "ENV_DRAIN": "the container's default fits SageMaker's 30 s",
-    "ENV_STALL": "the container's default",
     "ENV_HOST": "the container listens everywhere",
     "ENV_MAX_ADAPTER_BYTES": "the container's default",
     "ENV_MAX_SESSIONS": "the container's default",
@@ -52,6 +51,13 @@ def test_every_limit_of_the_engine_reaches_the_container() -> None:
             "stateful_sessions": False,
         }.items():  # fmt: skip
             assert told(engine.model_copy(update={field: other})) != plain, field
+
+
+@pytest.mark.parametrize(("timeout", "stall"), [(300, "60"), (119, "59"), (60, "30"), (1, "1")])
+def test_a_hung_engine_is_seen_before_its_requests_give_up(timeout: int, stall: str) -> None:
+    for engine in ENGINES:
+        environment = told(engine.model_copy(update={"request_timeout_seconds": timeout}))
+        assert environment[container.ENV_STALL] == stall
 
 
 def test_adapters_and_sessions_are_off_unless_asked_for() -> None:

@@ -150,14 +150,11 @@ def _work_paths() -> dict[str, Any]:
     upload = _operation("uploadFile", form, File)
     content = _operation("getFileContent", None, File, parameters=one)
     content["responses"]["200"] = {"description": "JSON Lines.", "content": {"application/jsonl": {}}}
-    submit = _operation(
-        "submitJob",
-        JobRequest,
-        Job,
-        status="202",
-        parameters=[_parameter("idempotency-key", "header")],
-        conflict=_KEY_REUSED,
-    )
+    once: dict[str, Any] = {
+        "parameters": [_parameter("idempotency-key", "header")],
+        "conflict": _KEY_REUSED,
+    }
+    submit = _operation("submitJob", JobRequest, Job, status="202", **once)
     delete = _operation("deleteJob", None, Job, parameters=one)
     either = {"anyOf": [_reference(Job), _reference(JobDeleted)]}
     delete["responses"]["200"]["content"]["application/json"]["schema"] = either
@@ -173,7 +170,7 @@ def _work_paths() -> dict[str, Any]:
         },
         "/v1/files/{id}/content": {"get": content},
         "/v1/batches": {
-            "post": _operation("createBatch", BatchRequest, Batch),
+            "post": _operation("createBatch", BatchRequest, Batch, **once),
             "get": _operation("listBatches", None, BatchList, parameters=page),
         },
         "/v1/batches/{id}": {"get": _operation("getBatch", None, Batch, parameters=one)},

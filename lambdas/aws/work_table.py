@@ -74,6 +74,22 @@ class WorkTable:
         """Delete a row."""
         self._tables.call("DeleteItem", TableName=self._table, Key=_key(pk, id))
 
+    def agreed_id(self, pk: str, name: str, id: str, until: int) -> str:
+        """The id that all who ask under this owner's name get until then (seconds): `id` for the first."""
+        sk, now = f"IDEMPOTENCY#{name}", int(time.time())
+        try:
+            self._tables.call(
+                "PutItem",
+                TableName=self._table,
+                Item=to_item({"pk": pk, "sk": sk, "task": id, "expires_at": until}),
+                ConditionExpression="attribute_not_exists(pk) OR expires_at <= :now",
+                ExpressionAttributeValues={":now": {"N": str(now)}},
+            )
+        except ConditionFailedError:
+            row = self._row(pk, sk)
+            return str(row["task"]) if row else id
+        return id
+
     def take_slot(self, pk: str, task: str, slots: int, until: int) -> str | None:
         """One of the owner's `slots`, which bound how many tasks it has open; None where all are taken.
 

@@ -80,6 +80,11 @@ def _submit(asked: _Asked) -> Answer:
     return 202, _work.submit(asked.caller, asked.body, asked.headers.get("idempotency-key"))
 
 
+def _submit_batch(asked: _Asked) -> Answer:
+    key = asked.headers.get("idempotency-key")
+    return 200, batch_of(_work.submit_batch(asked.caller, asked.body, key))
+
+
 def _result(asked: _Asked) -> Answer:
     status, body = _work.result(asked.caller, *asked.ids)
     return status, (json.dumps(body, ensure_ascii=False), {"content-type": "application/json"})
@@ -108,7 +113,7 @@ _ROUTES: list[tuple[str, str, Callable[[_Asked], Answer]]] = [
     ("GET", "/v1/files/{id}", lambda asked: (200, _work.file(asked.caller, *asked.ids))),
     ("GET", "/v1/files/{id}/content", lambda asked: (200, _work.content(asked.caller, *asked.ids))),
     ("DELETE", "/v1/files/{id}", lambda asked: (200, _work.delete_file(asked.caller, *asked.ids))),
-    ("POST", "/v1/batches", lambda a: (200, batch_of(_work.submit_batch(a.caller, a.body)))),
+    ("POST", "/v1/batches", _submit_batch),
     ("GET", "/v1/batches", _batches),
     ("GET", "/v1/batches/{id}", lambda a: (200, batch_of(_work.batch(a.caller, *a.ids)))),
     ("POST", "/v1/batches/{id}/cancel", lambda a: (200, batch_of(_work.cancel_batch(a.caller, *a.ids)))),

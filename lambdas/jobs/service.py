@@ -205,10 +205,14 @@ class Work:
 
     # ---- batches: see batches.py for how they look ----
 
-    def submit_batch(self, caller: Authorizer, body: bytes) -> Task:
-        """A batch over an uploaded file; one over a file that is not in order has failed. Raises ApiError."""
+    def submit_batch(self, caller: Authorizer, body: bytes, idempotency_key: str | None) -> Task:
+        """A batch over an uploaded file, or the one that the idempotency key stands for; one over a file that
+        is not in order has failed. Raises ApiError."""
         _may_ask(caller)
         request = BatchRequest.model_validate_json(self._checked(body))
+        name, earlier = self._submissions.earlier_batch(caller, request, idempotency_key)
+        if earlier is not None:
+            return earlier
         file = self._file(caller, request.input_file_id)
         if file.purpose != "batch":
             raise _invalid("input_file_id", "A batch reads files of purpose 'batch' only.")
@@ -217,9 +221,8 @@ class Work:
         except ObjectNotFoundError:
             raise _gone("file") from None
         count, errors = lines.problems(content, request.endpoint, self._limits.max_lines)
-        if errors:
-            return self._submissions.refused_batch(caller, request, file, errors)
-        return self._submissions.batch(caller, request, file, count)
+        lines_read = 0 if errors else count
+        return self._submissions.batch(caller, name, request, file, lines=lines_read, errors=errors)
 
     def batch(self, caller: Authorizer, id: str) -> Task:
         """How a batch stands. Raises ApiError 404."""

@@ -5,21 +5,20 @@ Used by the jobs' own routes and by the model routes when they hand a request ov
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from contracts.errors import ErrorObject
-from contracts.jobs import BatchRequest, Job, Route, Ticket, work_pk
+from contracts.jobs import BatchError, BatchRequest, Job, Route, Ticket, work_pk
 from contracts.tasks import StoredFile, Task, new_id
+from lambdas.pipeline.idempotency import fingerprint, idempotent_name, the_same
 from lambdas.runtime.errors import ApiError
 
 SLOT_GRACE_SECONDS = 3_600
 """A slot frees itself this long after its task's deadline, whatever became of the task."""
 
-_LONGEST_IDEMPOTENCY_KEY = 255
 _LONGEST_USER = 256  # a request with a longer one is refused when it is asked
 
 
@@ -35,6 +34,8 @@ class Tasks(Protocol):
     def take_slot(self, pk: str, task: str, slots: int, until: int) -> str | None: ...
 
     def free_slot(self, pk: str, slot: str | None, task: str) -> None: ...
+
+    def agreed_id(self, pk: str, name: str, id: str, until: int) -> str: ...
 
 
 class Objects(Protocol):
@@ -80,14 +81,14 @@ class Submissions:
         Raises ApiError 400, 409 where the key was used for another request, 429 where too many are open.
         """
         pk = owner(authorizer)
-        line = json.dumps({"custom_id": "job", "method": "POST", "url": route, "body": body})
-        fingerprint = hashlib.sha256(line.encode()).hexdigest()
+        line = {"custom_id": "job", "method": "POST", "url": route, "body": body}
+        asked = fingerprint(line)
         name = new_id("job", self._clock())
         if idempotency_key is not None:
-            name = f"job_{_idempotent(pk, idempotency_key)}"
+            name = f"job_{idempotent_name(pk, idempotency_key)}"
             earlier = self._table.task(pk, name)
             if earlier is not None:
-                return _the_same(earlier, fingerprint)
+                return the_same(earlier, asked)
         user = body.get("user")
         task = self._task(
             authorizer,
@@ -96,46 +97,71 @@ class Submissions:
             kind="job",
             url=route,
             lines=1,
-            fingerprint=fingerprint,
+            fingerprint=asked,
             user=user if isinstance(user, str) and len(user) <= _LONGEST_USER else None,
         )
-        return self._begin(task, line.encode())
+        return self._begin(task, json.dumps(line).encode())
+
+    def earlier_batch(
+        self, authorizer: Mapping[str, Any], request: BatchRequest, idempotency_key: str | None
+    ) -> tuple[str, Task | None]:
+        """The id of a new batch, and the batch where there is one under the idempotency key already.
+
+        Raises ApiError 400, 409 where the key was used for another request.
+        """
+        pk, now = owner(authorizer), self._clock()
+        new = new_id("batch", now)
+        if idempotency_key is None:
+            return new, None
+        # Batches are listed by their ids, which sort by time: the key only leads to one.
+        name = idempotent_name(pk, idempotency_key)
+        agreed = self._table.agreed_id(pk, name, new, int(now) + self._retention)
+        earlier = self._table.task(pk, agreed)
+        return agreed, None if earlier is None else the_same(earlier, fingerprint(request.model_dump()))
 
     def batch(
-        self, authorizer: Mapping[str, Any], request: BatchRequest, file: StoredFile, lines: int
+        self,
+        authorizer: Mapping[str, Any],
+        id: str,
+        request: BatchRequest,
+        file: StoredFile,
+        *,
+        lines: int,
+        errors: list[BatchError] | None = None,
     ) -> Task:
-        """A batch over a file that has been found in order. Raises ApiError 429 where too many are open."""
+        """A batch of so many lines; with errors of its file it has failed before it began.
+
+        Args:
+            authorizer: Whose it is.
+            id: See `earlier_batch`.
+            request: What was asked.
+            file: What it reads.
+            lines: Requests in the file.
+            errors: What is wrong with the file, which then has no lines.
+
+        Raises:
+            ApiError: 429, too many are open; 409, the idempotency key was used for another one meanwhile.
+        """
         task = self._task(
             authorizer,
             pk=owner(authorizer),
-            id=new_id("batch", self._clock()),
+            id=id,
             kind="batch",
             url=request.endpoint,
             lines=lines,
             input_file_id=file.id,
             input_key=file.key,
+            fingerprint=fingerprint(request.model_dump()),
             metadata=request.metadata,
         )
-        return self._begin(task, None)
-
-    def refused_batch(
-        self, authorizer: Mapping[str, Any], request: BatchRequest, file: StoredFile, errors: list[Any]
-    ) -> Task:
-        """A batch that failed before it began: its file is not in order."""
-        now = int(self._clock())
-        task = self._task(
-            authorizer,
-            pk=owner(authorizer),
-            id=new_id("batch", now),
-            kind="batch",
-            url=request.endpoint,
-            lines=0,
-            input_file_id=file.id,
-            input_key=file.key,
-            metadata=request.metadata,
-        ).model_copy(update={"status": "failed", "finished_at": now, "errors": errors})
-        self._table.add(task.row())
-        return task
+        if not errors:
+            return self._begin(task, None)
+        task = task.model_copy(
+            update={"status": "failed", "finished_at": int(self._clock()), "errors": errors}
+        )
+        if self._table.add(task.row()):
+            return task
+        return the_same(self._table.task(task.pk, id) or task, task.fingerprint)
 
     def _task(self, authorizer: Mapping[str, Any], **fields: Any) -> Task:
         now = int(self._clock())
@@ -171,7 +197,7 @@ class Submissions:
                 earlier = self._table.task(task.pk, task.id)
                 if earlier is None:
                     raise ApiError("server_error", "The job could not be made. Try again.", status=503)
-                return _the_same(earlier, task.fingerprint)
+                return the_same(earlier, task.fingerprint)
             try:
                 self._queue.send(Ticket(pk=task.pk, id=task.id))
             except Exception:
@@ -210,26 +236,3 @@ def job_of(task: Task, base: str = "") -> Job:
 
 
 _EXPIRED = {"message": "The job was not answered before its deadline.", "type": "timeout_error"}
-
-
-def _idempotent(pk: str, key: str) -> str:
-    if not 1 <= len(key) <= _LONGEST_IDEMPOTENCY_KEY or not key.isprintable():
-        raise ApiError(
-            "invalid_request_error",
-            f"'idempotency-key' must be 1 to {_LONGEST_IDEMPOTENCY_KEY} printable characters.",
-            param="idempotency-key",
-            code="invalid_value",
-        )
-    return hashlib.sha256(f"{pk}\0{key}".encode()).hexdigest()[:28]
-
-
-def _the_same(earlier: Task, fingerprint: str | None) -> Task:
-    if earlier.fingerprint != fingerprint:
-        raise ApiError(
-            "invalid_request_error",
-            "This idempotency key was used for another request.",
-            param="idempotency-key",
-            code="idempotency_key_reused",
-            status=409,
-        )
-    return earlier

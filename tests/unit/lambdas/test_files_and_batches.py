@@ -242,3 +242,43 @@ def test_metadata_is_kept_and_the_batch_reads_as_the_contract_says(jobs: Jobs) -
     _, batch = jobs.ask("POST", "/v1/batches", request)
     assert Batch.model_validate(batch).metadata == {"nightly": "eval"}
     assert batch["object"] == "batch"
+
+
+def test_the_same_idempotency_key_is_the_same_batch(jobs: Jobs) -> None:
+    _, file = jobs.upload(json.dumps(line("a", "Hello")) + "\n")
+    request = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+    once = {"Idempotency-Key": "nightly"}
+    _, first = jobs.ask("POST", "/v1/batches", request, headers=once)
+    again = dict(reversed(request.items()))
+    assert jobs.ask("POST", "/v1/batches", again, headers=once)[1]["id"] == first["id"]
+    assert len(jobs.stores.messages) == 1
+
+    status, body = jobs.ask("POST", "/v1/batches", {**request, "metadata": {"a": "b"}}, headers=once)
+    assert (status, body["error"]["code"]) == (409, "idempotency_key_reused")
+    _, other = jobs.ask("POST", "/v1/batches", request, headers={"Idempotency-Key": "hourly"})
+    _, unnamed = jobs.ask("POST", "/v1/batches", request)
+    assert len({first["id"], other["id"], unnamed["id"]}) == 3
+    listed = [batch["id"] for batch in jobs.ask("GET", "/v1/batches")[1]["data"]]
+    assert set(listed) == {first["id"], other["id"], unnamed["id"]}
+    assert jobs.ask("POST", "/v1/batches", request, headers={"Idempotency-Key": "a\tb"})[0] == 400
+
+
+def test_a_batch_over_a_bad_file_is_the_same_one_too(jobs: Jobs) -> None:
+    _, file = jobs.upload("no JSON\n")
+    request = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+    once = {"Idempotency-Key": "k"}
+    first, second = (jobs.ask("POST", "/v1/batches", request, headers=once)[1] for _ in range(2))
+    assert (first["status"], second["id"]) == ("failed", first["id"])
+
+
+def test_an_idempotency_key_whose_first_call_broke_off_makes_the_batch(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, file = jobs.upload(json.dumps(line("a", "Hello")) + "\n")
+    request = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+    once = {"Idempotency-Key": "k"}
+    with monkeypatch.context() as broken:
+        broken.setattr("lambdas.aws.s3.Bucket.get", lambda *_: (_ for _ in ()).throw(TimeoutError()))
+        assert jobs.ask("POST", "/v1/batches", request, headers=once)[0] >= 500
+    status, batch = jobs.ask("POST", "/v1/batches", request, headers=once)
+    assert (status, batch["request_counts"]["total"]) == (200, 1)

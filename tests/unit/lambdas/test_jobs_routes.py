@@ -94,6 +94,23 @@ def test_the_same_idempotency_key_is_the_same_job(jobs: Jobs) -> None:
     assert theirs["id"] != first["id"]
 
 
+def test_the_same_json_written_otherwise_is_the_same_job(jobs: Jobs) -> None:
+    headers = {"Idempotency-Key": "k"}
+    body = {
+        "url": CHAT,
+        "body": {"model": "m", "temperature": 1, "messages": [{"role": "user", "content": "é"}]},
+    }
+    _, first = jobs.ask("POST", "/v1/jobs", json.dumps(body), headers=headers)
+    otherwise = (
+        '{"body": {"messages": [{"content": "\\u00e9", "role": "user"}], "temperature": 1.0,'
+        f' "model": "m"}}, "url": "{CHAT}"}}'
+    )
+    status, second = jobs.ask("POST", "/v1/jobs", otherwise, headers=headers)
+    assert (status, second["id"]) == (202, first["id"])
+    status, _ = jobs.ask("POST", "/v1/jobs", otherwise.replace("1.0", "1.01"), headers=headers)
+    assert status == 409
+
+
 def test_an_idempotency_key_raced_makes_one_job(jobs: Jobs) -> None:
     made: list[Any] = []
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Awaitable, Callable
 
 from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 
-Application = Callable[..., Awaitable[None]]
+from local.cloud.body_timeout import Application, with_body_timeout
 
-KEEP_ALIVE_SECONDS = 75
+KEEP_ALIVE_SECONDS = 55
+"""How long a connection stays without a request; half a request's head is none."""
 _GRACE_SECONDS = 10
 
 
@@ -39,4 +39,4 @@ async def serve_until_stopped(application: Application, listener: socket.socket)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(application, server, shutdown_trigger=stop.wait)
+    await serve(with_body_timeout(application), server, shutdown_trigger=stop.wait)

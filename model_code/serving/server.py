@@ -16,6 +16,7 @@ from model_code.serving import logs
 from model_code.serving.engines.errors import EngineError
 from model_code.serving.generation.service import Service
 from model_code.serving.http.app import create_app
+from model_code.serving.http.connection_timeouts import Connection
 from model_code.serving.logs import event
 from model_code.serving.model_tasks import UnsupportedArchitectureError, task_of
 from model_code.serving.settings import ServerSettings, read_settings, variable_of
@@ -61,7 +62,7 @@ async def serve(settings: ServerSettings) -> int:
         create_app(service),
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import Receive
 
 from model_code.serving.errors import invalid
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
 """SageMaker's own limit for a real-time request; what is larger never arrives there."""
+BODY_SECONDS = 30.0
+"""Longest that a body may take to arrive: half a request holds a file descriptor."""
 STATUS_CLIENT_DISCONNECTED = 499  # nginx's number for it; only logs and metrics see it
 
 
@@ -16,7 +20,16 @@ class ClientDisconnectedError(Exception):
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body. Raises ClientDisconnectedError, and ServingError for one that is too large."""
+    """The whole body. Raises ClientDisconnectedError, and ServingError where it is too large or too slow."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read_body(receive)
+    except TimeoutError:
+        text = f"The body did not arrive within {BODY_SECONDS:.0f} s."
+        raise invalid(text, code="request_timeout", status=408) from None
+
+
+async def _read_body(receive: Receive) -> bytes:
     body = bytearray()
     while True:
         message = await receive()

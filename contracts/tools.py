@@ -15,11 +15,17 @@ LONGEST_NAME = 64
 """Characters of a message's `name` and of a called function's."""
 LONGEST_DESCRIPTION = 16_384
 
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
-def _checked(schema: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    (json_schema.check if info.data.get("strict") else json_schema.check_size)(schema)
+def checked_schema(schema: dict[str, Any], *, strict: bool) -> dict[str, Any]:
+    """The schema of a function's parameters, as it is. Raises ValueError that says what is wrong with it."""
+    if not schema:
+        return schema
+    named = schema.get("type", "object")
+    if named != "object" and not (isinstance(named, list) and "object" in named):
+        raise ValueError("the schema of a function's parameters must have the type 'object'")
+    (json_schema.check if strict else json_schema.check_size)(schema)
     return schema
 
 
@@ -30,7 +36,7 @@ class Function(OpenModel):
     whole (contracts.json_schema). Without it what an engine cannot hold to is only shown to the model.
     """
 
-    name: _Name
+    name: ToolName
     description: Annotated[str, Field(max_length=LONGEST_DESCRIPTION)] | None = None
     strict: bool | None = None  # stands before `parameters`, whose check depends on it
     parameters: dict[str, Any] | None = None
@@ -38,12 +44,7 @@ class Function(OpenModel):
     @field_validator("parameters")
     @classmethod
     def _object(cls, schema: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
-        if not schema:
-            return schema
-        named = schema.get("type", "object")
-        if named != "object" and not (isinstance(named, list) and "object" in named):
-            raise ValueError("the schema of a function's parameters must have the type 'object'")
-        return _checked(schema, info)
+        return checked_schema(schema, strict=bool(info.data.get("strict"))) if schema else schema
 
 
 class Tool(OpenModel):
@@ -115,7 +116,7 @@ class NamedSchema(RequestModel):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    name: _Name
+    name: ToolName
     description: Annotated[str, Field(max_length=LONGEST_DESCRIPTION)] | None = None
     strict: bool | None = None  # stands before `schema`, whose check depends on it
     schema_: dict[str, Any] = Field(alias="schema")
@@ -123,7 +124,8 @@ class NamedSchema(RequestModel):
     @field_validator("schema_")
     @classmethod
     def _supported(cls, schema: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return _checked(schema, info)
+        (json_schema.check if info.data.get("strict") else json_schema.check_size)(schema)
+        return schema
 
 
 class ResponseFormat(RequestModel):

@@ -52,6 +52,10 @@ class Receive:
         self._max_body_bytes = max_body_bytes
         self._access = access
 
+    def operation(self, route: str) -> Operation | None:
+        """The operation on a public path."""
+        return self._operations.get(route)
+
     def __call__(self, route: str, incoming: IncomingRequest) -> Request:
         """Raises ApiError 404, 413, 400, 401 or 403; pydantic's own errors are mapped with the others."""
         operation = self._operations.get(route)

@@ -30,6 +30,7 @@ from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.guards.toxicity import ToxicityRules
 from lambdas.pipeline.invocation import Invoke
 from lambdas.pipeline.job_submission import Submissions
+from lambdas.pipeline.messages_operation import MESSAGES
 from lambdas.pipeline.model_calls import FallbackCalls, FallbackChain, ModelCalls, ModelEndpoint
 from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
 from lambdas.pipeline.pipeline import Pipeline, Stages
@@ -40,7 +41,9 @@ from lambdas.pipeline.transcripts import StoreTranscript, TranscriptSink
 from lambdas.runtime.environment import load
 from lambdas.runtime.logs import Logger
 
-_OPERATIONS: dict[str, Operation] = {each.route: each for each in (CHAT, TEXT_COMPLETION, EMBEDDINGS)}
+_OPERATIONS: dict[str, Operation] = {
+    each.route: each for each in (CHAT, TEXT_COMPLETION, EMBEDDINGS, MESSAGES)
+}
 
 
 class Service(Pipeline):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, get_args
 
 from contracts import metrics
 from contracts.jobs import Route as JobRoute
@@ -57,6 +57,8 @@ class AsyncOffload:
             return None
         if route.is_callers_choice:
             return None  # a job goes to whichever variant its turn falls to
+        if request.operation.route not in get_args(JobRoute):
+            return None
         body = json.loads(request.incoming.body)
         for name in _DELIVERY:
             body.pop(name, None)

@@ -70,6 +70,10 @@ class ChunkRendering:
             chunk = in_older_form(chunk)
         return (event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":"))),)
 
+    def waiting(self) -> Iterable[bytes]:
+        """See Rendering."""
+        return (COMMENT,)
+
     def end(self) -> Iterable[bytes]:
         """See Rendering."""
         return (event(DONE.decode()),)
@@ -137,7 +141,7 @@ def deliver(
 def _events(rendering: Rendering, chunks: Iterable[Chunk], watchers: Sequence[Watcher]) -> Iterator[bytes]:
     for chunk in chunks:
         if chunk is HEARTBEAT:
-            yield COMMENT
+            yield from rendering.waiting()
             continue
         for watch in watchers:
             watch(chunk)

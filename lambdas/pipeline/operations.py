@@ -6,7 +6,7 @@ Stages work on any operation; what differs between chat, text completion and emb
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -49,6 +49,9 @@ class Rendering(Protocol):
     def events(self, chunk: dict[str, Any]) -> Iterable[bytes]:
         """What a chunk becomes on a stream."""
 
+    def waiting(self) -> Iterable[bytes]:
+        """What shows that the connection lives while the first chunk is long in coming."""
+
     def end(self) -> Iterable[bytes]:
         """What follows the last chunk."""
 
@@ -78,6 +81,18 @@ class Operation:
         """What the model is asked; `asked` is a `request`. Raises ApiError."""
         request: ModelRequest = asked
         return request
+
+    def error_body(self, error: ApiError, request_id: str) -> str:
+        """The JSON text of a reply that is an error."""
+        return error.body
+
+    def status(self, status: int) -> int:
+        """The status of a reply as the protocol has it."""
+        return status
+
+    def headers(self, request_id: str, reply: Mapping[str, str]) -> dict[str, str]:
+        """What the protocol adds to the headers of a reply."""
+        return {}
 
 
 class Generation(Operation, ABC):
@@ -127,7 +142,7 @@ class Chat(Generation):
     route = container_route = container.ROUTE_CHAT
     id_prefix = "chatcmpl-"
     chunk_object = "chat.completion.chunk"
-    request = ChatRequest
+    request: ClassVar[type[BaseModel]] = ChatRequest
 
     def text(self, choice: dict[str, Any]) -> str:
         """See Generation."""

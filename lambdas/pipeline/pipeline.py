@@ -18,7 +18,7 @@ from lambdas.pipeline.delivery import Watcher, complete, deliver, event, observe
 from lambdas.pipeline.embed import Embed
 from lambdas.pipeline.guards.session import GuardSession
 from lambdas.pipeline.invocation import Invoke
-from lambdas.pipeline.operations import Rendering
+from lambdas.pipeline.operations import Operation, Rendering
 from lambdas.pipeline.post_response import PublishMetrics, StoreRecord
 from lambdas.pipeline.prompt_guard import REFUSAL, refusal
 from lambdas.pipeline.request import (
@@ -36,6 +36,9 @@ from lambdas.runtime.cors import cors_headers
 from lambdas.runtime.errors import ApiError, to_api_error
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.streaming import StreamingReply
+
+_UNKNOWN = Operation()
+"""What answers on a path that none of the operations has."""
 
 
 class Releasable(Protocol):
@@ -69,6 +72,7 @@ class _Progress:
     """How far a request has come: what the tasks after its response have to go by."""
 
     incoming: IncomingRequest
+    operation: Operation  # the reply is in its form, even where no request was understood
     response: Response = field(default_factory=Response)
     request: Request | None = None
     admission: Admission | None = None
@@ -90,7 +94,8 @@ class Pipeline:
 
     def answer(self, route: str, incoming: IncomingRequest) -> StreamingReply:
         """The reply to a request on a public path."""
-        progress = _Progress(incoming)
+        operation = self._stages.receive.operation(route) or _UNKNOWN
+        progress = _Progress(incoming, operation)
         try:
             body = self._begin(route, progress)
         except Exception as error:  # noqa: BLE001 - every failure becomes an error object
@@ -101,7 +106,9 @@ class Pipeline:
             headers["x-evergreen-variant"] = response.variant
         if origin := incoming.headers.get("origin"):
             headers |= cors_headers(origin, self._cors_origins)
-        return StreamingReply(response.status, headers, body, after=lambda: self._finish(progress))
+        headers |= operation.headers(incoming.request_id, headers)
+        status = operation.status(response.status)
+        return StreamingReply(status, headers, body, after=lambda: self._finish(progress))
 
     def _begin(self, route: str, progress: _Progress) -> Iterator[bytes]:
         """The stages up to the first bytes of the answer. Raises ApiError to end the request with it."""
@@ -164,7 +171,7 @@ class Pipeline:
                 return self._completed(progress, iter([job]))
         api_error = self._noted(progress, error)
         progress.response.headers |= api_error.headers
-        return iter([api_error.body.encode()])
+        return iter([progress.operation.error_body(api_error, progress.incoming.request_id).encode()])
 
     def _completed(self, progress: _Progress, body: Iterator[bytes]) -> Iterator[bytes]:
         return complete(body, lambda error: self._broken_off(progress, error), progress.response)

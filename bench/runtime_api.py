@@ -93,8 +93,8 @@ def answer_until_stopped(address: str, kind: str) -> None:
             client.send_reply(context.aws_request_id, StreamingReply(200, {}, body))
         else:
             path = f"/2018-06-01/runtime/invocation/{context.aws_request_id}/response"
-            client._connection.request("POST", path, _PIECE)  # noqa: SLF001 - over the same connection
-            client._connection.getresponse().read()  # noqa: SLF001
+            client._connection.request("POST", path, {"host": address}, _PIECE)  # noqa: SLF001 - the same one
+            client._connection.response().read()  # noqa: SLF001
 
 
 async def measure(kind: str, count: int) -> dict[str, list[float]]:

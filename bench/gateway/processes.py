@@ -85,3 +85,8 @@ def descendants(pid: int) -> list[int]:
         found.append(pending.pop())
         pending += children.get(found[-1], [])
     return found
+
+
+def cpu_clock(pid: int) -> float:
+    """As `cpu_seconds`, of one process that runs, and finer than the ticks of /proc."""
+    return time.clock_gettime(~pid << 3 | 2)  # the process's clock, as clock_getcpuclockid(3) names it

@@ -1,6 +1,7 @@
 """A model that answers at once, in two protocols: SageMaker's event stream and OpenAI's HTTP.
 
-The same answer stands behind both doors, so that what differs is the doors. A process of its own:
+The same answer stands behind both doors, so that what differs is the doors. Tables that say the same to
+everybody stand beside it, for functions that are measured without a cloud. A process of its own:
 `python -m bench.gateway.stub PORT`. Standard library only.
 """
 
@@ -13,10 +14,23 @@ import json
 import struct
 import sys
 import time
+from typing import ClassVar
 
 TEXT = ["An", "evergreen", "tree", "keeps", "its", "leaves", "all", "the", "year", "round."]
 USAGE = {"prompt_tokens": 12, "completion_tokens": len(TEXT), "total_tokens": 12 + len(TEXT)}
 MODEL = "stub"
+
+
+ITEM = {
+    "pk": {"S": "KEY#bench"}, "tenant": {"S": "bench"}, "name": {"S": "bench"}, "created_at": {"N": "0"},
+    "scopes": {"L": [{"S": "inference"}]}, "usage_identifier": {"S": "bench-usage"},
+    "endpoint_name": {"S": "endpoint"},
+    "variants": {
+        "L": [{"M": {"name": {"S": "champion"}, "weight": {"N": "1"}, "model_version": {"S": "1"}}}]
+    },
+}  # fmt: skip
+"""What every key of the access table holds: a caller's fields and a split's, each reads its own."""
+TABLES = {b"getitem": {"Item": ITEM}, b"putitem": {}, b"updateitem": {"Attributes": {"requests": {"N": "1"}}}}
 
 
 def sse_events() -> list[bytes]:
@@ -62,6 +76,11 @@ def _reply(content_type: bytes, body: bytes, *more: bytes) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
+def _json(answer: object) -> bytes:
+    body = json.dumps(answer).encode()
+    return _reply(b"application/x-amz-json-1.0", body, b"Content-Length: %d" % len(body))
+
+
 def _whole() -> bytes:
     message = {"role": "assistant", "content": " ".join(TEXT)}
     answer = {
@@ -88,6 +107,7 @@ class _Connection(asyncio.Protocol):
     )
     stream = _reply(b"text/event-stream", _chunked(sse_events()), chunked)
     whole = _reply(b"application/json", _whole(), b"Content-Length: %d" % len(_whole()))
+    tables: ClassVar = {name: _json(answer) for name, answer in TABLES.items()}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -108,6 +128,8 @@ class _Connection(asyncio.Protocol):
     def _answer(self, head: bytes, body: bytes) -> bytes:
         if b"/invocations-response-stream" in head.split(b"\r\n")[0]:
             return self.sagemaker
+        if b"x-amz-target: dynamodb" in head:
+            return self.tables[head.partition(b"x-amz-target: ")[2].split(b"\r\n")[0].rpartition(b".")[2]]
         return self.stream if json.loads(body or b"{}").get("stream") else self.whole
 
 

@@ -9,21 +9,22 @@ measures what the import costs.
 
 from __future__ import annotations
 
-import datetime
-import http.client
-import json
-import select
-import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic_core import from_json
 
 from lambdas.aws.signing import Credentials, CredentialScope, sign
 from lambdas.runtime import environment
+from lambdas.runtime.http_connection import HttpConnection, HttpProtocolError
+
+if TYPE_CHECKING:
+    import ssl
 
 _MAX_IDLE_CONNECTIONS = 8
-_READ_BYTES = 65_536
+_PORTS = {"http": 80, "https": 443}
 
 
 class ConnectionFailedError(Exception):
@@ -41,31 +42,26 @@ class StreamInterruptedError(Exception):
 class Reply:
     """An open reply. Read it to its end or close it; only then may its connection serve the next request."""
 
-    def __init__(self, client: Client, connection: http.client.HTTPConnection) -> None:
+    def __init__(self, client: Client, connection: HttpConnection) -> None:
         self._client = client
         self._connection = connection
-        self._response = connection.getresponse()
+        self._response = connection.response()
         self.status = self._response.status
 
     def header(self, name: str) -> str | None:
         """A header by its name in any case."""
-        return self._response.getheader(name)
+        return self._response.headers.get(name.lower())
 
     def __iter__(self) -> Iterator[bytes]:
         """The body's bytes as they come. Raises ReadTimeoutError or StreamInterruptedError."""
         try:
-            while piece := self._response.read1(_READ_BYTES):
-                yield piece
-            if self._response.length:
-                raise http.client.IncompleteRead(b"", self._response.length)
+            yield from self._response.pieces()
         except TimeoutError as error:
             self.close()
             raise ReadTimeoutError from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HttpProtocolError) as error:
             self.close()
             raise StreamInterruptedError from error
-        # http.client does not notice the end of a body read piece by piece; the connection itself stays open.
-        self._response.close()
         self._client.take_back(self._connection)
 
     def read(self) -> bytes:
@@ -76,15 +72,14 @@ class Reply:
         """The whole body, parsed; empty where it is not an object. Raises as `read` does."""
         body = self.read()
         try:
-            parsed = json.loads(body)
+            parsed = from_json(body)
         except ValueError:
             return {}
         return parsed if isinstance(parsed, dict) else {}
 
     def close(self) -> None:
         """Drop the connection, unless the reply has been read to its end."""
-        if not self._response.isclosed():
-            self._response.close()
+        if not self._response.is_read:
             self._connection.close()
 
 
@@ -107,10 +102,11 @@ class Client:
         url = urllib.parse.urlsplit(_endpoint(service, host_prefix, region))
         self._secure = url.scheme == "https"
         self._host = url.netloc
+        self._address = url.hostname or "", url.port or _PORTS[url.scheme]
         self._scope = CredentialScope(region, signing_name)
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: list[HttpConnection] = []
         self._tls: ssl.SSLContext | None = None
 
     def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
@@ -125,45 +121,50 @@ class Client:
             body,
             _credentials(),
             self._scope,
-            datetime.datetime.now(datetime.UTC),
+            time.time(),
         )
         connection = self._connect()
         try:
-            connection.request(method, path, body, signed)
+            connection.request(method, path, signed, body)
             return Reply(self, connection)
         except TimeoutError as error:
             connection.close()
             raise ReadTimeoutError from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HttpProtocolError) as error:
             connection.close()
             raise ConnectionFailedError from error
 
-    def take_back(self, connection: http.client.HTTPConnection) -> None:
+    def take_back(self, connection: HttpConnection) -> None:
         """Keep a connection whose reply has been read to its end."""
-        if connection.sock is not None and len(self._idle) < _MAX_IDLE_CONNECTIONS:
+        if connection.is_open and len(self._idle) < _MAX_IDLE_CONNECTIONS:
             self._idle.append(connection)
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self) -> HttpConnection:
         while self._idle:
             connection = self._idle.pop()
-            # Between requests nothing is due: what can be read is the other side's goodbye.
-            if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
+            if not connection.is_stale:
                 return connection
             connection.close()
-        connection = self._new_connection()
+        host, port = self._address
+        connection = HttpConnection(
+            host,
+            port,
+            connect_timeout=self._connect_timeout,
+            read_timeout=self._read_timeout,
+            tls=self._tls_context() if self._secure else None,
+        )
         try:
             connection.connect()
         except OSError as error:
             raise ConnectionFailedError from error
-        connection.sock.settimeout(self._read_timeout)
         return connection
 
-    def _new_connection(self) -> http.client.HTTPConnection:
-        if not self._secure:
-            return http.client.HTTPConnection(self._host, timeout=self._connect_timeout)
+    def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
+            import ssl
+
             self._tls = ssl.create_default_context(cafile=environment.optional("AWS_CA_BUNDLE"))
-        return http.client.HTTPSConnection(self._host, timeout=self._connect_timeout, context=self._tls)
+        return self._tls
 
 
 def _endpoint(service: str, host_prefix: str, region: str) -> str:

@@ -5,8 +5,9 @@ Source: Amazon DynamoDB developer guide, "DynamoDB low-level API".
 
 from __future__ import annotations
 
-import json
 from typing import Any, Protocol
+
+from pydantic_core import to_json
 
 from lambdas.aws import client as aws
 from lambdas.aws.client import with_retries
@@ -58,7 +59,7 @@ class DynamoDB:
 
         A call that got no reply is tried again only where doing it twice does no harm.
         """
-        body = json.dumps(parameters).encode()
+        body = to_json(parameters)
         repeatable = operation in _REPEATABLE and "ConditionExpression" not in parameters
 
         def is_transient(error: Exception) -> bool:

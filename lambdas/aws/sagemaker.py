@@ -8,8 +8,9 @@ their sizes. `botocore.eventstream` reads it too, and would add 30 to 48 ms to a
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -137,7 +138,7 @@ class InvalidEventStreamError(Exception):
 class EventStreamMessage:
     """One message: its string headers (`:message-type`, `:event-type` …) and its payload."""
 
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     payload: bytes
 
 
@@ -164,12 +165,18 @@ def _decode(message: bytes, headers_size: int) -> EventStreamMessage:
         raise InvalidEventStreamError("checksum")
     end = _PRELUDE.size + headers_size
     try:
-        return EventStreamMessage(dict(_headers(message[_PRELUDE.size : end])), message[end:-4])
+        return EventStreamMessage(_headers(message[_PRELUDE.size : end]), message[end:-4])
     except (IndexError, KeyError, UnicodeDecodeError):
         raise InvalidEventStreamError("headers") from None
 
 
-def _headers(block: bytes) -> Iterator[tuple[str, str]]:
+@functools.lru_cache(maxsize=64)
+def _headers(block: bytes) -> Mapping[str, str]:
+    """Kept, since the messages of a stream have the same headers, all but the last."""
+    return dict(_read_headers(block))
+
+
+def _read_headers(block: bytes) -> Iterator[tuple[str, str]]:
     position = 0
     while position < len(block):
         name_end = position + 1 + block[position]

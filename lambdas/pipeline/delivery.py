@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from pydantic_core import to_json
+
 from contracts.chat import Usage
 from lambdas.aws import model_errors
 from lambdas.pipeline.invocation import DONE, HEARTBEAT
@@ -68,7 +70,7 @@ class ChunkRendering:
         """See Rendering."""
         if self._older:
             chunk = in_older_form(chunk)
-        return (event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":"))),)
+        return (event(to_json(chunk)),)
 
     def waiting(self) -> Iterable[bytes]:
         """See Rendering."""
@@ -76,11 +78,11 @@ class ChunkRendering:
 
     def end(self) -> Iterable[bytes]:
         """See Rendering."""
-        return (event(DONE.decode()),)
+        return (event(DONE),)
 
     def failure(self, error: ApiError) -> Iterable[bytes]:
         """See Rendering."""
-        return (event(error.body),)
+        return (event(error.body.encode()),)
 
     def gather(self, chunk: Chunk) -> None:
         """See Rendering."""
@@ -160,6 +162,6 @@ def complete(
     response.ended = True
 
 
-def event(data: str) -> bytes:
+def event(data: bytes) -> bytes:
     """One event; `data` is a single line, as compact JSON is."""
-    return b"data: " + data.encode() + b"\n\n"
+    return b"data: " + data + b"\n\n"

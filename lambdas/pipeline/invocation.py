@@ -8,10 +8,12 @@ Source: WHATWG HTML, "Server-sent events"; OpenAI API reference, "Streaming".
 from __future__ import annotations
 
 import contextvars
-import json
+import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
+
+from pydantic_core import from_json
 
 from lambdas.aws import model_errors
 from lambdas.pipeline.model_calls import Calls, ModelStream
@@ -34,6 +36,30 @@ class Answer(Protocol):
         """Let go of the stream."""
 
 
+class _Threads:
+    """Threads for calls; one that is done waits for the next, since a start takes longer than a hand-over."""
+
+    def __init__(self) -> None:
+        self._idle: list[queue.SimpleQueue[Callable[[], None]]] = []
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Run a call, which raises nothing, in a thread that is free."""
+        try:
+            calls = self._idle.pop()
+        except IndexError:
+            calls = queue.SimpleQueue()
+            threading.Thread(target=self._serve, args=(calls,), daemon=True, name="model-call").start()
+        calls.put(call)
+
+    def _serve(self, calls: queue.SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            calls.get()()
+            self._idle.append(calls)
+
+
+_threads = _Threads()
+
+
 class PendingResponse:
     """A call under way. Once `wait` has returned None the answer is only to be had through `chunks`."""
 
@@ -44,9 +70,9 @@ class PendingResponse:
         self._abandoned = False
         self._answer: Answer | None = None
         self._error: Exception | None = None
-        # Log lines of the call belong to the request: the thread inherits its context.
-        run = contextvars.copy_context().run
-        threading.Thread(target=run, args=(self._run,), daemon=True, name="model-call").start()
+        # Log lines of the call belong to the request: the thread has its context.
+        context = contextvars.copy_context()
+        _threads.run(lambda: context.run(self._run))
 
     def wait(self, seconds: float) -> Answer | None:
         """The answer if it begins in time, else None. Raises what the call raises."""
@@ -143,8 +169,8 @@ class _Answer:
 
 def _parse(payload: bytes) -> Chunk:
     try:
-        chunk = json.loads(payload)
-    except (ValueError, RecursionError):
+        chunk = from_json(payload)
+    except ValueError:
         raise model_errors.garbage() from None
     if isinstance(chunk, dict) and "error" in chunk:
         # An event has no status of its own: the error's type tells it.

@@ -178,7 +178,7 @@ class Pipeline:
 
     def _broken_off(self, progress: _Progress, error: Exception) -> Iterable[bytes]:
         noted = self._noted(progress, error)
-        return progress.rendering.failure(noted) if progress.rendering else (event(noted.body),)
+        return progress.rendering.failure(noted) if progress.rendering else (event(noted.body.encode()),)
 
     def _noted(self, progress: _Progress, error: Exception) -> ApiError:
         api_error = to_api_error(error)

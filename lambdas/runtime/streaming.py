@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import gc
-import http.client
 import importlib
 import json
 import sys
@@ -23,10 +22,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from lambdas.runtime import environment
+from lambdas.runtime.http_connection import HttpConnection, HttpProtocolError, request_head
 
 _API = "/2018-06-01/runtime"
-_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 _PRELUDE_END = b"\0" * 8
+_STREAMING = {
+    "content-type": "application/vnd.awslambda.http-integration-response",
+    "lambda-runtime-function-response-mode": "streaming",
+    "transfer-encoding": "chunked",
+    "trailer": "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body",
+}
 _POST_TIMEOUT_SECONDS = 30.0
 
 
@@ -70,22 +75,25 @@ class RuntimeClient:
     """The Runtime API over one kept-alive connection. Not for use by several threads."""
 
     def __init__(self, address: str) -> None:
+        host, _, port = address.partition(":")
+        self._host = {"host": address}
         # `next` is a long poll that lasts as long as the sandbox is idle or frozen: it must not time out.
-        self._connection = http.client.HTTPConnection(address, timeout=None)
+        self._connection = HttpConnection(host, int(port or 80), connect_timeout=None, read_timeout=None)
 
     def next_event(self) -> tuple[dict[str, Any], Context]:
-        """Wait for the next invocation. Raises OSError or HTTPException when the API is unreachable."""
-        self._set_timeout(None)
-        self._connection.request("GET", f"{_API}/invocation/next")
-        response = self._connection.getresponse()
+        """Wait for the next invocation. Raises OSError or HttpProtocolError when the API is unreachable."""
+        self._connection.set_read_timeout(None)
+        self._connection.request("GET", f"{_API}/invocation/next", self._host)
+        response = self._connection.response("GET")
         body = response.read()
         if response.status != 200:
-            raise http.client.HTTPException(f"the Runtime API answered {response.status} to `next`")
+            raise HttpProtocolError(f"the Runtime API answered {response.status} to `next`")
+        headers = response.headers
         context = Context(
-            aws_request_id=response.headers["Lambda-Runtime-Aws-Request-Id"],
-            invoked_function_arn=response.headers.get("Lambda-Runtime-Invoked-Function-Arn", ""),
-            deadline_ms=int(response.headers.get("Lambda-Runtime-Deadline-Ms", "0")),
-            trace_id=response.headers.get("Lambda-Runtime-Trace-Id"),
+            aws_request_id=headers["lambda-runtime-aws-request-id"],
+            invoked_function_arn=headers.get("lambda-runtime-invoked-function-arn", ""),
+            deadline_ms=int(headers.get("lambda-runtime-deadline-ms", "0")),
+            trace_id=headers.get("lambda-runtime-trace-id"),
         )
         return json.loads(body), context
 
@@ -95,9 +103,10 @@ class RuntimeClient:
         An exception of `reply.body` ends the stream with error trailers and is raised again. Raises OSError
         when the receiver has gone.
         """
-        self._begin(f"{_API}/invocation/{request_id}/response")
         prelude = json.dumps({"statusCode": reply.status, "headers": dict(reply.headers), "cookies": []})
-        self._send_piece(prelude.encode() + _PRELUDE_END)
+        self._connection.set_read_timeout(_POST_TIMEOUT_SECONDS)
+        head = request_head("POST", f"{_API}/invocation/{request_id}/response", self._host | _STREAMING)
+        self._connection.send(head + _chunk(prelude.encode() + _PRELUDE_END))
         trailers = b""
         failure: Exception | None = None
         pieces = iter(reply.body)
@@ -109,9 +118,10 @@ class RuntimeClient:
             except Exception as error:  # noqa: BLE001 - told in the trailers, then raised again
                 failure, trailers = error, _trailers(error)
                 break
-            self._send_piece(piece)
+            if piece:  # an empty chunk would end the stream
+                self._connection.send(_chunk(piece))
         self._connection.send(b"0\r\n" + trailers + b"\r\n")
-        self._connection.getresponse().read()
+        self._connection.response().read()
         if failure is not None:
             raise failure
 
@@ -121,35 +131,19 @@ class RuntimeClient:
             "Content-Type": "application/json",
             "Lambda-Runtime-Function-Error-Type": f"Runtime.{type(error).__name__}",
         }
-        self._set_timeout(_POST_TIMEOUT_SECONDS)
-        self._connection.request("POST", f"{_API}/{path}", json.dumps(_describe(error)), headers)
-        self._connection.getresponse().read()
+        self._connection.set_read_timeout(_POST_TIMEOUT_SECONDS)
+        body = json.dumps(_describe(error)).encode()
+        self._connection.request("POST", f"{_API}/{path}", self._host | headers, body)
+        self._connection.response().read()
 
     def reset(self) -> None:
         """Drop the connection; the next call opens a fresh one."""
         self._connection.close()
 
-    def _begin(self, path: str) -> None:
-        self._set_timeout(_POST_TIMEOUT_SECONDS)
-        self._connection.putrequest("POST", path)
-        self._connection.putheader("Content-Type", _CONTENT_TYPE)
-        self._connection.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
-        self._connection.putheader("Transfer-Encoding", "chunked")
-        self._connection.putheader(
-            "Trailer", "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body"
-        )
-        self._connection.endheaders()
 
-    def _send_piece(self, piece: bytes) -> None:
-        # One send per piece: http.client sets TCP_NODELAY, so a piece split in two would be two packets.
-        # An empty chunk would end the stream.
-        if piece:
-            self._connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
-
-    def _set_timeout(self, seconds: float | None) -> None:
-        self._connection.timeout = seconds
-        if self._connection.sock is not None:
-            self._connection.sock.settimeout(seconds)
+def _chunk(piece: bytes) -> bytes:
+    """One send per piece, so one packet: the connection does not wait for more."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
@@ -183,7 +177,7 @@ def serve_one(client: RuntimeClient, handler: Handler) -> None:
         return
     try:
         client.send_reply(context.aws_request_id, reply)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HttpProtocolError) as error:
         # The receiver has gone, or the body's own source broke in a way that left the connection unusable.
         client.reset()
         _log(error, context)

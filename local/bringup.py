@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import json
-import os
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from local import chat, emulator
 from local.environments import SERVING, node_environment, prepare_environment
-from local.home import ACCOUNT, REGION, REPOSITORY, SECRET, Home
+from local.home import ACCOUNT, REGION, REPOSITORY, SECRET, Home, write_private
 from operations.progress import CommandError, Step, Steps, fail
 
 ENVIRONMENT = "local"
@@ -161,13 +160,12 @@ def _api_key(home: Home, step: Step) -> str:
     words = [sys.executable, "-m", "operations", "key", "create", "--env", ENVIRONMENT]
     words += ["--tenant", "demo", "--name", "laptop", "--json"]
     if kept.exists():
-        words += ["--key", json.loads(kept.read_text())["api_key"]]
+        words += ["--key-file", str(kept)]
         step.note = "kept"
     key: dict[str, str] = json.loads(
         step.run(words, cwd=REPOSITORY, env=home.aws_environment(), capture=True)
     )
-    kept.touch(mode=0o600)
-    kept.write_text(json.dumps(key) + "\n")
+    write_private(kept, json.dumps(key) + "\n")
     return key["api_key"]
 
 
@@ -185,9 +183,7 @@ def _write_outputs(home: Home, key: str) -> dict[str, Any]:
         "refresh_state_machine_arn": outputs_of(home, "refresh")["StateMachineArn"],
         "dashboards": [outputs_of(home, "monitoring")["DashboardName"]],
     }
-    partial = home.outputs.with_suffix(".partial")
-    partial.write_text(json.dumps(outputs, indent=2) + "\n")
-    os.replace(partial, home.outputs)
+    write_private(home.outputs, json.dumps(outputs, indent=2) + "\n")
     return outputs
 
 

@@ -12,6 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ def health(home: Home) -> dict[str, Any] | None:
 
 def running(home: Home) -> bool:
     """Whether this home's emulator runs. Raises CommandError when something else has its port."""
+    own = located(home)
+    if own.port != home.port:
+        raise CommandError(
+            f"this checkout's laptop cloud runs on port {own.port}: go on with PORT={own.port}, or stop it "
+            "with `make down` first."
+        )
     found = health(home)
     if found is None:
         _require_free_port(home)
@@ -65,6 +72,17 @@ def running(home: Home) -> bool:
             "`make down` there, or choose another port with EVERGREEN_PORT."
         )
     return True
+
+
+def located(home: Home) -> Home:
+    """The home with the port that its emulator runs on, whichever was asked for; as it is where none runs."""
+    try:
+        port = int(json.loads((home.cloud / "cloud.pid").read_text())["port"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return home
+    elsewhere = replace(home, port=port)
+    found = health(elsewhere)
+    return elsewhere if found is not None and Path(str(found.get("home"))) == home.root else home
 
 
 def start(home: Home, step: Step) -> None:
@@ -115,7 +133,8 @@ def start(home: Home, step: Step) -> None:
 
 
 def stop(home: Home) -> bool:
-    """Ends the emulator and the processes it started; says whether there was one."""
+    """Ends this home's emulator, whatever its port, and the processes it started; says whether one ran."""
+    home = located(home)
     found = health(home)
     if found is None or Path(str(found.get("home"))) != home.root:
         return False

@@ -77,3 +77,12 @@ class Home:
             "EVERGREEN_VENVS": str(self.venvs),
             "EVERGREEN_PORT": str(self.port),
         }
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file by one that only its owner may read, whoever could read the one before."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as target:
+        target.write(text)
+    os.replace(partial, path)

@@ -18,6 +18,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from contracts.access import (
@@ -182,7 +183,7 @@ def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
         options.name,
         options.scopes,
         options.expires_days,
-        options.key,
+        _secret_in(options.key_file) if options.key_file else None,
         **_limits(options),
     )
     if options.json:
@@ -191,6 +192,15 @@ def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
         print(f"Key for {options.tenant} ({options.name}), shown this once:\n{secret}")
         print(f'\nNext: make chat ENV={options.env} KEY={secret} PROMPT="Hello!"')
     return 0
+
+
+def _secret_in(path: Path) -> str:
+    """A secret in a file and not on the command line, which every user of a machine may see."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+        return str(json.loads(text)["api_key"]) if text.startswith("{") else text
+    except (OSError, ValueError, KeyError) as error:
+        raise CommandError(f"{path} holds no key: {error!r}") from None
 
 
 def _admit_tenant(admin: KeyAdmin, options: argparse.Namespace) -> int:
@@ -233,7 +243,11 @@ def _parser() -> argparse.ArgumentParser:
     create = commands.add_parser("create", help="make a key")
     create.add_argument("--tenant", default="demo")
     create.add_argument("--name", default="default", help="tells a tenant's keys apart")
-    create.add_argument("--key", help="register this secret instead of making one")
+    create.add_argument(
+        "--key-file",
+        type=Path,
+        help="register the secret in this file instead of making one; it may hold what `--json` prints",
+    )
     create.add_argument("--json", action="store_true", help="print one JSON object for scripts")
     create.set_defaults(run=_create)
 

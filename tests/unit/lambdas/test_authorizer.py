@@ -6,6 +6,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -207,12 +208,16 @@ def test_the_secret_is_not_kept(operator: Operator, capsys: pytest.CaptureFixtur
     assert secret not in json.dumps(operator.dynamodb.scan(TableName="access")["Items"])
 
 
+@pytest.mark.parametrize("content", [f"{SECRET}\n", json.dumps({"api_key": SECRET, "tenant": "shop"})])
 def test_a_given_key_is_registered_and_a_tenants_gateway_key_is_used_again(
-    operator: Operator, admit: Admit
+    operator: Operator, admit: Admit, tmp_path: Path, content: str
 ) -> None:
+    kept = tmp_path / "key.json"
+    kept.write_text(content)
     operator.gateway_key_under_the_plan()
     operator.stack("evergreen-dev-gateway", UsagePlanId="plan")
-    arguments = ["create", "--env", "dev", "--tenant", "shop", "--key", SECRET, "--expires-days", "1"]
+    arguments = ["create", "--env", "dev", "--tenant", "shop", "--expires-days", "1"]
+    arguments += ["--key-file", str(kept)]
     assert admin.main(arguments) == 0
     assert admit(Authorization=f"Bearer {SECRET}")["usageIdentifierKey"] == "v" * 40
     (item,) = operator.dynamodb.scan(TableName="access")["Items"]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.errors import ErrorObject
 
-Route = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+Route = Literal["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
 JobStatus = Literal["queued", "in_progress", "cancelling", "completed", "failed", "cancelled", "expired"]
 BatchStatus = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"

@@ -21,6 +21,7 @@ from infra.settings import Settings
 STREAM_TIMEOUT = cdk.Duration.minutes(10)
 STREAMED = (
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/responses"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
 )

@@ -27,11 +27,14 @@ from contracts.jobs import (
     JobRequest,
 )
 from contracts.records import FeedbackReceipt, FeedbackRequest
+from contracts.response_objects import ModelResponse, ResponseEvent
+from contracts.responses import ResponsesRequest
 from contracts.usage import UsageReport
 
 VERSION = "1.0.0"
 _REQUESTS: tuple[type[BaseModel], ...] = (
     ChatRequest,
+    ResponsesRequest,
     CompletionRequest,
     EmbeddingsRequest,
     FeedbackRequest,
@@ -41,6 +44,8 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
 _REPLIES: tuple[type[BaseModel], ...] = (
     ChatCompletion,
     ChatChunk,
+    ModelResponse,
+    ResponseEvent,
     Completion,
     EmbeddingList,
     ModelList,
@@ -86,6 +91,9 @@ def document() -> dict[str, Any]:
         "paths": {
             "/v1/chat/completions": {
                 "post": _model_operation("chat", ChatRequest, ChatCompletion, stream_of=ChatChunk)
+            },
+            "/v1/responses": {
+                "post": _model_operation("respond", ResponsesRequest, ModelResponse, stream_of=ResponseEvent)
             },
             "/v1/completions": {
                 "post": _model_operation("complete", CompletionRequest, Completion, stream_of=Completion)

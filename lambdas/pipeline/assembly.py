@@ -37,12 +37,13 @@ from lambdas.pipeline.pipeline import Pipeline, Stages
 from lambdas.pipeline.post_response import PublishMetrics, RecordSink, StoreRecord
 from lambdas.pipeline.prompt_guard import GuardPrompt
 from lambdas.pipeline.resilience import CircuitBreaker, RetryBudget
+from lambdas.pipeline.responses.operation import RESPONSES
 from lambdas.pipeline.transcripts import StoreTranscript, TranscriptSink
 from lambdas.runtime.environment import load
 from lambdas.runtime.logs import Logger
 
 _OPERATIONS: dict[str, Operation] = {
-    each.route: each for each in (CHAT, TEXT_COMPLETION, EMBEDDINGS, MESSAGES)
+    each.route: each for each in (CHAT, TEXT_COMPLETION, EMBEDDINGS, MESSAGES, RESPONSES)
 }
 
 

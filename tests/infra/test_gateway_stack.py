@@ -39,7 +39,13 @@ OF_JOBS = {
     "GET /v1/batches/{id}",
     "POST /v1/batches/{id}/cancel",
 }
-STREAMED = {"POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings", *OF_JOBS}
+STREAMED = {
+    "POST /v1/chat/completions",
+    "POST /v1/responses",
+    "POST /v1/completions",
+    "POST /v1/embeddings",
+    *OF_JOBS,
+}
 OPEN = {"GET /health", "GET /playground"}
 
 

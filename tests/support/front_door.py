@@ -51,11 +51,19 @@ class Door:
         return reply, text
 
     def start(
-        self, body: bytes | dict[str, Any], *, route: str = CHAT.route, headers: Headers = NONE, **caller: str
+        self,
+        body: bytes | dict[str, Any],
+        *,
+        route: str = CHAT.route,
+        headers: Headers = NONE,
+        request_id: str = "req-1",
+        **caller: str,
     ) -> StreamingReply:
         """The reply, its body still to be read."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        incoming = IncomingRequest("req-1", raw, caller or AUTHORIZER, dict(headers), None, 1_700_000_000.0)
+        incoming = IncomingRequest(
+            request_id, raw, caller or AUTHORIZER, dict(headers), None, 1_700_000_000.0
+        )
         reply: StreamingReply = self.service.answer(route, incoming)
         return reply
 

@@ -70,7 +70,7 @@ def test_the_published_document_is_current() -> None:
 
 LAMBDAS = Path(__file__).resolve().parents[3] / "lambdas"
 SHARED = ("runtime/*.py", "pipeline/principals.py")
-MODEL_ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+MODEL_ROUTES = ("/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings")
 WORK_ROUTES = ("/v1/jobs", "/v1/files", "/v1/batches")
 CODE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model": (MODEL_ROUTES, ("inference/**/*.py", "pipeline/**/*.py", "aws/*.py")),

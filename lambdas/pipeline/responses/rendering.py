@@ -17,6 +17,7 @@ from contracts.response_objects import (
 )
 from contracts.responses import ResponsesRequest
 from lambdas.aws import model_errors
+from lambdas.pipeline.delivery import COMMENT
 from lambdas.pipeline.responses.open_items import Event, OpenCall, OpenItem, OpenMessage, OpenReasoning
 from lambdas.runtime.errors import ApiError
 
@@ -62,6 +63,10 @@ class ResponseRendering:
         """See Rendering."""
         first = [self._snapshot("created"), self._snapshot("in_progress")] if self._sequence == 0 else []
         return self._numbered([*first, *self._taken(chunk)])
+
+    def waiting(self) -> Iterable[bytes]:
+        """See Rendering."""
+        return (COMMENT,)
 
     def end(self) -> Iterable[bytes]:
         """See Rendering."""

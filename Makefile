@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth image diff operator bootstrap preflight model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
+.PHONY: help up cloud down clean chat clients environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth image diff operator bootstrap preflight model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -54,6 +54,11 @@ check: environments types  ## format, lint, types, import rules, synth with poli
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-cache
 	@for env in $(ENVIRONMENTS); do $(MAKE) --no-print-directory synth ENV=$$env; done
+
+CLIENTS ?=
+clients:  ## applications' own libraries against the laptop cloud that runs, as a table: make clients CLIENTS="llm litellm"
+	@$(PYTHON) -m local environments --clients
+	@$(EVERGREEN_VENVS)/clients/bin/python -m tests.clients $(CLIENTS)
 
 validators:
 	@$(PYTHON) -m local environments --validators

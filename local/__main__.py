@@ -61,6 +61,9 @@ def main(words: list[str] | None = None) -> int:
     environment.add_argument(
         "--validators", action="store_true", help="with what tests and `make validate` need"
     )
+    environment.add_argument(
+        "--clients", action="store_true", help="the clients that `make clients` drives, and nothing else"
+    )
     lock = commands.add_parser("lock", help="write the locks of every environment and bundle")
     lock.add_argument("--upgrade", action="store_true", help="to the newest versions that the pins allow")
     talk = commands.add_parser("chat", help="stream one answer")
@@ -79,7 +82,9 @@ def main(words: list[str] | None = None) -> int:
         with _alone(home):
             if given.command == "environments":
                 steps = Steps(home.logs)
-                if given.validators:
+                if given.clients:
+                    environments.prepare_clients(home, steps)
+                elif given.validators:
                     environments.prepare_validators(home, steps)
                 else:
                     environments.prepare(home, steps, development=given.development, peers=given.peers)

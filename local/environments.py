@@ -29,10 +29,13 @@ SDK = "sagemaker-sdk"
 VALIDATORS = "validators"
 VALIDATORS_NODE = Path("tests") / "validation"
 """What `make validate` runs, on demand: the environment, and the folder of what comes from npm."""
+CLIENTS = ("clients", "clients-openai-2")
+CLIENTS_NODE = Path("tests") / "clients"
+"""What `make clients` drives, on demand: applications' own libraries, and the folder of those from npm."""
 PEERS = ("vllm", "vllm-pinned", "llamacpp")
 """Other servers, for `pytest -m peers` and the bench: on demand, because vLLM alone is over a gigabyte."""
-CLIENTS = Path("tests") / "cloud" / "clients"
-"""Holds the pinned JavaScript client that tests drive."""
+TESTED_CLIENT_NODE = Path("tests") / "cloud" / "clients"
+"""Holds the pinned JavaScript client that `make test` drives."""
 MINIMUM_NODE = 22
 NODE_PROGRAMS = {
     "node": "bin/node",
@@ -72,7 +75,9 @@ def prepare(home: Home, steps: Steps, *, development: bool = False, peers: bool 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         running = [pool.submit(prepare_environment, home, steps, name) for name in names]
         if development:
-            running.append(pool.submit(_node_modules, home, steps, "javascript client", REPOSITORY / CLIENTS))
+            running.append(
+                pool.submit(_node_modules, home, steps, "javascript client", REPOSITORY / TESTED_CLIENT_NODE)
+            )
         for job in running:
             job.result()
 
@@ -85,6 +90,20 @@ def prepare_validators(home: Home, steps: Steps) -> None:
             pool.submit(prepare_environment, home, steps, VALIDATORS),
             pool.submit(_node_modules, home, steps, "validators", REPOSITORY / VALIDATORS_NODE),
         ]
+        for job in running:
+            job.result()
+
+
+def prepare_clients(home: Home, steps: Steps) -> None:
+    """Makes or refreshes what `make clients` drives against a laptop cloud that runs already."""
+    check_machine(home)
+    prepare_tools(home, steps)
+    _prepare_node(home, steps)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = [pool.submit(prepare_environment, home, steps, name) for name in CLIENTS]
+        running.append(
+            pool.submit(_node_modules, home, steps, "javascript clients", REPOSITORY / CLIENTS_NODE)
+        )
         for job in running:
             job.result()
 

@@ -30,6 +30,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "dev": ("requirements.txt", "requirements/dev.txt"),
     "sagemaker-sdk": ("requirements/sagemaker-sdk.txt",),
     "validators": ("requirements/validators.txt",),
+    "clients": ("requirements/clients.txt",),
+    "clients-openai-2": ("requirements/clients-openai-2.txt",),
     "vllm": (TORCH, "requirements/peer-vllm.txt"),
     "vllm-pinned": (TORCH, "requirements/peer-vllm-pinned.txt"),
     "llamacpp": ("requirements/peer-llamacpp.txt",),

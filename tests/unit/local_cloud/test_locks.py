@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.environments import DEPLOYING, DEVELOPMENT, PEERS, SDK, SERVING, VALIDATORS
+from local.environments import CLIENTS, DEPLOYING, DEVELOPMENT, PEERS, SDK, SERVING, VALIDATORS
 from local.home import REPOSITORY
 from local.locks import EXCLUDED, INPUTS, TORCH, lock_of
 
@@ -67,7 +67,17 @@ def test_every_file_of_pins_is_the_input_of_a_lock():
     assert files - UNLOCKED == {path for paths in INPUTS.values() for path in paths} - UNLOCKED - {
         "requirements.txt"
     }
-    assert {*DEPLOYING, SERVING, DEVELOPMENT, SDK, VALIDATORS, *PEERS, "tools", "node"} <= INPUTS.keys()
+    assert {
+        *DEPLOYING,
+        SERVING,
+        DEVELOPMENT,
+        SDK,
+        VALIDATORS,
+        *PEERS,
+        *CLIENTS,
+        "tools",
+        "node",
+    } <= INPUTS.keys()
 
 
 def test_no_lock_is_without_inputs():

@@ -38,6 +38,15 @@ def invalid(
     return ServingError("invalid_request_error", message, param=param, code=code, status=status)
 
 
+def context_exceeded(message: str, field: str) -> ServingError:
+    """What was asked for does not fit into the context: `message` in OpenAI's or vLLM's words.
+
+    LiteLLM knows them by "maximum context length", LangChain by "prompt is too long": it looks for the code in
+    the exception's text, where version 3 of OpenAI's package no longer puts it.
+    """
+    return invalid(f"{message} (The prompt is too long.)", param=field, code="context_length_exceeded")
+
+
 def overloaded(message: str, *, code: str, retry_after: int = 1) -> ServingError:
     """The server cannot take the request now; the same request may succeed later."""
     text = f"{message} Retry after {retry_after} s."

@@ -6,7 +6,7 @@ import json
 import logging
 
 from contracts.errors import STATUS_OF_TYPE, ErrorType
-from model_code.serving.errors import ServingError, internal, invalid, overloaded
+from model_code.serving.errors import ServingError, context_exceeded, internal, invalid, overloaded
 from model_code.serving.logs import event
 
 _TYPE_OF_STATUS: dict[int, ErrorType] = {status: kind for kind, status in STATUS_OF_TYPE.items()}
@@ -34,7 +34,7 @@ def translate_error(status: int, body: bytes, prompt: str = "messages") -> Servi
     if status == 404:
         return ServingError("not_found_error", message, param="model", code="model_not_found")
     if any(word in message for word in _CONTEXT_WORDS):
-        return invalid(message, param=prompt, code="context_length_exceeded")
+        return context_exceeded(message, prompt)
     kind = _TYPE_OF_STATUS.get(status, "invalid_request_error")
     return ServingError(kind, message, param=param, code="invalid_value", status=status)
 

@@ -7,6 +7,7 @@ from typing import Any
 import instructor
 import openai
 from instructor import Mode
+from instructor.core.exceptions import InstructorRetryException
 
 from tests.clients.forms import Tree
 from tests.clients.program import (
@@ -93,7 +94,7 @@ def errors() -> Seen:
 
     too_long = [{"role": "user", "content": LONG_TEXT}]
     # It wraps what the client raises, and names it as the cause.
-    wrapped = instructor.core.InstructorRetryException
+    wrapped = InstructorRetryException
     return {
         "classes": {
             "401": raised(wrapped, with_(stranger)),

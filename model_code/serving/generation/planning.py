@@ -13,7 +13,7 @@ from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.tools import NamedTool, Tool
 from model_code.serving.engines.base import Engine, SamplingParams
-from model_code.serving.errors import ServingError, invalid
+from model_code.serving.errors import ServingError, context_exceeded, invalid
 from model_code.serving.generation import structured_output as structured_output
 from model_code.serving.generation.chat_tokenizer import ChatTokenizer
 from model_code.serving.generation.tool_calls import ToolCallSyntax
@@ -186,14 +186,13 @@ def _sampling(request: ChatRequest | CompletionRequest) -> SamplingParams:
 
 
 def _too_long(context: int, prompt: int, asked: int | None, chat: bool) -> ServingError:
-    """In OpenAI's words, by which clients know that a shorter prompt, or a longer model, would do."""
+    """In words by which clients know that a shorter prompt, or a longer model, would do."""
     field = "messages" if chat else "prompt"
     wanted = (
         f"{prompt + (asked or 0)} tokens ({prompt} in the {field}, {asked or 'at least 1'} in the completion)"
     )
-    return invalid(
+    return context_exceeded(
         f"This model's maximum context length is {context} tokens. However, you requested {wanted}. "
         f"Please reduce the length of the {field} or completion.",
-        param=field,
-        code="context_length_exceeded",
+        field,
     )

@@ -166,6 +166,7 @@ def test_vllms_refusals_get_our_shape(status: int, message: str, expected: tuple
         assert (got.status, error.code) == expected
         assert "\n" not in error.message
         assert "CUDA" not in error.message
+        assert ("prompt is too long" in error.message) == (error.code == "context_length_exceeded")
         assert ("retry-after" in got.headers) == (status == 503)
 
     run(scenario)

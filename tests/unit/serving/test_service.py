@@ -222,7 +222,7 @@ async def answers_of(service: Service, request: ChatRequest) -> dict[int, str]:
 def test_a_prompt_beyond_the_context_is_refused_in_openais_words(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LiteLLM knows them by "this model's maximum context length is", LangChain by the code."""
+    """LiteLLM knows them by "this model's maximum context length is", LangChain by "prompt is too long"."""
 
     async def scenario() -> None:
         service, _ = start(monkeypatch, folder, short)
@@ -232,6 +232,7 @@ def test_a_prompt_beyond_the_context_is_refused_in_openais_words(
             await service.plan(CHAT, request)
         error = json.loads(caught.value.body)["error"]
         assert "this model's maximum context length is 64 tokens" in error["message"].lower()
+        assert "prompt is too long" in error["message"]
         assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
         await service.close()
 

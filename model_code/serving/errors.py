@@ -41,8 +41,8 @@ def invalid(
 def context_exceeded(message: str, field: str) -> ServingError:
     """What was asked for does not fit into the context: `message` in OpenAI's or vLLM's words.
 
-    LiteLLM knows them by "maximum context length", LangChain by "prompt is too long": it looks for the code in
-    the exception's text, where version 3 of OpenAI's package no longer puts it.
+    LiteLLM knows them by "maximum context length", LangChain by "prompt is too long": it looks for the code
+    in the exception's text, where version 3 of OpenAI's package no longer puts it.
     """
     return invalid(f"{message} (The prompt is too long.)", param=field, code="context_length_exceeded")
 

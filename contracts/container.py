@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import urllib.parse
+
 ENV_ENGINE = "EVERGREEN_ENGINE"  # auto | transformers | openvino
 ENV_MODEL_NAME = "EVERGREEN_MODEL_NAME"  # the name callers put into `model`
 ENV_MODEL_VERSION = "EVERGREEN_MODEL_VERSION"
@@ -41,6 +43,7 @@ HEADER_NEW_SESSION = "X-Amzn-SageMaker-New-Session-Id"  # `<id>; Expires=<UTC ti
 HEADER_CLOSED_SESSION = "X-Amzn-SageMaker-Closed-Session-Id"
 ATTRIBUTE_REQUEST_ID = "request_id"
 ATTRIBUTE_TRACEPARENT = "traceparent"
+ATTRIBUTE_TRACESTATE = "tracestate"  # percent-encoded: it has commas; left out where it does not fit
 ATTRIBUTE_ROUTE = "route"  # public path of the operation where it is not chat, e.g. /v1/embeddings
 ATTRIBUTE_CALLER = "caller"  # a digest of whose request it is; none: whoever runs the endpoint
 ATTRIBUTE_TIMEOUT_MS = (
@@ -53,15 +56,47 @@ ROUTE_EMBEDDINGS = "/v1/embeddings"
 ROUTE_CLASSIFY = "/v1/classify"
 
 
+_LONGEST_ATTRIBUTES = 1024
+
+
 def encode_attributes(attributes: dict[str, str]) -> str:
     """`k=v` pairs joined by commas, as `CustomAttributes` carries them (at most 1,024 ASCII characters)."""
-    text = ",".join(f"{key}={value}" for key, value in attributes.items())
-    if not text.isascii() or len(text) > 1024:
-        raise ValueError("custom attributes must be ASCII and at most 1024 characters")
-    return text
+    if not fits(attributes):
+        raise ValueError(f"custom attributes must be ASCII and at most {_LONGEST_ATTRIBUTES} characters")
+    return _joined(attributes)
+
+
+def fits(attributes: dict[str, str]) -> bool:
+    """Whether `CustomAttributes` can carry them."""
+    text = _joined(attributes)
+    return text.isascii() and len(text) <= _LONGEST_ATTRIBUTES
+
+
+def _joined(attributes: dict[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in attributes.items())
+
+
+def encode_value(text: str) -> str:
+    """A value that may hold commas, percent-encoded."""
+    return urllib.parse.quote(text, safe="/@*=")
+
+
+def decode_value(text: str) -> str:
+    """The inverse of `encode_value`."""
+    return urllib.parse.unquote(text)
 
 
 def decode_attributes(text: str | None) -> dict[str, str]:
     """The inverse of `encode_attributes`; pieces without `=` are left out."""
     pairs = (piece.partition("=") for piece in (text or "").split(","))
     return {key.strip(): value.strip() for key, sep, value in pairs if sep}
+
+
+def trace_headers(attributes: dict[str, str]) -> dict[str, str]:
+    """The trace of decoded attributes as HTTP headers, for a model that is called by plain HTTP."""
+    headers = {}
+    if parent := attributes.get(ATTRIBUTE_TRACEPARENT):
+        headers["traceparent"] = parent
+    if state := attributes.get(ATTRIBUTE_TRACESTATE):
+        headers["tracestate"] = decode_value(state)
+    return headers

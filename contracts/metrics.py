@@ -13,6 +13,7 @@ CONVENTION_VERSION = "1.38.0"
 REQUESTS = "evergreen.requests"
 ERRORS = "evergreen.errors"
 RECORDS_LOST = "evergreen.records.lost"
+SPANS_LOST = "evergreen.spans.lost"
 GUARD_FINDINGS = "evergreen.guard.findings"
 GUARD_DURATION = "evergreen.guard.duration"  # Milliseconds
 BUDGET_UNCHECKED = "evergreen.budget.unchecked"
@@ -60,6 +61,7 @@ PUBLISHED: dict[str, tuple[tuple[str, ...], ...]] = {
     FEEDBACK: (_OF_ENDPOINT, _OF_VERSION),
     FEEDBACK_SCORE: (_OF_ENDPOINT, _OF_VERSION),
     RECORDS_LOST: (_OF_ENDPOINT,),
+    SPANS_LOST: (_OF_ENDPOINT,),
     BUDGET_UNCHECKED: (_OF_ENDPOINT,),
     JOBS: (_OF_ENDPOINT, (DIM_ENDPOINT, DIM_OUTCOME)),
     HANDED_OVER: (_OF_ENDPOINT,),

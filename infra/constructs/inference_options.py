@@ -1,4 +1,4 @@
-"""Optional features of the API: guards, fallbacks, JWT issuers. Each adds a variable and permissions."""
+"""Optional features of the API: guards, fallbacks, tracing, JWT issuers; each a variable and permissions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 
 from infra.settings import Settings
 from infra.settings.fallback import BedrockFallback, EndpointFallback
+from infra.settings.tracing import XRay
 
 
 def configure_jwt_issuers(authorizer: lambda_.Function, settings: Settings) -> None:
@@ -33,6 +34,16 @@ def configure_guards(function: lambda_.Function, settings: Settings) -> None:
     if guards.bedrock_checks is not None:  # the action knows no resource
         checks = iam.PolicyStatement(actions=["bedrock:InvokeGuardrailChecks"], resources=["*"])
         function.add_to_role_policy(checks)
+
+
+def configure_tracing(function: lambda_.Function, settings: Settings) -> None:
+    """Tell the function where spans go; X-Ray's endpoint for them has an action of its own."""
+    target = settings.tracing
+    if target is None:
+        return
+    function.add_environment("TRACING", target.for_functions().model_dump_json(exclude_defaults=True))
+    if isinstance(target, XRay):  # the action knows no resource
+        function.add_to_role_policy(iam.PolicyStatement(actions=["xray:PutSpans"], resources=["*"]))
 
 
 def configure_fallbacks(function: lambda_.Function, settings: Settings) -> None:

@@ -26,6 +26,7 @@ from infra.settings.jobs import CacheSettings, JobsSettings
 from infra.settings.model import Model
 from infra.settings.monitoring import MonitoringSettings
 from infra.settings.refresh import RefreshSettings
+from infra.settings.tracing import Tracing, check_tracing
 
 
 class Goals(SettingsModel):
@@ -81,6 +82,9 @@ class Settings(SettingsModel):
         "Answers that are given again.", {"max_seconds": 3600}, default=CacheSettings()
     )
     monitoring: MonitoringSettings = setting("Dashboard and alarms.", {}, default=MonitoringSettings())
+    tracing: Tracing | None = setting(
+        "Where the spans of requests go; left out, none are sent.", {"kind": "xray"}, default=None
+    )
     refresh: RefreshSettings | None = setting(
         "The loop from new data to a promoted model; realtime endpoints only.",
         {"approval": "manual"},
@@ -253,6 +257,11 @@ class Settings(SettingsModel):
                 change=f"a certificate made in {self.environment.region}",
                 example=f"arn:aws:acm:{self.environment.region}:{self.environment.account}:certificate/…",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _spans_arrive(self) -> Self:
+        check_tracing(self.tracing, laptop=self.laptop)
         return self
 
     @model_validator(mode="after")

@@ -107,6 +107,7 @@ class ApiStack(cdk.Stack):
             serving.endpoint.grant_invoke(function)
             inference_options.configure_guards(function, settings)
             inference_options.configure_fallbacks(function, settings)
+            inference_options.configure_tracing(function, settings)
 
         api_routes = InferenceApi(
             self,

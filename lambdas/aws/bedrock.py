@@ -25,6 +25,8 @@ PATH = "/openai/v1/chat/completions"
 class BedrockChat:
     """One model in one region. Knows chat only."""
 
+    provider = "aws.bedrock"
+
     def __init__(self, model_id: str, region: str | None = None) -> None:
         self._model_id = model_id
         self._client = aws.Client(
@@ -38,11 +40,16 @@ class BedrockChat:
 
     def invoke(self, body: bytes, attributes: str, variant: str | None) -> ModelBytes:
         """Open a reply. Raises ModelCallError. `variant` means nothing here."""
-        if container.ATTRIBUTE_ROUTE in container.decode_attributes(attributes):
+        known = container.decode_attributes(attributes)
+        if container.ATTRIBUTE_ROUTE in known:
             raise ModelCallError(model_errors.unavailable("The model is not available.", 2))
         request = {**json.loads(body), "model": self._model_id}
         request.pop("user", None)
-        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream",
+            **container.trace_headers(known),
+        }
         try:
             reply = self._client.send("POST", PATH, headers, json.dumps(request).encode())
             if reply.status != 200:

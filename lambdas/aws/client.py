@@ -1,4 +1,4 @@
-"""A small client for the AWS calls on the request path: signed requests over kept-alive connections.
+"""A small client for the calls on the request path: kept-alive connections, requests signed for AWS.
 
 The SDK would do, but importing botocore and building two clients takes as long as all the rest of a cold
 start together, and a call through it costs three times the processor time. What is left out is left out on
@@ -42,7 +42,7 @@ class StreamInterruptedError(Exception):
 class Reply:
     """An open reply. Read it to its end or close it; only then may its connection serve the next request."""
 
-    def __init__(self, client: Client, connection: HttpConnection) -> None:
+    def __init__(self, client: HttpClient, connection: HttpConnection) -> None:
         self._client = client
         self._connection = connection
         self._response = connection.response()
@@ -83,49 +83,30 @@ class Reply:
             self._connection.close()
 
 
-class Client:
-    """One service in one region, this function's unless told otherwise.
+class HttpClient:
+    """One host, over kept-alive connections. `url` is its scheme and host; more of it is left out.
 
     `connect_timeout` and `read_timeout` (between bytes) are in seconds.
     """
 
-    def __init__(
-        self,
-        service: str,
-        host_prefix: str,
-        signing_name: str,
-        connect_timeout: float,
-        read_timeout: float,
-        region: str | None = None,
-    ) -> None:
-        region = region or environment.optional("AWS_REGION") or environment.required("AWS_DEFAULT_REGION")
-        url = urllib.parse.urlsplit(_endpoint(service, host_prefix, region))
-        self._secure = url.scheme == "https"
-        self._host = url.netloc
-        self._address = url.hostname or "", url.port or _PORTS[url.scheme]
-        self._scope = CredentialScope(region, signing_name)
+    def __init__(self, url: str, connect_timeout: float, read_timeout: float) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self._secure = parts.scheme == "https"
+        self._host = parts.netloc
+        self._address = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._idle: list[HttpConnection] = []
         self._tls: ssl.SSLContext | None = None
 
     def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """The reply to a signed request, whatever its status.
+        """The reply to a request, whatever its status.
 
         Raises ConnectionFailedError or ReadTimeoutError.
         """
-        signed = sign(
-            method,
-            path,
-            {**headers, "host": self._host},
-            body,
-            _credentials(),
-            self._scope,
-            time.time(),
-        )
         connection = self._connect()
         try:
-            connection.request(method, path, signed, body)
+            connection.request(method, path, {**headers, "host": self._host}, body)
             return Reply(self, connection)
         except TimeoutError as error:
             connection.close()
@@ -165,6 +146,32 @@ class Client:
 
             self._tls = ssl.create_default_context(cafile=environment.optional("AWS_CA_BUNDLE"))
         return self._tls
+
+
+class Client(HttpClient):
+    """One service in one region, this function's unless told otherwise; requests are signed.
+
+    `connect_timeout` and `read_timeout` (between bytes) are in seconds.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        host_prefix: str,
+        signing_name: str,
+        connect_timeout: float,
+        read_timeout: float,
+        region: str | None = None,
+    ) -> None:
+        region = region or environment.optional("AWS_REGION") or environment.required("AWS_DEFAULT_REGION")
+        super().__init__(_endpoint(service, host_prefix, region), connect_timeout, read_timeout)
+        self._scope = CredentialScope(region, signing_name)
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """The reply to a signed request, whatever its status. Raises as HttpClient does."""
+        with_host = {**headers, "host": self._host}
+        signed = sign(method, path, with_host, body, _credentials(), self._scope, time.time())
+        return super().send(method, path, signed, body)
 
 
 def _endpoint(service: str, host_prefix: str, region: str) -> str:

@@ -26,6 +26,8 @@ SILENCE_TIMEOUT_SECONDS = 120.0
 class SageMakerEndpoint:
     """An endpoint by name, in this region or another. One attempt per call: callers decide about more."""
 
+    provider = "aws.sagemaker"
+
     def __init__(
         self, name: str, region: str | None = None, *, component: str | None = None, streamed: bool = True
     ) -> None:

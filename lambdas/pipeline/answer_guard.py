@@ -117,7 +117,8 @@ class GuardAnswer:
         """The text as the caller may see it; `seen` is what it goes on from. Raises _BlockedError."""
         if not reading.text:
             return ""
-        found = self._guards.check(seen + reading.text, guards.report.times)
+        with guards.span_of_answer():
+            found = self._guards.check(seen + reading.text, guards.report.times)
         findings = guards.note([_moved(finding, len(seen)) for finding in found if finding.end > len(seen)])
         if first_block(findings):
             raise _BlockedError

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 
 from contracts.fallback import BedrockTarget, Target
 from contracts.guards import GuardSettings
+from contracts.tracing import XRayTracing
 from contracts.usage import Prices
 from lambdas.aws.access_table import AccessSource, AccessTable, RoutingTable
 from lambdas.aws.bedrock import BedrockChat, GuardrailApi, GuardrailChecksApi
 from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.otlp import span_exporter
 from lambdas.aws.records_table import RecordsTable
 from lambdas.aws.s3 import Bucket
 from lambdas.aws.sagemaker import SageMakerEndpoint
@@ -38,9 +40,11 @@ from lambdas.pipeline.post_response import PublishMetrics, RecordSink, StoreReco
 from lambdas.pipeline.prompt_guard import GuardPrompt
 from lambdas.pipeline.resilience import CircuitBreaker, RetryBudget
 from lambdas.pipeline.responses.operation import RESPONSES
+from lambdas.pipeline.spans import PASSED_ON, Exporter, ExportSpans
 from lambdas.pipeline.transcripts import StoreTranscript, TranscriptSink
-from lambdas.runtime.environment import load
+from lambdas.runtime.environment import load, optional
 from lambdas.runtime.logs import Logger
+from lambdas.runtime.tracing import Attribute, Sampling
 
 _OPERATIONS: dict[str, Operation] = {
     each.route: each for each in (CHAT, TEXT_COMPLETION, EMBEDDINGS, MESSAGES, RESPONSES)
@@ -61,6 +65,7 @@ class Service(Pipeline):
         access: AccessSource | None = None,
         answers: Answers | None = None,
         jobs: Jobs | None = None,
+        exporter: Exporter | None = None,
     ) -> None:
         logger = Logger("inference", settings.log_level)
         name, calls = settings.endpoint_name, _calls(settings, endpoint, logger)
@@ -85,6 +90,8 @@ class Service(Pipeline):
             publish_metrics=PublishMetrics(name, settings.model_version, logger),
             store_transcript=StoreTranscript(transcripts, name, prices, logger) if transcripts else None,
             keep_answer=KeepAnswer(answers, name, logger) if answers else None,
+            export_spans=ExportSpans(exporter, name) if exporter else None,
+            sampling=_sampling(settings),
         )
         super().__init__(stages, logger, settings.cors_origins)
 
@@ -115,6 +122,28 @@ def _find(answers: Answers, settings: InferenceEnvironment, logger: Logger) -> F
     """An answer is the work of the guards as well: under other guards it is another one."""
     salt = settings.guards.model_dump_json()
     return FindAnswer(answers, settings.cache_max_seconds, settings.model_version, salt, logger)
+
+
+def _sampling(settings: InferenceEnvironment) -> Sampling:
+    target = settings.tracing
+    if target is None:
+        return PASSED_ON
+    return Sampling(target.sample_ratio, target.parent_based, isinstance(target, XRayTracing))
+
+
+def _exporter(settings: InferenceEnvironment) -> Exporter | None:
+    """Who sends spans, by OpenTelemetry's names of a Lambda function; None where settings want none."""
+    if settings.tracing is None:
+        return None
+    names = {"faas.name": "AWS_LAMBDA_FUNCTION_NAME", "cloud.region": "AWS_REGION"}
+    resource: dict[str, Attribute] = {
+        "service.name": settings.endpoint_name,
+        "deployment.environment.name": settings.environment,
+        "cloud.provider": "aws",
+        "cloud.platform": "aws_lambda",
+        **{name: value for name, variable in names.items() if (value := optional(variable))},
+    }
+    return span_exporter(settings.tracing, resource)
 
 
 def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Guards:
@@ -168,6 +197,7 @@ def from_environment(variables: Mapping[str, str]) -> Service:
         if settings.work_table and settings.cache_max_seconds
         else None,
         _jobs(variables, tables) if settings.jobs_open_per_key else None,
+        _exporter(settings),
     )
 
 

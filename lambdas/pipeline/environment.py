@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json
 
 from contracts.fallback import Target
 from contracts.guards import GuardSettings
+from contracts.tracing import TracingTarget
 from lambdas.runtime.function_environment import FunctionEnvironment
 
 
@@ -23,8 +24,8 @@ class ApiEnvironment(FunctionEnvironment):
 class InferenceEnvironment(ApiEnvironment):
     """Variables of the streaming routes. `max_body_bytes` is the largest body that is read.
 
-    Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards` and
-    `fallbacks` are JSON.
+    Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards`, `fallbacks` and
+    `tracing` are JSON; without `tracing` no spans are sent.
     Without a `transcripts_bucket` no transcript is kept. `inference_component` is called by name where the
     endpoint has components; `streamed` is false where it gives whole answers only. Where `cache_max_seconds`
     is 0 no answer is given again; where `jobs_open_per_key` is 0 no request is handed over to a job (see
@@ -42,6 +43,7 @@ class InferenceEnvironment(ApiEnvironment):
     guards: Json[GuardSettings] = GuardSettings()
     transcripts_bucket: str | None = None
     fallbacks: Json[list[Target]] = []
+    tracing: Json[TracingTarget] | None = None
 
 
 class QueueEnvironment(BaseModel):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +25,10 @@ from lambdas.aws.model_errors import ModelCallError, VariantNotFoundError
 from lambdas.pipeline.operations import ModelRequest
 from lambdas.pipeline.request import Admission, Response, Route
 from lambdas.pipeline.resilience import CircuitBreaker, RetryBudget
+from lambdas.pipeline.spans import operation_name
 from lambdas.runtime.errors import ApiError
 from lambdas.runtime.logs import Logger
+from lambdas.runtime.tracing import Kind, Span
 
 _DEADLINE_MARGIN_MS = 2_000
 """Left to the front door to pass on the model's own timeout before Lambda ends the invocation."""
@@ -48,7 +49,9 @@ class ModelStream(Protocol):
 
 
 class ModelEndpoint(Protocol):
-    """Where the model runs."""
+    """Where the model runs. `provider` is its name in OpenTelemetry's conventions, or like those."""
+
+    provider: str
 
     def invoke(self, body: bytes, attributes: str, variant: str | None) -> ModelStream:
         """Open a reply. Raises ModelCallError, or VariantNotFoundError when `variant` is not there."""
@@ -96,10 +99,32 @@ class ModelCalls:
         return versions.get(response.variant or "", self._default_version)
 
     def _attempt(self, admission: Admission, response: Response, read: Callable[[ModelStream], A]) -> A:
+        """One call, under a span of its own that stays open where an answer has begun."""
+        span = response.model_call = self._span(admission, response)
+        try:
+            return self._call(admission, response, read, span)
+        except Exception as error:
+            response.trace.end(span, _error_type(error))
+            raise
+
+    def _span(self, admission: Admission, response: Response) -> Span:
+        operation, model = operation_name(admission.request.operation.container_route), admission.body.model
+        span = response.trace.begin(f"{operation} {model}", Kind.CLIENT)
+        span.note(
+            gen_ai__operation__name=operation,
+            gen_ai__provider__name=self._endpoint.provider,
+            gen_ai__request__model=model,
+            gen_ai__request__stream=admission.request.streamed or None,
+        )
+        return span
+
+    def _call(
+        self, admission: Admission, response: Response, read: Callable[[ModelStream], A], span: Span
+    ) -> A:
         time_left = _time_left_ms(admission)
         if admission.deadline_ms is not None and time_left is not None and time_left <= 0:
             raise model_errors.timed_out()
-        body, attributes = _body(admission.body), _attributes(admission, time_left)
+        body, attributes = _body(admission.body), _attributes(admission, time_left, span)
         try:
             stream = self._endpoint.invoke(body, attributes, response.variant)
         except VariantNotFoundError:
@@ -125,17 +150,28 @@ def _body(request: ModelRequest) -> bytes:
     return request.model_copy(update=changes).model_dump_json(exclude_unset=True).encode()
 
 
-def _attributes(admission: Admission, time_left_ms: int | None) -> str:
+def _error_type(error: Exception) -> str:
+    """A word of few: never a message."""
+    cause = error.api_error if isinstance(error, ModelCallError) else error
+    return (cause.code or cause.type) if isinstance(cause, ApiError) else type(error).__name__
+
+
+def _attributes(admission: Admission, time_left_ms: int | None, span: Span) -> str:
     incoming, operation = admission.request.incoming, admission.request.operation
-    attributes = {container.ATTRIBUTE_REQUEST_ID: incoming.request_id}
-    if parent := traceparent(incoming.trace_id):
-        attributes[container.ATTRIBUTE_TRACEPARENT] = parent
+    attributes = {
+        container.ATTRIBUTE_REQUEST_ID: incoming.request_id,
+        container.ATTRIBUTE_TRACEPARENT: span.context.traceparent,
+    }
     if operation.container_route != container.ROUTE_CHAT:
         attributes[container.ATTRIBUTE_ROUTE] = operation.container_route
     if isinstance(admission.body, ChatRequest) and (admission.body.tools or admission.body.response_format):
         attributes[container.ATTRIBUTE_CALLER] = _caller(admission.request.principal)
     if time_left_ms is not None:
         attributes[container.ATTRIBUTE_TIMEOUT_MS] = str(max(1, time_left_ms))
+    if span.context.state:
+        attributes[container.ATTRIBUTE_TRACESTATE] = container.encode_value(span.context.state)
+        if not container.fits(attributes):  # the standard lets whoever has no room drop it
+            del attributes[container.ATTRIBUTE_TRACESTATE]
     return container.encode_attributes(attributes)
 
 
@@ -153,21 +189,6 @@ def _time_left_ms(admission: Admission) -> int | None:
     if admission.deadline_ms is not None:
         ends.append(admission.deadline_ms)
     return min(ends) - int(time.time() * 1000) if ends else None
-
-
-_ROOT = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
-_PARENT = re.compile(r"[0-9a-f]{16}")
-
-
-def traceparent(trace_id: str | None) -> str | None:
-    """`00-<trace>-<span>-<flags>` for `Root=1-…;Parent=…;Sampled=…`; None where a part is missing."""
-    fields = dict(piece.split("=", 1) for piece in (trace_id or "").split(";") if "=" in piece)
-    root = _ROOT.fullmatch(fields.get("Root", ""))
-    parent = fields.get("Parent", "")
-    if root is None or not _PARENT.fullmatch(parent):
-        return None
-    flags = "01" if fields.get("Sampled") == "1" else "00"
-    return f"00-{root[1]}{root[2]}-{parent}-{flags}"
 
 
 class Calls(Protocol):

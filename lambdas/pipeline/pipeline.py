@@ -31,11 +31,14 @@ from lambdas.pipeline.request import (
     Route,
     TextGeneration,
 )
+from lambdas.pipeline.spans import PASSED_ON, ExportSpans, begin_trace
 from lambdas.pipeline.transcripts import AnswerText, StoreTranscript
+from lambdas.runtime import logs
 from lambdas.runtime.cors import cors_headers
 from lambdas.runtime.errors import ApiError, to_api_error
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.streaming import StreamingReply
+from lambdas.runtime.tracing import Sampling
 
 _UNKNOWN = Operation()
 """What answers on a path that none of the operations has."""
@@ -65,12 +68,15 @@ class Stages:
     publish_metrics: PublishMetrics
     store_transcript: StoreTranscript | None
     keep_answer: KeepAnswer | None
+    export_spans: ExportSpans | None = None
+    sampling: Sampling = PASSED_ON
 
 
 @dataclass
 class _Progress:
     """How far a request has come: what the tasks after its response have to go by."""
 
+    route: str
     incoming: IncomingRequest
     operation: Operation  # the reply is in its form, even where no request was understood
     response: Response = field(default_factory=Response)
@@ -95,7 +101,9 @@ class Pipeline:
     def answer(self, route: str, incoming: IncomingRequest) -> StreamingReply:
         """The reply to a request on a public path."""
         operation = self._stages.receive.operation(route) or _UNKNOWN
-        progress = _Progress(incoming, operation)
+        trace = begin_trace(incoming, self._stages.sampling)
+        logs.correlate(incoming.request_id, **trace.ids)
+        progress = _Progress(route, incoming, operation, Response(trace=trace))
         try:
             body = self._begin(route, progress)
         except Exception as error:  # noqa: BLE001 - every failure becomes an error object
@@ -114,7 +122,7 @@ class Pipeline:
         """The stages up to the first bytes of the answer. Raises ApiError to end the request with it."""
         stages, response = self._stages, progress.response
         request = progress.request = stages.receive(route, progress.incoming)
-        guards = GuardSession(response.guards)
+        guards = GuardSession(response.guards, response.trace)
         admission = progress.admission = stages.admit(request, guards)
         response.variant, response.from_model = admission.route.variant, admission.blocked is None
         if stages.find_answer is not None:
@@ -216,3 +224,5 @@ class Pipeline:
             yield lambda: store(admission, progress.day, texts, response)
         if (keep := stages.keep_answer) is not None and lookup is not None and request is not None:
             yield lambda: keep(lookup, request, response)
+        if (export := stages.export_spans) is not None and response.trace.is_sampled:
+            yield lambda: export(progress.route, progress.incoming.request_id, request, response)

@@ -33,7 +33,8 @@ class GuardPrompt:
 
     def __call__(self, body: ModelRequest, guards: GuardSession) -> ModelRequest:
         """Raises ApiError 503 where a guard fails, 400 for embeddings: they have no words to refuse with."""
-        guarded = self._guarded(guards, body)
+        with guards.span_of_prompt():
+            guarded = self._guarded(guards, body)
         blocking = guards.report.blocked_by
         if blocking is not None and isinstance(guarded, EmbeddingsRequest):
             raise ApiError(

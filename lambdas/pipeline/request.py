@@ -21,6 +21,7 @@ from contracts.routing import Routing
 from lambdas.pipeline.guards.base import Finding, GuardReport
 from lambdas.pipeline.operations import Generation, ModelRequest, Operation
 from lambdas.runtime.errors import ApiError
+from lambdas.runtime.tracing import Span, Trace
 
 Chunk = dict[str, Any]
 """One parsed `chat.completion.chunk`; see contracts.chat.ChatChunk."""
@@ -118,10 +119,13 @@ class Response:
     """What goes back, and what is known of it so far. Times are seconds on `clock`, which only goes forward.
 
     `variant` is the one asked for, then the one that answered. `from_model`: neither refused nor kept.
+    `model_call` is the span of the last call to a model.
     """
 
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
+    trace: Trace = field(default_factory=lambda: Trace(None))
+    model_call: Span | None = None
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)

@@ -53,6 +53,7 @@ class Logger:
         sys.stdout.flush()
 
 
-def correlate(request_id: str, trace_id: str | None) -> None:
+def correlate(request_id: str, trace_id: str | None, span_id: str | None = None) -> None:
     """Put these ids into every line until the next call."""
-    _correlation.set({"request_id": request_id, **({"trace_id": trace_id} if trace_id else {})})
+    ids = {"request_id": request_id, "trace_id": trace_id, "span_id": span_id}
+    _correlation.set({name: value for name, value in ids.items() if value})

@@ -24,7 +24,7 @@ from model_code.serving.http.connection import (
     wait_for_disconnect,
 )
 from model_code.serving.http.request_headers import RequestHeaders
-from model_code.serving.logs import REQUEST_IDS, event
+from model_code.serving.logs import REQUEST_IDS, event, phases
 from model_code.serving.protocol.parsing import parse
 from model_code.vllm_hook.error_translation import ERROR_EVENT, event_error, translate_error
 from model_code.vllm_hook.health import Health
@@ -61,19 +61,19 @@ class ProxiedRequest:
     ) -> None:
         self._settings, self._health, self._upstream, self._metrics = settings, health, upstream, metrics
         self._scope = scope
-        headers = RequestHeaders.read(Headers(scope=scope))
-        self._ids = headers.ids
+        self._headers = headers = RequestHeaders.read(Headers(scope=scope))
         self._route = headers.route or CHAT
         bound = settings.request_timeout
         self._timeout = bound if headers.timeout is None else min(bound, headers.timeout)
         self._began = time.perf_counter()
+        self._admitted: float | None = None
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Answer; every outcome ends in exactly one reply and one log line."""
         REQUEST_IDS.set(
-            self._ids
+            self._headers.ids
         )  # the context is this request's own: the server runs each in a task of its own
-        reply = ResponseRelay(send, self._ids["request_id"], self._health)
+        reply = ResponseRelay(send, self._headers.request_id, self._health)
         failure: str | None = None
         try:
             body = await read_body(receive)
@@ -126,6 +126,7 @@ class ProxiedRequest:
         try:
             async with self._health.admission.slot(1):
                 self._health.admitted()
+                self._admitted = time.perf_counter()
                 await self._pass_on(body, limited, reply)
         except QueueFullError:
             self._metrics.count_rejection("queue_full")
@@ -157,7 +158,7 @@ class ProxiedRequest:
             raise invalid(text, param=field, code="unsupported_schema") from error
 
     async def _ask_once(self, body: bytes, reply: ResponseRelay) -> None:
-        scope = upstream_scope(self._scope, self._route, body, self._ids)
+        scope = upstream_scope(self._scope, self._route, body, self._headers)
         await self._upstream.app(scope, body_receiver(body), reply.send)
         if reply.error is not None:
             error, reply.error = reply.error, None
@@ -187,8 +188,7 @@ class ProxiedRequest:
             route=self._route,
             prompt_tokens=usage.get("prompt_tokens"),
             completion_tokens=usage.get("completion_tokens"),
-            first_token_ms=None if reply.first is None else round(1000 * (reply.first - self._began), 1),
-            duration_ms=round(1000 * (time.perf_counter() - self._began), 1),
+            **phases(self._began, self._admitted, reply.first, time.perf_counter()),
         )
 
 

@@ -10,11 +10,19 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts import container
+from model_code.serving.http.request_headers import RequestHeaders
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 ROUTES = (CHAT, COMPLETIONS, EMBEDDINGS)
 _KEEPS_INVOCATIONS = {b"x-amzn-sagemaker-adapter-identifier", b"x-amzn-sagemaker-session-id"}
-_REPLACED = {b"content-length", b"content-type", b"x-request-id", b"transfer-encoding"}
+_REPLACED = {
+    b"content-length",
+    b"content-type",
+    b"x-request-id",
+    b"transfer-encoding",
+    b"traceparent",
+    b"tracestate",
+}
 
 
 @dataclass
@@ -66,7 +74,7 @@ class UpstreamApp:
         return reply
 
 
-def upstream_scope(scope: Scope, route: str, body: bytes, ids: dict[str, str]) -> Scope:
+def upstream_scope(scope: Scope, route: str, body: bytes, sent: RequestHeaders) -> Scope:
     """A caller's scope as the wrapped application shall see it.
 
     The route's own path gives better refusals than the catch-all `/invocations`, which tries one request type
@@ -74,9 +82,11 @@ def upstream_scope(scope: Scope, route: str, body: bytes, ids: dict[str, str]) -
     """
     names = {name.lower() for name, _ in scope["headers"]}
     path = scope["path"] if names & _KEEPS_INVOCATIONS else route
-    extra = [(b"x-request-id", ids["request_id"].encode())]
-    if parent := ids.get("traceparent"):
-        extra.append((b"traceparent", parent.encode()))
+    extra = [
+        (b"x-request-id", sent.request_id.encode()),
+        (b"traceparent", sent.trace.traceparent.encode()),
+        *([(b"tracestate", sent.trace.state.encode())] if sent.trace.state else []),
+    ]
     headers = [*_headers(scope["headers"], body), *extra]
     return {**scope, "path": path, "raw_path": path.encode(), "headers": headers}
 

@@ -80,14 +80,19 @@ def test_chunks_arrive_over_time(server: ServerProcess, client: httpx.Client) ->
 
 
 def test_the_request_id_travels_through(server: ServerProcess, client: httpx.Client) -> None:
-    attributes = {"X-Amzn-SageMaker-Custom-Attributes": "request_id=r-17,traceparent=00-ab-cd-01"}
+    parent = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    attributes = {"X-Amzn-SageMaker-Custom-Attributes": f"request_id=r-17,traceparent={parent}"}
     reply = client.post("/invocations", json=chat(), headers=attributes)
 
     assert reply.json()["id"] == "chatcmpl-r-17"
     assert reply.headers["x-request-id"] == "r-17"
     line = server.line(request_id="r-17", message="request")
-    assert line["traceparent"] == "00-ab-cd-01"
+    assert (line["trace_id"], line["parent_span_id"]) == ("ab" * 16, "cd" * 8)
+    assert line["span_id"] not in ("", "cd" * 8)
     assert line["completion_tokens"] == 8
+    parts = [line["queue_ms"], line["prefill_ms"], line["decode_ms"]]
+    assert min(parts) >= 0
+    assert sum(parts) == pytest.approx(line["duration_ms"], abs=0.2)  # each is rounded
 
 
 def test_no_prompt_text_in_the_logs(server: ServerProcess, client: httpx.Client) -> None:

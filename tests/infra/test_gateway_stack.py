@@ -534,7 +534,9 @@ def test_each_option_brings_its_permission_and_no_other(everything, resources):
         "bedrock:InvokeModel",
         "bedrock:InvokeModelWithResponseStream",
         "sagemaker:InvokeEndpointWithResponseStream",
+        "xray:PutSpans",
     }
+    assert added(everything, resources, "Worker").keys() == granted.keys()
     assert all("guardrail/gr1" in on for on in granted["bedrock:ApplyGuardrail"])
     assert all("foundation-model/openai.gpt-oss-20b-1:0" in on for on in granted["bedrock:InvokeModel"])
     (endpoints,) = granted["sagemaker:InvokeEndpointWithResponseStream"]

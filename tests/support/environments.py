@@ -28,4 +28,5 @@ def settings() -> Settings:
         {"kind": "endpoint", "endpoint_name": "Small", "model_version": "s1", "region": "us-west-2"},
         {"kind": "bedrock", "model_id": "openai.gpt-oss-20b-1:0"},
     ]
+    shipped["tracing"] = {"kind": "xray"}
     return Settings.model_validate(shipped)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
@@ -52,6 +52,10 @@ _QUEUE_CACHES = 32
 """The queue holds the tokens of so many full caches, unless the settings say how many tokens."""
 
 logger = logging.getLogger(__name__)
+
+
+def _nothing() -> None:
+    """For whoever does not ask when a request was admitted."""
 
 
 class Service:
@@ -216,15 +220,19 @@ class Service:
             raise overloaded(f"No adapter can change now: {self._not_ready}.", code="not_ready")
         return self._adapters
 
-    async def generate(self, plan: Plan) -> AsyncGenerator[OutputDelta, None]:
+    async def generate(
+        self, plan: Plan, admitted: Callable[[], None] = _nothing
+    ) -> AsyncGenerator[OutputDelta, None]:
         """Wait for room, then stream the answers. An answer's first delta marks its first token, text or not.
 
-        Closing the generator frees the room. Raises ServingError (queue full, no memory) and EngineError.
+        `admitted` is called once there is room. Closing the generator frees the room. Raises ServingError
+        (queue full, no memory) and EngineError.
         """
         answers = self._loaded()
         try:
             with self._adapter_key(plan) as adapter:
                 async with self._slot(plan):
+                    admitted()
                     if plan.answers == 1:
                         deltas = answers.of(plan, 0, adapter)
                     else:
@@ -245,25 +253,27 @@ class Service:
             text = f"The engine cannot hold an answer to this schema: {refused}"
             raise invalid(text, param="response_format", code="unsupported_schema") from None
 
-    async def generate_all(self, plans: Sequence[Plan]) -> AsyncGenerator[OutputDelta, None]:
+    async def generate_all(
+        self, plans: Sequence[Plan], admitted: Callable[[], None] = _nothing
+    ) -> AsyncGenerator[OutputDelta, None]:
         """The answers to several prompts, numbered one after another: as many at once as the engine computes.
 
         As `generate` otherwise.
         """
         if len(plans) == 1:
-            streams = [self.generate(plans[0])]
+            streams = [self.generate(plans[0], admitted)]
         else:
             turns = asyncio.Semaphore(max(1, self.settings.max_running // plans[0].answers))
-            streams = [self._in_turn(plan, number, turns) for number, plan in enumerate(plans)]
+            streams = [self._in_turn(plan, number, turns, admitted) for number, plan in enumerate(plans)]
         deltas = streams[0] if len(streams) == 1 else merge_streams(streams)
         async with aclosing(deltas):
             async for delta in deltas:
                 yield delta
 
     async def _in_turn(
-        self, plan: Plan, number: int, turns: asyncio.Semaphore
+        self, plan: Plan, number: int, turns: asyncio.Semaphore, admitted: Callable[[], None]
     ) -> AsyncGenerator[OutputDelta, None]:
-        async with turns, aclosing(self.generate(plan)) as deltas:
+        async with turns, aclosing(self.generate(plan, admitted)) as deltas:
             async for delta in deltas:
                 yield replace(delta, index=number * plan.answers + delta.index)
 

@@ -13,7 +13,7 @@ from model_code.serving.generation.service import Service
 from model_code.serving.http.connection import STATUS_CLIENT_DISCONNECTED
 from model_code.serving.http.request_headers import RequestHeaders
 from model_code.serving.http.response_sender import ResponseSender
-from model_code.serving.logs import event
+from model_code.serving.logs import event, phases
 from model_code.serving.protocol.parsing import parse
 from model_code.serving.protocol.response_writers import DONE, CollectedOutput, Writer
 from model_code.serving.protocol.unsupported import unsupported_route
@@ -32,6 +32,7 @@ class GenerationCall:
         self._reply = reply
         self._headers = headers
         self._began = time.perf_counter()
+        self._admitted: float | None = None
         self._first_token: float | None = None
         self._prompt_tokens: int | None = None
         self._answers: list[CollectedOutput] = []
@@ -58,14 +59,14 @@ class GenerationCall:
             await self._collect(plans, writer)
 
     async def _collect(self, plans: Sequence[Plan], writer: Writer) -> None:
-        async with aclosing(self._service.generate_all(plans)) as deltas:
+        async with aclosing(self._service.generate_all(plans, self._record_admission)) as deltas:
             async for delta in deltas:
                 self._record_first_token()
                 self._answers[delta.index].add(delta)
         await self._reply.body(writer.whole(self._answers))
 
     async def _stream(self, request: Request, plans: Sequence[Plan], writer: Writer) -> None:
-        async with aclosing(self._service.generate_all(plans)) as deltas:
+        async with aclosing(self._service.generate_all(plans, self._record_admission)) as deltas:
             async for delta in deltas:
                 # Nothing is sent before the first token, so that a refusal until then has its own status.
                 answer = self._answers[delta.index]
@@ -77,6 +78,10 @@ class GenerationCall:
             await self._reply.event(writer.usage(self._answers))
         await self._reply.event(DONE)
         await self._reply.end()
+
+    def _record_admission(self) -> None:
+        if self._admitted is None:
+            self._admitted = time.perf_counter()
 
     def _record_first_token(self) -> None:
         if self._first_token is None:
@@ -111,10 +116,5 @@ class GenerationCall:
             prompt_tokens=self._prompt_tokens,
             completion_tokens=tokens,
             finish_reason=last.finish_reason if last else None,
-            first_token_ms=_milliseconds(self._began, self._first_token),
-            duration_ms=_milliseconds(self._began, now),
+            **phases(self._began, self._admitted, self._first_token, now),
         )
-
-
-def _milliseconds(start: float, end: float | None) -> float | None:
-    return None if end is None else round(1000 * (end - start), 1)

@@ -60,7 +60,7 @@ def guarded(answer: str, size: int) -> str:
     body = ChatRequest.model_validate(chat(**FORM))
     generation = TextGeneration(CHAT, body, body, "chatcmpl-r", 0)
     response = Response()
-    session = GuardSession(response.guards)
+    session = GuardSession(response.guards, response.trace)
     for number, own in enumerate(OWN, start=1):
         masked = session.vault.mask(own, [Finding("test", "name", Action.MASK, 0, len(own))])
         assert masked == f"[NAME_{number}]"
@@ -99,7 +99,7 @@ def test_a_long_string_is_not_held_until_its_end() -> None:
         yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
     guard = GuardAnswer(Guards([PiiRules()], Logger("test", "CRITICAL"), fail_open=False))
-    first = next(guard(generation, model(), GuardSession(response.guards), response))
+    first = next(guard(generation, model(), GuardSession(response.guards, response.trace), response))
     assert first["choices"][0]["delta"]["content"] == '{"a": "One \\"here\\". '
     assert len(said) == 1
 

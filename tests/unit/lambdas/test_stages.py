@@ -15,7 +15,6 @@ from contracts.routing import ROUTING_CACHE_SECONDS, Routing, VariantRoute
 from lambdas.pipeline import invocation
 from lambdas.pipeline.admission import CachedRouting, assign
 from lambdas.pipeline.delivery import observed
-from lambdas.pipeline.model_calls import traceparent
 from lambdas.pipeline.operations import CHAT
 from lambdas.pipeline.request import Chunk, Response, TextGeneration
 from lambdas.pipeline.resilience import RetryBudget
@@ -165,26 +164,6 @@ def test_retries_are_a_share_of_requests() -> None:
     assert not budget.take()
     budget.request()
     assert budget.take()
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        (
-            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
-            "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01",
-        ),
-        (
-            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0",
-            "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-00",
-        ),
-        ("Root=1-5759e988-bd862e3fe1be46a994272793", None),
-        ("Root=1-5759e988-bd,x;Parent=53995c3f42cd8ad8", None),
-        (None, None),
-    ],
-)
-def test_trace_headers(header: str | None, expected: str | None) -> None:
-    assert traceparent(header) == expected
 
 
 def test_a_failure_is_logged_without_its_message(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,14 +62,18 @@ def over() -> asyncio.Event:
 def test_a_request_goes_on_with_its_ids_and_the_answer_comes_back() -> None:
     async def scenario() -> None:
         vllm = FakeVllm()
+        trace = f"traceparent=00-{'ab' * 16}-{'cd' * 8}-01,tracestate=vendor=1%2Cother=2"
         async with hooked(vllm) as hook:
-            got = await call(hook, body=CHAT, attributes="request_id=r-1,traceparent=00-ab-cd-01")
+            got = await call(hook, body=CHAT, attributes=f"request_id=r-1,{trace}")
 
         assert (got.status, got.json) == (200, ANSWER)
         assert got.headers["x-request-id"] == "r-1"
         ((path, headers, body),) = vllm.seen
         assert path == "/v1/chat/completions"
-        assert (headers["x-request-id"], headers["traceparent"]) == ("r-1", "00-ab-cd-01")
+        version, trace_id, span_id, flags = headers["traceparent"].split("-")
+        assert (headers["x-request-id"], version, trace_id, flags) == ("r-1", "00", "ab" * 16, "01")
+        assert span_id != "cd" * 8  # the hook's own span, below which vLLM's are
+        assert headers["tracestate"] == "vendor=1,other=2"
         assert headers["content-type"] == "application/json"
         assert body == CHAT
 

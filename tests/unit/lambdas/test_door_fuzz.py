@@ -27,6 +27,7 @@ GUARDED = SETTINGS.model_copy(
 class Model:
     """Answers everything; nothing else of AWS is there."""
 
+    provider = "aws.sagemaker"
     variant = "champion"
 
     def invoke(self, body: bytes, attributes: str, variant: str | None) -> Model:

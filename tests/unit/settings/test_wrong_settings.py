@@ -374,7 +374,25 @@ MORE = {
         "local",
     ),
 }
-ROWS = PROD | FILES | MORE
+TRACING = {
+    "spans to X-Ray": Row(
+        "", "tracing: { kind: xray, sample_ratio: 0.5 }\n", accepted="X-Ray's own endpoint"
+    ),
+    "spans to a collector": Row(
+        "", "tracing: { kind: otlp, url: https://c.example.com/v1/traces }\n", accepted="a collector"
+    ),
+    "spans in clear": Row(
+        "", "tracing:\n  kind: otlp\n  url: http://c.example.com/v1/traces\n", "url: http://c.", "use https"
+    ),
+    "spans to a host": Row(
+        "", "tracing:\n  kind: otlp\n  url: https://c.example.com\n", "url: https://c.", "/v1/traces"
+    ),
+    "spans to nobody": Row("", "tracing: { kind: otlp }\n", "tracing:", "url"),
+    "spans off by a word": Row("", "tracing: off\n", "tracing: off", "kind"),
+    "more than all spans": Row("", "tracing: { kind: xray, sample_ratio: 5 }\n", "tracing: {", "it holds 5"),
+    "X-Ray on the laptop": Row("", "tracing: { kind: xray }\n", "tracing: {", "no X-Ray", "local"),
+}
+ROWS = PROD | FILES | MORE | TRACING
 
 
 def edited(row: Row) -> str:

@@ -190,10 +190,13 @@ def test_the_catalogue_is_what_the_functions_publish(capsys):
     found = emitted(capsys.readouterr().out)
 
     catalogue = {(name, names) for name, sets in metrics.PUBLISHED.items() for names in sets}
-    lost = {(name, (metrics.DIM_ENDPOINT,)) for name in (metrics.RECORDS_LOST, metrics.BUDGET_UNCHECKED)}
+    lost = {
+        (name, (metrics.DIM_ENDPOINT,))
+        for name in (metrics.RECORDS_LOST, metrics.SPANS_LOST, metrics.BUDGET_UNCHECKED)
+    }
     assert found == catalogue - lost
     source = "".join(path.read_text() for path in (ROOT / "lambdas/pipeline").rglob("*.py"))
-    for name in ("RECORDS_LOST", "BUDGET_UNCHECKED"):
+    for name in ("RECORDS_LOST", "SPANS_LOST", "BUDGET_UNCHECKED"):
         assert f'line.add({{metrics.{name}: (1, "Count")}}, [[metrics.DIM_ENDPOINT]])' in source
 
 

@@ -68,6 +68,9 @@ UNPROBED: dict[tuple[str, str], str] = {
         "`bootstrap` makes the account's log role; unit/operations/test_account_log_role.py makes the calls"
     ),
     ("*", "bedrock:*"): _BEDROCK,
+    ("*", "xray:PutSpans on [*]"): (
+        "the laptop has no X-Ray, and settings that name it there are refused; unit/lambdas/test_spans.py"
+    ),
     ("*", "sagemaker:InvokeEndpointWithResponseStream on endpoint/small"): (
         "cloud/test_fallback.py gives the right and sees it missing before"
     ),

@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bench.common import command_line, machine
 from bench.gateway.imports import seconds
@@ -36,17 +35,17 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 print(server.server_port, flush=True); server.serve_forever()
 """
 _TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}"
-_ASKED = {
+_ASKED: dict[str, str | int] = {
     "gen_ai.operation.name": "chat",
     "gen_ai.provider.name": "aws.sagemaker",
     "gen_ai.request.model": "m",
 }
-_ANSWERED = {
+_ANSWERED: dict[str, str | int] = {
     "gen_ai.usage.input_tokens": 5,
     "gen_ai.usage.output_tokens": 3,
     "gen_ai.response.id": "chatcmpl-1",
 }
-_SERVED = {
+_SERVED: dict[str, str | int] = {
     "http.request.method": "POST",
     "http.route": "/v1/chat/completions",
     "http.response.status_code": 200,
@@ -149,12 +148,12 @@ def main() -> None:
     try:
         assert collector.stdout is not None
         url = f"http://127.0.0.1:{collector.stdout.readline().strip()}/v1/traces"
-        rows: list[tuple[str, Any, Any]] = []
+        rows: list[tuple[str, float, float]] = []
         for name, flags in (("sampled, sent", "01"), ("not sampled", "00")):
-            numbers = [
+            mine, theirs = (
                 milliseconds(make(url, flags), options.requests, options.runs) for make in (ours, the_sdk)
-            ]
-            rows.append((f"a request, {name}: processor time, ms", *numbers))
+            )
+            rows.append((f"a request, {name}: processor time, ms", mine, theirs))
     finally:
         collector.terminate()
         collector.wait(10)

@@ -196,8 +196,8 @@ def test_the_catalogue_is_what_the_functions_publish(capsys):
     }
     assert found == catalogue - lost
     source = "".join(path.read_text() for path in (ROOT / "lambdas/pipeline").rglob("*.py"))
-    for name in ("RECORDS_LOST", "SPANS_LOST", "BUDGET_UNCHECKED"):
-        assert f'line.add({{metrics.{name}: (1, "Count")}}, [[metrics.DIM_ENDPOINT]])' in source
+    for name, count in {"RECORDS_LOST": 1, "SPANS_LOST": "lost", "BUDGET_UNCHECKED": 1}.items():
+        assert f'line.add({{metrics.{name}: ({count}, "Count")}}, [[metrics.DIM_ENDPOINT]])' in source
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

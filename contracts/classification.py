@@ -1,7 +1,8 @@
-"""Text classification, as the container serves it under the custom attribute `route=/v1/classify`.
+"""Text classification in vLLM's shape; OpenAI's API has no such operation.
 
-OpenAI's API has no such operation: the envelope follows its embeddings. The body that Hugging Face's
-SageMaker containers take (`{"inputs": …}`) is understood too and answered in their shape. Source: the Hugging
+The container serves it under the custom attribute `route=/classify`, as vLLM's SageMaker images do, or
+`route=/v1/classify`. The body that Hugging Face's SageMaker containers take (`{"inputs": …}`) is understood
+there too and answered in their shape. Sources: vLLM's documentation of its classification API; the Hugging
 Face inference toolkit's documentation, "text-classification".
 """
 
@@ -11,27 +12,25 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.embeddings import EmbeddingsUsage
 from contracts.requests import RequestModel
-from contracts.texts import Texts, TextsRequest, as_list
+from contracts.texts import InputRequest, Texts, TextsAnswer, TruncatePromptTokens, as_list
 
 Normalisation = Literal["softmax", "sigmoid", "none"]
 
 
-_TopK = Annotated[int, Field(ge=1, le=100_000)] | None
+class ClassificationRequest(InputRequest):
+    """Body of `POST /v1/classify`."""
 
-
-class ClassificationRequest(TextsRequest):
-    """Body of a classification. `normalisation` overrides what the model's own configuration asks for."""
-
-    top_k: _TopK = None
-    normalisation: Normalisation | None = None
+    use_activation: bool | None = Field(
+        default=None, description="False: the model's raw scores. Otherwise as its configuration says."
+    )
+    truncate_prompt_tokens: TruncatePromptTokens | None = None
 
 
 class PipelineParameters(RequestModel):
     """`parameters` of Hugging Face's body; `function_to_apply` is its word for the normalisation."""
 
-    top_k: _TopK = None
+    top_k: Annotated[int, Field(ge=1, le=100_000)] | None = None
     function_to_apply: Normalisation | None = None
 
 
@@ -53,27 +52,28 @@ class LabelScore(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     label: str
-    score: float
+    score: float = Field(allow_inf_nan=False)
 
 
 class Classification(BaseModel):
-    """One text's labels, best first; `label` and `score` are the first one's."""
+    """One text's classes: `probs` in the model's order, `label` the likeliest.
+
+    `scores` are the same with their labels, best first; vLLM's container leaves them out.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
-    object: Literal["classification"] = "classification"
     index: int
-    label: str
-    score: float
-    scores: list[LabelScore]
+    label: str | None = None
+    probs: list[Annotated[float, Field(allow_inf_nan=False)]]
+    num_classes: int
+    scores: list[LabelScore] | None = None
 
 
-class ClassificationList(BaseModel):
+class ClassificationList(TextsAnswer):
     """A whole reply, in the order of the inputs."""
 
-    model_config = ConfigDict(extra="ignore")
-
+    id: str
     object: Literal["list"] = "list"
+    created: int
     data: list[Classification]
-    model: str
-    usage: EmbeddingsUsage

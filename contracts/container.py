@@ -54,6 +54,16 @@ ROUTE_CHAT = "/v1/chat/completions"  # what a request without a route attribute 
 ROUTE_COMPLETIONS = "/v1/completions"
 ROUTE_EMBEDDINGS = "/v1/embeddings"
 ROUTE_CLASSIFY = "/v1/classify"
+ROUTE_RERANK = "/v1/rerank"
+ROUTE_SCORE = "/v1/score"
+VLLM_CLASSIFY = "/classify"  # the one name of it that vLLM and our handler share
+
+_SHORT_ROUTES = {VLLM_CLASSIFY: ROUTE_CLASSIFY, "/rerank": ROUTE_RERANK, "/score": ROUTE_SCORE}
+
+
+def public_route(route: str) -> str:
+    """A route by its public path: vLLM knows some of them by a shorter one too."""
+    return _SHORT_ROUTES.get(route, route)
 
 
 _LONGEST_ATTRIBUTES = 1024

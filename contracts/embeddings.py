@@ -10,23 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.texts import TextsRequest
+from contracts.texts import InputRequest, TextsAnswer
 
 
-class EmbeddingsRequest(TextsRequest):
+class EmbeddingsRequest(InputRequest):
     """Body of `POST /v1/embeddings`."""
 
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
-
-
-class EmbeddingsUsage(BaseModel):
-    """Token counts; embeddings have no completion tokens."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    prompt_tokens: int
-    total_tokens: int
 
 
 class Embedding(BaseModel):
@@ -39,12 +30,8 @@ class Embedding(BaseModel):
     embedding: list[float] | str
 
 
-class EmbeddingList(BaseModel):
+class EmbeddingList(TextsAnswer):
     """A whole reply, in the order of the inputs."""
-
-    model_config = ConfigDict(extra="ignore")
 
     object: Literal["list"] = "list"
     data: list[Embedding]
-    model: str
-    usage: EmbeddingsUsage

@@ -13,7 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.errors import ErrorObject
 
-Route = Literal["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
+Route = Literal[
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/classify",
+    "/v1/moderations",
+]
 JobStatus = Literal["queued", "in_progress", "cancelling", "completed", "failed", "cancelled", "expired"]
 BatchStatus = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"

@@ -48,6 +48,7 @@ UNSUPPORTED = {
     "prompt_logprobs": "use /v1/completions with echo and logprobs",
     "suffix": "the model continues a prompt, it fills no gap",
     "best_of": "use n",
+    "max_chunks_per_doc": "a document is scored whole; cut it with max_tokens_per_doc",
 }
 """Parameters that would change an answer, each with what to do instead. Refused where they are no field."""
 

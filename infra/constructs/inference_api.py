@@ -24,6 +24,10 @@ STREAMED = (
     ("POST", "/v1/responses"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/v1/rerank"),
+    ("POST", "/v1/score"),
+    ("POST", "/v1/classify"),
+    ("POST", "/v1/moderations"),
 )
 OF_JOBS = (  # streamed as well: files may be long
     ("POST", "/v1/jobs"),

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from contracts.chat import ChatChunk, ChatCompletion, ChatRequest, ModelCard, ModelList
+from contracts.classification import ClassificationList, ClassificationRequest
 from contracts.completions import Completion, CompletionRequest
 from contracts.embeddings import EmbeddingList, EmbeddingsRequest
 from contracts.errors import ErrorReply
@@ -26,9 +27,11 @@ from contracts.jobs import (
     JobDeleted,
     JobRequest,
 )
+from contracts.moderation import Moderation, ModerationRequest
 from contracts.records import FeedbackReceipt, FeedbackRequest
 from contracts.response_objects import ModelResponse, ResponseEvent
 from contracts.responses import ResponsesRequest
+from contracts.scoring import Reranking, RerankRequest, ScoreList, ScoreRequest
 from contracts.usage import UsageReport
 
 VERSION = "1.0.0"
@@ -37,6 +40,10 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
     ResponsesRequest,
     CompletionRequest,
     EmbeddingsRequest,
+    RerankRequest,
+    ScoreRequest,
+    ClassificationRequest,
+    ModerationRequest,
     FeedbackRequest,
     JobRequest,
     BatchRequest,
@@ -48,6 +55,10 @@ _REPLIES: tuple[type[BaseModel], ...] = (
     ResponseEvent,
     Completion,
     EmbeddingList,
+    Reranking,
+    ScoreList,
+    ClassificationList,
+    Moderation,
     ModelList,
     ModelCard,
     FeedbackReceipt,
@@ -99,6 +110,10 @@ def document() -> dict[str, Any]:
                 "post": _model_operation("complete", CompletionRequest, Completion, stream_of=Completion)
             },
             "/v1/embeddings": {"post": _model_operation("embed", EmbeddingsRequest, EmbeddingList)},
+            "/v1/rerank": {"post": _model_operation("rerank", RerankRequest, Reranking)},
+            "/v1/score": {"post": _model_operation("score", ScoreRequest, ScoreList)},
+            "/v1/classify": {"post": _model_operation("classify", ClassificationRequest, ClassificationList)},
+            "/v1/moderations": {"post": _model_operation("moderate", ModerationRequest, Moderation)},
             "/v1/models": {"get": _operation("listModels", None, ModelList)},
             "/v1/models/{model}": {
                 "get": _operation("getModel", None, ModelCard, parameters=[_parameter("model", "path")])

@@ -28,7 +28,7 @@ from lambdas.runtime.metrics import MetricLine
 
 MAX_USAGE_DAYS = 400
 MAX_FEEDBACK_BYTES = 256 * 1024
-_ANSWER_PREFIX = re.compile("^(?:chatcmpl-|cmpl-|embd-|msg_|resp_)")
+_ANSWER_PREFIX = re.compile("^(?:(?:chatcmpl|cmpl|embd|rerank|score|classify|modr)-|msg_|resp_)")
 _PII = PiiRules()
 
 

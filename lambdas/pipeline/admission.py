@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from contracts.access import SCOPE_CHOOSE_VARIANT, SCOPE_INFERENCE, Principal
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
+from contracts.moderation import ModerationRequest
 from contracts.routing import ROUTING_CACHE_SECONDS, Routing
 from lambdas.aws.access_table import AccessSource
 from lambdas.pipeline.guards.session import GuardSession
@@ -86,7 +87,8 @@ class Receive:
                 "invalid_request_error", "The body is not valid UTF-8.", code="invalid_encoding"
             ) from None
         request: Any = operation.request.model_validate_json(body)
-        if request.model != self._model_name:
+        by_guards = isinstance(request, ModerationRequest) and request.by_guards
+        if not by_guards and request.model != self._model_name:
             raise ApiError(
                 "not_found_error",
                 f"This model does not exist; GET /v1/models lists what does ('{self._model_name}').",
@@ -142,7 +144,7 @@ class CachedRouting:
 
 
 class Admit:
-    """Request → Admission: deadline, guarded body, route. Embeddings have no words to be refused with."""
+    """Request → Admission: deadline, guarded body, route. Numbers have no words to refuse with."""
 
     def __init__(
         self, guard_prompt: GuardPrompt | None, routing: RoutingSource, *, answers_are_guarded: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from contracts.fallback import BedrockTarget, Target
-from contracts.guards import GuardSettings
+from contracts.guards import GuardSettings, ToxicitySettings
 from contracts.tracing import XRayTracing
 from contracts.usage import Prices
 from lambdas.aws.access_table import AccessSource, AccessTable, RoutingTable
@@ -23,7 +23,6 @@ from lambdas.pipeline.answer_guard import GuardAnswer
 from lambdas.pipeline.async_offload import AsyncOffload, Jobs
 from lambdas.pipeline.budgets import Ledger, ReserveBudget, SettleBudget
 from lambdas.pipeline.cache import Answers, FindAnswer, KeepAnswer
-from lambdas.pipeline.embed import Embed
 from lambdas.pipeline.environment import InferenceEnvironment, QueueEnvironment
 from lambdas.pipeline.guards.base import Guard, Guards
 from lambdas.pipeline.guards.bedrock import BedrockGuardrail, BedrockScores
@@ -34,6 +33,7 @@ from lambdas.pipeline.invocation import Invoke
 from lambdas.pipeline.job_submission import Submissions
 from lambdas.pipeline.messages_operation import MESSAGES
 from lambdas.pipeline.model_calls import FallbackCalls, FallbackChain, ModelCalls, ModelEndpoint
+from lambdas.pipeline.moderation import Moderate
 from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
 from lambdas.pipeline.pipeline import Pipeline, Stages
 from lambdas.pipeline.post_response import PublishMetrics, RecordSink, StoreRecord
@@ -41,13 +41,26 @@ from lambdas.pipeline.prompt_guard import GuardPrompt
 from lambdas.pipeline.resilience import CircuitBreaker, RetryBudget
 from lambdas.pipeline.responses.operation import RESPONSES
 from lambdas.pipeline.spans import PASSED_ON, Exporter, ExportSpans
+from lambdas.pipeline.text_operations import CLASSIFY, MODERATIONS, RERANK, SCORE
 from lambdas.pipeline.transcripts import StoreTranscript, TranscriptSink
+from lambdas.pipeline.unary import InvokeUnary
 from lambdas.runtime.environment import load, optional
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.tracing import Attribute, Sampling
 
 _OPERATIONS: dict[str, Operation] = {
-    each.route: each for each in (CHAT, TEXT_COMPLETION, EMBEDDINGS, MESSAGES, RESPONSES)
+    each.route: each
+    for each in (
+        CHAT,
+        TEXT_COMPLETION,
+        MESSAGES,
+        RESPONSES,
+        EMBEDDINGS,
+        RERANK,
+        SCORE,
+        CLASSIFY,
+        MODERATIONS,
+    )
 }
 
 
@@ -82,7 +95,8 @@ class Service(Pipeline):
             find_answer=_find(answers, settings, logger) if answers else None,
             reserve_budget=ReserveBudget(ledger, name, logger),
             invoke=Invoke(calls),
-            embed=Embed(calls),
+            invoke_unary=InvokeUnary(calls),
+            moderate=_moderate(settings.guards, logger),
             guard_answer=GuardAnswer(answer_guards) if answer_guards else None,
             offload=AsyncOffload(jobs, name, logger) if jobs else None,
             settle_budget=SettleBudget(ledger),
@@ -165,6 +179,14 @@ def _guards(settings: GuardSettings, logger: Logger, *, of_prompts: bool) -> Gua
         if api.checks:
             guards.append(BedrockScores(settings.bedrock_checks, api.invoke))
     return Guards(guards, logger, fail_open=settings.fail_open)
+
+
+def _moderate(settings: GuardSettings, logger: Logger) -> Moderate:
+    """Every rule that works offline, and what else the settings switch on."""
+    toxicity = settings.toxicity or ToxicitySettings()
+    always = settings.model_copy(update={"mask_pii": True, "block_injection": True, "toxicity": None})
+    guards = _guards(always, logger, of_prompts=True)
+    return Moderate(guards, ToxicityRules(toxicity.prompt_threshold), list(settings.denied_topics))
 
 
 def endpoints(settings: InferenceEnvironment) -> Callable[[str, str | None], ModelEndpoint]:

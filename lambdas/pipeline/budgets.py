@@ -14,7 +14,7 @@ from typing import Protocol
 
 from contracts import metrics
 from contracts.access import Principal
-from contracts.embeddings import EmbeddingsRequest
+from contracts.texts import TextsRequest
 from lambdas.aws.usage_ledger import Charge, QuotaExceededError, Spent
 from lambdas.pipeline.limits import rate_limit_headers, refusal
 from lambdas.pipeline.operations import ModelRequest
@@ -120,6 +120,6 @@ class SettleBudget:
 def estimate(body_bytes: int, body: ModelRequest) -> int:
     """Tokens a request will roughly use: by its size, and by its limit or a usual answer's length."""
     prompt = body_bytes // _BYTES_PER_TOKEN
-    if isinstance(body, EmbeddingsRequest):
-        return prompt
+    if isinstance(body, TextsRequest):
+        return max(prompt, body.characters // _BYTES_PER_TOKEN)
     return prompt + body.answers * (body.token_limit or _ANSWER_ESTIMATE)

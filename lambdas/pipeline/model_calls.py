@@ -18,11 +18,11 @@ from typing import Protocol, TypeVar
 from contracts import container
 from contracts.access import Principal
 from contracts.chat import ChatRequest, StreamOptions
-from contracts.embeddings import EmbeddingsRequest
 from contracts.fallback import FALLBACK_VARIANT
+from contracts.texts import TextsRequest
 from lambdas.aws import model_errors
 from lambdas.aws.model_errors import ModelCallError, VariantNotFoundError
-from lambdas.pipeline.operations import ModelRequest
+from lambdas.pipeline.operations import ModelRequest, Unary
 from lambdas.pipeline.request import Admission, Response, Route
 from lambdas.pipeline.resilience import CircuitBreaker, RetryBudget
 from lambdas.pipeline.spans import operation_name
@@ -121,10 +121,10 @@ class ModelCalls:
     def _call(
         self, admission: Admission, response: Response, read: Callable[[ModelStream], A], span: Span
     ) -> A:
-        time_left = _time_left_ms(admission)
+        time_left = time_left_ms(admission)
         if admission.deadline_ms is not None and time_left is not None and time_left <= 0:
             raise model_errors.timed_out()
-        body, attributes = _body(admission.body), _attributes(admission, time_left, span)
+        body, attributes = _body(admission), _attributes(admission, time_left, span)
         try:
             stream = self._endpoint.invoke(body, attributes, response.variant)
         except VariantNotFoundError:
@@ -142,10 +142,12 @@ class ModelCalls:
             raise
 
 
-def _body(request: ModelRequest) -> bytes:
+def _body(admission: Admission) -> bytes:
     """The caller's request; a generation becomes a stream with usage. Fields the caller left out stay out."""
-    if isinstance(request, EmbeddingsRequest):
-        return request.model_dump_json(exclude_unset=True).encode()
+    request, operation = admission.body, admission.request.operation
+    if isinstance(operation, Unary):
+        return operation.body(request)
+    assert not isinstance(request, TextsRequest)
     changes = {"stream": True, "stream_options": StreamOptions(include_usage=True)}
     return request.model_copy(update=changes).model_dump_json(exclude_unset=True).encode()
 
@@ -181,7 +183,7 @@ def _caller(principal: Principal) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _time_left_ms(admission: Admission) -> int | None:
+def time_left_ms(admission: Admission) -> int | None:
     """A duration: milliseconds until Lambda or the caller stops waiting; None where neither has said when."""
     ends = []
     if admission.request.incoming.deadline_ms is not None:

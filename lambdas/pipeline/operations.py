@@ -1,6 +1,7 @@
 """What callers can ask a model for, and how each of these protocols names the same things.
 
-Stages work on any operation; what differs between chat, text completion and embeddings stands here alone.
+Stages work on any operation; what differs between chat, text completion and embeddings stands here; the other
+operations about texts have a module of their own, `text_operations`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from contracts import container
 from contracts.access import Principal
 from contracts.chat import AnswerMessage, ChatCompletion, ChatRequest, Choice, Usage
 from contracts.completions import Completion, CompletionChoice, CompletionRequest
-from contracts.embeddings import EmbeddingsRequest
+from contracts.embeddings import EmbeddingList, EmbeddingsRequest
+from contracts.texts import TextsAnswer, TextsRequest
 from lambdas.runtime.errors import ApiError
 
-ModelRequest = ChatRequest | CompletionRequest | EmbeddingsRequest
+ModelRequest = ChatRequest | CompletionRequest | TextsRequest
 
 
 @dataclass
@@ -235,12 +237,31 @@ def _side_by_side(pieces: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {name: [value for piece in pieces for value in piece.get(name) or []] for name in names}
 
 
-class Embeddings(Operation):
+class Unary(Operation, ABC):
+    """A protocol about texts, with one body in and one body out."""
+
+    def body(self, request: Any) -> bytes:
+        """What the container gets. Fields that the caller left out stay out."""
+        return request.model_dump_json(exclude_unset=True).encode()  # type: ignore[no-any-return]
+
+    @abstractmethod
+    def read(self, asked: Any, body: bytes) -> TextsAnswer:
+        """The container's reply to what the caller asked. Raises ValueError where it does not fit."""
+
+
+class Embeddings(Unary):
     """`/v1/embeddings`."""
 
     route = container_route = container.ROUTE_EMBEDDINGS
     id_prefix = "embd-"
     request = EmbeddingsRequest
+
+    def read(self, asked: EmbeddingsRequest, body: bytes) -> EmbeddingList:
+        """See Unary."""
+        answer = EmbeddingList.model_validate_json(body)
+        if len(answer.data) != len(asked.texts):
+            raise ValueError("as many vectors as there are texts")
+        return answer
 
 
 CHAT = Chat()

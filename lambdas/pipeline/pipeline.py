@@ -15,9 +15,9 @@ from lambdas.pipeline.async_offload import AsyncOffload
 from lambdas.pipeline.budgets import Reservation, ReserveBudget, SettleBudget
 from lambdas.pipeline.cache import CacheLookup, FindAnswer, KeepAnswer, gather_pieces, replay
 from lambdas.pipeline.delivery import Watcher, complete, deliver, event, observed, rendering_of
-from lambdas.pipeline.embed import Embed
 from lambdas.pipeline.guards.session import GuardSession
 from lambdas.pipeline.invocation import Invoke
+from lambdas.pipeline.moderation import Moderate
 from lambdas.pipeline.operations import Operation, Rendering
 from lambdas.pipeline.post_response import PublishMetrics, StoreRecord
 from lambdas.pipeline.prompt_guard import REFUSAL, refusal
@@ -33,6 +33,7 @@ from lambdas.pipeline.request import (
 )
 from lambdas.pipeline.spans import PASSED_ON, ExportSpans, begin_trace
 from lambdas.pipeline.transcripts import AnswerText, StoreTranscript
+from lambdas.pipeline.unary import InvokeUnary
 from lambdas.runtime import logs
 from lambdas.runtime.cors import cors_headers
 from lambdas.runtime.errors import ApiError, to_api_error
@@ -60,7 +61,8 @@ class Stages:
     find_answer: FindAnswer | None  # Admission → CacheLookup
     reserve_budget: ReserveBudget  # Admission → Reservation
     invoke: Invoke  # Admission → chunks
-    embed: Embed  # Admission → body
+    invoke_unary: InvokeUnary  # Admission → body
+    moderate: Moderate  # Admission → body, by guards alone
     guard_answer: GuardAnswer | None  # chunks → chunks
     offload: AsyncOffload | None  # Request, error → body of a job
     settle_budget: SettleBudget
@@ -124,7 +126,8 @@ class Pipeline:
         request = progress.request = stages.receive(route, progress.incoming)
         guards = GuardSession(response.guards, response.trace)
         admission = progress.admission = stages.admit(request, guards)
-        response.variant, response.from_model = admission.route.variant, admission.blocked is None
+        response.from_model = admission.blocked is None and not admission.is_by_guards
+        response.variant = None if admission.is_by_guards else admission.route.variant
         if stages.find_answer is not None:
             progress.lookup = stages.find_answer(admission, response)
             if progress.lookup is not None and progress.lookup.hit is not None:
@@ -135,7 +138,12 @@ class Pipeline:
         progress.reservation = stages.reserve_budget(admission, progress.day, response)
         generation = TextGeneration.of(admission)
         if generation is None:
-            body: Iterator[bytes] = iter([stages.embed(admission, response)])
+            whole = (
+                stages.moderate(admission, guards, response)
+                if admission.is_by_guards
+                else stages.invoke_unary(admission, response)
+            )
+            body: Iterator[bytes] = iter([whole])
         else:
             chunks = observed(generation, self._chunks(progress, admission, generation), response)
             if stages.guard_answer is not None and response.from_model:

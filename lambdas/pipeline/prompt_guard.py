@@ -12,8 +12,9 @@ from typing import Any
 
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
-from contracts.embeddings import EmbeddingsRequest
 from contracts.messages import Message, TextPart, ToolCall
+from contracts.moderation import ModerationRequest
+from contracts.texts import TextsRequest
 from contracts.tools import LONGEST_NAME, ResponseFormat, Tool
 from lambdas.pipeline.guards import json_text
 from lambdas.pipeline.guards.base import Action, Finding, Guards
@@ -32,20 +33,34 @@ class GuardPrompt:
         self._guards = guards
 
     def __call__(self, body: ModelRequest, guards: GuardSession) -> ModelRequest:
-        """Raises ApiError 503 where a guard fails, 400 for embeddings: they have no words to refuse with."""
-        with guards.span_of_prompt():
-            guarded = self._guarded(guards, body)
-        blocking = guards.report.blocked_by
-        if blocking is not None and isinstance(guarded, EmbeddingsRequest):
-            raise ApiError(
-                "invalid_request_error",
-                f"The input is not accepted ({blocking.guard}: {blocking.label}).",
-                param="input",
-                code="content_filter",
-            )
-        return guarded
+        """Raises ApiError 503 where a guard fails, and 400 where an answer has no words to refuse with.
 
-    def _guarded(self, guards: GuardSession, request: ModelRequest) -> ModelRequest:
+        What is to be moderated is asked about, not answered: it passes as it is.
+        """
+        if isinstance(body, ModerationRequest):
+            return body
+        with guards.span_of_prompt():
+            return (
+                self._texts(guards, body) if isinstance(body, TextsRequest) else self._guarded(guards, body)
+            )
+
+    def _texts(self, guards: GuardSession, request: TextsRequest) -> TextsRequest:
+        """Texts for which the answer is numbers. Raises ApiError 400 that names the first refused one."""
+        texts = []
+        for index, text in enumerate(request.texts):
+            texts.append(self._text(guards, text))
+            if (blocking := guards.report.blocked_by) is not None:
+                raise ApiError(
+                    "invalid_request_error",
+                    f"The input is not accepted ({blocking.guard}: {blocking.label}).",
+                    param=request.place(index),
+                    code="content_filter",
+                )
+        return request.with_texts(texts)
+
+    def _guarded(
+        self, guards: GuardSession, request: ChatRequest | CompletionRequest
+    ) -> ChatRequest | CompletionRequest:
         if isinstance(request, ChatRequest):
             changes: dict[str, Any] = {"messages": [self._message(guards, each) for each in request.messages]}
             self._refuse_names(guards, request)
@@ -54,20 +69,16 @@ class GuardPrompt:
             if request.response_format and request.response_format.json_schema:
                 changes["response_format"] = self._format(guards, request.response_format)
             return request.model_copy(update=changes)
-        if isinstance(request, CompletionRequest):
-            if len(request.texts) < len(request.prompts):
-                raise ApiError(
-                    "invalid_request_error",
-                    "Prompts are guarded here, and guards read text: send the prompt as text.",
-                    param="prompt",
-                    code="unsupported_with_guards",
-                )
-            texts = [self._text(guards, text) for text in request.texts]
-            prompt = texts[0] if isinstance(request.prompt, str) else texts
-            return request.model_copy(update={"prompt": prompt})
-        if isinstance(request.input, str):
-            return request.model_copy(update={"input": self._text(guards, request.input)})
-        return request.model_copy(update={"input": [self._text(guards, text) for text in request.input]})
+        if len(request.texts) < len(request.prompts):
+            raise ApiError(
+                "invalid_request_error",
+                "Prompts are guarded here, and guards read text: send the prompt as text.",
+                param="prompt",
+                code="unsupported_with_guards",
+            )
+        texts = [self._text(guards, text) for text in request.texts]
+        prompt = texts[0] if isinstance(request.prompt, str) else texts
+        return request.model_copy(update={"prompt": prompt})
 
     def _refuse_names(self, guards: GuardSession, request: ChatRequest) -> None:
         """Callers look functions and schemas up by their names: what would be masked there is refused."""

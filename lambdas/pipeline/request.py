@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from contracts.access import Principal
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
+from contracts.moderation import ModerationRequest
 from contracts.routing import Routing
 from lambdas.pipeline.guards.base import Finding, GuardReport
 from lambdas.pipeline.operations import Generation, ModelRequest, Operation
@@ -93,6 +94,11 @@ class Admission:
     deadline_ms: int | None = None
     blocked: Finding | None = None
 
+    @property
+    def is_by_guards(self) -> bool:
+        """Whether the guards answer, and no model is asked."""
+        return isinstance(self.body, ModerationRequest) and self.body.by_guards
+
 
 @dataclass(frozen=True)
 class TextGeneration:
@@ -106,7 +112,7 @@ class TextGeneration:
 
     @classmethod
     def of(cls, admission: Admission) -> TextGeneration | None:
-        """None where the request is for something else (embeddings)."""
+        """None where the answer is no text."""
         request, body = admission.request, admission.body
         if isinstance(request.operation, Generation) and isinstance(body, ChatRequest | CompletionRequest):
             created = int(request.incoming.received_at)

@@ -1,4 +1,4 @@
-"""Classification: scores equal to plain transformers', in our shape and in Hugging Face's."""
+"""Classification: scores equal to plain transformers', in vLLM's shape and in Hugging Face's."""
 
 from __future__ import annotations
 
@@ -40,20 +40,22 @@ def ask(server: ServerProcess, body: dict[str, Any], headers: dict[str, str] = R
     return reply.status_code, reply.json()
 
 
+@pytest.mark.parametrize("route", ["/v1/classify", "/classify"])
 def test_scores_equal_those_of_plain_transformers(
-    classifier: ServerProcess, expected: list[list[float]]
+    classifier: ServerProcess, expected: list[list[float]], route: str
 ) -> None:
-    status, body = ask(classifier, {"model": MODEL, "input": TEXTS})
+    headers = {"X-Amzn-SageMaker-Custom-Attributes": f"request_id=c-1,route={route}"}
+    status, body = ask(classifier, {"model": MODEL, "input": TEXTS}, headers)
 
     assert status == 200, body
     found = ClassificationList.model_validate(body)
     labels = ("billing", "delivery", "returns")
     for item, probabilities in zip(found.data, expected, strict=True):
-        by_label = {one.label: one.score for one in item.scores}
-        assert [by_label[label] for label in labels] == pytest.approx(probabilities, abs=1e-5)
-        assert item.label == labels[probabilities.index(max(probabilities))]
-        assert item.score == max(by_label.values())
-    assert found.usage.total_tokens > 0
+        assert item.probs == pytest.approx(probabilities, abs=1e-5)
+        assert (item.label, item.num_classes) == (labels[probabilities.index(max(probabilities))], 3)
+        best = sorted(zip(item.probs, labels, strict=True), reverse=True)
+        assert [(one.score, one.label) for one in item.scores or []] == best
+    assert (found.id, found.usage.total_tokens > 0) == ("classify-c-1", True)
 
 
 def test_hugging_faces_body_is_answered_in_its_shape(
@@ -72,11 +74,20 @@ def test_hugging_faces_body_is_answered_in_its_shape(
 
 
 def test_the_normalisation_can_be_chosen(classifier: ServerProcess) -> None:
-    _, raw = ask(classifier, {"model": MODEL, "input": TEXTS[0], "normalisation": "none"})
-    _, each = ask(classifier, {"model": MODEL, "input": TEXTS[0], "normalisation": "sigmoid", "top_k": 1})
+    _, raw = ask(classifier, {"model": MODEL, "input": TEXTS[0], "use_activation": False})
+    parameters = {"function_to_apply": "sigmoid", "top_k": 3}
+    _, each = ask(classifier, {"inputs": TEXTS[0], "parameters": parameters}, {})
 
-    assert sum(one["score"] for one in raw["data"][0]["scores"]) != pytest.approx(1)
-    assert len(each["data"][0]["scores"]) == 1
+    assert sum(raw["data"][0]["probs"]) != pytest.approx(1)
+    highest = max(raw["data"][0]["probs"])
+    assert each[0]["score"] == pytest.approx(1 / (1 + 2.718281828**-highest), abs=1e-4)
+
+
+def test_a_text_that_is_too_long_is_cut_where_that_is_asked_for(classifier: ServerProcess) -> None:
+    body = {"model": MODEL, "input": "word " * 100}
+    assert ask(classifier, body)[0] == 400
+    status, answer = ask(classifier, {**body, "truncate_prompt_tokens": 10})
+    assert (status, answer["usage"]["prompt_tokens"]) == (200, 10)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +95,8 @@ def test_the_normalisation_can_be_chosen(classifier: ServerProcess) -> None:
     [
         ({"inputs": ["a", ""]}, "invalid_value", "inputs[1]"),
         ({"inputs": "a", "parameters": {"truncation": True}}, "unknown_parameter", "parameters.truncation"),
-        ({"model": MODEL, "input": "a", "top_k": 0}, "invalid_value", "top_k"),
+        ({"inputs": "a", "parameters": {"top_k": 0}}, "invalid_value", "parameters.top_k"),
+        ({"model": MODEL, "input": "a", "top_k": 2}, "unsupported_parameter", "top_k"),
         ({"inputs": "word " * 100}, "context_length_exceeded", "inputs[0]"),
         ({"messages": []}, "unsupported_operation", "route"),
     ],

@@ -412,3 +412,110 @@ EMBEDDINGS: dict[str, Pair] = {
     "one text": Pair({"input": "a"}, {"input": [1, 2]}, "input", "unsupported_parameter", "send text"),
     "some text": Pair({"input": "a"}, {"input": 5}, "input", "invalid_value", "a string or a list"),
 }
+
+RERANKS: dict[str, Pair] = {
+    "nulls": Pair(
+        {"query": "q", "documents": ["a"], "top_n": None, "max_tokens_per_doc": None, "rank_fields": None},
+        {"query": "q", "documents": ["a"], "top_n": -1},
+        "top_n",
+        "invalid_value",
+        "greater than or equal to 0",
+    ),
+    "documents as objects": Pair(
+        {"query": "q", "documents": [{"text": "a", "id": 7}, "b"]},
+        {"query": "q", "documents": ["b", {"title": "a"}]},
+        "documents[1]",
+        "invalid_value",
+        "needs the field 'text'",
+    ),
+    "the field that is ranked": Pair(
+        {"query": "q", "documents": [{"text": "a"}], "rank_fields": ["text"]},
+        {"query": "q", "documents": [{"text": "a"}], "rank_fields": ["title"]},
+        "rank_fields",
+        "unsupported_parameter",
+        "by its field 'text' alone",
+    ),
+    "long documents": Pair(
+        {"query": "q", "documents": ["a"], "max_tokens_per_doc": 4096},
+        {"query": "q", "documents": ["a"], "max_chunks_per_doc": 10},
+        "max_chunks_per_doc",
+        "unsupported_parameter",
+        "max_tokens_per_doc",
+    ),
+    "many documents": Pair(
+        {"query": "q", "documents": ["a"] * 2048, "top_n": 9999, "return_documents": False},
+        {"query": "q", "documents": ["a"] * 2049},
+        "documents",
+        "invalid_value",
+        "at most 2048",
+    ),
+    "an empty document": Pair(
+        {"query": "q", "documents": [" "]},
+        {"query": "q", "documents": ["a", ""]},
+        "documents[1]",
+        "invalid_value",
+        "at least 1 character",
+    ),
+    "a query": Pair(
+        {"query": "q", "documents": ["a"]}, {"documents": ["a"]}, "query", "missing_parameter", "query"
+    ),
+}
+SCORES: dict[str, Pair] = {
+    "one against several": Pair(
+        {"text_1": "q", "text_2": ["a", "b"]},
+        {"text_1": ["q", "r"], "text_2": ["a", "b", "c"]},
+        None,
+        "invalid_value",
+        "text_1 has 2 texts and text_2 has 3",
+    ),
+    "the newer names": Pair(
+        {"queries": ["q", "r"], "documents": ["a", "b"], "use_activation": False},
+        {"queries": "q", "text_1": "q", "documents": "a"},
+        None,
+        "invalid_value",
+        "two names of the same",
+    ),
+    "a bound of tokens": Pair(
+        {"text_1": "q", "text_2": "a", "truncate_prompt_tokens": -1},
+        {"text_1": "q", "text_2": "a", "truncate_prompt_tokens": -2},
+        "truncate_prompt_tokens",
+        "invalid_value",
+        "greater than or equal to -1",
+    ),
+    "text, no token ids": Pair(
+        {"text_1": ["q"], "text_2": "a"},
+        {"text_1": [15339], "text_2": "a"},
+        "text_1",
+        "unsupported_parameter",
+        "send text",
+    ),
+}
+CLASSIFICATIONS: dict[str, Pair] = {
+    "raw scores": Pair(
+        {"input": ["a", "b"], "use_activation": False, "truncate_prompt_tokens": 8},
+        {"input": "a", "use_activation": "no"},
+        "use_activation",
+        "invalid_value",
+        "boolean",
+    ),
+    "text": Pair({"input": "a"}, {"messages": []}, "input", "missing_parameter", "input"),
+}
+MODERATIONS: dict[str, Pair] = {
+    "a model of OpenAI's": Pair(
+        {"input": ["a", "b"], "model": "omni-moderation-latest"},
+        {"input": [], "model": "omni-moderation-latest"},
+        "input",
+        "invalid_value",
+        "at least 1 item",
+    ),
+    "no model": Pair(
+        {"input": "a", "model": None}, {"input": 5}, "input", "invalid_value", "a list of strings"
+    ),
+    "parts": Pair(
+        {"input": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"input": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "https://x"}}]},
+        "input[1]",
+        "unsupported_parameter",
+        "guards read text",
+    ),
+}

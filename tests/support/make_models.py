@@ -1,6 +1,7 @@
 """Makes small models and reference answers for the contract suite; runs in the serving environment.
 
 python -m tests.support.make_models classifier <embedding artefact> <folder>  # texts as JSON on stdin
+python -m tests.support.make_models reranker <embedding artefact> <folder>    # pairs as JSON on stdin
 python -m tests.support.make_models adapters <base artefact> <folder>
 python -m tests.support.make_models embed <embedding artefact>      # texts as JSON on stdin
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,13 +30,13 @@ from contracts.artefact import MANIFEST_NAME, describe
 LABELS = ("billing", "delivery", "returns")
 
 
-def classifier(source: Path, folder: Path) -> None:
-    """A tiny random BERT with three labels, and the embedding model's tokenizer."""
+def classifier(source: Path, folder: Path, labels: Sequence[str] = LABELS) -> None:
+    """A tiny random BERT with these labels, and the embedding model's tokenizer."""
     torch.manual_seed(3)
     config = BertConfig(
         vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=64, initializer_range=0.5, id2label=dict(enumerate(LABELS)),
-        label2id={label: index for index, label in enumerate(LABELS)},
+        max_position_embeddings=64, initializer_range=0.5, id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
@@ -88,6 +90,19 @@ def classify(folder: Path, texts: list[str]) -> list[list[float]]:
         return [model(**tokenizer(text, return_tensors="pt")).logits[0].softmax(0).tolist() for text in texts]
 
 
+def score(folder: Path, pairs: list[list[str]]) -> list[float]:
+    """The score of each pair, cut as the tokenizer cuts it by itself, one pair at a time."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    scores = []
+    for first, second in pairs:
+        length = model.config.max_position_embeddings
+        tokens = tokenizer(first, second, truncation=True, max_length=length, return_tensors="pt")
+        with torch.inference_mode():
+            scores.append(float(model(**tokens).logits[0, 0].sigmoid()))
+    return scores
+
+
 if __name__ == "__main__":
     what, first, *rest = sys.argv[1:]
     if what == "adapters":
@@ -95,5 +110,8 @@ if __name__ == "__main__":
     elif what == "classifier":
         classifier(Path(first), Path(rest[0]))
         print(json.dumps(classify(Path(rest[0]), json.load(sys.stdin))))
+    elif what == "reranker":
+        classifier(Path(first), Path(rest[0]), ["relevance"])
+        print(json.dumps(score(Path(rest[0]), json.load(sys.stdin))))
     else:
         print(json.dumps(embed(Path(first), json.load(sys.stdin))))

@@ -154,7 +154,7 @@ class ServerProcess:
         return status
 
 
-def made(*words: str | Path, texts: list[str] | None = None) -> Any:
+def made(*words: str | Path, texts: list[Any] | None = None) -> Any:
     """What `tests.support.make_models` makes of these words, in the serving environment."""
     done = subprocess.run(
         [PYTHON, "-m", "tests.support.make_models", *words],

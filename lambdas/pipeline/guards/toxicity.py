@@ -8,7 +8,9 @@ nothing.
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import dataclass
 
 from lambdas.pipeline.guards.base import Action, Finding, plain
 
@@ -113,6 +115,16 @@ _REPEATED = re.compile(r"([a-z])\1{2,}")
 _APOSTROPHE = re.compile("[’‘`´]")
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """A text's score and the label that weighs most, the scores by label, and whether it is refused."""
+
+    score: float
+    heaviest: str
+    by_label: dict[str, float]
+    findings: list[Finding]
+
+
 class ToxicityRules:
     """Refuses a text whose score reaches `threshold`."""
 
@@ -124,19 +136,26 @@ class ToxicityRules:
 
     def check(self, text: str) -> list[Finding]:
         """At most one finding, under the label that weighs most; it stands for the whole text."""
-        score, label = self.score(text)
-        return [Finding(self.name, label, Action.BLOCK, 0, len(text))] if score >= self._threshold else []
+        return self.judged(text).findings
 
     def score(self, text: str) -> tuple[float, str]:
-        """From 0 to 1, and the label that weighs most (empty at 0). Hits add up as independent doubts do."""
+        """From 0 to 1, and the label that weighs most (empty at 0)."""
+        verdict = self.judged(text)
+        return verdict.score, verdict.heaviest
+
+    def judged(self, text: str) -> Verdict:
+        """All that the rules say of a text. Hits add up as independent doubts do."""
         folded = _unmasked(text)
-        innocence, heaviest, label = 1.0, 0.0, ""
+        innocence: dict[str, float] = {}
+        heaviest, label = 0.0, ""
         for name, weight, pattern in self._rules:
             hits = sum(1 for _, _match in zip(range(_MOST_COUNTED), pattern.finditer(folded), strict=False))
-            innocence *= (1 - weight) ** hits
+            innocence[name] = innocence.get(name, 1.0) * (1 - weight) ** hits
             if hits and weight > heaviest:
                 heaviest, label = weight, name
-        return 1 - innocence, label
+        score = 1 - math.prod(innocence.values())
+        found = [Finding(self.name, label, Action.BLOCK, 0, len(text))] if score >= self._threshold else []
+        return Verdict(score, label, {name: 1 - rest for name, rest in innocence.items()}, found)
 
 
 def _unmasked(text: str) -> str:

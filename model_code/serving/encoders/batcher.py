@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model_code.serving.engines.encoder import Numbers
+from model_code.serving.engines.encoder import Numbers, Tokens
 
-Compute = Callable[[Sequence[Sequence[int]]], Numbers]
+Compute = Callable[[Sequence[Tokens]], Numbers]
 
 
 @dataclass(eq=False)
 class _Job:
     """A request: its texts in token ids, which of them no batch has taken yet, and the rows there are."""
 
-    texts: list[list[int]]
+    texts: list[Tokens]
     pending: deque[int]
     rows: dict[int, Numbers] = field(default_factory=dict)
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -44,7 +44,7 @@ class Batcher:
         self._worker: asyncio.Task[None] | None = None
         self._note_progress = note_progress  # called when a batch has ended, however
 
-    async def run(self, texts: list[list[int]]) -> Numbers:
+    async def run(self, texts: list[Tokens]) -> Numbers:
         """The rows of the texts, in their order. Raises whatever the computation raised for a batch."""
         # Shortest first, so that a batch pads little.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))

@@ -1,4 +1,4 @@
-"""The server's heart for models that encode: embeddings and classification. Without HTTP, like `service`.
+"""The server's heart for models that encode: embeddings, scores, classes. Without HTTP, like `service`.
 
 One instance per process, used from one event loop.
 """
@@ -8,19 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from contracts.artefact import verify
+from contracts.classification import ClassificationRequest, PipelineRequest
+from contracts.scoring import PairsRequest
 from model_code.serving import engines
 from model_code.serving.admission import Admission, QueueFullError
 from model_code.serving.encoders.batcher import Batcher
+from model_code.serving.encoders.tokenisation import Cuts, Place, Tokenisation
 from model_code.serving.engines.base import EngineStats
-from model_code.serving.engines.encoder import Encoder, Normalisation, Numbers
+from model_code.serving.engines.encoder import Encoder, Normalisation, Numbers, Tokens
 from model_code.serving.engines.errors import EngineError
 from model_code.serving.errors import ServingError, invalid, overloaded
 from model_code.serving.logs import event
@@ -44,7 +45,7 @@ class EmbeddingService:
         self.task = task
         self.metrics = Metrics(settings.model_name)
         self._encoder: Encoder | None = None
-        self._tokenizer: Tokenizer | None = None
+        self._tokenisation: Tokenisation | None = None
         self._batcher: Batcher | None = None
         # Tokens bound generation's cache; here a batch bounds itself.
         self._admission = Admission(
@@ -65,14 +66,16 @@ class EmbeddingService:
             asyncio.to_thread(verify, settings.model_folder, settings.model_digest),
             asyncio.to_thread(engines.create_encoder, settings, self.task),
         )
-        self._tokenizer = await asyncio.to_thread(_read_tokenizer, settings.model_folder)
         await asyncio.to_thread(encoder.load, settings.model_folder)
+        self._tokenisation = await asyncio.to_thread(
+            Tokenisation, settings.model_folder, encoder.context_tokens
+        )
         rows = settings.max_running if encoder.pads else 1
         self._batcher = Batcher(
             encoder.encode, max_rows=rows, max_tokens=BATCH_TOKENS, note_progress=self._watchdog.alive
         )
         self._encoder = encoder
-        hello = await self._tokenise(["Hello"], "input")
+        hello = await self._tokenise(["Hello"], _listed("input"))
         warm_up = _finite(await self._batcher.run(hello))
         self._size = warm_up.shape[1]
         self._not_ready = ""
@@ -108,20 +111,44 @@ class EmbeddingService:
                 param="dimensions",
                 code="invalid_value",
             )
-        tokens = await self._tokenise(texts, "input")
+        tokens = await self._tokenise(texts, _listed("input"))
         vectors = await self._encode(tokens)
         if dimensions is not None and dimensions < self._size:
             vectors = _unit(vectors[:, :dimensions])
         return vectors, sum(map(len, tokens))
 
-    async def classify(
-        self, model: str | None, texts: Sequence[str], normalisation: Normalisation | None, field: str
-    ) -> tuple[Numbers, int]:
+    async def classify(self, request: ClassificationRequest | PipelineRequest) -> tuple[Numbers, int]:
         """Scores [texts, labels] and how many tokens the texts hold. Raises ServingError."""
-        encoder = self._check(model)
-        tokens = await self._tokenise(texts, field)
-        scores = await self._encode(tokens)
-        return normalised(scores, normalisation or encoder.normalisation), sum(map(len, tokens))
+        if isinstance(request, PipelineRequest):
+            encoder, cuts, place = self._check(None), Cuts(), _listed("inputs")
+            how = request.parameters.function_to_apply or encoder.normalisation
+        else:
+            encoder, cuts = self._check(request.model), Cuts(request.truncate_prompt_tokens)
+            place, how = _listed("input"), _activation(encoder, request.use_activation)
+        tokens = await self._tokenise(request.texts, place, cuts)
+        return normalised(await self._encode(tokens), how), sum(map(len, tokens))
+
+    async def score(self, request: PairsRequest) -> tuple[Numbers, int]:
+        """Scores [pairs] and how many tokens were read for them. Raises ServingError.
+
+        A cross-encoder reads each pair; vectors of single texts are compared by their cosine.
+        """
+        encoder = self._check(request.model)
+        pairs, texts = request.pairs, request.texts
+        firsts = len(texts) - len(pairs)
+        cuts = Cuts(request.truncate_prompt_tokens, request.max_tokens_per_doc)
+        if self.task == "embedding":
+            whole = await self._tokenise(texts[:firsts], request.place, Cuts(cuts.whole))
+            whole += await self._tokenise(texts[firsts:], lambda index: request.place(firsts + index), cuts)
+            vectors = _unit(await self._encode(whole))
+            scores: Numbers = (vectors[:firsts] * vectors[firsts:]).sum(axis=1)
+            return scores, sum(map(len, whole))
+        tokenisation = self._tokens()
+        tokens = await self._off_the_loop(
+            texts, lambda: tokenisation.pairs(pairs, lambda index: request.place(firsts + index), cuts)
+        )
+        raw = await self._encode(tokens)
+        return normalised(raw, _activation(encoder, request.use_activation))[:, 0], sum(map(len, tokens))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -141,27 +168,20 @@ class EmbeddingService:
             )
         return self._loaded()
 
-    async def _tokenise(self, texts: Sequence[str], field: str) -> list[list[int]]:
-        tokenizer = self._tokenizer
-        if tokenizer is None:
-            raise overloaded("The model is loading.", code="not_ready")
-        if sum(map(len, texts)) > _LARGE_TEXT:
-            encoded = await asyncio.to_thread(tokenizer.encode_batch, list(texts))
-        else:
-            encoded = tokenizer.encode_batch(list(texts))
-        longest = self._loaded().context_tokens
-        for index, one in enumerate(encoded):
-            if not one.ids:
-                raise invalid("This text holds no tokens.", param=f"{field}[{index}]", code="invalid_value")
-            if len(one.ids) > longest:
-                raise invalid(
-                    f"A text may hold {longest} tokens; text {index} holds {len(one.ids)}. Shorten it.",
-                    param=f"{field}[{index}]",
-                    code="context_length_exceeded",
-                )
-        return [one.ids for one in encoded]
+    async def _tokenise(self, texts: Sequence[str], place: Place, cuts: Cuts | None = None) -> list[Tokens]:
+        tokenisation = self._tokens()
+        return await self._off_the_loop(texts, lambda: tokenisation.texts(texts, place, cuts or Cuts()))
 
-    async def _encode(self, tokens: list[list[int]]) -> Numbers:
+    async def _off_the_loop(self, texts: Sequence[str], work: Callable[[], list[Tokens]]) -> list[Tokens]:
+        """Short texts are done at once: a thread takes longer than they do."""
+        return await asyncio.to_thread(work) if sum(map(len, texts)) > _LARGE_TEXT else work()
+
+    def _tokens(self) -> Tokenisation:
+        if self._tokenisation is None:
+            raise overloaded("The model is loading.", code="not_ready")
+        return self._tokenisation
+
+    async def _encode(self, tokens: list[Tokens]) -> Numbers:
         if self._batcher is None:
             raise overloaded("The model is loading.", code="not_ready")
         try:
@@ -207,15 +227,15 @@ class EmbeddingService:
             self._encoder.close()
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    # Some files cut and pad by themselves: a text that is too long is refused here, not cut unseen.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+def _listed(name: str) -> Place:
+    return lambda index: f"{name}[{index}]"
 
 
-async def _encodes(batcher: Batcher, tokens: list[list[int]]) -> bool:
+def _activation(encoder: Encoder, wanted: bool | None) -> Normalisation:
+    return "none" if wanted is False else encoder.normalisation
+
+
+async def _encodes(batcher: Batcher, tokens: list[Tokens]) -> bool:
     """Whether a batch ends. One that fails has ended too: that is for the requests to tell."""
     with suppress(Exception):
         await batcher.run(tokens)

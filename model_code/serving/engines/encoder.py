@@ -1,11 +1,13 @@
 """The protocol of engines that map a text to numbers: a vector that places it, or a score per label.
 
-As in `base`, texts are token ids here: tokenising belongs to the server.
+As in `base`, texts are token ids here: tokenising belongs to the server. Two texts that are read together, a
+query and a document, are one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,6 +16,17 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float32]
 Normalisation = Literal["softmax", "sigmoid", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text, special tokens included. `type_ids` tell the first of two texts from the second."""
+
+    ids: Sequence[int]
+    type_ids: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 class Encoder(Protocol):
@@ -36,7 +49,7 @@ class Encoder(Protocol):
     def pads(self) -> bool:
         """Whether texts of different lengths may be computed together."""
 
-    def encode(self, texts: Sequence[Sequence[int]]) -> Numbers:
+    def encode(self, texts: Sequence[Tokens]) -> Numbers:
         """One row per text: its vector as the model's own configuration has it, or its raw scores."""
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from model_code.serving.engines.base import EngineLimits
-from model_code.serving.engines.encoder import Normalisation, Numbers
+from model_code.serving.engines.encoder import Normalisation, Numbers, Tokens
 from model_code.serving.engines.errors import EngineError
 from model_code.serving.engines.pooling import Pooling, pool, read_pooling
 from model_code.serving.model_tasks import ModelTask
+
+_ACTIVATIONS: dict[str, Normalisation] = {"Identity": "none", "Sigmoid": "sigmoid"}
 
 
 class TransformersEncoder:
@@ -30,6 +33,7 @@ class TransformersEncoder:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._context = 0
         self._padding: int | None = None
+        self._token_types = 0
         self.labels: tuple[str, ...] = ()
         self.normalisation: Normalisation = "none"
 
@@ -47,7 +51,7 @@ class TransformersEncoder:
         """See `encoder.Encoder`."""
         transformers_logging.disable_progress_bar()
         torch.set_num_threads(self._limits.threads)
-        classifies = self._task == "classification"
+        classifies = self._task != "embedding"
         self._pooling = Pooling() if classifies else read_pooling(folder)
         loader = AutoModelForSequenceClassification if classifies else AutoModel
         # float32: these models are small, and whoever compares vectors must get the ones it got yesterday.
@@ -67,22 +71,31 @@ class TransformersEncoder:
         if classifies:
             self.labels = tuple(config.id2label[index] for index in range(config.num_labels))
             self.normalisation = _normalisation(config)
+        takes_types = "token_type_ids" in inspect.signature(self._model.forward).parameters
+        self._token_types = getattr(config, "type_vocab_size", 0) if takes_types else 0
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[Sequence[int]]) -> Numbers:
+    def encode(self, texts: Sequence[Tokens]) -> Numbers:
         """See `encoder.Encoder`."""
-        longest = max(len(text) for text in texts)
-        padding = self._padding or 0
-        tokens = torch.tensor([[*text, *[padding] * (longest - len(text))] for text in texts])
-        mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
-        tokens, mask = tokens.to(self._device), mask.to(self._device)
-        output = self._model(input_ids=tokens, attention_mask=mask)
-        if self._task == "classification":
+        longest = max(map(len, texts))
+        tokens = self._padded([text.ids for text in texts], longest, self._padding or 0)
+        mask = self._padded([[1] * len(text) for text in texts], longest, 0)
+        more = {}
+        if self._token_types > 1:  # models of one type, or of none, tell texts apart by what is between them
+            types = [text.type_ids or [0] * len(text) for text in texts]
+            more["token_type_ids"] = self._padded(types, longest, 0)
+        output = self._model(input_ids=tokens, attention_mask=mask, **more)
+        if self._task != "embedding":
             rows = output.logits
         else:
             rows = pool(self._pooling, output.last_hidden_state, mask)
         numbers: Numbers = rows.float().cpu().numpy()
         return numbers
+
+    def _padded(self, rows: Sequence[Sequence[int]], width: int, padding: int) -> torch.Tensor:
+        """Rows of different lengths as [rows, width], filled on the right."""
+        filled = [[*row, *[padding] * (width - len(row))] for row in rows]
+        return torch.tensor(filled, device=self._device)
 
     def close(self) -> None:
         """See `encoder.Encoder`."""
@@ -97,7 +110,16 @@ def _longest(config: Any) -> int:
 
 
 def _normalisation(config: Any) -> Normalisation:
-    """As Hugging Face's text-classification pipeline decides it."""
+    """As sentence-transformers' cross-encoders say it, else as Hugging Face's pipeline decides it.
+
+    Raises EngineError for an activation that is neither a sigmoid nor none.
+    """
+    own = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+    named = own or getattr(config, "sbert_ce_default_activation_function", None)
+    if named is not None and config.num_labels == 1:
+        if (activation := _ACTIVATIONS.get(str(named).rpartition(".")[2])) is None:
+            raise EngineError(f"config.json asks for the activation {named}, which is not served")
+        return activation
     if config.problem_type == "regression":
         return "none"
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:

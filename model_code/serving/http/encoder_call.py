@@ -1,13 +1,14 @@
-"""One embedding or classification request: parse, encode, reply, and its log line."""
+"""One request to a model that encodes: parse, encode, reply, and its log line."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 from contracts import container
-from contracts.classification import PipelineRequest
+from contracts.scoring import RerankRequest, ScoreRequest
 from model_code.serving.encoders.embedding_service import EmbeddingService
 from model_code.serving.http.request_headers import RequestHeaders
 from model_code.serving.http.response_sender import ResponseSender
@@ -19,7 +20,10 @@ from model_code.serving.protocol.encoder_bodies import (
     has_field,
     parse_classification,
     parse_embeddings,
+    rerank_reply,
+    score_reply,
 )
+from model_code.serving.protocol.parsing import parse
 from model_code.serving.protocol.unsupported import unsupported_feature, unsupported_route
 
 _LARGE_REPLY = 65_536  # numbers; writing more takes long enough to hold up the event loop
@@ -41,14 +45,25 @@ class EncoderCall:
 
     async def run(self, body: bytes) -> None:
         """Parse, encode, reply."""
-        task, route = self._service.task, self._headers.route
+        task, route = self._service.task, container.public_route(self._headers.route)
         if not route and (has_field(body, "messages") or has_field(body, "prompt")):
             route = container.ROUTE_CHAT
-        if route and route not in ROUTES[task]:
+        if not route:
+            route = container.ROUTE_CLASSIFY if has_field(body, "inputs") else ROUTES[task][0]
+        if route not in ROUTES[task]:
             raise unsupported_route(route, task)
         if self._headers.adapter:
             raise unsupported_feature("LoRA adapters", task)
-        await (self._embed(body) if task == "embedding" else self._classify(body))
+        await self._answers[route](body)
+
+    @property
+    def _answers(self) -> dict[str, Callable[[bytes], Awaitable[None]]]:
+        return {
+            container.ROUTE_EMBEDDINGS: self._embed,
+            container.ROUTE_RERANK: self._rerank,
+            container.ROUTE_SCORE: self._score,
+            container.ROUTE_CLASSIFY: self._classify,
+        }
 
     async def _embed(self, body: bytes) -> None:
         request = parse_embeddings(body, self._service.settings.model_name)
@@ -59,15 +74,26 @@ class EncoderCall:
         else:
             await self._reply.body(embeddings_reply(request, vectors, self._tokens))
 
+    async def _rerank(self, body: bytes) -> None:
+        request = parse(RerankRequest, body, model=self._service.settings.model_name)
+        self._texts = len(request.texts)
+        scores, self._tokens = await self._service.score(request)
+        await self._reply.body(rerank_reply(request, scores, self._tokens, self._headers.request_id))
+
+    async def _score(self, body: bytes) -> None:
+        request = parse(ScoreRequest, body, model=self._service.settings.model_name)
+        self._texts = len(request.texts)
+        scores, self._tokens = await self._service.score(request)
+        await self._reply.body(score_reply(request, scores, self._tokens, self._headers.request_id))
+
     async def _classify(self, body: bytes) -> None:
         request = parse_classification(body, self._service.settings.model_name)
         self._texts = len(request.texts)
-        if isinstance(request, PipelineRequest):
-            model, how, field = None, request.parameters.function_to_apply, "inputs"
-        else:
-            model, how, field = request.model, request.normalisation, "input"
-        scores, self._tokens = await self._service.classify(model, request.texts, how, field)
-        await self._reply.body(classification_reply(request, scores, self._service.labels, self._tokens))
+        scores, self._tokens = await self._service.classify(request)
+        labels = self._service.labels
+        await self._reply.body(
+            classification_reply(request, scores, labels, self._tokens, self._headers.request_id)
+        )
 
     def report(self, failure: str | None) -> None:
         """Count the request and write its log line."""

@@ -1,9 +1,10 @@
-"""The bodies of embeddings and classifications: from bytes to checked requests, from numbers to replies."""
+"""The bodies of embeddings, scores and classes: from bytes to checked requests, from numbers to replies."""
 
 from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,17 @@ from contracts.classification import (
     LabelScore,
     PipelineRequest,
 )
-from contracts.embeddings import Embedding, EmbeddingList, EmbeddingsRequest, EmbeddingsUsage
+from contracts.embeddings import Embedding, EmbeddingList, EmbeddingsRequest
+from contracts.scoring import (
+    RerankDocument,
+    Reranking,
+    RerankRequest,
+    RerankResult,
+    Score,
+    ScoreList,
+    ScoreRequest,
+)
+from contracts.texts import TextsUsage
 from model_code.serving.protocol.parsing import parse
 
 Numbers = NDArray[np.float32]
@@ -52,8 +63,7 @@ def embeddings_reply(request: EmbeddingsRequest, vectors: Numbers, tokens: int) 
         Embedding(index=index, embedding=_written(vector, request.encoding_format))
         for index, vector in enumerate(vectors)
     ]
-    usage = EmbeddingsUsage(prompt_tokens=tokens, total_tokens=tokens)
-    return EmbeddingList(data=items, model=request.model, usage=usage).model_dump_json().encode()
+    return EmbeddingList(data=items, model=request.model, usage=_usage(tokens)).model_dump_json().encode()
 
 
 def _written(vector: Numbers, encoding: str) -> list[float] | str:
@@ -63,18 +73,71 @@ def _written(vector: Numbers, encoding: str) -> list[float] | str:
     return numbers
 
 
+def _usage(tokens: int) -> TextsUsage:
+    return TextsUsage(prompt_tokens=tokens, total_tokens=tokens)
+
+
+def rerank_reply(request: RerankRequest, scores: Numbers, tokens: int, request_id: str) -> bytes:
+    """The body for scores [documents]: best first, equal ones in the order of the request."""
+    order = np.argsort(-scores, kind="stable")[: request.count]
+    results = [
+        RerankResult(
+            index=int(index),
+            relevance_score=float(scores[index]),
+            document=RerankDocument(text=request.documents[index]) if request.return_documents else None,
+        )
+        for index in order
+    ]
+    reply = Reranking(id=f"rerank-{request_id}", model=request.model, results=results, usage=_usage(tokens))
+    return reply.model_dump_json(exclude_none=True).encode()
+
+
+def score_reply(request: ScoreRequest, scores: Numbers, tokens: int, request_id: str) -> bytes:
+    """The body for scores [pairs]."""
+    reply = ScoreList(
+        id=f"score-{request_id}",
+        created=int(time.time()),
+        model=request.model,
+        data=[Score(index=index, score=float(score)) for index, score in enumerate(scores)],
+        usage=_usage(tokens),
+    )
+    return reply.model_dump_json().encode()
+
+
 def classification_reply(
-    request: ClassificationRequest | PipelineRequest, scores: Numbers, labels: Sequence[str], tokens: int
+    request: ClassificationRequest | PipelineRequest,
+    scores: Numbers,
+    labels: Sequence[str],
+    tokens: int,
+    request_id: str,
 ) -> bytes:
-    """The body for scores [texts, labels], in the shape that the request came in."""
+    """The body for scores [texts, labels], in the shape that the request came in.
+
+    Args:
+        request: what was asked.
+        scores: [texts, labels].
+        labels: what the columns stand for.
+        tokens: how many the texts hold.
+        request_id: makes the answer's id.
+    """
     if isinstance(request, PipelineRequest):
         return _pipeline_reply(request, scores, labels)
     items = []
     for index, row in enumerate(scores):
-        best = _best(row, labels, request.top_k)
-        items.append(Classification(index=index, label=best[0].label, score=best[0].score, scores=best))
-    usage = EmbeddingsUsage(prompt_tokens=tokens, total_tokens=tokens)
-    return ClassificationList(data=items, model=request.model, usage=usage).model_dump_json().encode()
+        best = _best(row, labels, None)
+        items.append(
+            Classification(
+                index=index, label=best[0].label, probs=row.tolist(), num_classes=len(row), scores=best
+            )
+        )
+    reply = ClassificationList(
+        id=f"classify-{request_id}",
+        created=int(time.time()),
+        model=request.model,
+        data=items,
+        usage=_usage(tokens),
+    )
+    return reply.model_dump_json().encode()
 
 
 def _pipeline_reply(request: PipelineRequest, scores: Numbers, labels: Sequence[str]) -> bytes:

@@ -10,6 +10,7 @@ _DOES: dict[ModelTask, str] = {
     "generation": "generates text",
     "embedding": "makes embeddings",
     "classification": "classifies texts",
+    "reranking": "scores pairs of texts",
 }
 
 

@@ -11,19 +11,32 @@ import pytest
 from pydantic import BaseModel
 
 from contracts.chat import ChatRequest
+from contracts.classification import ClassificationRequest
 from contracts.completions import Completion, CompletionRequest
 from contracts.container import decode_attributes
 from contracts.embeddings import EmbeddingsRequest
 from contracts.guards import GuardSettings
+from contracts.moderation import ModerationRequest
+from contracts.scoring import RerankRequest, ScoreRequest
 from lambdas.pipeline.operations import TEXT_COMPLETION
 from lambdas.runtime.errors import to_api_error
 from lambdas.runtime.http_event import route
 from model_code.serving.errors import ServingError
 from model_code.serving.protocol.parsing import parse
-from tests.support.client_requests import CHATS, COMPLETIONS, EMBEDDINGS, USER, Pair, call, tool, turns
+from tests.support import client_requests
+from tests.support.client_requests import CHATS, USER, Pair, call, tool, turns
 from tests.support.fake_model_endpoint import Reply, cut
 from tests.support.front_door import MODEL, SETTINGS, Door, chat, events
 from tests.unit.lambdas.test_door_tools import CALL, stream
+
+OTHERS: list[tuple[type[BaseModel], dict[str, Pair]]] = [
+    (EmbeddingsRequest, client_requests.EMBEDDINGS),
+    (CompletionRequest, client_requests.COMPLETIONS),
+    (RerankRequest, client_requests.RERANKS),
+    (ScoreRequest, client_requests.SCORES),
+    (ClassificationRequest, client_requests.CLASSIFICATIONS),
+    (ModerationRequest, client_requests.MODERATIONS),
+]
 
 
 def refusal(door: Door, body: dict[str, Any]) -> dict[str, Any]:
@@ -65,9 +78,8 @@ def test_the_container_refuses_in_the_same_words(door: Door, case: str) -> None:
 
 @pytest.mark.parametrize(
     ("request_model", "pair"),
-    [(EmbeddingsRequest, pair) for pair in EMBEDDINGS.values()]
-    + [(CompletionRequest, pair) for pair in COMPLETIONS.values()],
-    ids=[*EMBEDDINGS, *COMPLETIONS],
+    [(model, pair) for model, pairs in OTHERS for pair in pairs.values()],
+    ids=[f"{model.__name__}: {name}" for model, pairs in OTHERS for name in pairs],
 )
 def test_the_other_routes_take_and_refuse_alike(request_model: type[BaseModel], pair: Pair) -> None:
     request_model.model_validate_json(json.dumps({"model": MODEL, **pair.taken}))

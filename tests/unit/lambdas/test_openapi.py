@@ -19,6 +19,7 @@ from contracts.errors import STATUS_OF_TYPE, error_body, statuses_of
 from lambdas.api.openapi import document
 from lambdas.aws.model_errors import from_container
 from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
+from lambdas.pipeline.text_operations import CLASSIFY, MODERATIONS, RERANK, SCORE
 from tests.support.front_door import chat
 from tests.support.openapi_changes import VERSION_ONE, breaks
 
@@ -46,7 +47,8 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_every_operation_of_the_door_is_described() -> None:
     paths = document()["paths"]
-    assert {CHAT.route, TEXT_COMPLETION.route, EMBEDDINGS.route} <= set(paths)
+    texts = (EMBEDDINGS, RERANK, SCORE, CLASSIFY, MODERATIONS)
+    assert {each.route for each in (CHAT, TEXT_COMPLETION, *texts)} <= set(paths)
 
 
 def test_schemas_accept_and_refuse_as_the_door_does() -> None:
@@ -70,7 +72,16 @@ def test_the_published_document_is_current() -> None:
 
 LAMBDAS = Path(__file__).resolve().parents[3] / "lambdas"
 SHARED = ("runtime/*.py", "pipeline/principals.py")
-MODEL_ROUTES = ("/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings")
+MODEL_ROUTES = (
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/classify",
+    "/v1/moderations",
+)
 WORK_ROUTES = ("/v1/jobs", "/v1/files", "/v1/batches")
 CODE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model": (MODEL_ROUTES, ("inference/**/*.py", "pipeline/**/*.py", "aws/*.py")),

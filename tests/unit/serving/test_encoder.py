@@ -15,6 +15,8 @@ import numpy as np  # noqa: E402
 
 from model_code.serving.encoders.embedding_service import normalised  # noqa: E402
 from model_code.serving.engines.base import EngineLimits  # noqa: E402
+from model_code.serving.engines.encoder import Tokens  # noqa: E402
+from model_code.serving.engines.errors import EngineError  # noqa: E402
 from model_code.serving.engines.pooling import Pooling, pool  # noqa: E402
 from model_code.serving.engines.transformers_encoder import TransformersEncoder  # noqa: E402
 
@@ -24,6 +26,7 @@ SHAPE: dict[str, Any] = {
     "intermediate_size": 48, "max_position_embeddings": 40, "initializer_range": 0.4,
 }  # fmt: skip
 TEXTS = [[1, 5, 9, 2], [1, 2], [1, 7, 7, 7, 7, 7, 7, 2]]
+TOKENS = [Tokens(text) for text in TEXTS]
 
 
 def encoder(folder: Path, kind: Any, model: Any) -> TransformersEncoder:
@@ -51,7 +54,7 @@ def test_padding_changes_no_vector(mode: str) -> None:
 
 def test_embeddings_equal_the_models_own(tmp_path: Path) -> None:
     model = transformers.BertModel(transformers.BertConfig(**SHAPE), add_pooling_layer=False).eval()
-    found = encoder(tmp_path, "embedding", model).encode(TEXTS)
+    found = encoder(tmp_path, "embedding", model).encode(TOKENS)
 
     with torch.inference_mode():
         means = [model(torch.tensor([text])).last_hidden_state[0].mean(0) for text in TEXTS]
@@ -70,7 +73,7 @@ def test_scores_equal_the_models_own(tmp_path: Path, kind: str) -> None:
     assert (loaded.labels, loaded.normalisation, loaded.pads) == (("no", "yes"), "softmax", True)
     with torch.inference_mode():
         expected = [model(torch.tensor([text])).logits[0].numpy() for text in TEXTS]
-    assert np.allclose(loaded.encode(TEXTS), expected, atol=1e-5)
+    assert np.allclose(loaded.encode(TOKENS), expected, atol=1e-5)
 
 
 def test_without_a_padding_token_a_classifier_takes_one_text_at_a_time(tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_without_a_padding_token_a_classifier_takes_one_text_at_a_time(tmp_path:
     loaded = encoder(tmp_path, "classification", model)
 
     assert not loaded.pads
-    assert loaded.encode(TEXTS[:1]).shape == (1, 2)
+    assert loaded.encode(TOKENS[:1]).shape == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +101,44 @@ def test_the_normalisation_is_the_models_own(
     config = transformers.BertConfig(**SHAPE, num_labels=labels, problem_type=problem)
     loaded = encoder(tmp_path, "classification", transformers.BertForSequenceClassification(config))
     assert loaded.normalisation == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "sigmoid"),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "none"),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}, "sigmoid"),
+        ({"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, "none"),
+    ],
+)
+def test_a_cross_encoders_activation_is_the_one_it_names(
+    tmp_path: Path, fields: dict[str, Any], expected: str
+) -> None:
+    config = transformers.BertConfig(**SHAPE, num_labels=1, **fields)
+    loaded = encoder(tmp_path, "reranking", transformers.BertForSequenceClassification(config))
+    assert loaded.normalisation == expected
+
+
+def test_an_activation_that_is_not_served_ends_the_start(tmp_path: Path) -> None:
+    own = {"activation_fn": "torch.nn.modules.activation.Tanh"}
+    config = transformers.BertConfig(**SHAPE, num_labels=1, sentence_transformers=own)
+    with pytest.raises(EngineError, match="Tanh"):
+        encoder(tmp_path, "reranking", transformers.BertForSequenceClassification(config))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_pairs_are_told_apart_by_their_types_where_the_model_has_any(tmp_path: Path, kind: str) -> None:
+    more = {"type_vocab_size": 1} if kind == "roberta" else {}
+    config = transformers.AutoConfig.for_model(kind, **SHAPE, **more, num_labels=1, pad_token_id=0)
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    pairs = [Tokens([1, 5, 2, 9, 2], [0, 0, 0, 1, 1]), Tokens([1, 5, 2], [0, 0, 1]), Tokens([1, 2])]
+    found = encoder(tmp_path, "reranking", model).encode(pairs)
+    for pair, row in zip(pairs, found, strict=True):
+        types = {} if kind != "bert" else {"token_type_ids": torch.tensor([pair.type_ids or [0] * len(pair)])}
+        with torch.inference_mode():
+            alone = model(torch.tensor([pair.ids]), **types).logits[0].numpy()
+        assert np.allclose(row, alone, atol=1e-5)
 
 
 def test_the_context_is_the_smallest_bound(tmp_path: Path) -> None:

@@ -43,6 +43,20 @@ def test_the_architecture_says_what_a_model_can_do(tmp_path: Path, architecture:
     assert task_of(write(tmp_path, config={"architectures": [architecture]})) == kind
 
 
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        ({"id2label": {"0": "LABEL_0"}}, "reranking"),
+        ({"id2label": {"0": "no", "1": "yes"}}, "classification"),
+        ({"num_labels": 1}, "reranking"),
+        ({}, "classification"),
+    ],
+)
+def test_a_classifier_of_one_label_scores_pairs(tmp_path: Path, labels: dict[str, Any], kind: str) -> None:
+    config = {"architectures": ["BertForSequenceClassification"], **labels}
+    assert task_of(write(tmp_path, config=config)) == kind
+
+
 def test_sentence_transformers_files_make_any_model_one_of_embeddings(tmp_path: Path) -> None:
     write(tmp_path, config={"architectures": ["Qwen3ForCausalLM"]}, modules=modules("Transformer", "Pooling"))
     assert task_of(tmp_path) == "embedding"

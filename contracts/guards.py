@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-_Phrase = Annotated[str, Field(min_length=3, max_length=200)]
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
+"""A character of a script that sets no blanks between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+_SHORTEST = 3
+
+
+def _says_enough(phrase: str) -> str:
+    """Two Chinese characters are a word, two Latin letters are in every other one."""
+    if len(phrase.strip()) < _SHORTEST - bool(UNSPACED.search(phrase)):
+        raise ValueError(
+            f"a phrase has at least {_SHORTEST} characters, or 2 where words have no blanks between"
+        )
+    return phrase
+
+
+_Phrase = Annotated[str, Field(min_length=2, max_length=200), AfterValidator(_says_enough)]
 
 ContentCategory = Literal["VIOLENCE", "HATE", "SEXUAL", "MISCONDUCT", "INSULTS"]
 AttackCategory = Literal["JAILBREAK", "PROMPT_INJECTION", "PROMPT_LEAKAGE"]

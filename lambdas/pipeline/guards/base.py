@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import time
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -108,16 +106,3 @@ class Guards:
                 times.passed_by = True
             times.add(guard.name, (self._clock() - started) * 1000)
         return findings
-
-
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
-_SPACE = re.compile(r"\s+")
-
-
-def plain(text: str) -> str:
-    """The text as a reader sees it: look-alikes folded, invisible characters gone, single spaces, lower case.
-
-    Positions in it are not those of the original.
-    """
-    folded = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
-    return _SPACE.sub(" ", folded).casefold()

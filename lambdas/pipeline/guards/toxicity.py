@@ -12,7 +12,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from lambdas.pipeline.guards.base import Action, Finding, plain
+from lambdas.pipeline.guards.base import Action, Finding
+from lambdas.pipeline.guards.folding import plain
 
 _GROUPS = (
     r"(?:jews|muslims|christians|hindus|arabs|africans|asians|mexicans|immigrants|migrants|refugees"
@@ -28,7 +29,18 @@ _LOW = (
     r"|pieces? of (?:shit|crap|garbage|trash)|waste of (?:space|air|oxygen|skin))"
 )
 _SWEAR = r"(?:fuck(?:ing|ed|er|ers)?|motherfuckers?|shit(?:ty|head)?|bullshit|goddamn|crap|damn)"
-_STRONG = r"(?:fuck(?:ing)?|shit|motherfuckers?|cunts?)"
+# What stands between "you" and the insult; a verb there speaks of something else ("you keep rats").
+_EPITHET = (
+    r"(?:fuck(?:ing)?|shit(?:ty)?|bloody|goddamn|damn|stupid|dumb|little|big|old|ugly|filthy|dirty|lazy|fat"
+    r"|ignorant|useless|miserable|worthless|pathetic|disgusting|absolute|complete|total|utter|real|rotten|sick"
+    r"|cheap|bunch of)"
+)
+_IN_PLAY = (
+    r"(?:in|at) (?:a |an |the |this |that |our )?(?:next |final |last |video |board |card )*"
+    r"(?:chess|checkers|poker|tennis|golf|football|soccer|basketball|hockey|boxing|scrabble|monopoly|fifa"
+    r"|mario kart|games?|match(?:es)?|race|quiz|debate|tournament|round|finals?|sparring|paintball|laser tag"
+    r"|fortnite|minecraft)\b"
+)
 _HARM = r"(?:kill|murder|hurt|beat|stab|shoot|strangle|rape|burn|gut|slaughter|maim|lynch)"
 # Words that also mean a thing (a chink, a dyke) are left out.
 _SLUR = r"\b(?:(?:sand)?nigg(?:er|a)s?|kikes?|fagg?ots?|trann(?:y|ies)|wetbacks?|towelheads?|gooks?)\b"
@@ -61,7 +73,8 @@ _RULES: tuple[tuple[str, float, str], ...] = (
         "threat",
         0.95,
         r"\b(?:i|we)(?:'ll| will|(?: am|'m|'re) going to|(?:'m|'re)? gonna| wan(?:t to|na))"
-        rf" (?:\w+ )?{_HARM} (?:you|u|him|her|them|your (?:family|kids|children|mother|wife|husband))\b",
+        rf" (?:\w+ )?{_HARM} (?:you|u|him|her|them|your (?:family|kids|children|mother|wife|husband))\b"
+        rf"(?! {_IN_PLAY})",
     ),
     (
         "threat",
@@ -76,7 +89,8 @@ _RULES: tuple[tuple[str, float, str], ...] = (
     (
         "threat",
         0.85,
-        r"\b(?:i know where you live|you(?:'re| are) (?:a )?dead (?:man|meat)?|watch your back)\b",
+        r"\bi know where you live\b|\byou(?:'re| are) (?:a )?dead (?:man|meat)\b"
+        r"|\b(?:you(?:'re| are)(?: so)? dead|watch your back)(?= *(?:[.!?,;]|$))",
     ),
     (
         "self_harm",
@@ -94,7 +108,7 @@ _RULES: tuple[tuple[str, float, str], ...] = (
         r"\b(?:you|u|ya|your(?: \w+)? (?:is|are)|you're|ur|youre|you are|s?he(?: i|')s|they(?: a|')re)"
         rf" {_ADVERB}{_LOW}\b",
     ),
-    ("insult", 0.85, rf"\byou (?:\w+ ){{0,2}}(?:{_STRONG} )?(?:{_LOW})(?=[ ,.!?]|$)"),
+    ("insult", 0.85, rf"\byou (?:{_EPITHET} ){{0,3}}{_LOW}(?=[ ,.!?]|$)"),
     ("insult", 0.85, r"\b(?:fuck|screw) ?(?:you|off|u|him|her|them|your (?:mother|family))\b|\bgo to hell\b"),
     ("insult", 0.8, r"\b(?:shut (?:the fuck )?up|nobody (?:likes|loves|wants) you|you make me sick)\b"),
     (

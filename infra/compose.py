@@ -18,7 +18,7 @@ from infra.stacks.delivery import DeliveryStack
 from infra.stacks.failover import FailoverDataStack, FailoverStack, FailoverUpdateStack
 from infra.stacks.monitoring import MonitoringStack
 from infra.stacks.refresh import RefreshStack
-from infra.stacks.serving import ServingStack
+from infra.stacks.serving import ModelServingStack, ServingStack
 
 
 def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
@@ -26,12 +26,13 @@ def compose(app: cdk.App, settings: Settings) -> list[cdk.Stack]:
     env = cdk.Environment(account=settings.environment.account, region=settings.environment.region)
     data = DataStack(app, settings, env)
     serving = ServingStack(app, settings, env, data=data)
+    further = [ModelServingStack(app, there, env, data=data) for there in settings.further_endpoints]
     monitoring = MonitoringStack(app, settings, env)
-    stacks: list[cdk.Stack] = [data, serving, monitoring]
+    stacks: list[cdk.Stack] = [data, serving, *further, monitoring]
     if not isinstance(
         settings.endpoint, AsyncEndpoint
     ):  # its callers hand over S3 objects, under their own roles
-        stacks.append(ApiStack(app, settings, env, data=data, serving=serving))
+        stacks.append(ApiStack(app, settings, env, data=data, serving=[serving, *further]))
     if settings.refresh is not None:
         stacks.append(RefreshStack(app, settings, env, data=data, serving=serving, alarms=monitoring.topic))
     if settings.delivery is not None:

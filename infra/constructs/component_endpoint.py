@@ -15,9 +15,10 @@ from contracts.routing import CHAMPION
 from infra.constructs.autoscaling import CapacityBounds, CopyScaling
 from infra.constructs.hosting import Hosting, machines, rollback
 from infra.constructs.inference_endpoint import InferenceEndpoint
-from infra.constructs.release_parameters import ReleaseParameters
+from infra.constructs.release_parameters import ReleaseParameters, logical_id
 from infra.constructs.rollback_alarms import RollbackAlarms, least
-from infra.settings.components import AdapterSettings, ScaleToZeroEndpoint
+from infra.settings.catalogue import AdapterModel
+from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.deadlines import LONGEST_UPDATE_SECONDS
 
 _Component = sagemaker.CfnInferenceComponent
@@ -50,13 +51,22 @@ class ComponentInference(InferenceEndpoint):
         self.config.node.add_dependency(hosting.role)
         self.config.add_property_override("ProductionVariants", [self._variant()])
         self.endpoint = hosting.endpoint(self, self.config)
-        lora = _LORA.get(spec.engine.kind, {}) if spec.adapters else {}
+        further = hosting.settings.component_adapters
+        lora = _LORA.get(spec.engine.kind, {}) if spec.adapters or further else {}
         model = hosting.model(self, "Champion", release.champion, isolated=spec.network_isolation, more=lora)
         self.base = self._base(model)
+        self._versions: dict[str, str] = {}
         self.adapters = [
-            self._adapter(adapter, name) for adapter, name in zip(spec.adapters, self._names[1:], strict=True)
+            self._adapter(adapter.name, name, adapter.source, adapter.source)
+            for adapter, name in zip(spec.adapters, self._names[1:], strict=False)
         ]
+        self.adapters += [self._released(adapter, release) for adapter in further]
         self._scale()
+
+    @property
+    def adapter_versions(self) -> dict[str, str]:
+        """See the base."""
+        return self._versions
 
     @property
     def function_environment(self) -> dict[str, str]:
@@ -142,19 +152,27 @@ class ComponentInference(InferenceEndpoint):
         base.node.add_dependency(self.endpoint)
         return base
 
-    def _adapter(self, adapter: AdapterSettings, name: str) -> sagemaker.CfnInferenceComponent:
-        bucket, _, key = adapter.source.removeprefix("s3://").partition("/")
-        self._hosting.role.allow_read(bucket, key)
+    def _released(self, adapter: AdapterModel, release: ReleaseParameters) -> sagemaker.CfnInferenceComponent:
+        """A component whose archive is a parameter: under `models/` of our bucket, or as the settings say."""
+        settings = self._hosting.settings
+        artefact = release.adapter(adapter.part, source=adapter.source, version=adapter.version)
+        self._versions[settings.adapter_version_parameter(adapter)] = artefact.version
+        name = settings.adapter_component(adapter)
+        assert name is not None
+        return self._adapter(adapter.part, name, artefact.uri, adapter.source)
+
+    def _adapter(self, part: str, name: str, uri: str, source: str | None) -> sagemaker.CfnInferenceComponent:
+        if source:
+            bucket, _, key = source.removeprefix("s3://").partition("/")
+            self._hosting.role.allow_read(bucket, key)
         component = _Component(
             self,
-            f"Adapter{adapter.name.title().replace('-', '')}",
+            logical_id("Adapter", part),
             inference_component_name=name,
             endpoint_name=self.name,
             specification=_Component.InferenceComponentSpecificationProperty(
                 base_inference_component_name=self._names[0],
-                container=_Component.InferenceComponentContainerSpecificationProperty(
-                    artifact_url=adapter.source
-                ),
+                container=_Component.InferenceComponentContainerSpecificationProperty(artifact_url=uri),
             ),
         )
         component.node.add_dependency(self.base)

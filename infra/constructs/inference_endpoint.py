@@ -41,6 +41,11 @@ class InferenceEndpoint(Construct):
         return {}
 
     @property
+    def adapter_versions(self) -> dict[str, str]:
+        """Versions of the catalogue's adapters that are components, by the SSM parameters to keep them in."""
+        return {}
+
+    @property
     def callable_arns(self) -> list[str]:
         """What a caller of this kind has to be allowed to call."""
         return [self.arn]

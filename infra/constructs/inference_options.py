@@ -1,4 +1,7 @@
-"""Optional features of the API: guards, fallbacks, tracing, JWT issuers; each a variable and permissions."""
+"""Optional features of the API: guards, fallbacks, hosted models, tracing, JWT issuers.
+
+Each adds permissions, and a variable where it has one of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 
 from infra.settings import Settings
+from infra.settings.catalogue import BedrockModel, OpenAIModel
 from infra.settings.fallback import BedrockFallback, EndpointFallback
 from infra.settings.tracing import XRay
 
@@ -57,6 +61,27 @@ def configure_fallbacks(function: lambda_.Function, settings: Settings) -> None:
         function.add_to_role_policy(_call(cdk.Stack.of(function), target))
 
 
+def configure_hosted_models(function: lambda_.Function, settings: Settings) -> None:
+    """Permission to call the catalogue's Bedrock models and to read its providers' keys, and no others."""
+    stack = cdk.Stack.of(function)
+    for entry in settings.models:
+        if isinstance(entry, BedrockModel):
+            function.add_to_role_policy(_call_bedrock(stack, entry.model_id, entry.region))
+        elif isinstance(entry, OpenAIModel) and entry.secret:
+            secret = entry.secret
+            if not secret.startswith("arn:"):
+                # Secrets Manager adds six characters of its own to a name.
+                secret = stack.format_arn(
+                    service="secretsmanager",
+                    resource="secret",
+                    resource_name=f"{secret}-??????",
+                    arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+                )
+            function.add_to_role_policy(
+                iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[secret])
+            )
+
+
 def _call(stack: cdk.Stack, target: EndpointFallback | BedrockFallback) -> iam.PolicyStatement:
     if isinstance(target, EndpointFallback):
         arn = stack.format_arn(
@@ -66,12 +91,16 @@ def _call(stack: cdk.Stack, target: EndpointFallback | BedrockFallback) -> iam.P
             resource_name=target.endpoint_name.lower(),
         )
         return iam.PolicyStatement(actions=["sagemaker:InvokeEndpointWithResponseStream"], resources=[arn])
+    return _call_bedrock(stack, target.model_id, target.region)
+
+
+def _call_bedrock(stack: cdk.Stack, model_id: str, region: str | None) -> iam.PolicyStatement:
     arn = stack.format_arn(
         service="bedrock",
-        region=target.region,
+        region=region,
         account="",
         resource="foundation-model",
-        resource_name=target.model_id,
+        resource_name=model_id,
     )
     # The OpenAI-compatible route is authorised as the corresponding invocation, whole or streamed.
     actions = ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]

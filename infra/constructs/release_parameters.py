@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 
 import aws_cdk as cdk
@@ -25,6 +26,11 @@ _SHAPES = {
 _DIGEST = r"([0-9a-f]{64})?"
 _VERSION = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _SHAPE_DIGITS = 12
+
+
+def logical_id(start: str, name: str) -> str:
+    """A logical id for something that has a name of another kind: `AdapterSupportBot` of `support-bot`."""
+    return start + "".join(word.title() for word in re.split(r"[^A-Za-z0-9]+", name))
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,25 @@ class ReleaseParameters(Construct):
             constraint_description="must be letters, digits, dots, dashes and underscores",
         )
         return Artefact(uri.value_as_string, digest.value_as_string, name.value_as_string)
+
+    def adapter(self, part: str, *, source: str | None, version: str) -> Artefact:
+        """An adapter's archive and version as parameters of their own, so that it is released alone."""
+        start = logical_id("Adapter", part)
+        uri = self._parameter(
+            f"{start}Uri",
+            f"The archive of the adapter {part} in S3",
+            default=source,
+            allowed_pattern=f"^{_ARCHIVE}$",
+            constraint_description=_SHAPES[_ARCHIVE],
+        )
+        name = self._parameter(
+            f"{start}Version",
+            f"The version of the adapter {part} that records and metrics carry",
+            default=version,
+            allowed_pattern=f"^{_VERSION}$",
+            constraint_description="must be letters, digits, dots, dashes and underscores",
+        )
+        return Artefact(uri.value_as_string, "", name.value_as_string)
 
     def switch(self, name: str, description: str) -> cdk.CfnCondition:
         """A condition of its own that a parameter `name` turns off."""

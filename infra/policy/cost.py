@@ -15,20 +15,25 @@ from infra.policy.rules import PolicyFinding, PolicyRule
 from infra.policy.template import Template, items, resources, variant_types
 from infra.settings import Settings
 from infra.settings.concurrency import challenger_most
-from infra.settings.cost import estimate
+from infra.settings.cost import of_endpoint
 from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
 from infra.settings.prices import HOURS_PER_MONTH, SECONDS_PER_MONTH, hourly_prices, price_table
 
 __all__ = ["cost_cap", "price_table"]
 
 
-def cost_cap(settings: Settings) -> PolicyRule:
-    """The rule that holds the endpoint of `settings` to its monthly cap."""
+def cost_cap(settings: Settings, beside: float | None = 0.0) -> PolicyRule:
+    """The rule that holds the endpoint of `settings` to the environment's monthly cap.
+
+    `beside` is what the environment's other endpoints may cost; None where that is not known.
+    """
     environment = settings.environment
     spec = settings.endpoint
     table, prices = price_table(), hourly_prices(settings)
-    elsewhere = estimate(settings.standby).most if settings.standby else 0.0
-    updates = estimate(settings).updates or 0.0
+    there = of_endpoint(settings.standby).most if settings.standby else 0.0
+    elsewhere = None if there is None or beside is None else there + beside
+    regions = [one for one in (settings, settings.standby) if one is not None]
+    updates = sum(of_endpoint(one).updates or 0.0 for one in regions)
     most = 0 if isinstance(spec, ServerlessEndpoint) else spec.instances.max
 
     def check(template: Template) -> Iterator[PolicyFinding]:
@@ -76,3 +81,12 @@ def cost_cap(settings: Settings) -> PolicyRule:
         "Lower instances.max, choose a smaller type, add the type's price, or raise monthly_cost_cap_usd.",
         check,
     )
+
+
+def costs_beside(settings: Settings, there: Settings) -> float | None:
+    """What all endpoints of the environment but one may cost in a month; `there` are that one's settings."""
+    others = [
+        one for one in (settings, *settings.further_endpoints) if one.endpoint_name != there.endpoint_name
+    ]
+    known = [greatest for one in others if (greatest := of_endpoint(one).greatest) is not None]
+    return sum(known) if len(known) == len(others) else None

@@ -12,7 +12,7 @@ from pathlib import Path
 import aws_cdk as cdk
 import jsii
 
-from infra.policy.cost import cost_cap
+from infra.policy.cost import cost_cap, costs_beside
 from infra.policy.endpoint_rules import ENDPOINT_RULES
 from infra.policy.rules import RULES, PolicyFinding, PolicyRule
 from infra.settings import Settings
@@ -24,10 +24,17 @@ class EvergreenRules:
     """The rules of rules.py and endpoint_rules.py, and the cost cap of one environment in all its regions."""
 
     def __init__(self, settings: Settings) -> None:
-        self._rules = (*RULES, *ENDPOINT_RULES, cost_cap(settings))
-        there = settings.standby
-        self._rules_there = (*RULES, *ENDPOINT_RULES, cost_cap(there)) if there else self._rules
-        self._of_second_region = f"{settings.prefix}-{FAILOVER}"
+        common = (*RULES, *ENDPOINT_RULES)
+        self._rules = (*common, cost_cap(settings, costs_beside(settings, settings)))
+        self._rules_of = {
+            f"{settings.prefix}-{there.serving_part}.": (
+                *common,
+                cost_cap(there, costs_beside(settings, there)),
+            )
+            for there in settings.further_endpoints
+        }
+        if settings.standby:
+            self._rules_of[f"{settings.prefix}-{FAILOVER}"] = (*common, cost_cap(settings.standby))
 
     @property
     def name(self) -> str:
@@ -54,7 +61,8 @@ class EvergreenRules:
         return cdk.PolicyValidationPluginReport(success=not violations, violations=violations)
 
     def _rules_for(self, path: str) -> tuple[PolicyRule, ...]:
-        return self._rules_there if Path(path).name.startswith(self._of_second_region) else self._rules
+        name = Path(path).name
+        return next((rules for start, rules in self._rules_of.items() if name.startswith(start)), self._rules)
 
     @staticmethod
     def _violation(rule: PolicyRule, path: str, finding: PolicyFinding) -> cdk.PolicyViolation:

@@ -15,6 +15,8 @@ from infra.settings import instance_types
 _CONFIG = "AWS::SageMaker::EndpointConfig"
 _MODEL = "AWS::SageMaker::Model"
 _ENDPOINT = "AWS::SageMaker::Endpoint"
+_MOST_VARIABLES = 4_096
+_LONG_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,25 @@ def _unnamed(template: Template) -> Iterator[PolicyFinding]:
                 )
 
 
+def _variables(template: Template) -> Iterator[PolicyFinding]:
+    for logical_id, function in resources(template, "AWS::Lambda::Function"):
+        variables = function.get("Environment", {}).get("Variables", {})
+        size = sum(len(name) + _bytes(value) for name, value in variables.items())
+        if size > _MOST_VARIABLES:
+            why = f"its variables may take {size} bytes, and Lambda has room for {_MOST_VARIABLES}"
+            yield PolicyFinding(logical_id, "Environment/Variables", why)
+
+
+def _bytes(value: object) -> int:
+    """Of a value, at most; what is known only at the deployment counts as a long name."""
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, dict) and "Fn::Join" in value:
+        separator, parts = value["Fn::Join"]
+        return sum(_bytes(part) for part in parts) + len(separator) * (len(parts) - 1)
+    return _LONG_NAME
+
+
 RULES = (
     PolicyRule(
         "endpoint-volume-key",
@@ -129,5 +150,11 @@ RULES = (
         "Models and endpoint configs have no physical names.",
         "Remove the name; the endpoint has a fixed one.",
         _unnamed,
+    ),
+    PolicyRule(
+        "function-variables",
+        "A function's variables fit into Lambda's 4 kB.",
+        "Fewer or shorter entries of models, guards and fallbacks.",
+        _variables,
     ),
 )

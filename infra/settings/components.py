@@ -18,6 +18,9 @@ from infra.settings.machines import IdleInstances
 from infra.settings.rollout import RollingDeployment
 from infra.settings.scaling import ScalingSettings
 
+ARCHIVE_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+\.tar\.gz$"
+ARCHIVE_FORM = "the S3 address of one archive, s3://bucket/….tar.gz"
+
 _DEVICES_OF_COPY = exclusion(
     "copies-fit",
     refuses="more copies than the machines' accelerators can hold",
@@ -49,8 +52,8 @@ class AdapterSettings(SettingsModel):
     source: str = setting(
         "The adapter's archive in S3.",
         "s3://my-models/adapters/support.tar.gz",
-        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+\.tar\.gz$",
-        form="the S3 address of one archive, s3://bucket/….tar.gz",
+        pattern=ARCHIVE_PATTERN,
+        form=ARCHIVE_FORM,
     )
 
 

@@ -53,13 +53,22 @@ def held(spec: AnyEndpoint, *, challenger: bool = False) -> int:
     return each * (most + beside)
 
 
-def reserved(functions: FunctionSettings, spec: AnyEndpoint, *, challenger: bool) -> int | None:
-    """What `inference` reserves of the account's concurrency, with a challenger if there may be one."""
+def reserved(
+    functions: FunctionSettings, spec: AnyEndpoint, *, challenger: bool, further: int = 0
+) -> int | None:
+    """What `inference` reserves of the account's concurrency, with a challenger if there may be one.
+
+    `further` requests are what the endpoints of other models hold.
+    """
     given = functions.reserved_concurrency
     if given is None or isinstance(given, int):
         return given
     available = functions.account_concurrency - UNRESERVED
-    return min(available, math.ceil(_MARGIN * held(spec, challenger=challenger))) if available > 0 else None
+    return (
+        min(available, math.ceil(_MARGIN * (held(spec, challenger=challenger) + further)))
+        if available > 0
+        else None
+    )
 
 
 def check_concurrency(functions: FunctionSettings, spec: AnyEndpoint) -> None:

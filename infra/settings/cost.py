@@ -1,6 +1,7 @@
-"""What an environment's endpoint may cost in a month, from its settings: printed at synth.
+"""What an environment's endpoints may cost in a month, from its settings: printed at synth.
 
-Of alternative instance types the most expensive is counted; the second region's are added. An update runs a
+Of alternative instance types the most expensive is counted; further models' endpoints and the second region's
+are added. An update runs a
 second fleet beside the first: it is counted for as long as an update may take, for four releases a month.
 """
 
@@ -53,18 +54,24 @@ class Estimate:
 
 
 def estimate(settings: Settings) -> Estimate:
-    """The estimate for one environment, in all its regions."""
-    here = _of_region(settings)
+    """The estimate for one environment: all its endpoints, in all its regions."""
+    total = of_endpoint(settings)
+    for further in settings.further_endpoints:
+        total = _together(total, of_endpoint(further), f" for {further.model.name}")
     if settings.standby is None:
-        return here
-    there = _of_region(settings.standby)
+        return total
+    return _together(total, of_endpoint(settings.standby), f" in {settings.standby.environment.region}")
+
+
+def _together(total: Estimate, other: Estimate, where: str) -> Estimate:
+    """Both; only the first has a challenger."""
     return Estimate(
-        f"{here.what}, and {there.what} in {settings.standby.environment.region}",
-        _sum(here.least, there.least),
-        _sum(here.most, there.most),
-        _sum(here.with_challenger, there.most),
-        _sum(here.updates, there.updates),
-        here.cap,
+        f"{total.what}, and {other.what}{where}",
+        _sum(total.least, other.least),
+        _sum(total.most, other.most),
+        _sum(total.with_challenger, other.most),
+        _sum(total.updates, other.updates),
+        total.cap,
     )
 
 
@@ -97,13 +104,14 @@ def check_cost(settings: Settings) -> None:
 def _types(settings: Settings) -> list[str]:
     """Every instance type of the endpoints; none for serverless ones."""
     regions = [one for one in (settings, settings.standby) if one is not None]
-    kinds = [one.endpoint for one in regions]
+    kinds = [one.endpoint for one in (*regions, *settings.further_endpoints)]
     return [
         name for kind in kinds if not isinstance(kind, ServerlessEndpoint) for name in kind.instances.types
     ]
 
 
-def _of_region(settings: Settings) -> Estimate:
+def of_endpoint(settings: Settings) -> Estimate:
+    """The estimate for one endpoint in its region."""
     spec, cap = settings.endpoint, settings.environment.monthly_cost_cap_usd
     if isinstance(spec, ServerlessEndpoint):
         per_request = (

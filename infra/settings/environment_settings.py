@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
-from infra.settings import concurrency, cross_section_rules, deadlines, region_rules
+from infra.settings import catalogue_rules, concurrency, cross_section_rules, deadlines, region_rules
 from infra.settings.api import ApiSettings
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
+from infra.settings.catalogue import AdapterModel, EndpointModel, ModelSettings
 from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.delivery import Delivery, check_delivery
 from infra.settings.endpoint import Endpoint, RealtimeEndpoint
@@ -74,6 +75,12 @@ class Settings(SettingsModel):
     )
     model: Model = setting("The model callers name.", {"name": "llama-3.1-8b-instruct"})
     endpoint: Endpoint = setting("Machines, engine and rollout.", {"kind": "realtime"})
+    models: list[ModelSettings] = setting(
+        "Further models behind the same API.",
+        [{"kind": "bedrock", "name": "gpt-oss-20b", "model_id": "openai.gpt-oss-20b-1:0"}],
+        default=[],
+        max_length=32,
+    )
     records: RecordSettings = setting("What is kept of a request.", {"ttl_days": 30})
     jobs: JobsSettings = setting(
         "Work that is answered later.", {"retention_days": 7}, default=JobsSettings()
@@ -99,15 +106,72 @@ class Settings(SettingsModel):
         "Roles that GitHub Actions deploys with.", {"provider": "create"}, default=None
     )
 
+    _model_part: str = PrivateAttr(default="")
+    """Of the settings of a further model's endpoint: the model's name as AWS's names hold it."""
+
     @property
     def prefix(self) -> str:
         """Start of every name: `evergreen-<env>`."""
         return f"evergreen-{self.name}"
 
     @property
+    def serving_part(self) -> str:
+        """The serving stack's name without the prefix: `serving`, or `serving-<model>` of a further one."""
+        return f"serving-{self._model_part}" if self._model_part else "serving"
+
+    @property
     def endpoint_name(self) -> str:
-        """The endpoint's fixed name, at most 63 characters."""
-        return self.prefix
+        """The endpoint's fixed name, at most 63 characters; a further model's is its stack's name."""
+        return f"{self.prefix}-{self.serving_part}" if self._model_part else self.prefix
+
+    @property
+    def version_parameter(self) -> str:
+        """Name of the SSM parameter that holds the version of what the champion serves."""
+        return f"/{self.endpoint_name}/champion-version"
+
+    def adapter_version_parameter(self, adapter: AdapterModel) -> str:
+        """The same of an adapter that is a component of its own."""
+        return f"/{self.endpoint_name}/adapters/{adapter.part}/version"
+
+    def of_model(self, entry: EndpointModel) -> Settings:
+        """These settings as a further model's endpoint has them: no loop, no second region of its own."""
+        model = Model(name=entry.name, version=entry.version, source=entry.source, size_gb=entry.size_gb)
+        there = self.model_copy(
+            update={
+                "model": model,
+                "endpoint": entry.endpoint,
+                "models": [],
+                "fallbacks": [],
+                "refresh": None,
+                "failover": None,
+                "delivery": None,
+            }
+        )
+        there._model_part = entry.part  # noqa: SLF001 - a copy of our own
+        return there
+
+    @property
+    def further_endpoints(self) -> list[Settings]:
+        """The settings of each further model that has an endpoint of its own."""
+        return [self.of_model(entry) for entry in self.models if isinstance(entry, EndpointModel)]
+
+    @property
+    def component_adapters(self) -> list[AdapterModel]:
+        """The entries that are inference components on the environment's own endpoint."""
+        if not isinstance(self.endpoint, ScaleToZeroEndpoint):
+            return []
+        return [entry for entry in self.models if isinstance(entry, AdapterModel)]
+
+    @property
+    def folder_adapters(self) -> list[AdapterModel]:
+        """The entries that are folders of the environment's own artefact."""
+        if isinstance(self.endpoint, ScaleToZeroEndpoint):
+            return []
+        return [entry for entry in self.models if isinstance(entry, AdapterModel)]
+
+    def adapter_component(self, adapter: AdapterModel) -> str | None:
+        """The component's name; None for an adapter that is a folder of the model's artefact."""
+        return f"{self.prefix}-{adapter.part}" if adapter in self.component_adapters else None
 
     @property
     def standby(self) -> Settings | None:
@@ -120,6 +184,7 @@ class Settings(SettingsModel):
                 "environment": self.environment.model_copy(update={"region": there.region}),
                 "model": self.model.model_copy(update={"source": there.source}),
                 "endpoint": there.endpoint(self.endpoint),
+                "models": [],
                 "refresh": None,
                 "failover": None,
                 "delivery": None,
@@ -151,7 +216,9 @@ class Settings(SettingsModel):
         """The inference components, the base model's first; none for kinds without components."""
         if not isinstance(self.endpoint, ScaleToZeroEndpoint):
             return []
-        return [f"{self.prefix}-{name}" for name in ("base", *(a.name for a in self.endpoint.adapters))]
+        adapters = [adapter.name for adapter in self.endpoint.adapters]
+        adapters += [adapter.part for adapter in self.component_adapters]
+        return [f"{self.endpoint_name}-{name}" for name in ("base", *adapters)]
 
     @property
     def download_timeout_seconds(self) -> int:
@@ -174,7 +241,10 @@ class Settings(SettingsModel):
     @property
     def reserved_concurrency(self) -> int | None:
         """What `inference` reserves of the account's concurrency; None for nothing."""
-        return concurrency.reserved(self.functions, self.endpoint, challenger=self.refresh is not None)
+        further = sum(concurrency.held(there.endpoint) for there in self.further_endpoints)
+        return concurrency.reserved(
+            self.functions, self.endpoint, challenger=self.refresh is not None, further=further
+        )
 
     @property
     def evaluation_answer_tokens(self) -> int:
@@ -209,6 +279,30 @@ class Settings(SettingsModel):
     @model_validator(mode="after")
     def _endpoint_fits_the_model(self) -> Self:
         region_rules.check_region(("environment", "region"), self.environment.region)
+        self.check_endpoint()
+        return self
+
+    @model_validator(mode="after")
+    def _models_fit(self) -> Self:
+        spec = self.endpoint
+        adapters = [one.name for one in spec.adapters] if isinstance(spec, ScaleToZeroEndpoint) else []
+        catalogue_rules.check_names(self.model, adapters, self.models)
+        catalogue_rules.check_parts(self.models)
+        catalogue_rules.check_base(self.model, spec, self.models)
+        catalogue_rules.check_hosted(self.models, region_rules.check_region)
+        for place, entry in enumerate(self.models):
+            if not isinstance(entry, EndpointModel):
+                continue
+            there = self.of_model(entry)
+            try:
+                cross_section_rules.check_names(there.endpoint_name, *there.component_names)
+                there.check_endpoint()
+            except RuleError as error:
+                raise catalogue_rules.within(place, error) from None
+        return self
+
+    def check_endpoint(self) -> None:
+        """The endpoint holds the model, in this region. Raises RuleError from the file's root."""
         cross_section_rules.check_region(self.environment.region, *self._images())
         cross_section_rules.check_source(self.model.source, self.endpoint)
         cross_section_rules.check_size(self.model.size_gb, self.endpoint)
@@ -226,7 +320,6 @@ class Settings(SettingsModel):
                 change="the file's fields as docs/endpoints.md has them, or no file",
                 example={"target": 22.0},
             ) from None
-        return self
 
     @model_validator(mode="after")
     def _jobs_find_machines(self) -> Self:

@@ -9,6 +9,8 @@ from pydantic import Field
 from infra.settings.base import SettingsModel, setting
 from infra.settings.texts import Region
 
+BEDROCK_ID_PATTERN = r"^[a-z0-9-]+\.[a-zA-Z0-9.:_-]{1,120}$"
+
 
 class EndpointFallback(SettingsModel):
     """Another SageMaker endpoint of this account that serves the same protocol."""
@@ -28,7 +30,7 @@ class BedrockFallback(SettingsModel):
     model_id: str = setting(
         "The model's id in Bedrock.",
         "openai.gpt-oss-20b-1:0",
-        pattern=r"^[a-z0-9-]+\.[a-zA-Z0-9.:_-]{1,120}$",
+        pattern=BEDROCK_ID_PATTERN,
     )
     region: Region | None = setting("Its region; left out, the environment's.", "us-west-2", default=None)
 

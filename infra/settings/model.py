@@ -5,7 +5,15 @@ Knows nothing of CDK, files or line numbers.
 
 from __future__ import annotations
 
-from infra.settings.base import SettingsModel, setting
+from typing import Annotated
+
+from infra.settings.base import SettingsModel, setting, text
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
+NAME_FORM = "letters, digits and . _ : / @ + -"
+VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+SOURCE_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+(/|\.tar\.gz)$"
+SOURCE_FORM = "an S3 address: s3://bucket/prefix/ with a slash at its end, or one .tar.gz"
 
 
 class Model(SettingsModel):
@@ -16,15 +24,13 @@ class Model(SettingsModel):
         "llama-3.1-8b-instruct",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
     )
-    version: str = setting(
-        "Version of the first artefact.", "1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-    )
+    version: str = setting("Version of the first artefact.", "1", pattern=VERSION_PATTERN)
     source: str | None = setting(
         "S3 prefix of the first artefact (for serverless one tar.gz); left out, the deploy names it "
         "(parameter ChampionModelUri).",
         "s3://my-models/llama-3.1-8b-instruct/",
-        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+(/|\.tar\.gz)$",
-        form="an S3 address: s3://bucket/prefix/ with a slash at its end, or one .tar.gz",
+        pattern=SOURCE_PATTERN,
+        form=SOURCE_FORM,
         default=None,
     )
     size_gb: float | None = setting(
@@ -39,4 +45,10 @@ class Model(SettingsModel):
     )
     output_token_price: float = setting(
         "What a million output tokens cost, in US dollars, in callers' usage.", 0.4, ge=0, default=0.0
+    )
+    aliases: list[Annotated[str, text(NAME_PATTERN, NAME_FORM)]] = setting(
+        "Further names that callers may say.", ["gpt-4o-mini"], default=[], max_length=16
+    )
+    images: bool = setting(
+        "Whether the model reads image parts of messages; engine vllm only.", True, default=False
     )

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from contracts.catalogue import MODELS_VARIABLE
 from contracts.transcripts import PREFIX as TRANSCRIPTS
 from infra.constructs import inference_options
 from infra.constructs.async_jobs import AsyncJobs
 from infra.constructs.bundled_function import BundledFunction
+from infra.constructs.catalogue_variable import CatalogueVariable
 from infra.constructs.encryption import grant_through
 from infra.constructs.inference_api import STREAM_TIMEOUT, InferenceApi
 from infra.constructs.web_acl import ApiWebAcl
 from infra.policy.acknowledge import acknowledge, imported_arn
 from infra.settings import Settings
 from infra.stacks.data import DataStack
-from infra.stacks.serving import ServingStack
+from infra.stacks.serving import ModelServingStack, ServingStack
 
 
 class ApiStack(cdk.Stack):
@@ -31,22 +34,20 @@ class ApiStack(cdk.Stack):
         env: cdk.Environment,
         *,
         data: DataStack,
-        serving: ServingStack,
+        serving: Sequence[ServingStack | ModelServingStack],
     ) -> None:
+        """Make the API in front of the endpoints of `serving`, the environment's own first."""
         super().__init__(scope, f"{settings.prefix}-gateway", env=env)
-        self.add_stack_dependency(serving)
-        version = cdk.CfnParameter(
-            self,
-            "ModelVersion",
-            type="AWS::SSM::Parameter::Value<String>",
-            default=serving.version_parameter,
-            description="Where the champion's version is read at each deployment",
-        )
+        for stack in serving:
+            self.add_stack_dependency(stack)
+        own = serving[0].endpoint
+        catalogue = CatalogueVariable(self, settings)
         access = {"ACCESS_TABLE": data.access.table_name}
         answering = access | {
-            "ENDPOINT_NAME": serving.endpoint.name,
+            "ENDPOINT_NAME": own.name,
             "MODEL_NAME": settings.model.name,
-            "MODEL_VERSION": version.value_as_string,
+            "MODEL_VERSION": catalogue.own_version,
+            MODELS_VARIABLE: catalogue.value,
             "RECORDS_TABLE": data.records.table_name,
             "RECORD_TTL_DAYS": str(settings.records.ttl_days),
         }
@@ -68,7 +69,7 @@ class ApiStack(cdk.Stack):
                 "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
                 "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
             }
-            | serving.endpoint.function_environment
+            | own.function_environment
         )
         inference = BundledFunction(
             self,
@@ -104,7 +105,9 @@ class ApiStack(cdk.Stack):
             data.records.grant_items(function, "PutItem", "UpdateItem")
             if settings.records.keep_text:
                 _keep_transcripts(function, data)
-            serving.endpoint.grant_invoke(function)
+            for stack in serving:
+                stack.endpoint.grant_invoke(function)
+            inference_options.configure_hosted_models(function, settings)
             inference_options.configure_guards(function, settings)
             inference_options.configure_fallbacks(function, settings)
             inference_options.configure_tracing(function, settings)

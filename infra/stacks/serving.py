@@ -1,4 +1,8 @@
-"""The serving stack: the endpoint, the role its containers run under, and what a release may change."""
+"""The serving stacks: an endpoint, the role its containers run under, and what a release may change.
+
+The environment's own model has a stack that the release loop updates; each further model of `models` with an
+endpoint of its own has one that deployments alone change.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from infra.constructs.inference_endpoint import InferenceEndpoint
 from infra.constructs.log_group import LogGroup
 from infra.constructs.network import ContainerNetwork
 from infra.constructs.realtime_endpoint import RealtimeInference
-from infra.constructs.release_parameters import ExperimentParameters, ReleaseParameters
+from infra.constructs.release_parameters import ExperimentParameters, ReleaseParameters, logical_id
 from infra.constructs.serverless_endpoint import ServerlessInference
 from infra.settings import Settings
 from infra.settings.components import ScaleToZeroEndpoint
@@ -25,13 +29,10 @@ from infra.settings.endpoint import AsyncEndpoint, RealtimeEndpoint, ServerlessE
 from infra.stacks.data import DataStack
 
 
-class ServingStack(BoundedStack):
-    """The endpoint and its release parameters. Exposes `endpoint` and `version_parameter`."""
+class _Contents:
+    """What a serving stack holds, whatever may update it. Exposes `endpoint`."""
 
-    def __init__(
-        self, scope: Construct, settings: Settings, env: cdk.Environment, *, data: DataStack
-    ) -> None:
-        super().__init__(scope, f"{settings.prefix}-serving", env)
+    def __init__(self, stack: cdk.Stack, settings: Settings, data: DataStack, *, experiments: bool) -> None:
         # SageMaker writes under names of its own choice, and the role may not make a group: without one of
         # these, a container that does not start leaves no trace.
         names = {"EndpointLogs": f"/aws/sagemaker/Endpoints/{settings.endpoint_name}"} | {
@@ -39,11 +40,11 @@ class ServingStack(BoundedStack):
             for component in settings.component_names
         }
         log_groups = [
-            LogGroup(self, part, settings=settings, key=data.logs_key, name=name)
+            LogGroup(stack, part, settings=settings, key=data.logs_key, name=name)
             for part, name in names.items()
         ]
         role = ExecutionRole(
-            self,
+            stack,
             "ExecutionRole",
             settings=settings,
             artefacts=data.artefacts,
@@ -55,34 +56,63 @@ class ServingStack(BoundedStack):
             role=role,
             volume_key=data.models_key,
             records=(data.records_bucket, data.records_key),
-            network=container_network(self, settings, data.logs_key, role),
+            network=container_network(stack, settings, data.logs_key, role),
         )
-        self.endpoint, release = _endpoint(self, settings, hosting)
-        # Other stacks read the champion's version from here: an export could not change while it is in use.
-        self.version_parameter = f"/{settings.prefix}/champion-version"
+        self.endpoint, release = _endpoint(stack, settings, hosting, experiments=experiments)
+        # Other stacks read versions from here: an export could not change while it is in use.
         ssm.StringParameter(
-            self,
+            stack,
             "ChampionVersion",
-            parameter_name=self.version_parameter,
+            parameter_name=settings.version_parameter,
             string_value=release.champion.version,
             description="Version of the model that the champion variant serves",
         )
-        cdk.CfnOutput(self, "EndpointName", value=self.endpoint.name)
+        for name, version in self.endpoint.adapter_versions.items():
+            ssm.StringParameter(
+                stack,
+                logical_id("AdapterVersion", name),
+                parameter_name=name,
+                string_value=version,
+                description="Version of an adapter that the endpoint serves",
+            )
+        cdk.CfnOutput(stack, "EndpointName", value=self.endpoint.name)
+
+
+class ServingStack(BoundedStack):
+    """The environment's own model, which the release loop updates. Exposes `endpoint`."""
+
+    def __init__(
+        self, scope: Construct, settings: Settings, env: cdk.Environment, *, data: DataStack
+    ) -> None:
+        super().__init__(scope, f"{settings.prefix}-{settings.serving_part}", env)
+        self.endpoint = _Contents(self, settings, data, experiments=True).endpoint
+
+
+class ModelServingStack(cdk.Stack):
+    """A further model; `settings` are its endpoint's (`Settings.further_endpoints`). Exposes `endpoint`."""
+
+    def __init__(
+        self, scope: Construct, settings: Settings, env: cdk.Environment, *, data: DataStack
+    ) -> None:
+        super().__init__(scope, f"{settings.prefix}-{settings.serving_part}", env=env)
+        self.endpoint = _Contents(self, settings, data, experiments=False).endpoint
 
 
 def _endpoint(
-    stack: ServingStack, settings: Settings, hosting: Hosting
+    stack: cdk.Stack, settings: Settings, hosting: Hosting, *, experiments: bool
 ) -> tuple[InferenceEndpoint, ReleaseParameters]:
-    """The endpoint of the settings' kind, and the parameters that release models onto it."""
+    """The endpoint of the settings' kind, and the parameters that release models onto it.
+
+    With `experiments` a realtime endpoint may get a challenger.
+    """
     spec, source, version = settings.endpoint, settings.model.source, settings.model.version
     if not isinstance(spec, ServerlessEndpoint) and spec.instances.has_volume:
         grant_volume(hosting.volume_key, hosting.role)
     match spec:
         case RealtimeEndpoint():
-            experiments = ExperimentParameters(stack, source=source, version=version)
-            return RealtimeInference(
-                stack, "Inference", hosting=hosting, spec=spec, release=experiments
-            ), experiments
+            kind = ExperimentParameters if experiments else ReleaseParameters
+            release = kind(stack, source=source, version=version)
+            return RealtimeInference(stack, "Inference", hosting=hosting, spec=spec, release=release), release
         case ScaleToZeroEndpoint():
             release = ReleaseParameters(stack, source=source, version=version)
             return ComponentInference(

@@ -23,7 +23,7 @@ ENV_IDLE_RELEASE = "EVERGREEN_IDLE_RELEASE_SECONDS"  # unused for so long, memor
 ENV_HOST = "EVERGREEN_HOST"  # address to listen on
 ENV_MAX_ADAPTERS = "EVERGREEN_MAX_ADAPTERS"  # LoRA adapters loaded at once; 0 (the default) turns them off
 ENV_MAX_ADAPTER_BYTES = "EVERGREEN_MAX_ADAPTER_BYTES"  # what all loaded adapters may hold together
-ENV_ADAPTER_FOLDER = "EVERGREEN_ADAPTER_FOLDER"  # holds a folder per adapter that requests may name
+ENV_ADAPTER_FOLDER = "EVERGREEN_ADAPTER_FOLDER"  # holds a folder per adapter; a relative one is the model's
 ENV_MAX_SESSIONS = "EVERGREEN_MAX_SESSIONS"  # open sessions at once
 
 # SageMaker's own names for sticky sessions
@@ -34,6 +34,7 @@ ENV_SAGEMAKER_PORT = "SAGEMAKER_BIND_TO_PORT"
 ENV_SAGEMAKER_MODEL_DIR = "SM_MODEL_DIR"
 DEFAULT_PORT = 8080
 DEFAULT_MODEL_DIR = "/opt/ml/model"
+ADAPTER_FOLDER = "adapters"  # in the artefact: a folder for each LoRA adapter
 HOOK_FILE = "code/evergreen_hook.py"  # in the artefact: what AWS's vLLM image loads as our hook
 
 HEADER_CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"

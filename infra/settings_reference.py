@@ -15,6 +15,8 @@ from infra.settings.environment_settings import Settings
 from infra.settings.exclusions import register
 from infra.settings.images import image_table
 
+_REPEATING = "models"
+"""A section whose entries hold what other sections have: those models are not written again."""
 _HEAD = """# Settings
 
 One file per environment, `settings/<environment>.yaml`, holds everything a platform team edits; no file
@@ -28,7 +30,8 @@ This page is written from the models in `infra/settings/`:
 
 def render() -> str:
     """The whole page as Markdown."""
-    sections = [_section([key.name], key) for key in schema.keys(Settings) if key.name != "name"]
+    seen: dict[type[BaseModel], str] = {}
+    sections = [list(_section([key.name], key, seen)) for key in schema.keys(Settings) if key.name != "name"]
     return (
         "\n".join(
             [_HEAD, *(line for section in sections for line in section), *_exclusions(), *_images()]
@@ -37,14 +40,17 @@ def render() -> str:
     )
 
 
-def _section(path: list[str], key: schema.Key) -> Iterator[str]:
-    """Heading and table of one mapping, then the mappings inside it."""
+def _section(path: list[str], key: schema.Key, seen: dict[type[BaseModel], str]) -> Iterator[str]:
+    """Heading and table of one mapping, then those inside it; `seen` says where a model stands already."""
     for model in key.models or key.item_models:
         title = ".".join(path)
         if len(key.models) > 1:
             title += f" (kind: {_kind(model)})"
         elif not key.models:
             title += " (each)"
+        if path[0] == _REPEATING and model in seen:
+            continue
+        seen.setdefault(model, title)
         yield f"{'##' if len(path) == 1 else '###'} {title}\n"
         yield f"{(model.__doc__ or '').strip().splitlines()[0]}\n"
         yield "| key | holds | default | meaning |"
@@ -54,7 +60,7 @@ def _section(path: list[str], key: schema.Key) -> Iterator[str]:
         yield ""
         for entry in inner:
             if entry.models or entry.item_models:
-                yield from _section([*path, entry.name], entry)
+                yield from _section([*path, entry.name], entry, seen)
 
 
 def _row(key: schema.Key) -> str:

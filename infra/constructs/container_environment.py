@@ -30,7 +30,13 @@ _HOOK = {
 
 
 def container_environment(
-    engine: Engine, model_name: str, version: str, digest: str, *, image: Image | None = None
+    engine: Engine,
+    model_name: str,
+    version: str,
+    digest: str,
+    *,
+    image: Image | None = None,
+    adapters: bool = False,
 ) -> dict[str, str]:
     """Environment of the container.
 
@@ -40,6 +46,7 @@ def container_environment(
         version: The model's version; may be a CloudFormation token, as `digest` may.
         digest: SHA-256 of the artefact's manifest in hex; empty where it has none.
         image: What the flags are for; the row that the engine names, if left out.
+        adapters: Whether the artefact holds LoRA adapters, each in a folder of its own.
     """
     image = image or image_table().images[engine.image]
     environment = {
@@ -67,6 +74,12 @@ def container_environment(
             container.ENV_IDLE_RELEASE: engine.idle_release_seconds,
         }
         environment |= {name: str(value) for name, value in bounds.items() if value is not None}
+    if adapters and isinstance(engine, TransformersSettings):
+        environment[container.ENV_ADAPTER_FOLDER] = container.ADAPTER_FOLDER
+    if adapters and isinstance(engine, VllmSettings):
+        # vLLM's own plug-in looks there for an adapter that a request names and that is not loaded. It ends
+        # the server where there is no such folder.
+        environment["VLLM_LORA_RESOLVER_CACHE_DIR"] = f"{_MODEL_DIR}/{container.ADAPTER_FOLDER}"
     if isinstance(engine, VllmSettings):
         facts = engine_versions()[image.engine_version]
         environment |= {flag.variable: flag.value for flag in flags(engine, model_name, facts)}

@@ -90,7 +90,13 @@ class Hosting:
         """Image URI and environment of a container that serves the artefact."""
         engine, environment = self.settings.endpoint.engine, self.settings.environment
         uri = image_table().uri(engine.image, account=environment.account, region=environment.region)
-        names = container_environment(engine, self.settings.model.name, artefact.version, artefact.digest)
+        names = container_environment(
+            engine,
+            self.settings.model.name,
+            artefact.version,
+            artefact.digest,
+            adapters=bool(self.settings.folder_adapters),
+        )
         return uri, names
 
     def config(self, scope: Construct, *, volume: bool) -> sagemaker.CfnEndpointConfig:

@@ -182,10 +182,14 @@ class _Hosted(_Entry):
         form=NAME_FORM,
     )
     max_context_tokens: int | None = setting(
-        "Prompt and answer together, in tokens, as callers are told.", 128_000, ge=1, default=None
+        "Prompt and answer together, in tokens, as callers are told.",
+        128_000,
+        ge=1,
+        le=100_000_000,
+        default=None,
     )
     max_output_tokens: int | None = setting(
-        "Longest answer, in tokens, as callers are told.", 16_384, ge=1, default=None
+        "Longest answer, in tokens, as callers are told.", 16_384, ge=1, le=100_000_000, default=None
     )
 
     @model_validator(mode="after")

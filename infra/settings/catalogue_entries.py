@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from contracts.catalogue import Capabilities, ModelEntry, ModelLimits, ModelPrice, write_entries
 from contracts.guards import GuardSettings
@@ -11,7 +12,9 @@ from infra.settings import catalogue_rules
 from infra.settings.catalogue import AdapterModel, BedrockModel, EndpointModel, HostedModel, OpenAIModel
 from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.endpoint import ServerlessEndpoint
-from infra.settings.environment_settings import Settings
+
+if TYPE_CHECKING:
+    from infra.settings.environment_settings import Settings
 
 _LONGEST_VERSION = 63
 Versions = Callable[[str], str]

@@ -18,7 +18,7 @@ from infra.settings.model import Model
 FUNCTION_VARIABLES_BYTES = 4_096
 OTHER_VARIABLES_BYTES = 1_200
 """Names of tables, buckets and queues, limits, prices: what functions have beside the settings' JSON."""
-_STACK_OF_BOOTSTRAP = "bootstrap"
+_RESERVED = {"bootstrap": "the stack of the execution role", "base": "the base model's component"}
 
 _NAMES = exclusion(
     "model-names",
@@ -28,7 +28,7 @@ _NAMES = exclusion(
 )
 _PARTS = exclusion(
     "model-parts",
-    refuses="two models whose names differ only in what AWS's names cannot hold, or one named `bootstrap`",
+    refuses="two models whose names differ only in what AWS's names cannot hold, or one named `bootstrap` or `base`",
     why="Stacks and endpoints are named by letters, digits and dashes of the model's name.",
     change="another name; callers can go on saying the old one where it is an alias",
 )
@@ -96,9 +96,9 @@ def check_names(model: Model, of_endpoint: Sequence[str], models: Sequence[Named
             taken[name] = f"'{entry.name}'"
 
 
-def check_parts(models: Sequence[Named]) -> None:
+def check_parts(of_endpoint: Sequence[str], models: Sequence[Named]) -> None:
     """Names of stacks, endpoints and components are distinct."""
-    parts: dict[str, str] = {_STACK_OF_BOOTSTRAP: "the stack of the execution role"}
+    parts = _RESERVED | dict.fromkeys(of_endpoint, "an adapter of section endpoint")
     for place, entry in enumerate(models):
         if not isinstance(entry, EndpointModel | AdapterModel):
             continue

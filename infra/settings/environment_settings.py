@@ -15,6 +15,7 @@ from infra.settings.api import ApiSettings
 from infra.settings.base import RuleError, SettingsModel, setting
 from infra.settings.capacity import CapacityError, capacity, target
 from infra.settings.catalogue import AdapterModel, EndpointModel, ModelSettings
+from infra.settings.catalogue_entries import check_variables
 from infra.settings.components import ScaleToZeroEndpoint
 from infra.settings.delivery import Delivery, check_delivery
 from infra.settings.endpoint import Endpoint, RealtimeEndpoint
@@ -287,7 +288,7 @@ class Settings(SettingsModel):
         spec = self.endpoint
         adapters = [one.name for one in spec.adapters] if isinstance(spec, ScaleToZeroEndpoint) else []
         catalogue_rules.check_names(self.model, adapters, self.models)
-        catalogue_rules.check_parts(self.models)
+        catalogue_rules.check_parts(adapters, self.models)
         catalogue_rules.check_base(self.model, spec, self.models)
         catalogue_rules.check_hosted(self.models, region_rules.check_region)
         for place, entry in enumerate(self.models):
@@ -299,6 +300,7 @@ class Settings(SettingsModel):
                 there.check_endpoint()
             except RuleError as error:
                 raise catalogue_rules.within(place, error) from None
+        check_variables(self)
         return self
 
     def check_endpoint(self) -> None:

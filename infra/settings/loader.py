@@ -17,7 +17,6 @@ from pydantic_core import ErrorDetails
 
 from infra.settings import schema
 from infra.settings.base import RuleError
-from infra.settings.catalogue_entries import check_variables
 from infra.settings.cost import check_cost
 from infra.settings.environment_settings import Settings
 from infra.settings.yaml_rules import YamlRuleError, check_aliases, check_nodes, entries
@@ -75,7 +74,6 @@ def _parse(path: Path, name: str) -> Settings:
     try:
         settings = Settings.model_validate({"name": name, **values})
         check_cost(settings)
-        check_variables(settings)
     except ValidationError as error:
         found = error.errors()
         # A mistyped key is also a missing one: the key in the file is the better hint.

@@ -36,6 +36,30 @@ def schedule(least: int, most: int) -> list[dict[str, Any]]:
     return [{"name": "night", "at": "cron(0 20 * * ? *)", "min": least, "max": most}]
 
 
+ADAPTER_ARCHIVE = "s3://my-models/adapters/support.tar.gz"
+ADAPTER = {"kind": "adapter", "name": "support"}
+HOSTED = {"kind": "bedrock", "name": "gpt-oss-20b", "model_id": "openai.gpt-oss-20b-1:0"}
+EMBEDDING = {
+    "kind": "endpoint",
+    "name": "all-minilm-l6-v2",
+    "task": "embedding",
+    "endpoint": {
+        "kind": "serverless",
+        "engine": {"kind": "transformers", "image": "evergreen-serving-local"}
+        | {"max_context_tokens": 256, "max_running_requests": 32, "max_queued_requests": 64}
+        | {"default_max_tokens": 128, "request_timeout_seconds": 60},
+        "memory_mb": 2048,
+        "max_concurrency": 4,
+    },
+}
+
+
+def on_vllm(**changed: Any) -> dict[str, Any]:
+    """A further model on production's own kind of endpoint."""
+    endpoint = yaml.safe_load((FOLDER / "prod.yaml").read_text())["endpoint"]
+    return {"kind": "endpoint", "name": "further", "endpoint": endpoint} | changed
+
+
 Change = dict[str, Any]
 # Exclusion: the file to begin with, what makes it refused, and what makes it right again.
 CASES: dict[str, tuple[str, Change, Change]] = {
@@ -390,6 +414,50 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         "prod",
         {"endpoint.deployment": {"kind": "linear", "step_percent": 10, "bake_seconds": 2281}},
         {"endpoint.deployment": {"kind": "linear", "step_percent": 10, "bake_seconds": 2280}},
+    ),
+    "model-task": ("prod", {"models": [on_vllm(task="rerank")]}, {"models": [on_vllm(task="embedding")]}),
+    "model-images": (
+        "local",
+        {"models": [{**EMBEDDING, "images": True}]},
+        {"models": [{**HOSTED, "images": True}]},
+    ),
+    "adapter-task": (
+        ZERO,
+        {"models": [{**ADAPTER, "name": "legal", "task": "embedding"}]},
+        {"models": [{**ADAPTER, "name": "legal"}]},
+    ),
+    "bedrock-task": ("prod", {"models": [{**HOSTED, "task": "embedding"}]}, {"models": [HOSTED]}),
+    "model-names": (
+        "prod",
+        {"models": [{**HOSTED, "aliases": ["llama-3.1-8b-instruct"]}]},
+        {"models": [{**HOSTED, "aliases": ["llama-3.1-8b"]}]},
+    ),
+    "model-parts": (
+        "local",
+        {"models": [EMBEDDING, {**EMBEDDING, "name": "all_MiniLM.L6-v2"}]},
+        {"models": [EMBEDDING, {**EMBEDDING, "name": "all-minilm-l12-v2"}]},
+    ),
+    "models-async": (QUEUE, {"models": [HOSTED]}, {"models": []}),
+    "adapter-engine": (
+        "prod",
+        {"models": [ADAPTER]},
+        {"models": [ADAPTER], "endpoint.engine.max_adapters": 1},
+    ),
+    "adapter-source": (
+        "local",
+        {"models": [{**ADAPTER, "source": ADAPTER_ARCHIVE}], "endpoint.engine.max_adapters": 1},
+        {"models": [ADAPTER], "endpoint.engine.max_adapters": 1},
+    ),
+    "adapter-room": (
+        "prod",
+        {"models": [ADAPTER, {**ADAPTER, "name": "legal"}], "endpoint.engine.max_adapters": 1},
+        {"models": [ADAPTER, {**ADAPTER, "name": "legal"}], "endpoint.engine.max_adapters": 2},
+    ),
+    "base-images": ("local", {"model.images": True}, {"model.images": False}),
+    "function-variables": (
+        "prod",
+        {"models": [{**HOSTED, "name": f"hosted-{number}"} for number in range(25)]},
+        {"models": [{**HOSTED, "name": f"hosted-{number}"} for number in range(20)]},
     ),
     "web-acl-below-throttle": (
         "prod",  # 100 a second

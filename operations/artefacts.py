@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
 from contracts.artefact import MANIFEST_NAME, ArtefactError, ArtefactFile, Manifest, file_sha256
-from infra.settings.endpoint import ServerlessEndpoint
 from operations.aws_errors import code_of
+from operations.model_places import ModelPlace, place_of, places
 from operations.progress import Step
 from operations.stacks import stack_output
 from operations.target import Target
@@ -45,12 +45,19 @@ class UploadedModel(BaseModel):
     uris: dict[str, str]
 
 
-def store(target: Target, folder: Path, manifest: Manifest, step: Step) -> UploadedModel:
-    """Uploads a folder that has its manifest into every region's bucket, and writes it down as the last one.
+def store(
+    target: Target, folder: Path, manifest: Manifest, step: Step, place: ModelPlace | None = None
+) -> UploadedModel:
+    """Uploads a folder that has its manifest into the buckets of the regions that serve the model, and writes
+    it down as the last one.
 
     Raises ArtefactError where a file is missing or is not what the manifest says.
     """
-    uris = {region: _upload(target, region, folder, manifest, step) for region in target.regions}
+    place = place or place_of(target, None)
+    uris = {
+        region: _upload(target, region, folder, manifest, step, packed=place.packed)
+        for region in regions_of(target, place)
+    }
     model = UploadedModel(
         name=manifest.name,
         digest=manifest.digest,
@@ -58,7 +65,7 @@ def store(target: Target, folder: Path, manifest: Manifest, step: Step) -> Uploa
         uris=uris,
     )
     target.client("ssm").put_parameter(
-        Name=_parameter(target),
+        Name=place.note,
         Value=model.model_dump_json(),
         Type="String",
         Overwrite=True,
@@ -67,10 +74,16 @@ def store(target: Target, folder: Path, manifest: Manifest, step: Step) -> Uploa
     return model
 
 
-def last_uploaded(target: Target) -> UploadedModel | None:
-    """The artefact that `store` wrote down last; None where there was none."""
+def regions_of(target: Target, place: ModelPlace) -> list[str]:
+    """Where a model is served: in the second region only the environment's own is."""
+    return target.regions if place.is_own else [target.region]
+
+
+def last_uploaded(target: Target, place: ModelPlace | None = None) -> UploadedModel | None:
+    """The artefact that `store` wrote down last of a model, or the own one; None where there was none."""
+    place = place or place_of(target, None)
     try:
-        found = target.client("ssm").get_parameter(Name=_parameter(target))
+        found = target.client("ssm").get_parameter(Name=place.note)
     except ClientError as error:
         if code_of(error) == "ParameterNotFound":
             return None
@@ -79,12 +92,13 @@ def last_uploaded(target: Target) -> UploadedModel | None:
 
 
 def forget_last_uploaded(target: Target) -> None:
-    """Takes the note of `store` back, once the bucket is not the environment's any more."""
-    try:
-        target.client("ssm").delete_parameter(Name=_parameter(target))
-    except ClientError as error:
-        if code_of(error) != "ParameterNotFound":
-            raise
+    """Takes the notes of `store` back, once the bucket is not the environment's any more."""
+    for place in places(target):
+        try:
+            target.client("ssm").delete_parameter(Name=place.note)
+        except ClientError as error:
+            if code_of(error) != "ParameterNotFound":
+                raise
 
 
 def stored_manifest(s3: Any, uri: str) -> Manifest | None:
@@ -107,10 +121,11 @@ def bucket_of(target: Target, region: str) -> str:
     return stack_output(target.client("cloudformation"), target.name, "data", "ArtefactsBucketName")
 
 
-def _upload(target: Target, region: str, folder: Path, manifest: Manifest, step: Step) -> str:
+def _upload(
+    target: Target, region: str, folder: Path, manifest: Manifest, step: Step, *, packed: bool
+) -> str:
     s3, bucket = target.client("s3", region), bucket_of(target, region)
     prefix = f"models/{manifest.name}/{manifest.digest}/"
-    packed = isinstance(target.settings.endpoint, ServerlessEndpoint)
     uri = f"s3://{bucket}/{prefix}{ARCHIVE if packed else ''}"
     total = sum(entry.bytes for entry in manifest.files)
     found = stored_manifest(s3, uri)
@@ -159,7 +174,3 @@ def _packed(folder: Path, manifest: Manifest) -> Iterator[tuple[Path, ArtefactFi
 
 def _described(path: Path) -> tuple[Path, ArtefactFile]:
     return path, ArtefactFile(path=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
-
-
-def _parameter(target: Target) -> str:
-    return f"/{target.settings.prefix}/uploaded-model"

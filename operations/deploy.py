@@ -1,4 +1,4 @@
-"""Deploys one environment: the data stack, the model's artefact, then everything else.
+"""Deploys one environment: the data stack, the models' artefacts, then everything else.
 
     python -m operations deploy --env prod
     python -m operations deploy --env prod --exclusively evergreen-prod-gateway
@@ -12,22 +12,33 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from contracts.artefact import MANIFEST_NAME, Manifest
-from operations.artefacts import UploadedModel, bucket_of, last_uploaded, store, stored_manifest
+from operations.artefacts import (
+    UploadedModel,
+    bucket_of,
+    last_uploaded,
+    regions_of,
+    store,
+    stored_manifest,
+)
 from operations.bootstrap import bootstrap
 from operations.cdk import run_cdk, stacks, synthesize
 from operations.diagnosis.container_log import follow
 from operations.laptop import home
 from operations.lock import locked
+from operations.model_places import ModelPlace, place_of, places
 from operations.progress import CommandError, Step, Steps
 from operations.recovery import NEVER_CREATED, recover
 from operations.serving_check import check_serving
 from operations.stacks import StackError, describe_stack
 from operations.target import Target, open_target, run
 
+Release = tuple[ModelPlace, UploadedModel | None]
+"""A model and the artefact it is to serve; None where it serves what the settings or its stack say."""
 APPROVALS = ("never", "broadening", "any-change")
 
 
@@ -70,11 +81,15 @@ class Deployment:
         with self._steps.step("cdk deploy data") as step:
             self._deploy(step, *wanted)
 
-    def deploy_all(self, model: UploadedModel | None, *, replace_champion: bool = False) -> None:
-        """Every stack; the champion's parameters are given on a first deploy, or to replace it."""
+    def deploy_all(self, models: Sequence[Release], *, replace_champion: bool = False) -> None:
+        """Every stack.
+
+        The own champion's parameters are given on a first deploy, or to replace it: later its releases set
+        them. Further models have no other releases than these.
+        """
         # Where the endpoint's creation fails its log goes with it: `why` reads what was kept.
         with self._steps.step("cdk deploy --all") as step, follow(self._target, self._steps.logs):
-            parameters = self._champion(model, replace_champion=replace_champion)
+            parameters = self._parameters(models, replace_champion=replace_champion)
             words = [] if _names_stacks(self._options) else ["--all"]
             self._deploy(step, *words, *parameters, *self._options)
         with self._steps.step("check what serves") as step:
@@ -85,10 +100,20 @@ class Deployment:
         options: list[str | Path] = ["deploy", "--app", self._assembly, "--require-approval", self._approval]
         run_cdk(self._target, step, [*options, "--progress", "events", *words], attached=attached)
 
-    def _champion(self, model: UploadedModel | None, *, replace_champion: bool) -> list[str]:
+    def _parameters(self, models: Sequence[Release], *, replace_champion: bool) -> list[str]:
+        words: list[str] = []
+        for place, model in models:
+            if model is None:
+                continue
+            if place.is_own:
+                words += self._champion(model, replace_champion=replace_champion)
+            else:
+                values = place.parameters(model.uris[self._target.region], model.digest, model.version)
+                words += _words(self._target.stack(place.stack), values)
+        return words
+
+    def _champion(self, model: UploadedModel, *, replace_champion: bool) -> list[str]:
         """The champion's parameters where they are to be set; later the stacks keep what releases set."""
-        if model is None:
-            return []
         words: list[str] = []
         for part, region in self._serving_stacks():
             name = self._target.stack(part)
@@ -101,9 +126,7 @@ class Deployment:
                 "ChampionModelDigest": model.digest,
                 "ChampionModelVersion": model.version,
             }
-            words += [
-                word for key, value in values.items() for word in ("--parameters", f"{name}:{key}={value}")
-            ]
+            words += _words(name, values)
         return words
 
     def _serving_stacks(self) -> list[tuple[str, str]]:
@@ -111,30 +134,48 @@ class Deployment:
         return [("serving", self._target.region), *([("failover", second.region)] if second else [])]
 
 
+def _words(stack: str, parameters: Mapping[str, str]) -> list[str]:
+    return [word for key, value in parameters.items() for word in ("--parameters", f"{stack}:{key}={value}")]
+
+
 def _names_stacks(words: Sequence[str]) -> bool:
     """Whether words for `cdk deploy` name stacks themselves."""
     return any(word.startswith("evergreen-") for word in words)
 
 
-def first_model(target: Target) -> UploadedModel | None:
-    """The artefact for a first deploy; None where the settings' own source stands in the templates.
+def first_models(target: Target) -> list[Release]:
+    """Every model with an artefact of its own, and what `first_model` says of it."""
+    return [(place, first_model(target, place)) for place in places(target)]
+
+
+def first_model(target: Target, place: ModelPlace | None = None) -> UploadedModel | None:
+    """The artefact of a model for a first deploy; None where the settings' source stands in the templates.
 
     Raises CommandError where there is neither, or the uploaded one is not complete in the bucket.
     """
-    model = last_uploaded(target)
+    place = place or place_of(target, None)
+    model, name = last_uploaded(target, place), "" if place.is_own else f" NAME={place.name}"
+    command = f"`make model ENV={target.name}{name} FROM=<folder>`"
     if model is None:
-        found = describe_stack(target.client("cloudformation"), target.stack("serving"))
+        found = describe_stack(target.client("cloudformation"), target.stack(place.stack))
         serves = found is not None and found["StackStatus"] not in NEVER_CREATED
-        if target.settings.model.source is None and not serves:
-            raise CommandError(
-                f"{target.name} has no model yet: run `make model ENV={target.name} FROM=<folder>` first."
-            )
+        if place.source is None and not (serves and _is_set(found or {}, place)):
+            what = "model" if place.is_own else f"artefact of {place.name}"
+            raise CommandError(f"{target.name} has no {what} yet: run {command} first.")
         return None
-    for region in target.regions:
+    for region in regions_of(target, place):
         problem = _problem(target, region, model)
         if problem:
-            raise CommandError(f"{problem}: run `make model ENV={target.name} FROM=<folder>` again.")
+            raise CommandError(f"{problem}: run {command} again.")
     return model
+
+
+def _is_set(stack: Mapping[str, Any], place: ModelPlace) -> bool:
+    """Whether a deployed stack has the parameters of a model: an adapter may be new to it."""
+    if place.adapter is None:
+        return True
+    given = {entry["ParameterKey"] for entry in stack.get("Parameters", [])}
+    return set(place.parameters("", "", "")) <= given
 
 
 def _problem(target: Target, region: str, model: UploadedModel) -> str | None:
@@ -169,12 +210,11 @@ def _deploy(options: argparse.Namespace, words: Sequence[str]) -> int:
             assembly = options.assembly or _synthesized(target, steps)
             deployment = Deployment(target, assembly, steps, approval, words)
             deployment.recover()
-            if options.model is not None:
+            if options.model:
                 deployment.deploy_data()
-                model: UploadedModel | None = _uploaded(target, options.model, steps)
-            else:
-                model = first_model(target)
-            deployment.deploy_all(model, replace_champion=options.replace_champion)
+                for name, folder in options.model:
+                    _upload(target, place_of(target, name), folder, steps)
+            deployment.deploy_all(first_models(target), replace_champion=options.replace_champion)
     finally:
         if options.timings:
             steps.save(options.timings)
@@ -188,10 +228,15 @@ def _synthesized(target: Target, steps: Steps) -> Path:
         return synthesize(target.name, step)
 
 
-def _uploaded(target: Target, folder: Path, steps: Steps) -> UploadedModel:
+def _upload(target: Target, place: ModelPlace, folder: Path, steps: Steps) -> None:
     manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
-    with steps.step("upload model") as step:
-        return store(target, folder, manifest, step)
+    with steps.step("upload model" if place.is_own else f"upload {place.name}") as step:
+        store(target, folder, manifest, step, place)
+
+
+def _named_folder(text: str) -> tuple[str | None, Path]:
+    name, separator, folder = text.rpartition("=")
+    return (name if separator else None), Path(folder)
 
 
 def _approval(target: Target) -> str:
@@ -206,7 +251,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--env", required=True, help="name of the settings file")
     parser.add_argument("--assembly", type=Path, help="synthesized cloud assembly; left out, it is made")
-    parser.add_argument("--model", type=Path, help="folder of the first champion, with its manifest.json")
+    parser.add_argument(
+        "--model",
+        type=_named_folder,
+        action="append",
+        default=[],
+        help="folder of the first champion, with its manifest.json; `NAME=FOLDER` for a further model",
+    )
     parser.add_argument(
         "--replace-champion",
         action="store_true",

@@ -28,7 +28,7 @@ _NAMES = exclusion(
 )
 _PARTS = exclusion(
     "model-parts",
-    refuses="two models whose names differ only in what AWS's names cannot hold, or one named `bootstrap` or `base`",
+    refuses="models whose names differ only in what AWS's cannot hold, or one named `bootstrap` or `base`",
     why="Stacks and endpoints are named by letters, digits and dashes of the model's name.",
     change="another name; callers can go on saying the old one where it is an alias",
 )

@@ -423,8 +423,8 @@ CASES: dict[str, tuple[str, Change, Change]] = {
     ),
     "adapter-task": (
         ZERO,
-        {"models": [{**ADAPTER, "name": "legal", "task": "embedding"}]},
-        {"models": [{**ADAPTER, "name": "legal"}]},
+        {"models": [{**ADAPTER, "name": "sales", "task": "embedding"}]},
+        {"models": [{**ADAPTER, "name": "sales"}]},
     ),
     "bedrock-task": ("prod", {"models": [{**HOSTED, "task": "embedding"}]}, {"models": [HOSTED]}),
     "model-names": (

@@ -176,10 +176,11 @@ preflight: operator  ## what a deploy would stumble over, before it does: make p
 	$(OPERATE) preflight --env $(ENV) $(ARGS)
 
 FROM ?=
-model: operator  ## bring a model: make model ENV=prod FROM=folder (or s3://…) LICENCE=… WRITE=1
+NAME ?=
+model: operator  ## bring a model: make model ENV=prod FROM=folder (or s3://…) LICENCE=… WRITE=1, a further one NAME=…
 	$(require_env)
 	@test -n "$(FROM)" || { echo "evergreen: say where the model is, e.g. make model ENV=$(ENV) FROM=~/models/llama" >&2; exit 1; }
-	$(OPERATE) model --env $(ENV) --from "$(FROM)" $(if $(LICENCE),--licence "$(LICENCE)") $(if $(WRITE),--write) $(ARGS)
+	$(OPERATE) model --env $(ENV) --from "$(FROM)" $(if $(NAME),--name "$(NAME)") $(if $(LICENCE),--licence "$(LICENCE)") $(if $(WRITE),--write) $(ARGS)
 
 deploy: operator  ## deploy: make deploy ENV=prod ARGS="--require-approval broadening"
 	$(require_env)

@@ -200,7 +200,8 @@ def test_gateway_errors_have_the_openai_shape_and_keep_their_side(resources, env
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_function_environments_are_the_agreed_ones(resources, env):
     shared = {"ENVIRONMENT", "ACCESS_TABLE", "LOG_LEVEL"}
-    answering = shared | {"ENDPOINT_NAME", "MODEL_NAME", "MODEL_VERSION", "RECORDS_TABLE", "RECORD_TTL_DAYS"}
+    answering = shared | {"ENDPOINT_NAME", "MODEL_NAME", "MODEL_VERSION", "MODELS"}
+    answering |= {"RECORDS_TABLE", "RECORD_TTL_DAYS"}
     pages = {"CORS_ORIGINS"} if env != "prod" else set()  # the only one whose settings name no origin
     answering |= pages
     asking = answering | {"MAX_BODY_BYTES", "INPUT_TOKEN_PRICE", "OUTPUT_TOKEN_PRICE"}

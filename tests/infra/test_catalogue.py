@@ -106,7 +106,7 @@ def test_functions_call_these_models_and_read_these_secrets_and_no_others(resour
             )
             for action in actions:
                 found.setdefault(action, set()).update(
-                    re.sub(r"^arn:[^:]+:[a-z]+:", "", short(arn)) for arn in targets
+                    re.sub(r"^arn:\$\{AWS::Partition\}:[a-z]+:", "", short(arn)) for arn in targets
                 )
 
     mine, endpoint = "us-east-1:111122223333", f"us-east-1:111122223333:endpoint/evergreen-{ENV}"

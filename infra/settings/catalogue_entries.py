@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self
 
 from contracts.catalogue import Capabilities, ModelEntry, ModelLimits, ModelPrice, write_entries
 from contracts.guards import GuardSettings
@@ -11,17 +11,46 @@ from contracts.targets import BedrockTarget, EndpointTarget, OpenAITarget, Targe
 from infra.settings import catalogue_rules
 from infra.settings.catalogue import AdapterModel, BedrockModel, EndpointModel, HostedModel, OpenAIModel
 from infra.settings.components import ScaleToZeroEndpoint
-from infra.settings.endpoint import ServerlessEndpoint
-
-if TYPE_CHECKING:
-    from infra.settings.environment_settings import Settings
+from infra.settings.endpoint import AnyEndpoint, ServerlessEndpoint
+from infra.settings.fallback import Fallback
+from infra.settings.guards import GuardrailSettings
+from infra.settings.model import Model
 
 _LONGEST_VERSION = 63
 Versions = Callable[[str], str]
 """The version of what serves, by the name of its parameter: see `version_parameter` of Settings."""
 
 
-def entries(settings: Settings, version: Versions) -> list[ModelEntry]:
+class CatalogueSettings(Protocol):
+    """What the catalogue is made of: `Settings`, which build on this module."""
+
+    @property
+    def model(self) -> Model: ...
+    @property
+    def endpoint(self) -> AnyEndpoint: ...
+    @property
+    def models(self) -> Sequence[EndpointModel | AdapterModel | HostedModel]: ...
+    @property
+    def guards(self) -> GuardrailSettings: ...
+    @property
+    def fallback_chain(self) -> Sequence[Fallback]: ...
+    @property
+    def endpoint_name(self) -> str: ...
+    @property
+    def component_names(self) -> Sequence[str]: ...
+    @property
+    def version_parameter(self) -> str: ...
+    def of_model(self, entry: EndpointModel) -> Self:
+        """The settings of a further model's endpoint."""
+
+    def adapter_component(self, adapter: AdapterModel) -> str | None:
+        """An adapter's component, where it is one."""
+
+    def adapter_version_parameter(self, adapter: AdapterModel) -> str:
+        """The SSM parameter of a component's version."""
+
+
+def entries(settings: CatalogueSettings, version: Versions) -> list[ModelEntry]:
     """The environment's own model first, then adapters of its endpoint, then `models` in their order.
 
     `version` gives a version, which may be a CloudFormation token, by the name of the SSM parameter that
@@ -34,7 +63,7 @@ def entries(settings: Settings, version: Versions) -> list[ModelEntry]:
     return own + [_entry(settings, entry, version) for entry in settings.models]
 
 
-def check_variables(settings: Settings) -> None:
+def check_variables(settings: CatalogueSettings) -> None:
     """What the settings say as JSON fits into the functions' variables. Raises RuleError."""
     guards = settings.guards.for_functions()
     catalogue_rules.check_variables(
@@ -44,12 +73,12 @@ def check_variables(settings: Settings) -> None:
     )
 
 
-def _endpoint_adapters(settings: Settings) -> list[str]:
+def _endpoint_adapters(settings: CatalogueSettings) -> list[str]:
     spec = settings.endpoint
     return [adapter.name for adapter in spec.adapters] if isinstance(spec, ScaleToZeroEndpoint) else []
 
 
-def _own(settings: Settings, version: Versions) -> ModelEntry:
+def _own(settings: CatalogueSettings, version: Versions) -> ModelEntry:
     model, names = settings.model, settings.component_names
     given: dict[str, object] = {}
     if model.aliases:
@@ -65,7 +94,7 @@ def _own(settings: Settings, version: Versions) -> ModelEntry:
 
 
 def _entry(
-    settings: Settings, entry: EndpointModel | AdapterModel | HostedModel, version: Versions
+    settings: CatalogueSettings, entry: EndpointModel | AdapterModel | HostedModel, version: Versions
 ) -> ModelEntry:
     given: dict[str, object] = {}
     if isinstance(entry, EndpointModel):
@@ -92,7 +121,7 @@ def _entry(
 
 
 def _where(
-    settings: Settings, entry: EndpointModel | AdapterModel | HostedModel, version: Versions
+    settings: CatalogueSettings, entry: EndpointModel | AdapterModel | HostedModel, version: Versions
 ) -> Target:
     if isinstance(entry, EndpointModel):
         there = settings.of_model(entry)
@@ -111,7 +140,7 @@ def _where(
 
 
 def _target(
-    settings: Settings, version: str, *, component: str | None = None, adapter: str | None = None
+    settings: CatalogueSettings, version: str, *, component: str | None = None, adapter: str | None = None
 ) -> EndpointTarget:
     whole = {"streamed": False} if isinstance(settings.endpoint, ServerlessEndpoint) else {}
     return EndpointTarget(
@@ -123,11 +152,11 @@ def _target(
     )
 
 
-def _limits(settings: Settings) -> ModelLimits:
+def _limits(settings: CatalogueSettings) -> ModelLimits:
     return ModelLimits(max_context_tokens=settings.endpoint.engine.max_context_tokens)
 
 
-def _price(settings: Settings, given: float | None, output: float | None) -> ModelPrice:
+def _price(settings: CatalogueSettings, given: float | None, output: float | None) -> ModelPrice:
     """What is left out of the price of input tokens is the environment's."""
     price = settings.model.input_token_price if given is None else given
     return ModelPrice(input=price) if output is None else ModelPrice(input=price, output=output)

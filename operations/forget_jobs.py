@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.jobs import OPEN
+from contracts.kept_response import PREFIX as RESPONSES
 from contracts.tasks import Task
 from operations.dynamodb import from_item, to_attribute
 
@@ -37,7 +38,7 @@ class WorkEraser:
         erased = Erased()
         rows = list(self._rows(tenant))
         for row in rows:
-            if row["sk"].startswith("ANSWER#") and row.get("user") == user:
+            if row["sk"].startswith(("ANSWER#", RESPONSES)) and row.get("user") == user:
                 self._delete(row)
                 erased.answers += 1
             elif row["sk"].startswith("job_") and row.get("user") == user:

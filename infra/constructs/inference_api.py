@@ -44,6 +44,8 @@ OF_JOBS = (  # streamed as well: files may be long
     ("GET", "/v1/batches"),
     ("GET", "/v1/batches/{id}"),
     ("POST", "/v1/batches/{id}/cancel"),
+    ("GET", "/v1/responses/{id}"),
+    ("DELETE", "/v1/responses/{id}"),
 )
 BUFFERED = (
     ("GET", "/v1/models"),

@@ -51,6 +51,13 @@ class RecordSettings(SettingsModel):
         False,
         default=False,
     )
+    responses_seconds: int = setting(
+        "Seconds that output of `/v1/responses` is kept for requests that refer to it; with 0 none is.",
+        3_600,
+        ge=0,
+        le=86_400,
+        default=3_600,
+    )
 
 
 class Settings(SettingsModel):

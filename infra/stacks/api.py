@@ -68,6 +68,7 @@ class ApiStack(cdk.Stack):
                 "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
                 "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
                 "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
+                "RESPONSES_KEPT_SECONDS": str(settings.records.responses_seconds),
             }
             | own.function_environment
         )

@@ -29,7 +29,7 @@ from contracts.jobs import (
 )
 from contracts.moderation import Moderation, ModerationRequest
 from contracts.records import FeedbackReceipt, FeedbackRequest
-from contracts.response_objects import ModelResponse, ResponseEvent
+from contracts.response_objects import ModelResponse, ResponseDeleted, ResponseEvent
 from contracts.responses import ResponsesRequest
 from contracts.scoring import Reranking, RerankRequest, ScoreList, ScoreRequest
 from contracts.usage import UsageReport
@@ -53,6 +53,7 @@ _REPLIES: tuple[type[BaseModel], ...] = (
     ChatChunk,
     ModelResponse,
     ResponseEvent,
+    ResponseDeleted,
     Completion,
     EmbeddingList,
     Reranking,
@@ -164,7 +165,7 @@ def _model_operation(
 
 
 def _work_paths() -> dict[str, Any]:
-    """Jobs, files and batches."""
+    """Jobs, files, batches and kept answers."""
     one, page = [_parameter("id", "path")], [_parameter(name, "query") for name in ("limit", "after")]
     answered = {"description": "What the request itself would have got.", "content": {"application/json": {}}}
     result = _operation("getJobResult", None, Job, parameters=one, conflict="The job is not over yet.")
@@ -192,6 +193,10 @@ def _work_paths() -> dict[str, Any]:
             "delete": _operation("deleteFile", None, FileDeleted, parameters=one),
         },
         "/v1/files/{id}/content": {"get": content},
+        "/v1/responses/{id}": {
+            "get": _operation("getResponse", None, ModelResponse, parameters=one),
+            "delete": _operation("deleteResponse", None, ResponseDeleted, parameters=one),
+        },
         "/v1/batches": {
             "post": _operation("createBatch", BatchRequest, Batch, **once),
             "get": _operation("listBatches", None, BatchList, parameters=page),

@@ -1,4 +1,4 @@
-"""Entry of the routes of jobs, files and batches: which path leads to which function of the service.
+"""Entry of the routes of jobs, files, batches and kept answers: which path leads to which function.
 
 Streams, so that a file of any size can be read.
 """
@@ -16,10 +16,12 @@ from pydantic import BaseModel
 from contracts.jobs import Job
 from lambdas.aws.access_table import AccessTable
 from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.responses_table import ResponsesTable
 from lambdas.aws.s3 import Bucket
 from lambdas.aws.sqs import TicketQueue
 from lambdas.aws.work_table import WorkTable
 from lambdas.jobs.batches import batch_list, batch_of
+from lambdas.jobs.responses import StoredResponses
 from lambdas.jobs.service import JobLimits, Work
 from lambdas.pipeline.environment import JobsEnvironment
 from lambdas.pipeline.job_submission import Submissions
@@ -74,6 +76,7 @@ def _make() -> Work:
 
 
 _work = _make()
+_responses = StoredResponses(ResponsesTable(_settings.work_table, _tables))
 
 
 def _submit(asked: _Asked) -> Answer:
@@ -117,6 +120,8 @@ _ROUTES: list[tuple[str, str, Callable[[_Asked], Answer]]] = [
     ("GET", "/v1/batches", _batches),
     ("GET", "/v1/batches/{id}", lambda a: (200, batch_of(_work.batch(a.caller, *a.ids)))),
     ("POST", "/v1/batches/{id}/cancel", lambda a: (200, batch_of(_work.cancel_batch(a.caller, *a.ids)))),
+    ("GET", "/v1/responses/{id}", lambda asked: (200, _responses.get(asked.caller, *asked.ids))),
+    ("DELETE", "/v1/responses/{id}", lambda asked: (200, _responses.delete(asked.caller, *asked.ids))),
 ]
 _PATTERNS = [
     (verb, re.compile(re.sub(r"\{\w+\}", "([^/]+)", path)), answer) for verb, path, answer in _ROUTES

@@ -13,6 +13,7 @@ from lambdas.aws.bedrock import BedrockChat, GuardrailApi, GuardrailChecksApi
 from lambdas.aws.dynamodb import DynamoDB
 from lambdas.aws.otlp import span_exporter
 from lambdas.aws.records_table import RecordsTable
+from lambdas.aws.responses_table import ResponsesTable
 from lambdas.aws.s3 import Bucket
 from lambdas.aws.sagemaker import SageMakerEndpoint
 from lambdas.aws.sqs import TicketQueue
@@ -39,7 +40,9 @@ from lambdas.pipeline.pipeline import Pipeline, Stages
 from lambdas.pipeline.post_response import PublishMetrics, RecordSink, StoreRecord
 from lambdas.pipeline.prompt_guard import GuardPrompt
 from lambdas.pipeline.resilience import CircuitBreaker, RetryBudget
-from lambdas.pipeline.responses.operation import RESPONSES
+from lambdas.pipeline.responses.keeping import KeepResponse
+from lambdas.pipeline.responses.operation import Responses
+from lambdas.pipeline.responses.recall import KeptResponses, Recall
 from lambdas.pipeline.spans import PASSED_ON, Exporter, ExportSpans
 from lambdas.pipeline.text_operations import CLASSIFY, MODERATIONS, RERANK, SCORE
 from lambdas.pipeline.transcripts import StoreTranscript, TranscriptSink
@@ -47,21 +50,6 @@ from lambdas.pipeline.unary import InvokeUnary
 from lambdas.runtime.environment import load, optional
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.tracing import Attribute, Sampling
-
-_OPERATIONS: dict[str, Operation] = {
-    each.route: each
-    for each in (
-        CHAT,
-        TEXT_COMPLETION,
-        MESSAGES,
-        RESPONSES,
-        EMBEDDINGS,
-        RERANK,
-        SCORE,
-        CLASSIFY,
-        MODERATIONS,
-    )
-}
 
 
 class Service(Pipeline):
@@ -79,6 +67,7 @@ class Service(Pipeline):
         answers: Answers | None = None,
         jobs: Jobs | None = None,
         exporter: Exporter | None = None,
+        responses: KeptResponses | None = None,
     ) -> None:
         logger = Logger("inference", settings.log_level)
         name, calls = settings.endpoint_name, _calls(settings, endpoint, logger)
@@ -86,7 +75,7 @@ class Service(Pipeline):
         prompt_guards = _guards(settings.guards, logger, of_prompts=True)
         prices = Prices(settings.input_token_price, settings.output_token_price)
         stages = Stages(
-            receive=Receive(_OPERATIONS, settings.model_name, settings.max_body_bytes, access),
+            receive=Receive(_operations(responses), settings.model_name, settings.max_body_bytes, access),
             admit=Admit(
                 GuardPrompt(prompt_guards) if prompt_guards else None,
                 CachedRouting(routing, logger),
@@ -106,8 +95,27 @@ class Service(Pipeline):
             keep_answer=KeepAnswer(answers, name, logger) if answers else None,
             export_spans=ExportSpans(exporter, name) if exporter else None,
             sampling=_sampling(settings),
+            keep_response=KeepResponse(responses, settings.responses_kept_seconds, name, logger)
+            if responses
+            else None,
         )
         super().__init__(stages, logger, settings.cors_origins)
+
+
+def _operations(responses: KeptResponses | None) -> dict[str, Operation]:
+    """By their public path."""
+    operations: tuple[Operation, ...] = (
+        CHAT,
+        TEXT_COMPLETION,
+        MESSAGES,
+        Responses(Recall(responses)),
+        EMBEDDINGS,
+        RERANK,
+        SCORE,
+        CLASSIFY,
+        MODERATIONS,
+    )
+    return {each.route: each for each in operations}
 
 
 def _calls(
@@ -220,6 +228,9 @@ def from_environment(variables: Mapping[str, str]) -> Service:
         else None,
         _jobs(variables, tables) if settings.jobs_open_per_key else None,
         _exporter(settings),
+        ResponsesTable(settings.work_table, tables)
+        if settings.work_table and settings.responses_kept_seconds
+        else None,
     )
 
 

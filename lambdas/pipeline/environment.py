@@ -28,7 +28,8 @@ class InferenceEnvironment(ApiEnvironment):
     `tracing` are JSON; without `tracing` no spans are sent.
     Without a `transcripts_bucket` no transcript is kept. `inference_component` is called by name where the
     endpoint has components; `streamed` is false where it gives whole answers only. Where `cache_max_seconds`
-    is 0 no answer is given again; where `jobs_open_per_key` is 0 no request is handed over to a job (see
+    is 0 no answer is given again; where `responses_kept_seconds` is 0 no request can refer to an earlier
+    one's output; where `jobs_open_per_key` is 0 no request is handed over to a job (see
     QueueEnvironment).
     """
 
@@ -40,6 +41,7 @@ class InferenceEnvironment(ApiEnvironment):
     work_table: str | None = None
     cache_max_seconds: int = Field(default=0, ge=0)
     jobs_open_per_key: int = Field(default=0, ge=0)
+    responses_kept_seconds: int = Field(default=0, ge=0)
     guards: Json[GuardSettings] = GuardSettings()
     transcripts_bucket: str | None = None
     fallbacks: Json[list[Target]] = []

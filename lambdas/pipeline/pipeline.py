@@ -31,6 +31,8 @@ from lambdas.pipeline.request import (
     Route,
     TextGeneration,
 )
+from lambdas.pipeline.responses.keeping import KeepResponse
+from lambdas.pipeline.responses.rendering import ResponseRendering
 from lambdas.pipeline.spans import PASSED_ON, ExportSpans, begin_trace
 from lambdas.pipeline.transcripts import AnswerText, StoreTranscript
 from lambdas.pipeline.unary import InvokeUnary
@@ -70,6 +72,7 @@ class Stages:
     publish_metrics: PublishMetrics
     store_transcript: StoreTranscript | None
     keep_answer: KeepAnswer | None
+    keep_response: KeepResponse | None
     export_spans: ExportSpans | None = None
     sampling: Sampling = PASSED_ON
 
@@ -89,6 +92,7 @@ class _Progress:
     reservation: Reservation | None = None
     answer: Releasable | None = None
     rendering: Rendering | None = None
+    guards: GuardSession | None = None
     answer_text: AnswerText | None = None
 
 
@@ -124,7 +128,7 @@ class Pipeline:
         """The stages up to the first bytes of the answer. Raises ApiError to end the request with it."""
         stages, response = self._stages, progress.response
         request = progress.request = stages.receive(route, progress.incoming)
-        guards = GuardSession(response.guards, response.trace)
+        guards = progress.guards = GuardSession(response.guards, response.trace)
         admission = progress.admission = stages.admit(request, guards)
         response.from_model = admission.blocked is None and not admission.is_by_guards
         response.variant = None if admission.is_by_guards else admission.route.variant
@@ -222,6 +226,8 @@ class Pipeline:
         request, admission, lookup = progress.request, progress.admission, progress.lookup
         if progress.answer is not None:
             yield progress.answer.release  # a model whose caller has left stops generating
+        if stages.keep_response is not None:
+            yield lambda: self._keep_response(progress)  # soon: the caller may refer to it at once
         if request is not None and progress.day:
             yield lambda: stages.settle_budget(request, progress.day, progress.reservation, response)
         if request is not None:
@@ -234,3 +240,9 @@ class Pipeline:
             yield lambda: keep(lookup, request, response)
         if (export := stages.export_spans) is not None and response.trace.is_sampled:
             yield lambda: export(progress.route, progress.incoming.request_id, request, response)
+
+    def _keep_response(self, progress: _Progress) -> None:
+        """For answers that later requests may refer to."""
+        keep, admission, guards = self._stages.keep_response, progress.admission, progress.guards
+        if keep and admission and guards and isinstance(progress.rendering, ResponseRendering):
+            keep(admission, progress.rendering.response, guards.vault, progress.response)

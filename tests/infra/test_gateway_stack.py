@@ -38,6 +38,8 @@ OF_JOBS = {
     "GET /v1/batches",
     "GET /v1/batches/{id}",
     "POST /v1/batches/{id}/cancel",
+    "GET /v1/responses/{id}",
+    "DELETE /v1/responses/{id}",
 }
 STREAMED = {
     "POST /v1/chat/completions",
@@ -204,7 +206,12 @@ def test_function_environments_are_the_agreed_ones(resources, env):
     answering |= {"RECORDS_TABLE", "RECORD_TTL_DAYS"}
     pages = {"CORS_ORIGINS"} if env != "prod" else set()  # the only one whose settings name no origin
     answering |= pages
-    asking = answering | {"MAX_BODY_BYTES", "INPUT_TOKEN_PRICE", "OUTPUT_TOKEN_PRICE"}
+    asking = answering | {
+        "MAX_BODY_BYTES",
+        "INPUT_TOKEN_PRICE",
+        "OUTPUT_TOKEN_PRICE",
+        "RESPONSES_KEPT_SECONDS",
+    }
     places = {"WORK_TABLE", "WORK_BUCKET", "JOBS_QUEUE"}
     making = places | {"JOBS_OPEN_PER_KEY", "JOBS_DEADLINE_SECONDS", "JOBS_RETENTION_SECONDS"}
     limits = {"MAX_BODY_BYTES", "JOBS_MAX_FILE_BYTES", "JOBS_MAX_LINES"}

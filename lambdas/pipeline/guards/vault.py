@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lambdas.pipeline.guards.base import Action, Finding
 
-_PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d{1,6}\]")
+_PLACEHOLDER = re.compile(r"\[([A-Z_]+)_\d{1,6}\]")
 
 
 @dataclass
@@ -34,6 +34,19 @@ class Vault:
     def unmask(self, text: str) -> str:
         """The text with every placeholder made here replaced by what it stands for."""
         return _PLACEHOLDER.sub(lambda match: self._value_of.get(match[0], match[0]), text)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was masked here."""
+        return not self._value_of
+
+    def labelled(self, text: str) -> str:
+        """The text with what was masked here as its label alone, whether it is masked in it or not."""
+        for value in sorted(self._placeholder_of, key=len, reverse=True):
+            text = text.replace(value, self._placeholder_of[value])
+        return _PLACEHOLDER.sub(
+            lambda match: f"[{match[1]}]" if match[0] in self._value_of else match[0], text
+        )
 
     def _placeholder(self, label: str, value: str) -> str:
         if value not in self._placeholder_of:

@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from contracts.access import Principal
-from contracts.responses import ItemReference, ResponsesRequest
+from contracts.responses import ResponsesRequest
 from lambdas.pipeline.operations import Chat, ModelRequest, Rendering
-from lambdas.pipeline.responses.conversation import chat_request, items_of, turns_of
+from lambdas.pipeline.responses.conversation import chat_request, turns_of
+from lambdas.pipeline.responses.recall import ID_PREFIX, Recall
 from lambdas.pipeline.responses.rendering import ResponseRendering
 
 
@@ -17,14 +18,17 @@ class Responses(Chat):
     """OpenAI's Responses protocol. The model is asked as in a chat."""
 
     route = "/v1/responses"
-    id_prefix = "resp_"
+    id_prefix = ID_PREFIX
     request = ResponsesRequest
+
+    def __init__(self, recall: Recall) -> None:
+        self._recall = recall
 
     def model_request(self, asked: Any, principal: Principal) -> ModelRequest:
         """See Operation."""
         request: ResponsesRequest = asked
-        items = [item for item in items_of(request) if not isinstance(item, ItemReference)]
-        return chat_request(request, turns_of(items))
+        turns = self._recall.earlier_turns(request, principal)
+        return chat_request(request, [*turns, *turns_of(self._recall.items(request, principal))])
 
     def rendering(
         self, answer_id: str, created: int, asked: BaseModel, body: ModelRequest
@@ -32,6 +36,3 @@ class Responses(Chat):
         """See Generation."""
         assert isinstance(asked, ResponsesRequest)
         return ResponseRendering(answer_id, created, asked)
-
-
-RESPONSES = Responses()

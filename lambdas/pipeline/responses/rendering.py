@@ -19,6 +19,7 @@ from contracts.responses import ResponsesRequest
 from lambdas.aws import model_errors
 from lambdas.pipeline.delivery import COMMENT
 from lambdas.pipeline.responses.open_items import Event, OpenCall, OpenItem, OpenMessage, OpenReasoning
+from lambdas.pipeline.responses.recall import ID_PREFIX
 from lambdas.runtime.errors import ApiError
 
 _CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -30,7 +31,7 @@ _ECHOED = (
 
 def item_id(prefix: str, answer_id: str, index: int) -> str:
     """The id of an item of an answer: `msg_<request>_0`."""
-    return f"{prefix}_{answer_id.removeprefix('resp_')}_{index}"
+    return f"{prefix}_{answer_id.removeprefix(ID_PREFIX)}_{index}"
 
 
 class ResponseRendering:

@@ -10,6 +10,7 @@ import boto3
 import pytest
 
 from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.responses_table import ResponsesTable
 from lambdas.aws.work_table import AnswersTable
 from operations.forget_jobs import Erased, WorkEraser
 from tests.support.front_door import SETTINGS, Door, chat
@@ -100,6 +101,20 @@ def test_kept_answers_of_the_user_are_gone(
     door = make_door(kept, answers=AnswersTable("work", DynamoDB()))
     for user in ("u-7", "u-8"):
         door.ask(chat(user=user), headers={"x-evergreen-cache": "60"}, **KEY)
+    erased, _ = erase()
+    assert erased == Erased(answers=1)
+    (row,) = tables.scan(TableName="work")["Items"]
+    assert row["user"] == {"S": "u-8"}
+
+
+def test_a_users_kept_responses_are_gone(make_door: Callable[..., Door], erase: Erase, tables: Any) -> None:
+    door = make_door(
+        SETTINGS.model_copy(update={"responses_kept_seconds": 600}),
+        responses=ResponsesTable("work", DynamoDB()),
+    )
+    for user in ("u-7", "u-8"):
+        asked = {"model": SETTINGS.model_name, "input": "Hi", "user": user}
+        door.ask(asked, route="/v1/responses", request_id=user, **KEY)
     erased, _ = erase()
     assert erased == Erased(answers=1)
     (row,) = tables.scan(TableName="work")["Items"]

@@ -82,10 +82,13 @@ MODEL_ROUTES = (
     "/v1/classify",
     "/v1/moderations",
 )
-WORK_ROUTES = ("/v1/jobs", "/v1/files", "/v1/batches")
+WORK_ROUTES = ("/v1/jobs", "/v1/files", "/v1/batches", "/v1/responses/")
 CODE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model": (MODEL_ROUTES, ("inference/**/*.py", "pipeline/**/*.py", "aws/*.py")),
-    "work": (WORK_ROUTES, ("jobs/handler.py", "jobs/service.py", "pipeline/job_submission.py")),
+    "work": (
+        WORK_ROUTES,
+        ("jobs/handler.py", "jobs/service.py", "jobs/responses.py", "pipeline/job_submission.py"),
+    ),
     "rest": (("/v1/models", "/v1/feedback", "/v1/usage"), ("api/handler.py", "api/service.py")),
 }
 ONE_BY_ONE = {"409": "some calls only", "413": "calls with a body only"}

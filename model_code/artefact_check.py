@@ -29,7 +29,7 @@ def rendered(folder: Path) -> dict[str, Any]:
     try:
         tokenizer = ChatTokenizer(folder)
         prompt = tokenizer.render(_CONVERSATION)
-        tokens = len(tokenizer.encode(prompt))
+        tokens = len(tokenizer.encode_prompt(prompt))
     except ServingError as error:
         return {"problem": str(error)}
     except Exception as error:  # noqa: BLE001 - a foreign file fails as it likes, and the operator reads why

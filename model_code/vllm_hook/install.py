@@ -21,6 +21,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows
 _SHARED = (
     "__init__",
     "admission",
+    "control_text",
     "errors",
     "logs",
     "watchdog",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -16,6 +18,7 @@ from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
 from model_code.serving.admission import QueueFullError
+from model_code.serving.control_text import INVISIBLE, ControlText
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
 from model_code.serving.http.connection import (
     STATUS_CLIENT_DISCONNECTED,
@@ -46,6 +49,23 @@ _ANY_MODEL = "-"  # a body without `model` means the one that vLLM serves, which
 _USAGE = b'"usage":{'
 
 logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _control_text(folder: Path) -> ControlText:
+    """Read at the first request: by then the folder has been verified."""
+    return ControlText.read(folder)
+
+
+def _as_text(body: bytes, control: ControlText) -> bytes:
+    """The body with callers' control tokens parted: vLLM tokenises what its template has rendered, whoever
+    wrote it. Only a body that may hold one is read again."""
+    if not control.may_be_in(body):
+        return body
+    values = json.loads(body)
+    read = {name: values[name] for name in ("messages", "tools", "functions") if name in values}
+    changed = control.parted(read, INVISIBLE)
+    return body if changed is read else json.dumps({**values, **changed}, ensure_ascii=False).encode()
 
 
 class ProxiedRequest:
@@ -121,6 +141,8 @@ class ProxiedRequest:
             text = f"The route '{self._route}' is not served; one of {', '.join(ROUTES)}."
             raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
         limited = check(self._route, body)
+        if self._route == CHAT:
+            body = _as_text(body, _control_text(self._settings.model_folder))
         if reason := self._health.unready_reason():
             raise overloaded(f"The model cannot serve now: {reason}.", code="not_ready")
         try:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from contracts.messages import Message
 from contracts.tools import Tool
+from model_code.serving.control_text import PART, ControlText
 from model_code.serving.engines.vocabulary import read_vocabulary
 from model_code.serving.errors import invalid
 from model_code.serving.generation import tool_calls as tool_calls
@@ -40,6 +41,7 @@ class ChatTokenizer:
         self._control = frozenset(
             token["id"] for token in parsed.get("added_tokens", []) if token.get("special")
         )
+        self._control_text = ControlText.of(parsed)
         vocabulary = read_vocabulary(parsed)
         byte_level = vocabulary is not None and (parsed.get("decoder") or {}).get("type") == "ByteLevel"
         self._bytes = vocabulary.tokens if vocabulary is not None else None
@@ -55,7 +57,7 @@ class ChatTokenizer:
         return len(text) // self._longest_token
 
     def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
-        """The prompt text of a conversation, ready for the assistant's turn.
+        """The prompt of a conversation for `encode_prompt`, ready for the assistant's turn.
 
         Raises ServingError when the model's template refuses the conversation.
         """
@@ -63,9 +65,11 @@ class ChatTokenizer:
         template_messages = tool_calls.template_messages(messages, with_calls=own_way)
         extra: dict[str, Any] = {name: _token_text(self._config.get(name)) for name in _NAMED_TOKENS}
         if tools and own_way:
-            extra["tools"] = [tool_calls.definition(tool) for tool in tools]
+            definitions = [tool_calls.definition(tool) for tool in tools]
+            extra["tools"] = self._control_text.parted(definitions, PART)
         elif tools:
             template_messages = tool_calls.described(template_messages, tools)
+        template_messages = self._control_text.parted(template_messages, PART)
         try:
             return self._template.render(messages=template_messages, add_generation_prompt=True, **extra)
         except _TEMPLATE_FAULTS as error:
@@ -74,8 +78,14 @@ class ChatTokenizer:
             ) from None
 
     def encode(self, text: str, *, with_special: bool = False) -> list[int]:
-        """Token ids of a text. A rendered prompt has its special tokens; to a bare one they are added."""
+        """Token ids of a text as it is; `with_special` adds what the tokenizer puts around one."""
         return self._tokenizer.encode(text, add_special_tokens=with_special).ids
+
+    def encode_prompt(self, rendered: str) -> list[int]:
+        """Token ids of a rendered prompt: control tokens where the template wrote them, and nowhere else."""
+        if PART not in rendered:
+            return self.encode(rendered)
+        return [token for part in rendered.split(PART) for token in self.encode(part)]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, control tokens by their names."""

@@ -121,9 +121,10 @@ class Planner:
             return given
         if (fewest := self._tokenizer.fewest_tokens(given)) > (context := self._engine.context_tokens):
             raise _too_long(context, fewest, asked, chat)
+        encode = self._tokenizer.encode_prompt if chat else partial(self._tokenizer.encode, with_special=True)
         if len(given) > _LARGE_TEXT:
-            return await asyncio.to_thread(self._tokenizer.encode, given, with_special=not chat)
-        return self._tokenizer.encode(given, with_special=not chat)
+            return await asyncio.to_thread(encode, given)
+        return encode(given)
 
     async def _schemas(
         self, request: ChatRequest, offered: list[Tool], tools: ToolPlan | None

@@ -131,7 +131,7 @@ class Service:
         return verify(self.settings.model_folder, self.settings.model_digest)
 
     async def _warm_up(self, engine: Engine, tokenizer: ChatTokenizer) -> None:
-        prompt = tokenizer.encode(tokenizer.render([Message(role="user", content="Hello")]))
+        prompt = tokenizer.encode_prompt(tokenizer.render([Message(role="user", content="Hello")]))
         request = GenerationRequest(
             "warm-up", prompt, _WARM_UP_TOKENS, SamplingParams(1.0, 0.9, 0), logprobs=0
         )

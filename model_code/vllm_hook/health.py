@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+from contracts import container
 from contracts.artefact import MANIFEST_NAME, ArtefactError, verify
 from model_code.serving.admission import Admission
 from model_code.serving.logs import event
@@ -129,7 +130,8 @@ class Health:
         statuses = [await self._generate(route, tokens) for route in (CHAT, COMPLETIONS)]
         if 200 not in statuses:
             content = {"model": self._settings.model_name, "input": "Hello"}
-            statuses.append((await self._upstream.ask("POST", EMBEDDINGS, content)).status)
+            texts = (EMBEDDINGS, container.VLLM_CLASSIFY)  # a cross-encoder classifies too
+            statuses += [(await self._upstream.ask("POST", path, content)).status for path in texts]
         return min(statuses)
 
     async def _context(self) -> int | None:

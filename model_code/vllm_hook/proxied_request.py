@@ -15,8 +15,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from contracts import container
 from contracts.chat import ChatRequest
+from contracts.classification import ClassificationRequest
 from contracts.completions import CompletionRequest
 from contracts.embeddings import EmbeddingsRequest
+from contracts.scoring import RerankRequest, ScoreRequest
+from contracts.texts import TextsRequest
 from model_code.serving.admission import QueueFullError
 from model_code.serving.control_text import INVISIBLE, ControlText
 from model_code.serving.errors import ServingError, internal, invalid, overloaded
@@ -35,8 +38,11 @@ from model_code.vllm_hook.metrics import HookMetrics
 from model_code.vllm_hook.settings import HookSettings
 from model_code.vllm_hook.upstream import (
     CHAT,
+    CLASSIFY,
     EMBEDDINGS,
+    RERANK,
     ROUTES,
+    SCORE,
     UpstreamApp,
     body_receiver,
     send_error,
@@ -45,6 +51,13 @@ from model_code.vllm_hook.upstream import (
 
 _NOT_SERVED = (404, 405)
 _UNWIND_SECONDS = 5.0
+_TEXTS: dict[str, type[TextsRequest]] = {
+    EMBEDDINGS: EmbeddingsRequest,
+    RERANK: RerankRequest,
+    SCORE: ScoreRequest,
+    CLASSIFY: ClassificationRequest,
+}
+_PROMPTS = {CHAT: "messages", EMBEDDINGS: "input", CLASSIFY: "input", RERANK: "documents", SCORE: "text_2"}
 _ANY_MODEL = "-"  # a body without `model` means the one that vLLM serves, which vLLM knows
 _USAGE = b'"usage":{'
 
@@ -82,7 +95,7 @@ class ProxiedRequest:
         self._settings, self._health, self._upstream, self._metrics = settings, health, upstream, metrics
         self._scope = scope
         self._headers = headers = RequestHeaders.read(Headers(scope=scope))
-        self._route = headers.route or CHAT
+        self._route = container.public_route(headers.route) or CHAT
         bound = settings.request_timeout
         self._timeout = bound if headers.timeout is None else min(bound, headers.timeout)
         self._began = time.perf_counter()
@@ -190,7 +203,7 @@ class ProxiedRequest:
             if status in _NOT_SERVED and b"does not exist" not in content:
                 text = f"This model does not serve {self._route}."
                 raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unsupported_operation")
-            raise translate_error(status, content, "messages" if self._route == CHAT else "prompt")
+            raise translate_error(status, content, _PROMPTS.get(self._route, "prompt"))
 
     def _report(self, reply: ResponseRelay, failure: str | None) -> None:
         status = reply.status or (STATUS_CLIENT_DISCONNECTED if failure == "client_disconnected" else 500)
@@ -287,8 +300,8 @@ class ResponseRelay:
 def check(route: str, body: bytes) -> bool:
     """Whether an answer's length is the caller's choice, or there is none to choose. As strict as our own
     server: raises ServingError for what is no request of this route."""
-    if route == EMBEDDINGS:
-        parse(EmbeddingsRequest, body, model=_ANY_MODEL)
+    if (texts := _TEXTS.get(route)) is not None:
+        parse(texts, body, model=_ANY_MODEL)
         return True
     request: ChatRequest | CompletionRequest
     if route == CHAT:

@@ -12,8 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contracts import container
 from model_code.serving.http.request_headers import RequestHeaders
 
-CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
-ROUTES = (CHAT, COMPLETIONS, EMBEDDINGS)
+CHAT, COMPLETIONS, EMBEDDINGS = container.ROUTE_CHAT, container.ROUTE_COMPLETIONS, container.ROUTE_EMBEDDINGS
+RERANK, SCORE, CLASSIFY = container.ROUTE_RERANK, container.ROUTE_SCORE, container.ROUTE_CLASSIFY
+ROUTES = (CHAT, COMPLETIONS, EMBEDDINGS, RERANK, SCORE, CLASSIFY)
+_PATHS = {CLASSIFY: container.VLLM_CLASSIFY}  # where vLLM has another name for a route
 _KEEPS_INVOCATIONS = {b"x-amzn-sagemaker-adapter-identifier", b"x-amzn-sagemaker-session-id"}
 _REPLACED = {
     b"content-length",
@@ -81,7 +83,7 @@ def upstream_scope(scope: Scope, route: str, body: bytes, sent: RequestHeaders) 
     after the other; what only `/invocations` does (adapters, sessions) goes there.
     """
     names = {name.lower() for name, _ in scope["headers"]}
-    path = scope["path"] if names & _KEEPS_INVOCATIONS else route
+    path = scope["path"] if names & _KEEPS_INVOCATIONS else _PATHS.get(route, route)
     extra = [
         (b"x-request-id", sent.request_id.encode()),
         (b"traceparent", sent.trace.traceparent.encode()),

@@ -8,7 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.model_server import ServerProcess, chat
+from contracts.classification import ClassificationList
+from contracts.scoring import Reranking, ScoreList
+from tests.support.model_server import ServerProcess, chat, made
 from tests.support.peers import HOOKED
 from tests.support.waiting import until
 
@@ -57,6 +59,35 @@ def test_completions_go_by_their_route(tiny_model: Path, vllm: str) -> None:
         assert reply.json()["object"] == "text_completion"
         line = server.line(message="ready")
         assert line["context_tokens"] == 8192
+
+
+def test_pairs_are_scored_as_by_our_handler(embedding_model: Path, tmp_path: Path, vllm: str) -> None:
+    query, documents = "Where is my parcel?", ["A lamp.", "Your parcel is on its way.", "x"]
+    pairs = [[query, document] for document in documents]
+    expected = made("reranker", embedding_model, tmp_path, texts=pairs)
+    bodies = {
+        "/v1/rerank": {"query": query, "documents": documents},
+        "/v1/score": {"text_1": query, "text_2": documents},
+        "/v1/classify": {"input": documents},
+    }
+    with ServerProcess(tmp_path, EVERGREEN_ENGINE=vllm, EVERGREEN_MAX_CONTEXT_TOKENS="64") as server:
+        server.wait_ready()
+        replies = {
+            route: httpx.post(
+                f"{server.url}/invocations",
+                json={"model": "tiny", **body},
+                headers={"X-Amzn-SageMaker-Custom-Attributes": f"route={route}"},
+                timeout=WAIT_SECONDS,
+            ).text
+            for route, body in bodies.items()
+        }
+    ranked = Reranking.model_validate_json(replies["/v1/rerank"]).results
+    scores = [one.relevance_score for one in sorted(ranked, key=lambda one: one.index)]
+    assert scores == pytest.approx(expected, abs=1e-3)
+    scored = ScoreList.model_validate_json(replies["/v1/score"]).data
+    assert [one.score for one in scored] == pytest.approx(expected, abs=1e-3)
+    classified = ClassificationList.model_validate_json(replies["/v1/classify"]).data
+    assert [(one.label, one.num_classes) for one in classified] == [("relevance", 1)] * 3
 
 
 def events_of(lines: object) -> list[dict]:

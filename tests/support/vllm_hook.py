@@ -28,6 +28,9 @@ ANSWER = {
 }
 
 
+_GENERATES = ("/v1/chat/completions", "/v1/completions")
+
+
 @dataclass
 class FakeVllm:
     """Notes what reaches it; `behaviour` decides on the reply of anything but warm-ups and probes."""
@@ -36,6 +39,7 @@ class FakeVllm:
     healthy: bool = True
     warm: int = 200
     generates: bool = True
+    encodes: bool = False  # it has the routes of a model that encodes, and no others
     seen: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
     cancelled: int = 0
 
@@ -44,7 +48,8 @@ class FakeVllm:
 
         async def generate(request: Request) -> Response:
             body = await request.json()
-            ours = body.get("messages", [{}])[0].get("content") == "Hello" or body.get("prompt") == "Hello"
+            ours = body.get("messages", [{}])[0].get("content") == "Hello"
+            ours |= "Hello" in (body.get("prompt"), body.get("input"))
             if ours:
                 if not self.generates:
                     await asyncio.Event().wait()
@@ -64,10 +69,10 @@ class FakeVllm:
         async def metrics(request: Request) -> Response:
             return PlainTextResponse('vllm:kv_cache_usage_perc{engine="0"} 0.25\n')
 
+        paths = ["/classify", "/v1/rerank", "/v1/score"] if self.encodes else list(_GENERATES)
         return Starlette(
             routes=[
-                Route("/v1/chat/completions", generate, methods=["POST"]),
-                Route("/v1/completions", generate, methods=["POST"]),
+                *(Route(path, generate, methods=["POST"]) for path in paths),
                 Route("/health", health),
                 Route("/metrics", metrics),
             ]

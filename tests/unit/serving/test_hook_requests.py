@@ -117,6 +117,28 @@ def test_the_route_attribute_chooses_the_operation(attributes: str, path: str) -
 
 
 @pytest.mark.parametrize(
+    ("route", "body", "path"),
+    [
+        ("/v1/rerank", {"query": "q", "documents": ["a"]}, "/v1/rerank"),
+        ("/rerank", {"query": "q", "documents": ["a"]}, "/v1/rerank"),
+        ("/v1/score", {"text_1": "q", "text_2": "a"}, "/v1/score"),
+        ("/v1/classify", {"input": "a"}, "/classify"),
+        ("/classify", {"input": "a"}, "/classify"),
+    ],
+)
+def test_a_model_that_encodes_is_ready_and_asked_by_the_names_that_vllm_has(
+    route: str, body: dict[str, Any], path: str
+) -> None:
+    async def scenario() -> None:
+        vllm = FakeVllm(encodes=True)
+        async with hooked(vllm) as hook:
+            assert (await call(hook, body=body, attributes=f"route={route}")).status == 200
+        assert [(seen, asked) for seen, _, asked in vllm.seen] == [(path, body)]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
     ("attributes", "status", "code"),
     [("route=/v1/embeddings", 400, "unsupported_operation"), ("route=/admin", 404, "unknown_route")],
 )
@@ -158,6 +180,10 @@ def test_a_bad_body_is_refused_before_it_reaches_vllm(body: Any, status: int, co
         ("/v1/completions", {"model": "m", "prompt": "a", "messages": []}, "messages"),
         ("/v1/embeddings", {"model": "m", "input": []}, "input"),
         ("/v1/embeddings", {"model": "m", "input": "a", "size": 2}, "size"),
+        ("/v1/rerank", {"query": "q", "documents": ["a", ""]}, "documents[1]"),
+        ("/v1/rerank", {"query": "q", "documents": ["a"], "instruction": "x"}, "instruction"),
+        ("/score", {"text_1": "q", "text_2": "a", "priority": 1}, "priority"),
+        ("/classify", {"input": "a", "task": "x"}, "task"),
     ],
     ids=str,
 )

@@ -197,24 +197,20 @@ class InferenceApi(Construct):
     def _routes(self, inference: lambda_.IFunction, api: lambda_.IFunction, jobs: lambda_.IFunction) -> None:
         stream, work = _streamed(inference), _streamed(jobs)
         buffered = apigateway.LambdaIntegration(api, allow_test_invoke=False)
-        for verb, path in STREAMED:
-            self._guarded_method(verb, path, stream)
-        for verb, path in OF_JOBS:
-            self._guarded_method(verb, path, work)
-        for verb, path in BUFFERED:
-            self._guarded_method(verb, path, buffered)
-        if self._settings.gateway.iam.enabled:
-            for verb, path in STREAMED:
-                self._signed_method(verb, path, stream)
-            for verb, path in OF_JOBS:
-                self._signed_method(verb, path, work)
-            for verb, path in BUFFERED:
-                self._signed_method(verb, path, buffered)
+        for routes, integration in ((STREAMED, stream), (OF_JOBS, work), (_with_head(BUFFERED), buffered)):
+            for verb, path in routes:
+                self._guarded_method(verb, path, integration)
+                if self._settings.gateway.iam.enabled:
+                    self._signed_method(verb, path, integration)
         for path, why in _OPEN.items():
-            method = self.rest_api.root.resource_for_path(path).add_method(
-                "GET", buffered, authorization_type=apigateway.AuthorizationType.NONE, api_key_required=False
-            )
-            acknowledge(method, {"AwsSolutions-APIG4": why})
+            for verb in ("GET", "HEAD"):
+                method = self.rest_api.root.resource_for_path(path).add_method(
+                    verb,
+                    buffered,
+                    authorization_type=apigateway.AuthorizationType.NONE,
+                    api_key_required=False,
+                )
+                acknowledge(method, {"AwsSolutions-APIG4": why})
 
     def _refuse_bodies_of_preflights(self) -> None:
         """A MOCK integration fails over a binary body passed through to it; 415 says what is wrong."""
@@ -276,6 +272,15 @@ class InferenceApi(Construct):
         )
 
 
+def _with_head(routes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The routes, and HEAD wherever there is GET: API Gateway answers only what is declared.
+
+    Each method takes a statement of its function's policy, which Lambda limits to 20 kB: that of jobs, files
+    and batches has no room for as many more.
+    """
+    return (*routes, *(("HEAD", path) for verb, path in routes if verb == "GET"))
+
+
 def _callers_of_other_accounts(stage: str, accounts: list[str]) -> iam.PolicyDocument:
     """With a resource policy nothing is open that it does not name; accounts' own policies decide further."""
 
@@ -293,13 +298,13 @@ def _callers_of_other_accounts(stage: str, accounts: list[str]) -> iam.PolicyDoc
             allow(
                 iam.AnyPrincipal(),
                 "GET/v1/*",
+                "HEAD/v1/*",
                 "POST/v1/*",
                 "DELETE/v1/*",
-                "GET/health",
-                "GET/playground",
+                *(f"{verb}{path}" for path in _OPEN for verb in ("GET", "HEAD")),
                 "OPTIONS/*",
             ),
-            allow(others, "GET/iam/v1/*", "POST/iam/v1/*", "DELETE/iam/v1/*"),
+            allow(others, "GET/iam/v1/*", "HEAD/iam/v1/*", "POST/iam/v1/*", "DELETE/iam/v1/*"),
         ]
     )
 

@@ -78,7 +78,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer one buffered request."""
     request_id = requests.request_id(event)
     logs.correlate(request_id, environment.trace_id())
-    reply: dict[str, Any] = _app.resolve(event, context)
+    reply: dict[str, Any] = _app.resolve({**event, "httpMethod": requests.verb(event)}, context)
+    if requests.is_head(event):
+        reply |= {"body": "", "isBase64Encoded": False}
     added = {"x-request-id": request_id, **_service.cors(requests.headers(event).get("origin"))}
     reply.setdefault("multiValueHeaders", {}).update({name: [value] for name, value in added.items()})
     _logger.info("request", status=reply["statusCode"])

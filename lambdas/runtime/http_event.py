@@ -31,6 +31,16 @@ def headers(event: dict[str, Any]) -> dict[str, str]:
     return {name.lower(): value for name, value in (event.get("headers") or {}).items()}
 
 
+def verb(event: dict[str, Any]) -> str:
+    """The method that answers: HEAD is answered as GET is, and its body left out (`is_head`)."""
+    return "GET" if is_head(event) else str(event.get("httpMethod", ""))
+
+
+def is_head(event: dict[str, Any]) -> bool:
+    """Whether the caller wants to know what GET would say, without its body."""
+    return event.get("httpMethod") == "HEAD"
+
+
 def principal(event: dict[str, Any]) -> str:
     """The ARN of a caller whose signature API Gateway has checked; empty on routes with another check."""
     if event["requestContext"].get("authorizer"):

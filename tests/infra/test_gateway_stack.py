@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 import re
@@ -52,7 +53,9 @@ STREAMED = {
     "POST /v1/moderations",
     *OF_JOBS,
 }
-OPEN = {"GET /health", "GET /playground"}
+OPEN = {f"{verb} {path}" for path in ("/health", "/playground") for verb in ("GET", "HEAD")}
+MOST_POLICY_BYTES = 20_480
+"""Of a function's resource policy, as Lambda counts it; see its quotas."""
 
 
 def function(resources, env, name):
@@ -95,16 +98,37 @@ def actions(resources, env, name):
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_routes_are_the_agreed_ones(resources, env):
-    guarded = {
-        *STREAMED,
+    buffered = {
         "GET /v1/models",
         "GET /v1/models/{model}",
         "POST /v1/feedback",
         "GET /v1/usage",
         "GET /v1/openapi.json",
     }
+    buffered |= {route.replace("GET ", "HEAD ") for route in buffered}
+    guarded = STREAMED | buffered
     signed = {route.replace(" ", " /iam", 1) for route in guarded if env in SIGNED}
     assert set(routes(resources, env)) == {*guarded, *signed, *OPEN}
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_what_api_gateway_may_call_fits_a_functions_policy(resources, env):
+    """Each method has a statement of its own, which Lambda writes into one document per function."""
+    permissions = resources(env, "gateway", "AWS::Lambda::Permission")
+    sizes = collections.Counter()
+    for name, permission in permissions.items():
+        properties = permission["Properties"]
+        source = re.sub(r"\$\{\w+\}|\{[^}]*\}", "0123456789ab", json.dumps(properties.get("SourceArn", "")))
+        statement = {
+            "Sid": f"evergreen-{env}-gateway-{name[:64]}-ABCDEFGHIJKL",
+            "Effect": "Allow",
+            "Principal": {"Service": properties["Principal"]},
+            "Action": properties["Action"],
+            "Resource": f"arn:aws:lambda:us-east-1:123456789012:function:evergreen-{env}-inference",
+            "Condition": {"ArnLike": {"AWS:SourceArn": source}},
+        }
+        sizes[json.dumps(properties["FunctionName"])] += len(json.dumps(statement, separators=(",", ":")))
+    assert max(sizes.values()) < MOST_POLICY_BYTES, sizes
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -59,7 +59,7 @@ def call(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Call:
             },
         }
         reply = module.handler(event, None)
-        return reply["statusCode"], json.loads(reply["body"]), reply["multiValueHeaders"]
+        return reply["statusCode"], json.loads(reply["body"] or "null"), reply["multiValueHeaders"]
 
     return ask
 
@@ -104,6 +104,23 @@ def test_one_model_is_shown(call: Call) -> None:
 def test_an_unknown_route_is_an_error_object(call: Call, method: str, path: str) -> None:
     status, body, _ = call(method, path)
     assert (status, body["error"]["type"], body["error"]["code"]) == (404, "not_found_error", "unknown_route")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/v1/models", f"/v1/models/{MODEL}", "/v1/openapi.json", "/v1/usage", "/iam/v1/models"],
+)
+def test_head_answers_as_get_does_without_the_body(call: Call, path: str) -> None:
+    status, body, headers = call("GET", path)
+    assert (status, body is None) == (200, False)
+    assert call("HEAD", path) == (200, None, headers)
+    assert call("HEAD", f"{path}/") == (200, None, headers), "with a slash at its end too"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/models/gpt-9", 404), ("/v1/feedback", 404)])
+def test_head_fails_where_get_does(call: Call, path: str, status: int) -> None:
+    assert call("GET", path)[0] == status
+    assert call("HEAD", path)[:2] == (status, None)
 
 
 @pytest.mark.usefixtures("recorded")

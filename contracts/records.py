@@ -17,7 +17,8 @@ class InferenceRecord(BaseModel):
     """One request as the API saw it. Times are seconds since the epoch or milliseconds as named.
 
     `findings` are the guards' as `<guard>:<label>:<action>`, `guard_ms` the time each took. `cached`: the
-    answer was a kept one, which costs nothing. `cost_nano_usd` is in billionths of a dollar.
+    answer was a kept one, which costs nothing. `cost_nano_usd` is in billionths of a dollar, None where no
+    price was set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +41,7 @@ class InferenceRecord(BaseModel):
     findings: list[str] = Field(default_factory=list)
     guard_ms: dict[str, float] = Field(default_factory=dict)
     cached: bool = False
-    cost_nano_usd: int = 0
+    cost_nano_usd: int | None = None
 
 
 class FeedbackRequest(BaseModel):

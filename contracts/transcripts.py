@@ -37,7 +37,7 @@ class Transcript(BaseModel):
     prompt: list[Turn]
     answer: str
     findings: list[str]
-    cost_usd: float
+    cost_usd: float | None
 
 
 def user_hash(tenant: str, user: str | None) -> str:

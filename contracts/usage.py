@@ -4,7 +4,8 @@ One row per key and day (UTC): `pk` = `USAGE#<tenant>`, `sk` = `DAY#<YYYY-MM-DD>
 the day's token budget has been charged with: tokens used plus those reserved for requests under way.
 `full_at` is the state of the key's rate limit. A key with a monthly budget has one row more per month, `sk` =
 `MONTH#<YYYY-MM>#<key id>`, with `charged_nano_usd`.
-`cost_nano_usd` is in billionths of a dollar, so that sums stay exact.
+`cost_nano_usd` is in billionths of a dollar, so that sums stay exact; tokens that had no price when they were
+used are in none of it, and counted in `unpriced_tokens`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class DayUsage(BaseModel):
-    """A key's use on one day. `cost_usd` follows the prices set when the requests were made."""
+    """A key's use on one day. `cost_usd` follows the prices set when the requests were made.
+
+    It is null where `unpriced_tokens` of the day's tokens had none: their cost is not known, which is not 0.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -25,11 +29,15 @@ class DayUsage(BaseModel):
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    cost_usd: float = 0.0
+    unpriced_tokens: int = 0
+    cost_usd: float | None = None
 
 
 class UsageReport(BaseModel):
-    """Reply of `GET /v1/usage`: the tenant's days from `start` to `end`, both included, and their sums."""
+    """Reply of `GET /v1/usage`: the tenant's days from `start` to `end`, both included, and their sums.
+
+    `cost_usd` is null where a day's is.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,7 +48,8 @@ class UsageReport(BaseModel):
     requests: int
     input_tokens: int
     output_tokens: int
-    cost_usd: float
+    unpriced_tokens: int = 0
+    cost_usd: float | None
 
 
 def usage_pk(tenant: str) -> str:
@@ -60,11 +69,13 @@ def usage_sk(day: str, key_id: str = "") -> str:
 
 @dataclass(frozen=True)
 class Prices:
-    """US dollars per million tokens."""
+    """US dollars per million tokens; None where nobody has set a price, which is not a price of 0."""
 
-    input: float
-    output: float
+    input: float | None
+    output: float | None
 
-    def cost(self, input_tokens: int, output_tokens: int) -> int:
-        """In billionths of a dollar."""
+    def cost(self, input_tokens: int, output_tokens: int) -> int | None:
+        """In billionths of a dollar; None without prices."""
+        if self.input is None or self.output is None:
+            return None
         return round((input_tokens * self.input + output_tokens * self.output) * 1_000)

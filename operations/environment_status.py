@@ -18,6 +18,7 @@ from operations.inventory import DeployedStack, environment_stacks, physical_ids
 from operations.prices import HOURS_PER_MONTH, instance_usd_per_hour
 from operations.release_history import read_lock, read_releases
 from operations.target import Target
+from operations.token_cost import TokenCost, read_token_cost
 
 
 class StackStatus(BaseModel):
@@ -49,6 +50,7 @@ class EndpointStatus(BaseModel):
     failure: str
     config: str
     config_is_the_stacks: bool | None
+    created_at: datetime | None = None
     variants: list[VariantStatus]
 
 
@@ -89,6 +91,9 @@ class EnvironmentStatus(BaseModel):
     alarms: list[AlarmStatus] = []
     usd_per_month_now: float | None = None
     usd_per_month_cap: float
+    set_token_prices: tuple[float, float] | None = None
+    """US dollars per million input and output tokens, as callers are charged; None where none are set."""
+    token_cost: TokenCost | None = None
     keys: int | None = None
     unread: list[str] = []
 
@@ -100,6 +105,7 @@ def read_status(target: Target) -> EnvironmentStatus:
         account=target.account,
         regions=target.regions,
         usd_per_month_cap=target.settings.environment.monthly_cost_cap_usd,
+        set_token_prices=target.settings.model.token_prices,
     )
     stacks = environment_stacks(target)
     status.stacks = [
@@ -114,6 +120,7 @@ def read_status(target: Target) -> EnvironmentStatus:
     parts = {stack.part: stack for stack in stacks}
     for part, work in (
         ("serving", _endpoints),
+        ("gateway", _token_cost),
         ("monitoring", _alarms),
         ("data", _releases),
         ("data", _keys),
@@ -158,6 +165,7 @@ def _endpoint(target: Target, stack: DeployedStack) -> EndpointStatus | None:
         failure=found.get("FailureReason", ""),
         config=config,
         config_is_the_stacks=config.lower() in configs if configs else None,
+        created_at=found.get("CreationTime"),
         variants=[_variant(entry, stack.parameters) for entry in found.get("ProductionVariants", [])],
     )
 
@@ -186,6 +194,14 @@ def _cost(target: Target, endpoints: Sequence[EndpointStatus]) -> float | None:
         return None
     instances = sum(variant.instances for endpoint in endpoints for variant in endpoint.variants)
     return round(max(known) * instances * HOURS_PER_MONTH, 2)
+
+
+def _token_cost(target: Target, status: EnvironmentStatus, stacks: Sequence[DeployedStack]) -> None:
+    """Of the first region's endpoint, where the functions count tokens."""
+    here = next((endpoint for endpoint in status.endpoints if endpoint.region == target.region), None)
+    if here is not None and here.created_at is not None:
+        instances = sum(variant.instances for variant in here.variants)
+        status.token_cost = read_token_cost(target, instances, here.created_at)
 
 
 def _alarms(target: Target, status: EnvironmentStatus, stacks: Sequence[DeployedStack]) -> None:

@@ -30,6 +30,7 @@ from contracts.access import (
     principal_pk,
     tenant_pk,
 )
+from infra.settings import Settings
 from operations.dynamodb import from_item, to_item
 from operations.progress import CommandError
 from operations.stacks import stack_output
@@ -161,9 +162,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         target = open_target(options.env)
+        check_budget(target.settings, getattr(options, "usd_per_month", None))
         return int(options.run(KeyAdmin(target.name, target.client), options))
 
     return run(work)
+
+
+def check_budget(settings: Settings, usd_per_month: float | None) -> None:
+    """A budget in dollars needs a price: without one it would never be spent. Raises AdminError."""
+    if usd_per_month is not None and settings.model.token_prices is None:
+        raise AdminError(
+            f"a budget of {usd_per_month:g} USD a month cannot be kept: the model has no token prices. Set "
+            f"model.input_token_price and .output_token_price in settings/{settings.name}.yaml and deploy "
+            f"(`make status ENV={settings.name}` shows what tokens have cost), or give --tokens-per-day"
+        )
 
 
 def _limits(options: argparse.Namespace) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def screen(status: EnvironmentStatus) -> str:
     over = status.usd_per_month_now is not None and status.usd_per_month_now > status.usd_per_month_cap
     mark = "! " if over else ""
     lines.append(f"cost        {mark}{now} a month as it runs now; cap {status.usd_per_month_cap:,.0f} USD")
+    lines += _token_prices(status)
     if status.keys is not None:
         lines.append(f"keys        {status.keys} that are not revoked")
     return "\n".join([*lines, *_unread(status)])
@@ -86,6 +87,29 @@ def _alarms(status: EnvironmentStatus) -> str:
     if not status.alarms:
         return "none in ALARM"
     return "; ".join(f"! {alarm.name}" for alarm in status.alarms)
+
+
+def _token_prices(status: EnvironmentStatus) -> list[str]:
+    """What callers are charged beside what a token has cost; what is not known says so."""
+    prices = status.set_token_prices
+    charged = (
+        "none set: requests have no cost, and budgets in dollars are refused"
+        if prices is None
+        else f"{prices[0]:g} USD per million tokens in, {prices[1]:g} out"
+    )
+    lines = [f"price set   {charged}"]
+    cost = status.token_cost
+    if cost is None:
+        return lines
+    if cost.usd_per_million_tokens is None:
+        return [*lines, f"measured    unknown: {cost.reason}"]
+    full = cost.usd_per_million_tokens_when_full
+    busy = cost.reason if full is None else f"{full:,.2f} when full; {cost.busy_share or 0:.0%} busy"
+    made_of = (
+        f"{cost.instances} × {cost.usd_per_instance_hour:g} USD/h × {cost.hours:g} h, {cost.tokens:,} tokens"
+    )
+    lines.append(f"measured    {cost.usd_per_million_tokens:,.2f} USD per million tokens ({made_of}); {busy}")
+    return lines
 
 
 def _unread(status: EnvironmentStatus) -> list[str]:

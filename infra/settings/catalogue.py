@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from contracts.catalogue import ModelKind
 from contracts.targets import OpenAITarget
-from infra.settings.base import SettingsModel, setting, text
+from infra.settings.base import RuleError, SettingsModel, setting, text
 from infra.settings.components import ARCHIVE_FORM, ARCHIVE_PATTERN, ScaleToZeroEndpoint
 from infra.settings.endpoint import RealtimeEndpoint, ServerlessEndpoint
 from infra.settings.engine import VllmSettings
@@ -81,14 +81,15 @@ class _Entry(SettingsModel):
         "Further names that callers may say.", ["text-embedding-3-small"], default=[], max_length=16
     )
     input_token_price: float | None = setting(
-        "What a million input tokens cost, in US dollars; left out, as `model.input_token_price`.",
+        "What callers are charged for a million input tokens, in US dollars; left out, as "
+        "`model.input_token_price`.",
         0.02,
         ge=0,
         default=None,
     )
     output_token_price: float | None = setting(
-        "What a million output tokens cost, in US dollars; left out with the price of input tokens, as "
-        "`model.output_token_price`, else 0.",
+        "What callers are charged for a million output tokens, in US dollars; with a price of input tokens "
+        "only what writes no text may leave it out.",
         0.4,
         ge=0,
         default=None,
@@ -99,6 +100,20 @@ class _Entry(SettingsModel):
         {"mask_pii": True},
         default=None,
     )
+
+    @model_validator(mode="after")
+    def _prices_come_together(self) -> Self:
+        writes = self.task == "chat"
+        half = self.output_token_price is None and self.input_token_price is not None and writes
+        if half or (self.input_token_price is None and self.output_token_price is not None):
+            raise RuleError(
+                "output_token_price" if half else "input_token_price",
+                what="Only one of the two token prices is set.",
+                why="Half a price would make the other tokens free without anybody having said so.",
+                change="both prices; 0 where these tokens are free",
+                example=0.0,
+            )
+        return self
 
     @property
     def part(self) -> str:

@@ -113,8 +113,8 @@ def _entry(
         given["aliases"] = tuple(entry.aliases)
     if entry.images:
         given["capabilities"] = Capabilities(images=True)
-    if (entry.input_token_price, entry.output_token_price) != (None, None):
-        given["price"] = _price(settings, entry.input_token_price, entry.output_token_price)
+    if entry.input_token_price is not None:
+        given["price"] = _price(entry.input_token_price, entry.output_token_price)
     if entry.guards is not None:
         given["guards"] = entry.guards.for_functions() or GuardSettings()
     return ModelEntry(name=entry.name, target=_where(settings, entry, version), **given)
@@ -156,10 +156,9 @@ def _limits(settings: CatalogueSettings) -> ModelLimits:
     return ModelLimits(max_context_tokens=settings.endpoint.engine.max_context_tokens)
 
 
-def _price(settings: CatalogueSettings, given: float | None, output: float | None) -> ModelPrice:
-    """What is left out of the price of input tokens is the environment's."""
-    price = settings.model.input_token_price if given is None else given
-    return ModelPrice(input=price) if output is None else ModelPrice(input=price, output=output)
+def _price(given: float, output: float | None) -> ModelPrice:
+    """Only what writes no tokens may have no price for them."""
+    return ModelPrice(input=given) if output is None else ModelPrice(input=given, output=output)
 
 
 def _host(entry: OpenAIModel) -> str:

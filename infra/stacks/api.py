@@ -66,10 +66,9 @@ class ApiStack(cdk.Stack):
             answering
             | {
                 "MAX_BODY_BYTES": str(settings.gateway.max_body_bytes),
-                "INPUT_TOKEN_PRICE": str(settings.model.input_token_price),
-                "OUTPUT_TOKEN_PRICE": str(settings.model.output_token_price),
                 "RESPONSES_KEPT_SECONDS": str(settings.records.responses_seconds),
             }
+            | _prices(settings)
             | own.function_environment
         )
         inference = BundledFunction(
@@ -134,6 +133,14 @@ class ApiStack(cdk.Stack):
             **({"DomainTarget": api_routes.domain.target} if api_routes.domain else {}),
         }.items():
             cdk.CfnOutput(self, name, value=value)
+
+
+def _prices(settings: Settings) -> dict[str, str]:
+    """What tokens are charged at; nothing where nothing is set, which the functions do not take for 0."""
+    prices = settings.model.token_prices
+    if prices is None:
+        return {}
+    return {"INPUT_TOKEN_PRICE": str(prices[0]), "OUTPUT_TOKEN_PRICE": str(prices[1])}
 
 
 def _keep_transcripts(function: BundledFunction, data: DataStack) -> None:

@@ -98,7 +98,7 @@ class ApiService:
                 code="invalid_value",
             )
         days = [
-            DayUsage(**row, cost_usd=row.get("cost_nano_usd", 0) / 1e9)
+            DayUsage(**row, cost_usd=_cost_usd(row))
             for row in self._usage.days(tenant, first.isoformat(), last.isoformat())
         ]
         return UsageReport(
@@ -108,7 +108,10 @@ class ApiService:
             requests=sum(day.requests for day in days),
             input_tokens=sum(day.input_tokens for day in days),
             output_tokens=sum(day.output_tokens for day in days),
-            cost_usd=sum(day.cost_usd for day in days),
+            unpriced_tokens=sum(day.unpriced_tokens for day in days),
+            cost_usd=None
+            if any(day.cost_usd is None for day in days)
+            else sum(d.cost_usd or 0 for d in days),
         )
 
     def feedback(self, tenant: str, body: bytes) -> FeedbackReceipt:
@@ -207,3 +210,8 @@ def from_environment(variables: Mapping[str, str]) -> ApiService:
         UsageHistory(settings.records_table, tables),
         access=AccessTable(settings.access_table, tables),
     )
+
+
+def _cost_usd(row: Mapping[str, Any]) -> float | None:
+    """A day's cost; None where some of its tokens had no price."""
+    return None if row.get("unpriced_tokens") else row.get("cost_nano_usd", 0) / 1e9

@@ -44,6 +44,10 @@ class QuotaExceededError(Exception):
     limit: Limit = "tokens_per_day"
 
 
+class PriceUnknownError(Exception):
+    """A budget in dollars, and tokens that have no price: nothing would ever be spent of it."""
+
+
 @dataclass(frozen=True)
 class Charge:
     """What a finished request adds to its day. `reserved` tokens were charged before; None: nothing was."""
@@ -78,7 +82,10 @@ class UsageLedger:
         if caller.usd_per_month is None:
             return self._reserve_day(caller, day, tokens, at)
         # Which of the tokens will be the dearer ones is not known yet.
-        cost = max(self._prices.cost(tokens, 0), self._prices.cost(0, tokens))
+        costs = self._prices.cost(tokens, 0), self._prices.cost(0, tokens)
+        if costs[0] is None or costs[1] is None:
+            raise PriceUnknownError
+        cost = max(costs[0], costs[1])
         spent = self._reserve_month(caller, day, cost)
         try:
             today = self._reserve_day(caller, day, tokens, at)
@@ -96,11 +103,11 @@ class UsageLedger:
             "charged": used - (charge.reserved or 0),
             "input_tokens": charge.input_tokens,
             "output_tokens": charge.output_tokens,
-            "cost_nano_usd": cost,
+            **({"unpriced_tokens": used} if cost is None else {"cost_nano_usd": cost}),
         }
         self._update(_day(caller, day), additions)
         if caller.usd_per_month is not None:
-            self._charge_month(caller, day, cost - charge.reserved_nano_usd)
+            self._charge_month(caller, day, (cost or 0) - charge.reserved_nano_usd)
 
     def _reserve_month(self, caller: Principal, day: str, cost: int) -> int:
         """What the month has been charged with then, in billionths of a dollar. Raises QuotaExceededError."""

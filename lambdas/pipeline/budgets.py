@@ -15,10 +15,11 @@ from typing import Protocol
 from contracts import metrics
 from contracts.access import Principal
 from contracts.texts import TextsRequest
-from lambdas.aws.usage_ledger import Charge, QuotaExceededError, Spent
+from lambdas.aws.usage_ledger import Charge, PriceUnknownError, QuotaExceededError, Spent
 from lambdas.pipeline.limits import rate_limit_headers, refusal
 from lambdas.pipeline.operations import ModelRequest
 from lambdas.pipeline.request import Admission, Request, Response
+from lambdas.runtime.errors import ApiError
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.metrics import MetricLine
 
@@ -32,7 +33,7 @@ class Ledger(Protocol):
     def reserve(self, caller: Principal, day: str, tokens: int, now: float) -> Spent:
         """Charge one request and these tokens, if they fit. `now`: seconds, epoch.
 
-        Raises QuotaExceededError.
+        Raises QuotaExceededError, and PriceUnknownError for a budget in dollars without a price.
         """
 
     def settle(self, caller: Principal, day: str, charge: Charge) -> None:
@@ -63,7 +64,8 @@ class ReserveBudget:
         return time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
 
     def __call__(self, admission: Admission, day: str, response: Response) -> Reservation | None:
-        """None where there is no limit. Raises ApiError 429 naming the limit and when it resets.
+        """None where there is no limit. Raises ApiError 429 naming the limit and when it resets, and 403 for
+        a budget in dollars where the model has no price.
 
         While the ledger cannot be asked requests pass unchecked, counted as such: the usage plan still holds.
         """
@@ -78,6 +80,13 @@ class ReserveBudget:
         except QuotaExceededError as exceeded:
             response.headers.update(rate_limit_headers(principal, exceeded.spent, now, exceeded.limit))
             raise refusal(principal, exceeded, tokens, now) from None
+        except PriceUnknownError:
+            raise ApiError(
+                "permission_error",
+                "This key has a budget in US dollars, but the model has no price to count it by. Whoever "
+                "runs this API has to set the model's token prices, or to give the key a budget in tokens.",
+                code="budget_without_price",
+            ) from None
         except Exception as error:  # noqa: BLE001 - without the ledger requests pass
             self._logger.failure("budget_unchecked", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})

@@ -24,7 +24,7 @@ class ApiEnvironment(FunctionEnvironment):
 class InferenceEnvironment(ApiEnvironment):
     """Variables of the streaming routes. `max_body_bytes` is the largest body that is read.
 
-    Prices are in US dollars per million tokens; 0 where nobody accounts for cost. `guards`, `fallbacks` and
+    Prices are in US dollars per million tokens; unset where nobody has set them. `guards`, `fallbacks` and
     `tracing` are JSON; without `tracing` no spans are sent.
     Without a `transcripts_bucket` no transcript is kept. `inference_component` is called by name where the
     endpoint has components; `streamed` is false where it gives whole answers only. Where `cache_max_seconds`
@@ -34,8 +34,8 @@ class InferenceEnvironment(ApiEnvironment):
     """
 
     max_body_bytes: int = Field(ge=1024)
-    input_token_price: float = Field(default=0, ge=0)
-    output_token_price: float = Field(default=0, ge=0)
+    input_token_price: float | None = Field(default=None, ge=0)
+    output_token_price: float | None = Field(default=None, ge=0)
     inference_component: str | None = None
     streamed: bool = True
     work_table: str | None = None

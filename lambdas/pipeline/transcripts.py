@@ -80,7 +80,7 @@ class StoreTranscript:
             prompt=[Turn(role=turn.role, text=_masked(turn.text)) for turn in _prompt(body)],
             answer=_masked("\n\n".join(answer)),
             findings=record.findings,
-            cost_usd=record.cost_nano_usd / 1e9,
+            cost_usd=None if record.cost_nano_usd is None else record.cost_nano_usd / 1e9,
         )
         try:
             key = transcript_key(day, transcript.record)

@@ -230,12 +230,7 @@ def test_function_environments_are_the_agreed_ones(resources, env):
     answering |= {"RECORDS_TABLE", "RECORD_TTL_DAYS"}
     pages = {"CORS_ORIGINS"} if env != "prod" else set()  # the only one whose settings name no origin
     answering |= pages
-    asking = answering | {
-        "MAX_BODY_BYTES",
-        "INPUT_TOKEN_PRICE",
-        "OUTPUT_TOKEN_PRICE",
-        "RESPONSES_KEPT_SECONDS",
-    }
+    asking = answering | {"MAX_BODY_BYTES", "RESPONSES_KEPT_SECONDS"}
     places = {"WORK_TABLE", "WORK_BUCKET", "JOBS_QUEUE"}
     making = places | {"JOBS_OPEN_PER_KEY", "JOBS_DEADLINE_SECONDS", "JOBS_RETENTION_SECONDS"}
     limits = {"MAX_BODY_BYTES", "JOBS_MAX_FILE_BYTES", "JOBS_MAX_LINES"}
@@ -559,6 +554,15 @@ def added(everything, resources: Callable, name: str) -> dict[str, list[str]]:
     before = actions(resources, "prod", name)
     granted = actions(everything.resources, "prod", name)
     return {action: on for action, on in granted.items() if before.get(action) != on}
+
+
+def test_prices_and_tracing_reach_the_functions_only_where_they_are_set(everything, resources):
+    for name in ("inference", "job_worker"):
+        unset = function(resources, "prod", name)["Environment"]["Variables"]
+        given = function(everything.resources, "prod", name)["Environment"]["Variables"]
+        assert not {"INPUT_TOKEN_PRICE", "OUTPUT_TOKEN_PRICE", "TRACING"} & set(unset)
+        assert (given["INPUT_TOKEN_PRICE"], given["OUTPUT_TOKEN_PRICE"]) == ("0.1", "0.4")
+        assert json.loads(given["TRACING"]) == {"kind": "xray"}
 
 
 def test_each_option_brings_its_permission_and_no_other(everything, resources):

@@ -29,4 +29,5 @@ def settings() -> Settings:
         {"kind": "bedrock", "model_id": "openai.gpt-oss-20b-1:0"},
     ]
     shipped["tracing"] = {"kind": "xray"}
+    shipped["model"] |= {"input_token_price": 0.1, "output_token_price": 0.4}
     return Settings.model_validate(shipped)

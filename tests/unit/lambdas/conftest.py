@@ -87,13 +87,18 @@ def make_door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", sagemaker.url)
     sagemaker.replies = [Reply(parts=cut(chat_events("Hel", "lo"), 50))]
 
-    def make(settings: InferenceEnvironment, transcripts: Any = None, **more: Any) -> Door:
+    def make(
+        settings: InferenceEnvironment,
+        transcripts: Any = None,
+        prices: Prices = Prices(input=1.0, output=2.0),  # noqa: B008 - frozen
+        **more: Any,
+    ) -> Door:
         service = Service(
             settings,
             endpoints(settings),
             RoutingTable("access", ENDPOINT, DynamoDB(read_timeout=60)),
             RecordsTable("records", 7, DynamoDB(read_timeout=60)),
-            UsageLedger("records", Prices(input=1.0, output=2.0), DynamoDB(read_timeout=60)),
+            UsageLedger("records", prices, DynamoDB(read_timeout=60)),
             transcripts,
             **more,
         )

@@ -223,12 +223,14 @@ def test_a_table_that_fails_is_a_server_error_without_inside(
 
 # --- usage -----------------------------------------------------------------------------------------------
 
+PRICES = Prices(input=2.0, output=0.0)
 
-def book(tenant: str, day: str, input_tokens: int) -> None:
+
+def book(tenant: str, day: str, input_tokens: int, prices: Prices = PRICES) -> None:
     """A request of this tenant's key on that day, as the streaming function books it."""
     caller = Principal(tenant, "web", frozenset(), "abc")
     charge = Charge(input_tokens, output_tokens=0, reserved=None)
-    UsageLedger("records", Prices(input=2.0, output=0.0), DynamoDB()).settle(caller, day, charge)
+    UsageLedger("records", prices, DynamoDB()).settle(caller, day, charge)
 
 
 def test_usage_shows_the_tenants_own_days_and_their_sums(call: Call) -> None:
@@ -243,6 +245,17 @@ def test_usage_shows_the_tenants_own_days_and_their_sums(call: Call) -> None:
     ]
     assert (body["requests"], body["input_tokens"]) == (3, 35)
     assert body["cost_usd"] == pytest.approx(35 * 2 / 1e6)
+
+
+def test_tokens_without_a_price_make_the_cost_unknown_and_not_zero(call: Call) -> None:
+    book("shop", "2026-02-01", 10)
+    book("shop", "2026-02-02", 10)
+    book("shop", "2026-02-02", 7, Prices(None, None))
+    _, body, _ = call("GET", "/v1/usage", start="2026-02-01", end="2026-02-02")
+    assert [row["cost_usd"] for row in body["data"]] == [pytest.approx(10 * 2 / 1e6), None]
+    assert (body["cost_usd"], body["unpriced_tokens"]) == (None, 7)
+    _, body, _ = call("GET", "/v1/usage", start="2026-02-01", end="2026-02-01")
+    assert (body["cost_usd"], body["unpriced_tokens"]) == (pytest.approx(10 * 2 / 1e6), 0)
 
 
 def test_usage_without_dates_is_this_month(call: Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from contracts.usage import Prices
 from lambdas.aws.dynamodb import DynamoDB, from_item
 from lambdas.aws.usage_ledger import Charge, QuotaExceededError, Spent, UsageLedger
 from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
-from tests.support.front_door import AUTHORIZER, Door, chat, emitted
+from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted
 
 DAY = "2026-11-22"
 LIMITED = {**AUTHORIZER, "key_id": "abc"}
@@ -216,6 +217,35 @@ def test_dollars_that_are_spent_say_so(door: Door) -> None:
     reply, _ = door.ask(chat(max_tokens=50), **LIMITED, usd_per_month="1")
     assert (reply.status, reply.headers["x-ratelimit-limit-usd"]) == (200, "1.000000")
     assert 0.99 < float(reply.headers["x-ratelimit-remaining-usd"]) < 1
+
+
+def test_a_budget_in_dollars_is_refused_where_tokens_have_no_price(
+    make_door: Callable[..., Door], tables: Any
+) -> None:
+    door = make_door(SETTINGS, prices=Prices(None, None))
+    reply, body = door.ask(chat(), **LIMITED, usd_per_month="1")
+    assert (reply.status, json.loads(body)["error"]["code"]) == (403, "budget_without_price")
+    assert door.sagemaker.calls == []
+    assert rows(tables) == []
+    assert door.ask(chat(), **LIMITED, tokens_per_day="1000")[0].status == 200
+
+
+def test_tokens_without_a_price_are_counted_and_cost_nobody_knows_what(
+    make_door: Callable[..., Door], tables: Any
+) -> None:
+    door = make_door(SETTINGS, prices=Prices(None, None))
+    door.ask(chat(), **LIMITED)
+    (row,) = rows(tables)
+    assert row["unpriced_tokens"] == row["input_tokens"] + row["output_tokens"] == 8
+    assert "cost_nano_usd" not in row
+    record = door.record()
+    assert record is not None
+    assert record.get("cost_nano_usd") is None
+
+
+def test_half_a_price_is_none() -> None:
+    assert Prices(1.0, None).cost(5, 5) is None
+    assert Prices(0.0, 0.0).cost(5, 5) == 0
 
 
 def test_a_request_that_failed_costs_no_tokens(door: Door) -> None:

@@ -14,6 +14,7 @@ from infra.settings import Settings, load
 from operations.dynamodb import to_item
 from operations.environment_status import read_status
 from operations.inventory import part_of
+from operations.keys import AdminError, check_budget
 from operations.status import screen
 from operations.target import Target
 from tests.support.recorded_aws import Answer, RecordedAccount, Refusal
@@ -53,6 +54,12 @@ ENDPOINT = {
     "LastModifiedTime": NOON,
     "ProductionVariants": [variant("champion", 0.9, 2, 4), variant("challenger", 0.1, 1, 1)],
 }
+MEASURED: list[dict[str, Any]] = [
+    {"Id": "input", "Values": [30_000_000.0, 50_000_000.0]},
+    {"Id": "output", "Values": [20_000_000.0]},
+    {"Id": "requests", "Values": [100_000.0, 25_000.0]},
+    {"Id": "in_flight", "Values": [8.0, 24.0]},
+]
 LOCK = {
     "pk": "LOCK#evergreen-prod",
     "sk": "LOCK",
@@ -102,6 +109,7 @@ def account(**more: Answer) -> RecordedAccount:
         "cloudformation.ListStackResources": {"StackResourceSummaries": [config]},
         "sagemaker.DescribeEndpoint": ENDPOINT,
         "cloudwatch.DescribeAlarms": {"MetricAlarms": [], "CompositeAlarms": [alarm]},
+        "cloudwatch.GetMetricData": {"MetricDataResults": MEASURED},
         "dynamodb.Scan": scan,
         "dynamodb.GetItem": {"Item": to_item(LOCK)},
     }
@@ -136,6 +144,81 @@ def test_the_screen_has_everything_that_an_operator_asks_first(settings: Setting
         assert part in shown
     assert "staging" not in shown
     assert "not its stack's" not in shown
+
+
+def measured(settings: Settings, **values: list[float]) -> Any:
+    """The status of an endpoint of three instances that is older than the window."""
+    old = ENDPOINT | {"CreationTime": datetime(2020, 1, 1, tzinfo=UTC)}
+    results = [result | {"Values": values.get(result["Id"], result["Values"])} for result in MEASURED]
+    recorded = account(
+        sagemaker__DescribeEndpoint=old, cloudwatch__GetMetricData={"MetricDataResults": results}
+    )
+    return read(settings, recorded)
+
+
+def priced(settings: Settings, **prices: float) -> Settings:
+    return settings.model_copy(update={"model": settings.model.model_copy(update=prices)})
+
+
+def test_a_token_has_cost_what_the_instances_cost_while_it_was_made(settings: Settings) -> None:
+    status = measured(priced(settings, input_token_price=0.1, output_token_price=0.4))
+    cost = status.token_cost
+    paid = 3 * 24 * 2.605
+    assert cost.usd_per_million_tokens == pytest.approx(paid / 100)
+    assert cost.busy_share == pytest.approx(16 / 64)  # in flight, of what the engine runs at once
+    assert cost.usd_per_million_tokens_when_full == pytest.approx(paid / 100 / 4)
+    assert cost.usd_per_thousand_requests == pytest.approx(paid / 125)
+    shown = screen(status)
+    assert "price set   0.1 USD per million tokens in, 0.4 out" in shown
+    assert (
+        "measured    1.88 USD per million tokens (3 × 2.605 USD/h × 24 h, 100,000,000 tokens); "
+        "0.47 when full; 25% busy"
+    ) in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "types", "reason"),
+    [
+        ({"input": [], "output": []}, None, "no token was counted"),
+        ({}, ["ml.unknown.large"], "the instance's price is not known"),
+    ],
+)
+def test_what_is_not_known_says_so_and_is_not_zero(
+    settings: Settings, values: dict[str, list[float]], types: list[str] | None, reason: str
+) -> None:
+    if types:
+        pool = settings.endpoint.instances.model_copy(update={"type": types[0]})  # type: ignore[union-attr]
+        endpoint = settings.endpoint.model_copy(update={"instances": pool})
+        settings = settings.model_copy(update={"endpoint": endpoint})
+    status = measured(settings, **values)
+    assert status.token_cost.usd_per_million_tokens is None
+    assert f"measured    unknown: {reason}" in screen(status)
+    assert "price set   none set" in screen(status)
+
+
+def test_without_a_measure_of_use_there_is_no_price_when_full(settings: Settings) -> None:
+    cost = measured(settings, in_flight=[]).token_cost
+    assert cost.usd_per_million_tokens is not None
+    assert cost.usd_per_million_tokens_when_full is None
+    assert cost.reason == "how busy the instances are was not measured"
+
+
+@pytest.mark.parametrize(
+    ("prices", "budget", "refused"),
+    [
+        ({}, 10.0, True),
+        ({}, None, False),
+        ({"input_token_price": 0.0, "output_token_price": 0.0}, 10.0, False),  # free on purpose
+    ],
+)
+def test_a_budget_in_dollars_takes_a_price(
+    settings: Settings, prices: dict[str, float], budget: float | None, refused: bool
+) -> None:
+    found = priced(settings, **prices)
+    if not refused:
+        return check_budget(found, budget)
+    with pytest.raises(AdminError, match="input_token_price"):
+        check_budget(found, budget)
 
 
 def test_the_same_as_json(settings: Settings) -> None:

@@ -375,6 +375,12 @@ MORE = {
     ),
 }
 TRACING = {
+    "half a price": Row(
+        '  version: "1"\n',
+        '  version: "1"\n  input_token_price: 0.1\n',
+        "model:",
+        "Only one of the two token prices",
+    ),
     "spans to X-Ray": Row(
         "", "tracing: { kind: xray, sample_ratio: 0.5 }\n", accepted="X-Ray's own endpoint"
     ),
@@ -387,9 +393,14 @@ TRACING = {
     "spans to a host": Row(
         "", "tracing:\n  kind: otlp\n  url: https://c.example.com\n", "url: https://c.", "/v1/traces"
     ),
-    "spans to nobody": Row("", "tracing: { kind: otlp }\n", "tracing:", "url"),
+    "spans to nobody": Row("", "tracing: { kind: otlp }\n", "tracing: { kind: otlp", "url"),
     "spans off by a word": Row("", "tracing: off\n", "tracing: off", "kind"),
-    "more than all spans": Row("", "tracing: { kind: xray, sample_ratio: 5 }\n", "tracing: {", "it holds 5"),
+    "more than all spans": Row(
+        "",
+        "tracing: { kind: xray, sample_ratio: 5 }\n",
+        "tracing: { kind: xray, sample_ratio: 5",
+        "it holds 5",
+    ),
     "X-Ray on the laptop": Row("", "tracing: { kind: xray }\n", "tracing: {", "no X-Ray", "local"),
 }
 ROWS = PROD | FILES | MORE | TRACING

@@ -52,7 +52,7 @@ _ADAPTER_SOURCE = exclusion(
     change="leave the key out and put the adapter into the artefact, or endpoint kind scale_to_zero",
 )
 _ADAPTER_ROOM = exclusion(
-    "adapter-room",
+    "adapter-places",
     refuses="more adapters on vLLM than max_adapters",
     why="vLLM loads every adapter at its start, and ends where one finds no place.",
     change="a greater max_adapters, or fewer adapters",

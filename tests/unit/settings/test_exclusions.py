@@ -448,7 +448,7 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"models": [{**ADAPTER, "source": ADAPTER_ARCHIVE}], "endpoint.engine.max_adapters": 1},
         {"models": [ADAPTER], "endpoint.engine.max_adapters": 1},
     ),
-    "adapter-room": (
+    "adapter-places": (
         "prod",
         {"models": [ADAPTER, {**ADAPTER, "name": "legal"}], "endpoint.engine.max_adapters": 1},
         {"models": [ADAPTER, {**ADAPTER, "name": "legal"}], "endpoint.engine.max_adapters": 2},

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from contracts import container
 from contracts.chat import ChatRequest
@@ -32,9 +32,12 @@ from model_code.serving.http.connection import (
 from model_code.serving.http.request_headers import RequestHeaders
 from model_code.serving.logs import REQUEST_IDS, event, phases
 from model_code.serving.protocol.parsing import parse
-from model_code.vllm_hook.error_translation import ERROR_EVENT, event_error, translate_error
+from model_code.vllm_hook.answer_tool import AnswerTool
+from model_code.vllm_hook.error_translation import translate_error
+from model_code.vllm_hook.forms import Form, forms, schema_field
 from model_code.vllm_hook.health import Health
 from model_code.vllm_hook.metrics import HookMetrics
+from model_code.vllm_hook.response_relay import ResponseRelay
 from model_code.vllm_hook.settings import HookSettings
 from model_code.vllm_hook.upstream import (
     CHAT,
@@ -45,7 +48,6 @@ from model_code.vllm_hook.upstream import (
     SCORE,
     UpstreamApp,
     body_receiver,
-    send_error,
     upstream_scope,
 )
 
@@ -59,7 +61,6 @@ _TEXTS: dict[str, type[TextsRequest]] = {
 }
 _PROMPTS = {CHAT: "messages", EMBEDDINGS: "input", CLASSIFY: "input", RERANK: "documents", SCORE: "text_2"}
 _ANY_MODEL = "-"  # a body without `model` means the one that vLLM serves, which vLLM knows
-_USAGE = b'"usage":{'
 
 logger = logging.getLogger(__name__)
 
@@ -168,42 +169,65 @@ class ProxiedRequest:
             raise overloaded("Too many requests are waiting.", code="queue_full") from None
 
     async def _pass_on(self, body: bytes, limited: bool, reply: ResponseRelay) -> None:
+        content = json.loads(body)
         default = self._settings.default_max_tokens
         if not limited and default:
             try:
-                return await self._ask(_with_limit(body, default), reply)
+                return await self._ask({**content, "max_tokens": default}, reply)
             except ServingError as error:
                 if error.code != "context_length_exceeded" or reply.status:
                     raise
                 # The default leaves no room for this prompt: the rest of the context is the bound then.
-        await self._ask(body, reply)
+        await self._ask(content, reply)
 
-    async def _ask(self, body: bytes, reply: ResponseRelay) -> None:
-        """Pass the request on. vLLM answers 500 to schemas that its compiler cannot read: a failure before
-        the first token is the schema's where there is one and the engine is well."""
-        try:
-            await self._ask_once(body, reply)
-        except Exception as error:
-            failed = not isinstance(error, ServingError) or error.type == "server_error"
-            field = _schema_field(body) if failed and not reply.status else None
-            if field is None or await self._health.engine_fault():
-                raise
-            event(logger, "vLLM failed on a schema", level=logging.WARNING, error=type(error).__name__)
-            text = "The model's server cannot hold an answer to this schema."
-            raise invalid(text, param=field, code="unsupported_schema") from error
+    async def _ask(self, content: dict[str, Any], reply: ResponseRelay) -> None:
+        """Pass the request on, in the first form that vLLM can do."""
+        failure: ServingError | None = None
+        for form in forms(content):
+            try:
+                return await self._ask_once(form, reply)
+            except Exception as error:
+                problem = await self._schema_problem(content, error, reply)
+                if problem is None:
+                    raise
+                failure = failure or problem
+        assert failure is not None, "there is always a first form"
+        raise failure
 
-    async def _ask_once(self, body: bytes, reply: ResponseRelay) -> None:
+    async def _schema_problem(
+        self, content: dict[str, Any], error: Exception, reply: ResponseRelay
+    ) -> ServingError | None:
+        """What is wrong with a schema, where that may be why vLLM refused or failed; None where it is not.
+
+        vLLM answers 500 to schemas that its compiler cannot read: a failure before the first token is the
+        schema's where there is one and the engine is well.
+        """
+        field = schema_field(content)
+        if field is None or reply.status:
+            return None
+        if isinstance(error, ServingError) and error.code == "invalid_value":
+            return error
+        failed = not isinstance(error, ServingError) or error.type == "server_error"
+        if not failed or await self._health.engine_fault():
+            return None
+        event(logger, "vLLM failed on a schema", level=logging.WARNING, error=type(error).__name__)
+        text = "The model's server cannot hold an answer to this schema."
+        return invalid(text, param=field, code="unsupported_schema")
+
+    async def _ask_once(self, form: Form, reply: ResponseRelay) -> None:
+        body = json.dumps(form.content).encode()
         scope = upstream_scope(self._scope, self._route, body, self._headers)
+        reply.answer = AnswerTool(form.answer_tool) if form.answer_tool else None
         await self._upstream.app(scope, body_receiver(body), reply.send)
         if reply.error is not None:
             error, reply.error = reply.error, None
             raise error
         if refusal := reply.refusal():
-            status, content = refusal
-            if status in _NOT_SERVED and b"does not exist" not in content:
-                text = f"This model does not serve {self._route}."
-                raise invalid(text, param=container.ATTRIBUTE_ROUTE, code="unsupported_operation")
-            raise translate_error(status, content, _PROMPTS.get(self._route, "prompt"))
+            status, text = refusal
+            if status in _NOT_SERVED and b"does not exist" not in text:
+                message = f"This model does not serve {self._route}."
+                raise invalid(message, param=container.ATTRIBUTE_ROUTE, code="unsupported_operation")
+            raise translate_error(status, text, _PROMPTS.get(self._route, "prompt"))
 
     def _report(self, reply: ResponseRelay, failure: str | None) -> None:
         status = reply.status or (STATUS_CLIENT_DISCONNECTED if failure == "client_disconnected" else 500)
@@ -227,76 +251,6 @@ class ProxiedRequest:
         )
 
 
-class ResponseRelay:
-    """The wrapped server's reply on its way: refusals are held back, the rest goes through as it comes.
-
-    Nothing is sent before the first piece of the body, so that a failure until then has its own status.
-    """
-
-    def __init__(self, send: Send, request_id: str, health: Health) -> None:
-        self._send, self._health = send, health
-        self._headers = [(b"x-request-id", request_id.encode())]
-        self._start: Message | None = None
-        self._refused: bytearray | None = None
-        self.ended = False
-        self.status = 0
-        self.first: float | None = None
-        self.usage: dict[str, Any] = {}
-        self.error: ServingError | None = None
-        """What the wrapped server said in place of the rest of its stream."""
-
-    async def send(self, message: Message) -> None:
-        """ASGI's `send` for the wrapped application."""
-        if message["type"] == "http.response.start":
-            self._start, self._refused = message, bytearray() if message["status"] >= 400 else None
-        elif message["type"] == "http.response.body":
-            body = message.get("body", b"")
-            if self._refused is not None:
-                self._refused += body
-                return
-            if body.startswith(ERROR_EVENT):
-                # Not raised here: that would pass through all of vLLM's handlers.
-                self.error = event_error(body)
-            if self.error is not None:
-                return
-            await self._forward(body, more=message.get("more_body", False))
-
-    async def _forward(self, body: bytes, *, more: bool) -> None:
-        if body:
-            self._health.progress()
-            self.first = self.first or time.perf_counter()
-            if _USAGE in body:
-                self.usage = _usage(body)
-        elif more:
-            return
-        if self.status == 0 and self._start is not None:
-            self.status = self._start["status"]
-            headers = [pair for pair in self._start["headers"] if pair[0].lower() != b"x-request-id"]
-            await self._send({**self._start, "headers": [*headers, *self._headers]})
-        self.ended = not more
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
-
-    def refusal(self) -> tuple[int, bytes] | None:
-        """Status and body of a reply that was held back, once; None when the reply went through."""
-        if self._start is None or self._refused is None:
-            return None
-        held = self._start["status"], bytes(self._refused)
-        self._start = self._refused = None
-        return held
-
-    async def fail(self, error: ServingError) -> None:
-        """Say what went wrong: with its status when nothing was sent yet, else as the stream's last event."""
-        if self.ended:
-            return
-        self.ended = True
-        if self.status == 0:
-            self.status = error.status
-            await send_error(self._send, error.status, error.body, [*error.headers, *self._headers])
-            return
-        content = b"data: " + error.body.encode() + b"\n\n"
-        await self._send({"type": "http.response.body", "body": content, "more_body": False})
-
-
 def check(route: str, body: bytes) -> bool:
     """Whether an answer's length is the caller's choice, or there is none to choose. As strict as our own
     server: raises ServingError for what is no request of this route."""
@@ -309,26 +263,3 @@ def check(route: str, body: bytes) -> bool:
     else:
         request = parse(CompletionRequest, body, model=_ANY_MODEL)
     return request.token_limit is not None
-
-
-def _schema_field(body: bytes) -> str | None:
-    """The field that holds a schema, of a request whose fields are checked; None where none does."""
-    content = json.loads(body)
-    form = content.get("response_format")
-    if form and form.get("type") == "json_schema":
-        return "response_format"
-    return "tools" if content.get("tools") else None
-
-
-def _with_limit(body: bytes, tokens: int) -> bytes:
-    return json.dumps({**json.loads(body), "max_tokens": tokens}).encode()
-
-
-def _usage(body: bytes) -> dict[str, Any]:
-    """The token counts in a whole answer or in a stream's last events; empty when they cannot be read."""
-    start = body.rindex(_USAGE) + len(_USAGE) - 1
-    try:
-        usage, _ = json.JSONDecoder().raw_decode(body[start:].decode())
-    except ValueError:
-        return {}
-    return usage if isinstance(usage, dict) else {}

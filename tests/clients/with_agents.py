@@ -48,10 +48,8 @@ def get_weather(city: str, days: int, unit: str, code: int | str) -> str:
     return str(SCENARIO["tool_result"])
 
 
-def agent(
-    model: Any, max_tokens: int = SCENARIO["max_tokens"], *, choice: str | None = None, **fields: Any
-) -> Agent[Any]:
-    """An agent that answers briefly."""
+def agent(model: Any, max_tokens: int = 400, *, choice: str | None = None, **fields: Any) -> Agent[Any]:
+    """An agent with room to end: this SDK takes a streamed response that was cut for a failure."""
     settings = ModelSettings(max_tokens=max_tokens, temperature=0, tool_choice=choice, include_usage=True)
     return Agent("Forester", instructions=SCENARIO["system"], model=model, model_settings=settings, **fields)
 
@@ -99,7 +97,7 @@ def usage_in_stream() -> Seen:
 def _loop(model: Any) -> Seen:
     """The first turn is forced. The SDK puts call and result back by itself, then the whole run."""
     called.clear()
-    made = agent(model, 100, choice="get_weather", tools=[get_weather])
+    made = agent(model, choice="get_weather", tools=[get_weather])
     result = Runner.run_sync(made, SCENARIO["tool_question"], max_turns=6, run_config=RunConfig())
     (first, *_) = [item for item in result.new_items if isinstance(item, ToolCallItem)]
     turns = result.to_input_list()
@@ -120,7 +118,7 @@ def _loop(model: Any) -> Seen:
 @feature("forced tool")
 def forced_tool() -> Seen:
     called.clear()
-    made = agent(CHAT, 400, choice="get_weather", tools=[get_weather], tool_use_behavior="stop_on_first_tool")
+    made = agent(CHAT, choice="get_weather", tools=[get_weather], tool_use_behavior="stop_on_first_tool")
     result = Runner.run_sync(made, SCENARIO["tool_question"])
     (first, *_) = [item for item in result.new_items if isinstance(item, ToolCallItem)]
     call: Any = first.raw_item
@@ -153,9 +151,7 @@ def mcp_tools() -> Seen:
 
 
 def _structured(model: Any, **fields: Any) -> Seen:
-    value = Runner.run_sync(
-        agent(model, 400, output_type=Tree, **fields), SCENARIO["form_question"]
-    ).final_output
+    value = Runner.run_sync(agent(model, output_type=Tree, **fields), SCENARIO["form_question"]).final_output
     return {"type": type(value).__name__, "value": value.model_dump()}
 
 

@@ -19,7 +19,7 @@ from tests.support.vllm_hook import CHAT, FakeVllm, Got, call, hooked
 
 WANTED = form({"type": "object", "properties": {"yes": {"type": "boolean"}}}, strict=True)
 BESIDE = {**CHAT, "tools": [tool(strict=True)], "response_format": WANTED}
-LOOSE = {
+LOOSE: dict[str, Any] = {
     **CHAT,
     "tools": [tool(properties(url={"type": "string", "format": "uri"}))],
     "tool_choice": "required",

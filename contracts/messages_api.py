@@ -1,6 +1,6 @@
 """Anthropic's Messages protocol, as far as Evergreen speaks it: requests as they are taken.
 
-A request becomes a chat (`lambdas.pipeline.messages_request`), so what a chat cannot say is refused here, in
+A request becomes a chat (`lambdas.pipeline.messages.request`), so what a chat cannot say is refused here, in
 this protocol's names. Replies stand in contracts.message_replies.
 Source: Anthropic's API reference, "Messages", and the types of its clients.
 """
@@ -269,6 +269,18 @@ class MessagesRequest(RequestModel):
     def _ends_with_a_question(cls, turns: list[MessageTurn]) -> list[MessageTurn]:
         if turns[-1].role == "assistant":
             raise ValueError("the last message must not be the assistant's: its answer is not continued")
+        return turns
+
+    @field_validator("messages")
+    @classmethod
+    def _results_have_calls(cls, turns: list[MessageTurn]) -> list[MessageTurn]:
+        """A chat template has no words for the result of a call that nobody made."""
+        called: set[str] = set()
+        for number, block in ((i, block) for i, turn in enumerate(turns) for block in turn.blocks):
+            if isinstance(block, ToolUseBlock):
+                called.add(block.id)
+            elif isinstance(block, ToolResultBlock) and block.tool_use_id not in called:
+                raise ValueError(f"message {number} has the result of a call that no earlier message made")
         return turns
 
     @field_validator("tools")

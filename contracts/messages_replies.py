@@ -95,9 +95,12 @@ MessageErrorType = Literal[
 
 
 class MessageError(_Reply):
-    """The inside of an error: its type is for programs, its message tells a person what to change."""
+    """The inside of an error: its type is for programs, its message tells a person what to change.
 
-    type: MessageErrorType
+    API Gateway's own errors have the types and further fields of contracts.errors here.
+    """
+
+    type: MessageErrorType | str
     message: str
 
 

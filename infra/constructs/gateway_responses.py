@@ -1,5 +1,7 @@
 """API Gateway's own errors in the shape of every other error: the OpenAI error object.
 
+A response is the same for every route of an API, so it holds what Anthropic's clients read of an error too: a
+`type` and a `request_id` beside the error object, and the id in their header.
 A client's fault stays 4xx and a fault of ours stays 5xx, or alarms would go blind.
 """
 
@@ -42,14 +44,15 @@ _RESPONSES: list[tuple[str, apigateway.ResponseType, ErrorType, str | None, int 
 # Where API Gateway's own words would mislead: it says "Missing Authentication Token" of an unknown route.
 _MESSAGES = {
     "unknown_route": "There is no such route, or it takes a signed request: check the method and the path.",
-    "invalid_api_key": "The API key is missing or not valid: send it as `Authorization: Bearer <key>`.",
+    "invalid_api_key": "The API key is missing or not valid: send it as `Authorization: Bearer <key>`, "
+    "to /v1/messages as `x-api-key: <key>`.",
 }
 _SECONDS = {"DAY": 86_400, "WEEK": 604_800, "MONTH": 2_678_400}
 
 
 def add_gateway_responses(scope: Construct, api: apigateway.RestApi, spec: ApiSettings) -> None:
     """Give every error that API Gateway makes itself our body, the request id, and CORS for browsers."""
-    headers = {"x-request-id": "context.requestId"}
+    headers = {"x-request-id": "context.requestId", "request-id": "context.requestId"}
     if spec.cors_origins:
         headers["Access-Control-Allow-Origin"] = "'*'"  # the error carries no data and no cookie
     limit_responses = _limit_responses(spec)
@@ -104,4 +107,4 @@ def _body(error_type: ErrorType, code: str | None, own: str = "") -> str:
     message = f'"{own}"' if own else "$context.error.messageString"
     name = f'"{code}"' if code else "null"
     rest = f'"type":"{error_type}","param":null,"code":{name}'
-    return f'{{"error":{{"message":{message},{rest}}}}}'
+    return f'{{"type":"error","error":{{"message":{message},{rest}}},"request_id":"$context.requestId"}}'

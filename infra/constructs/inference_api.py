@@ -22,6 +22,7 @@ STREAM_TIMEOUT = cdk.Duration.minutes(10)
 STREAMED = (
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
+    ("POST", "/v1/messages"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
     ("POST", "/v1/rerank"),
@@ -29,6 +30,7 @@ STREAMED = (
     ("POST", "/v1/classify"),
     ("POST", "/v1/moderations"),
 )
+BY_API_KEY = ("/v1/messages",)  # the key comes in `x-api-key`, as Anthropic's clients send it
 OF_JOBS = (  # streamed as well: files may be long
     ("POST", "/v1/jobs"),
     ("GET", "/v1/jobs/{id}"),
@@ -111,7 +113,7 @@ class InferenceApi(Construct):
         spec = settings.gateway
         self.rest_api = self._rest_api(LogGroup(self, "AccessLogs", settings=settings, key=logs_key))
         self.stage = self.rest_api.deployment_stage
-        self._authorizer = self._make_authorizer(authorizer)
+        self._by_authorization, self._by_api_key = self._authorizers(authorizer)
         self._routes(inference, api, jobs)
         self._refuse_bodies_of_preflights()
         add_gateway_responses(self, self.rest_api, spec)
@@ -184,15 +186,30 @@ class InferenceApi(Construct):
             ),
         )
 
-    def _make_authorizer(self, function: lambda_.IFunction) -> apigateway.RequestAuthorizer:
-        # Decisions are cached under the identity source: the function may read nothing else of a request.
-        return apigateway.RequestAuthorizer(
+    def _authorizers(
+        self, function: lambda_.IFunction
+    ) -> tuple[apigateway.Authorizer, apigateway.Authorizer]:
+        """One for `Authorization`, one for `x-api-key`: with two sources API Gateway would demand both.
+
+        Decisions are cached under the source: the function may read nothing else of a request. The second one
+        is of the kind that is shown nothing else, by which the function tells them apart as well.
+        """
+        ttl = cdk.Duration.seconds(self._settings.gateway.authorizer_cache_seconds)
+        by_authorization = apigateway.RequestAuthorizer(
             self,
             "Authorizer",
             handler=function,
             identity_sources=[apigateway.IdentitySource.header("Authorization")],
-            results_cache_ttl=cdk.Duration.seconds(self._settings.gateway.authorizer_cache_seconds),
+            results_cache_ttl=ttl,
         )
+        by_api_key = apigateway.TokenAuthorizer(
+            self,
+            "ApiKeyAuthorizer",
+            handler=function,
+            identity_source=apigateway.IdentitySource.header("x-api-key"),
+            results_cache_ttl=ttl,
+        )
+        return by_authorization, by_api_key
 
     def _routes(self, inference: lambda_.IFunction, api: lambda_.IFunction, jobs: lambda_.IFunction) -> None:
         stream, work = _streamed(inference), _streamed(jobs)
@@ -225,7 +242,7 @@ class InferenceApi(Construct):
         self.rest_api.root.resource_for_path(path).add_method(
             verb,
             integration,
-            authorizer=self._authorizer,
+            authorizer=self._by_api_key if path in BY_API_KEY else self._by_authorization,
             authorization_type=apigateway.AuthorizationType.CUSTOM,
             api_key_required=True,
         )

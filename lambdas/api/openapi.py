@@ -27,6 +27,8 @@ from contracts.jobs import (
     JobDeleted,
     JobRequest,
 )
+from contracts.messages_api import MessagesRequest
+from contracts.messages_replies import STATUS_OVERLOADED, MessageErrorReply, MessageEvent, MessageReply
 from contracts.moderation import Moderation, ModerationRequest
 from contracts.records import FeedbackReceipt, FeedbackRequest
 from contracts.response_objects import ModelResponse, ResponseDeleted, ResponseEvent
@@ -38,6 +40,7 @@ VERSION = "1.0.0"
 _REQUESTS: tuple[type[BaseModel], ...] = (
     ChatRequest,
     ResponsesRequest,
+    MessagesRequest,
     CompletionRequest,
     EmbeddingsRequest,
     RerankRequest,
@@ -54,6 +57,9 @@ _REPLIES: tuple[type[BaseModel], ...] = (
     ModelResponse,
     ResponseEvent,
     ResponseDeleted,
+    MessageReply,
+    MessageEvent,
+    MessageErrorReply,
     Completion,
     EmbeddingList,
     Reranking,
@@ -107,6 +113,7 @@ def document() -> dict[str, Any]:
             "/v1/responses": {
                 "post": _model_operation("respond", ResponsesRequest, ModelResponse, stream_of=ResponseEvent)
             },
+            "/v1/messages": {"post": _message_operation()},
             "/v1/completions": {
                 "post": _model_operation("complete", CompletionRequest, Completion, stream_of=Completion)
             },
@@ -134,7 +141,10 @@ def document() -> dict[str, Any]:
         },
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
         },
     }
 
@@ -162,6 +172,23 @@ def _model_operation(
         "content": {"application/json": {"schema": _reference(Job)}},
     }
     return operation
+
+
+def _message_operation() -> dict[str, Any]:
+    """Anthropic's: its key comes in another header, its errors have another shape, and it becomes no job."""
+    operation = _operation(
+        "createMessage",
+        MessagesRequest,
+        MessageReply,
+        stream_of=MessageEvent,
+        parameters=[_parameter("cache-control", "header")],
+    )
+    replies = operation["responses"]
+    for status, reply in replies.items():
+        if status >= "400":
+            reply["content"] = {"application/json": {"schema": _reference(MessageErrorReply)}}
+    replies[str(STATUS_OVERLOADED)] = replies.pop("503")
+    return {**operation, "security": [{"apiKey": []}]}
 
 
 def _work_paths() -> dict[str, Any]:

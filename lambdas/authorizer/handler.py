@@ -1,4 +1,4 @@
-"""Entry of the authorizer: API Gateway's REQUEST event in, policy and context out."""
+"""Entry of both authorizers: API Gateway's event in, of type REQUEST or TOKEN, policy and context out."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ _authorizer = Authorizer(AccessTable(_settings.access_table, DynamoDB()), _token
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Let a caller in, or raise `Unauthorized`: API Gateway makes it 401, and anything else 500."""
-    logs.correlate(event["requestContext"]["requestId"], environment.trace_id())
+    logs.correlate(_request_id(event, context), environment.trace_id())
     try:
         return _authorizer.admit(event)
     except AuthorizationError as refusal:
         _logger.info("refused", reason=refusal.reason)
         # API Gateway knows this exact text; the reason stays in the log.
         raise Exception("Unauthorized") from None
+
+
+def _request_id(event: dict[str, Any], context: Any) -> str:
+    """API Gateway's id of the request; an event of type TOKEN has none, so there it is Lambda's own."""
+    request: dict[str, str] = event.get("requestContext") or {}
+    return request.get("requestId") or str(context.aws_request_id)

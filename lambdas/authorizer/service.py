@@ -76,12 +76,16 @@ class Authorizer:
 
 
 def _secret(event: dict[str, Any]) -> str:
-    """The key or token of `Authorization: Bearer …`.
+    """The key or token of `Authorization: Bearer …`, or of `x-api-key` for the authorizer of that header.
 
-    API Gateway caches the answer under that header alone: what else a request holds must not decide.
+    API Gateway caches the answer under the one header alone: what else a request holds must not decide. The
+    authorizer of `x-api-key` is one of type TOKEN, which is shown the header's value and no request.
     """
-    scheme, _, token = headers(event).get("authorization", "").partition(" ")
-    secret = token.strip() if scheme.lower() == "bearer" else ""
+    if event.get("type") == "TOKEN":
+        secret = str(event["authorizationToken"]).strip()
+    else:
+        scheme, _, token = headers(event).get("authorization", "").partition(" ")
+        secret = token.strip() if scheme.lower() == "bearer" else ""
     if not secret or len(secret) > _LONGEST_TOKEN or not secret.isprintable():
         raise AuthorizationError("missing")
     return secret

@@ -32,7 +32,7 @@ from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.guards.toxicity import ToxicityRules
 from lambdas.pipeline.invocation import Invoke
 from lambdas.pipeline.job_submission import Submissions
-from lambdas.pipeline.messages_operation import MESSAGES
+from lambdas.pipeline.messages.operation import MESSAGES
 from lambdas.pipeline.model_calls import FallbackCalls, FallbackChain, ModelCalls, ModelEndpoint
 from lambdas.pipeline.moderation import Moderate
 from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation

@@ -82,9 +82,12 @@ def test_a_changed_setting_of_the_api_is_deployed(
     assert deployment(before) != deployment(after)
 
 
-def test_another_identity_source_is_deployed(resources: Synthesize, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changed", ["Authorization", "x-api-key"])
+def test_another_identity_source_is_deployed(
+    resources: Synthesize, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
     before = resources()
-    source = staticmethod(lambda name: f"method.request.header.Other{name}")
+    source = staticmethod(lambda name: f"method.request.header.{'Other' * (name == changed)}{name}")
     monkeypatch.setattr(inference_api.apigateway.IdentitySource, "header", source)
     after = resources()
     assert changed_kinds(before, after) == {"Authorizer"}

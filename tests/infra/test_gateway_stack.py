@@ -45,6 +45,7 @@ OF_JOBS = {
 STREAMED = {
     "POST /v1/chat/completions",
     "POST /v1/responses",
+    "POST /v1/messages",
     "POST /v1/completions",
     "POST /v1/embeddings",
     "POST /v1/rerank",
@@ -147,7 +148,8 @@ def test_routes_to_the_model_stream_and_the_rest_does_not(resources, env):
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_every_route_but_the_open_ones_needs_the_authorizer_and_a_usage_key(resources, env):
-    (authorizer,) = resources(env, "gateway", "AWS::ApiGateway::Authorizer")
+    authorizers = resources(env, "gateway", "AWS::ApiGateway::Authorizer")
+    by_source = {each["Properties"]["IdentitySource"]: name for name, each in authorizers.items()}
 
     for route, method in routes(resources, env).items():
         if route in OPEN:
@@ -157,7 +159,8 @@ def test_every_route_but_the_open_ones_needs_the_authorizer_and_a_usage_key(reso
             assert "AuthorizerId" not in method
         else:
             assert (method["AuthorizationType"], method["ApiKeyRequired"]) == ("CUSTOM", True)
-            assert method["AuthorizerId"] == {"Ref": authorizer}
+            header = "x-api-key" if route == "POST /v1/messages" else "Authorization"
+            assert method["AuthorizerId"] == {"Ref": by_source[f"method.request.header.{header}"]}
 
 
 def test_the_usage_key_is_the_authorizers_answer_and_the_api_is_regional(template):
@@ -168,13 +171,18 @@ def test_the_usage_key_is_the_authorizers_answer_and_the_api_is_regional(templat
 
 
 @pytest.mark.parametrize(("env", "seconds"), [("local", 0), ("dev", 0), ("prod", 60)])
-def test_the_authorizer_caches_under_the_only_header_it_reads(resources, env, seconds):
-    (authorizer,) = resources(env, "gateway", "AWS::ApiGateway::Authorizer").values()
-
-    properties = authorizer["Properties"]
-    assert properties["Type"] == "REQUEST"
-    assert properties["AuthorizerResultTtlInSeconds"] == seconds
-    assert properties["IdentitySource"] == "method.request.header.Authorization"
+def test_each_authorizer_caches_under_the_only_header_it_reads(resources, env, seconds):
+    authorizers = resources(env, "gateway", "AWS::ApiGateway::Authorizer").values()
+    read = {}
+    for properties in (each["Properties"] for each in authorizers):
+        assert properties["AuthorizerResultTtlInSeconds"] == seconds
+        assert properties["AuthorizerUri"] == next(iter(authorizers))["Properties"]["AuthorizerUri"]
+        read[properties["IdentitySource"]] = properties["Type"]
+    # One of type TOKEN is shown its header's value and nothing else.
+    assert read == {
+        "method.request.header.Authorization": "REQUEST",
+        "method.request.header.x-api-key": "TOKEN",
+    }
 
 
 def test_the_stage_logs_traces_and_throttles_but_never_logs_bodies(resources):
@@ -211,6 +219,8 @@ def test_gateway_errors_have_the_openai_shape_and_keep_their_side(resources, env
         body = response["ResponseTemplates"]["application/json"]
         filled = body.replace("$context.error.messageString", '"a message"')
         error = ErrorReply.model_validate_json(filled).error
+        for_anthropic = json.loads(filled)
+        assert (for_anthropic["type"], for_anthropic["request_id"]) == ("error", "$context.requestId")
         status = response.get("StatusCode")
         ours = STATUS_OF_TYPE[error.type] >= 500
         expected = "DEFAULT_5XX" if ours else "DEFAULT_4XX"
@@ -218,7 +228,9 @@ def test_gateway_errors_have_the_openai_shape_and_keep_their_side(resources, env
         if status and error.code != "media_type":  # a preflight's, and the document has none of these
             assert int(status) in statuses_of(error.type)
             assert status in described
-        assert response["ResponseParameters"]["gatewayresponse.header.x-request-id"] == "context.requestId"
+        for header in ("x-request-id", "request-id"):
+            named = f"gatewayresponse.header.{header}"
+            assert response["ResponseParameters"][named] == "context.requestId"
     assert {"UNAUTHORIZED", "THROTTLED", "QUOTA_EXCEEDED", "DEFAULT_4XX", "DEFAULT_5XX"} <= seen
     assert len(seen) == len(responses)
 

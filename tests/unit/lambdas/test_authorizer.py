@@ -76,6 +76,32 @@ def test_a_valid_key_lets_its_tenant_in(admit: Admit, tables: Any, headers: dict
     assert SECRET not in json.dumps(answer)
 
 
+@pytest.fixture
+def admit_api_key(admit: Admit) -> Admit:
+    """Ask the entry point as the authorizer of `x-api-key` does, which shows the header's value alone."""
+    import lambdas.authorizer.handler as module
+
+    def ask(value: str) -> dict[str, Any]:
+        event = {"type": "TOKEN", "methodArn": METHOD_ARN, "authorizationToken": value}
+        return dict(module.handler(event, SimpleNamespace(aws_request_id="r")))
+
+    return ask
+
+
+def test_the_authorizer_of_the_other_header_says_the_same_of_a_key(
+    admit: Admit, admit_api_key: Admit, tables: Any
+) -> None:
+    put_key(tables)
+    assert admit_api_key(SECRET) == admit(Authorization=f"Bearer {SECRET}")
+
+
+@pytest.mark.parametrize("value", [f"Bearer {SECRET}", "eg-other", " ", f"{SECRET}\0", "x" * 10_000])
+def test_there_the_key_stands_by_itself(admit_api_key: Admit, tables: Any, value: str) -> None:
+    put_key(tables)
+    with pytest.raises(Exception, match=r"^Unauthorized$"):
+        admit_api_key(value)
+
+
 def test_limits_of_a_key_reach_the_functions_behind(admit: Admit, tables: Any) -> None:
     put_key(tables, requests_per_day=5, tokens_per_day=1_000)
     context = admit(Authorization=f"Bearer {SECRET}")["context"]

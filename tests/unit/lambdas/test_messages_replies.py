@@ -14,7 +14,7 @@ from contracts.guards import GuardSettings
 from contracts.messages_replies import MessageErrorReply, MessageReply
 from lambdas.api.service import _ANSWER_PREFIX
 from lambdas.pipeline.invocation import HEARTBEAT
-from lambdas.pipeline.messages_reply import MessageRendering
+from lambdas.pipeline.messages.rendering import MessageRendering
 from lambdas.runtime.errors import ApiError
 from tests.support.fake_model_endpoint import Reply, chat_events, cut, stream_error
 from tests.support.front_door import MODEL, NONE, SETTINGS, Door

@@ -104,6 +104,12 @@ PAIRS = {
         with_tools(messages=[HI, {"role": "assistant", "content": result("x")["content"]}, HI]),
         "a message of role 'assistant' has no 'tool_result'",
     ),
+    "a result of a call": Pair(
+        with_tools(messages=[HI, {"role": "assistant", "content": [USE]}, result(None)]),
+        {},
+        with_tools(messages=[HI, result("12 C"), {"role": "assistant", "content": [USE]}, HI]),
+        "message 1 has the result of a call that no earlier message made",
+    ),
     "a tool that failed": Pair(
         with_tools(messages=[HI, {"role": "assistant", "content": [USE]}, result("no net", is_error=True)]),
         {},

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from contracts.errors import STATUS_OF_TYPE, error_body, statuses_of
 from lambdas.api.openapi import document
 from lambdas.aws.model_errors import from_container
+from lambdas.pipeline.messages.operation import MESSAGES
 from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION
 from lambdas.pipeline.text_operations import CLASSIFY, MODERATIONS, RERANK, SCORE
 from tests.support.front_door import chat
@@ -48,7 +49,24 @@ def test_every_reference_leads_somewhere() -> None:
 def test_every_operation_of_the_door_is_described() -> None:
     paths = document()["paths"]
     texts = (EMBEDDINGS, RERANK, SCORE, CLASSIFY, MODERATIONS)
-    assert {each.route for each in (CHAT, TEXT_COMPLETION, *texts)} <= set(paths)
+    assert {each.route for each in (CHAT, MESSAGES, TEXT_COMPLETION, *texts)} <= set(paths)
+
+
+def test_messages_are_described_with_their_own_key_statuses_and_errors() -> None:
+    whole = document()
+    message = whole["paths"][MESSAGES.route]["post"]
+    assert [whole["components"]["securitySchemes"][name] for [name] in message["security"]] == [
+        {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    ]
+    expected = {str(MESSAGES.status(int(status))) for status in statuses("model")} - {"409"}
+    assert expected <= set(message["responses"])
+    assert "503" not in message["responses"]
+    shapes = {
+        reply["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
+        for status, reply in message["responses"].items()
+        if status >= "400"
+    }
+    assert shapes == {"MessageErrorReply"}
 
 
 def test_schemas_accept_and_refuse_as_the_door_does() -> None:

@@ -14,8 +14,8 @@ from contracts.access import Principal
 from contracts.errors import STATUS_OF_TYPE
 from contracts.messages_api import MessagesRequest
 from contracts.messages_replies import STATUS_OVERLOADED
-from lambdas.pipeline import messages_reply
-from lambdas.pipeline.messages_request import chat_request
+from lambdas.pipeline.messages import rendering
+from lambdas.pipeline.messages.request import chat_request
 from lambdas.pipeline.operations import Chat, ModelRequest, Rendering
 from lambdas.runtime.errors import ApiError
 
@@ -36,11 +36,11 @@ class Messages(Chat):
     def rendering(self, answer_id: str, created: int, asked: BaseModel, body: ModelRequest) -> Rendering:
         """See Generation."""
         request_id = answer_id.removeprefix(self.id_prefix)
-        return messages_reply.MessageRendering(answer_id, body.model, request_id)
+        return rendering.MessageRendering(answer_id, body.model, request_id)
 
     def error_body(self, error: ApiError, request_id: str) -> str:
         """See Operation."""
-        return messages_reply.error_body(error, request_id)
+        return rendering.error_body(error, request_id)
 
     def status(self, status: int) -> int:
         """See Operation."""

@@ -1,0 +1,1 @@
+"""Anthropic's Messages protocol over chats: requests become chats, the chunks of answers messages."""

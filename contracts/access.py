@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 KEY_PREFIX = "eg-"
 SCOPE_INFERENCE = "inference"  # call models, see them, give feedback
 SCOPE_CHOOSE_VARIANT = "choose-variant"  # name the variant that answers
+SCOPE_MODEL_PREFIX = "model:"  # and a model's name: call this model; without any such scope, all of them
 
 
 PREFIXES = ("KEY#", "TENANT#", "PRINCIPAL#")
@@ -29,10 +30,24 @@ _PRINCIPAL = re.compile(
 )
 
 
+class ModelBudget(BaseModel):
+    """What a caller may use of one model on a day."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests_per_day: int | None = None
+    tokens_per_day: int | None = None
+
+
+MOST_MODEL_BUDGETS = 32
+_BUDGETS = TypeAdapter(dict[str, ModelBudget])
+
+
 class AccessKey(BaseModel):
     """What a caller's key, a tenant's tokens or an IAM principal stand for.
 
     `usage_identifier` is the value of the tenant's API Gateway key; empty for principals, who need none.
+    `model_budgets` hold beside the other limits, by the model's name in the catalogue.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -50,6 +65,7 @@ class AccessKey(BaseModel):
     requests_per_day: int | None = None
     tokens_per_day: int | None = None
     usd_per_month: float | None = None
+    model_budgets: dict[str, ModelBudget] = Field(default_factory=dict, max_length=MOST_MODEL_BUDGETS)
     keep_text: bool = True  # whether masked transcripts are kept
 
     @property
@@ -103,15 +119,33 @@ def context_of(key: AccessKey, scopes: Iterable[str] | None = None) -> dict[str,
         "tokens_per_day": key.tokens_per_day,
         "usd_per_month": key.usd_per_month,
     }
-    granted = key.scopes if scopes is None else [scope for scope in key.scopes if scope in set(scopes)]
+    granted = key.scopes if scopes is None else narrowed(key.scopes, scopes)
+    budgets = _BUDGETS.dump_json(key.model_budgets, exclude_none=True).decode() if key.model_budgets else ""
     return {
         "tenant": key.tenant,
         "key_name": key.name,
         "key_id": key.id,
         "scopes": " ".join(granted),
         **({} if key.keep_text else {"keep_text": "false"}),
+        **({"model_budgets": budgets} if budgets else {}),
         **{name: str(limit) for name, limit in limits.items() if limit is not None},
     }
+
+
+def narrowed(own: Iterable[str], asked: Iterable[str]) -> list[str]:
+    """The scopes that a token leaves of its tenant's own.
+
+    No scope of a model means all models, so the models of both are met apart from the rest: a token that
+    names none has its tenant's, and one that names only others has none.
+    """
+    mine, theirs = list(own), set(asked)
+    kept = [scope for scope in mine if scope in theirs and not scope.startswith(SCOPE_MODEL_PREFIX)]
+    my_models = [scope for scope in mine if scope.startswith(SCOPE_MODEL_PREFIX)]
+    their_models = sorted(scope for scope in theirs if scope.startswith(SCOPE_MODEL_PREFIX))
+    if not my_models or not their_models:
+        return kept + (my_models or their_models)
+    # The bare prefix names no model: without it nothing would be left to say that not all are meant.
+    return kept + ([scope for scope in my_models if scope in their_models] or [SCOPE_MODEL_PREFIX])
 
 
 @dataclass(frozen=True)
@@ -129,6 +163,7 @@ class Principal:
     burst: int | None = None
     usd_per_month: float | None = None
     subject: str = ""  # tells bearers of a tenant's tokens apart
+    model_budgets: Mapping[str, ModelBudget] = field(default_factory=dict)
 
     @classmethod
     def from_context(cls, context: Mapping[str, str]) -> Principal:
@@ -145,13 +180,29 @@ class Principal:
             burst=_whole(context.get("burst")),
             usd_per_month=_number(context.get("usd_per_month")),
             subject=context.get("subject", ""),
+            model_budgets=_budgets(context.get("model_budgets")),
         )
+
+    def may_call(self, model: str) -> bool:
+        """Whether the key may call a model, by its name in the catalogue."""
+        return may_call(self.scopes, model)
 
     @property
     def is_limited(self) -> bool:
         """Whether the key has a budget of its own."""
         limits = (self.requests_per_second, self.requests_per_day, self.tokens_per_day, self.usd_per_month)
         return any(limit is not None for limit in limits)
+
+
+def may_call(scopes: Collection[str], model: str) -> bool:
+    """Whether these scopes allow a model; without any scope of a model they allow all."""
+    return SCOPE_MODEL_PREFIX + model in scopes or not any(
+        scope.startswith(SCOPE_MODEL_PREFIX) for scope in scopes
+    )
+
+
+def _budgets(text: str | None) -> dict[str, ModelBudget]:
+    return _BUDGETS.validate_json(text) if text else {}
 
 
 def _whole(text: str | None) -> int | None:

@@ -62,8 +62,9 @@ class ModelPrice(BaseModel):
 class ModelEntry(BaseModel):
     """One model.
 
-    `kind` None: whatever its container does, as with an environment's only model. `price` and `guards` None:
-    the environment's. `fallbacks` are asked, in order, while the target cannot answer.
+    `kind` None: whatever its container does, as with an environment's only model. `guards` None: the
+    environment's; `price` None: its too on its own endpoint, else unknown. `fallbacks` are asked, in order,
+    while the target cannot answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,11 +85,59 @@ class ModelEntry(BaseModel):
         """Its own and its fallbacks."""
         return (self.target, *self.fallbacks)
 
+    @property
+    def measured_as(self) -> str:
+        """The metrics' dimension `endpoint`: the endpoint's name, or the model's where none is ours."""
+        return self.target.endpoint_name if self.target.kind == "endpoint" else self.name
+
     @model_validator(mode="after")
     def _bedrock_knows_chat_only(self) -> ModelEntry:
         if self.target.kind == "bedrock" and self.kind != "chat":
             raise ValueError(f"'{self.name}': a model in Amazon Bedrock can only be of kind chat")
         return self
+
+
+class ModelCard(BaseModel):
+    """One entry of `GET /v1/models`: OpenAI's fields, and what the catalogue says beside them.
+
+    An alias has a card of its own, with `alias_of`. `created` is unknown here and therefore 0.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = OWNER
+    kind: ModelKind | None = None
+    aliases: list[str] | None = None
+    alias_of: str | None = None
+    capabilities: Capabilities | None = None
+    limits: ModelLimits | None = None
+
+
+class ModelList(BaseModel):
+    """Reply of `GET /v1/models`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+def cards(entry: ModelEntry) -> list[ModelCard]:
+    """The cards of a model: its own, then one for each alias."""
+    own = ModelCard(
+        id=entry.name,
+        created=0,
+        owned_by=entry.owner,
+        kind=entry.kind,
+        aliases=list(entry.aliases) or None,
+        capabilities=entry.capabilities if entry.kind in (None, "chat") else None,
+        limits=None if entry.limits == ModelLimits() else entry.limits,
+    )
+    changes = {"aliases": None, "alias_of": entry.name}
+    return [own, *(own.model_copy(update={"id": alias, **changes}) for alias in entry.aliases)]
 
 
 _ENTRIES = TypeAdapter(Annotated[list[ModelEntry], Field(max_length=MOST_ENTRIES)])
@@ -101,7 +150,7 @@ def read_entries(text: str) -> list[ModelEntry]:
 
 def write_entries(entries: Iterable[ModelEntry]) -> str:
     """The inverse of `read_entries`, without what an entry leaves at its default."""
-    return _ENTRIES.dump_json(list(entries), exclude_unset=True).decode()
+    return _ENTRIES.dump_json(list(entries), exclude_defaults=True).decode()
 
 
 class Catalogue:

@@ -262,19 +262,3 @@ class ChatChunk(_Answer):
     model: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
-
-
-class ModelCard(_Answer):
-    """One entry of `GET /v1/models`."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "evergreen"
-
-
-class ModelList(_Answer):
-    """Reply of `GET /v1/models`."""
-
-    object: Literal["list"] = "list"
-    data: list[ModelCard]

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from contracts.targets import BedrockTarget, EndpointTarget
+from contracts.targets import BedrockTarget, EndpointTarget, OpenAITarget, Target
 
-__all__ = ["FALLBACK_VARIANT", "BedrockTarget", "FallbackTarget", "Target"]
+__all__ = ["FALLBACK_VARIANT", "BedrockTarget", "FallbackTarget", "OpenAITarget", "Target"]
 
 FALLBACK_VARIANT = "fallback"
 """What records, metrics and `x-evergreen-variant` call an answer that another target gave."""
 
 FallbackTarget = EndpointTarget
-Target = FallbackTarget | BedrockTarget

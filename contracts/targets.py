@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import urllib.parse
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 _LOOPBACK = "127.0.0.1"
 
@@ -28,6 +35,11 @@ class EndpointTarget(BaseModel):
     adapter: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     served_name: str | None = Field(default=None, min_length=1, max_length=128)
     streamed: bool = True
+
+    @model_serializer(mode="wrap")
+    def _with_its_kind(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Where defaults are left out the kind stays: whoever reads it goes by that.
+        return {"kind": self.kind, **write(self)}
 
     @property
     def name(self) -> str:

@@ -3,7 +3,8 @@
 One row per key and day (UTC): `pk` = `USAGE#<tenant>`, `sk` = `DAY#<YYYY-MM-DD>#<key id>`. `charged` is what
 the day's token budget has been charged with: tokens used plus those reserved for requests under way.
 `full_at` is the state of the key's rate limit. A key with a monthly budget has one row more per month, `sk` =
-`MONTH#<YYYY-MM>#<key id>`, with `charged_nano_usd`.
+`MONTH#<YYYY-MM>#<key id>`, with `charged_nano_usd`; one with a budget for a model has one row more per day,
+`sk` = `MODELDAY#<YYYY-MM-DD>#<key id>#<model>`, with the model's `requests` and `charged`.
 `cost_nano_usd` is in billionths of a dollar, so that sums stay exact; tokens that had no price when they were
 used are in none of it, and counted in `unpriced_tokens`.
 """
@@ -60,6 +61,11 @@ def usage_pk(tenant: str) -> str:
 def month_sk(day: str, key_id: str) -> str:
     """The row of a key in the month of a day (`YYYY-MM-DD`)."""
     return f"MONTH#{day[:7]}#{key_id}"
+
+
+def model_sk(day: str, key_id: str, model: str) -> str:
+    """The row of a key's use of one model on a day; sorted apart from the days' own rows."""
+    return f"MODELDAY#{day}#{key_id}#{model}"
 
 
 def usage_sk(day: str, key_id: str = "") -> str:

@@ -11,11 +11,12 @@ import contextlib
 import io
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bench.gateway import stub
 from contracts.guards import GuardSettings
+from lambdas.aws.access_table import CatalogueItems
 from lambdas.pipeline.assembly import Service
 from lambdas.pipeline.environment import InferenceEnvironment
 from lambdas.pipeline.operations import CHAT
@@ -46,8 +47,9 @@ class _Nothing:
     def close(self) -> None:
         """Nothing is held."""
 
-    def read(self) -> None:
+    def read(self, endpoints: Iterable[str]) -> CatalogueItems:
         """No routing item."""
+        return CatalogueItems({})
 
     def store(self, *_: Any) -> None:
         """Kept nowhere."""

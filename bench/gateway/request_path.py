@@ -40,12 +40,11 @@ class Profile:
 
 def profile() -> Profile:
     """The profile of the third streamed chat request of one process."""
-    from contracts.usage import Prices
-    from lambdas.aws.access_table import RoutingTable
+    from lambdas.aws.access_table import CatalogueTable
     from lambdas.aws.dynamodb import DynamoDB
     from lambdas.aws.records_table import RecordsTable
     from lambdas.aws.usage_ledger import UsageLedger
-    from lambdas.pipeline.assembly import Service, endpoints
+    from lambdas.pipeline.assembly import Service, connections
     from tests.support import fake_dynamodb, fake_model_endpoint
     from tests.support.fake_model_endpoint import Reply, chat_events, payload_part
     from tests.support.front_door import ENDPOINT, SETTINGS, Door, chat
@@ -72,10 +71,10 @@ def profile() -> Profile:
         sagemaker.replies = [Reply(parts=[payload_part(event + b"\n\n") for event in events])]
         service = Service(
             SETTINGS,
-            endpoints(SETTINGS),
-            RoutingTable("access", ENDPOINT, DynamoDB()),
+            connections(),
+            CatalogueTable("access", ENDPOINT, DynamoDB()),
             RecordsTable("records", 7, DynamoDB()),
-            UsageLedger("records", Prices(1.0, 2.0), DynamoDB()),
+            UsageLedger("records", DynamoDB()),
         )
         door = Door(sagemaker, client, service)
         for _ in range(2):

@@ -97,11 +97,12 @@ class ApiStack(cdk.Stack):
         data.access.grant_items(authorizer, "GetItem")
         data.records.grant_items(api, "GetItem", "PutItem", "Query")
         if settings.gateway.iam.enabled:
-            for function in (api, jobs.routes):
+            for function in (api, jobs.routes, inference):
                 data.access.grant_items(function, "GetItem")  # the tenant of an IAM principal
+        for function in (api, inference, jobs.worker):
+            data.access.grant_items(function, "BatchGetItem")  # the catalogue, and the splits of traffic
         inference_options.configure_jwt_issuers(authorizer, settings)
         for function in (inference, jobs.worker):  # both run the pipeline
-            data.access.grant_items(function, "GetItem")
             data.records.grant_items(function, "PutItem", "UpdateItem")
             if settings.records.keep_text:
                 _keep_transcripts(function, data)

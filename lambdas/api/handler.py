@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.parse
+from collections.abc import Mapping
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
@@ -41,12 +42,14 @@ def _openapi() -> Response[str]:
 
 @_app.get("/v1/models")
 def _models() -> Response[str]:
-    return _json(200, _service.models().model_dump_json())
+    return _json(200, _service.models(_scopes()).model_dump_json(exclude_none=True))
 
 
 @_app.get("/v1/models/<model>")
 def _model(model: str) -> Response[str]:
-    return _json(200, _service.model(urllib.parse.unquote(model)).model_dump_json())
+    return _json(
+        200, _service.model(urllib.parse.unquote(model), _scopes()).model_dump_json(exclude_none=True)
+    )
 
 
 @_app.post("/v1/feedback")
@@ -87,13 +90,22 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return reply
 
 
-def _tenant() -> str:
-    """The caller's tenant, as the authorizer in front found out. Raises ApiError 401 where there is none."""
+def _caller() -> Mapping[str, str]:
+    """Who calls, as the authorizer in front found out. Raises ApiError 403 for an unknown principal."""
     event = _app.current_event.raw_event
-    caller = event["requestContext"].get("authorizer") or {}
     if arn := requests.principal(event):
-        caller = _service.principal(arn)
-    tenant = caller.get("tenant")
+        return _service.principal(arn)
+    caller: Mapping[str, str] = event["requestContext"].get("authorizer") or {}
+    return caller
+
+
+def _scopes() -> frozenset[str]:
+    return frozenset(_caller().get("scopes", "").split())
+
+
+def _tenant() -> str:
+    """The caller's tenant. Raises ApiError 401 where there is none."""
+    tenant = _caller().get("tenant")
     if not tenant:
         raise ApiError("authentication_error", "A valid API key is needed.", code="invalid_api_key")
     return str(tenant)

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from contracts.chat import ChatChunk, ChatCompletion, ChatRequest, ModelCard, ModelList
+from contracts.catalogue import ModelCard, ModelList
+from contracts.chat import ChatChunk, ChatCompletion, ChatRequest
 from contracts.classification import ClassificationList, ClassificationRequest
 from contracts.completions import Completion, CompletionRequest
 from contracts.embeddings import EmbeddingList, EmbeddingsRequest

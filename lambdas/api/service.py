@@ -10,20 +10,24 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from contracts import metrics
-from contracts.chat import ModelCard, ModelList
+from contracts.catalogue import ModelCard, ModelList, cards
 from contracts.records import Feedback, FeedbackReceipt, FeedbackRequest, InferenceRecord
+from contracts.targets import EndpointTarget
 from contracts.usage import DayUsage, UsageReport
-from lambdas.aws.access_table import AccessSource, AccessTable
+from lambdas.aws.access_table import AccessSource, AccessTable, CatalogueItems, CatalogueTable
 from lambdas.aws.dynamodb import DynamoDB
 from lambdas.aws.records_table import RecordsTable
 from lambdas.aws.usage_ledger import UsageHistory
+from lambdas.pipeline.catalogue import CatalogueSource, LiveCatalogue, settings_catalogue
 from lambdas.pipeline.environment import ApiEnvironment
 from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.guards.vault import Vault
 from lambdas.pipeline.principals import admit_principal
+from lambdas.pipeline.resolution import not_found, usable
 from lambdas.runtime.cors import cors_headers
 from lambdas.runtime.environment import load
 from lambdas.runtime.errors import ApiError
+from lambdas.runtime.logs import Logger
 from lambdas.runtime.metrics import MetricLine
 
 MAX_USAGE_DAYS = 400
@@ -59,8 +63,13 @@ class ApiService:
         usage: Usage,
         clock: Callable[[], float] = time.time,
         access: AccessSource | None = None,
+        catalogue: CatalogueSource | None = None,
     ) -> None:
         self._access = access
+        own = EndpointTarget(endpoint_name=settings.endpoint_name, model_version=settings.model_version)
+        self._catalogue = LiveCatalogue(
+            settings_catalogue(settings, own), catalogue or _NothingAdded(), Logger("api", settings.log_level)
+        )
         self._settings = settings
         self._usage = usage
         self._records = records
@@ -74,16 +83,17 @@ class ApiService:
         """What a page of that origin needs to read the reply."""
         return cors_headers(origin, self._settings.cors_origins)
 
-    def models(self) -> ModelList:
-        """What callers may put into `model`. `created` is unknown here and therefore 0."""
-        return ModelList(data=[ModelCard(id=self._settings.model_name, created=0)])
+    def models(self, scopes: frozenset[str]) -> ModelList:
+        """What callers with these scopes may put into `model`."""
+        entries = usable(self._catalogue.read(), scopes)
+        return ModelList(data=[card for entry in entries for card in cards(entry)])
 
-    def model(self, name: str) -> ModelCard:
+    def model(self, name: str, scopes: frozenset[str]) -> ModelCard:
         """One of them. Raises ApiError 404."""
-        for card in self.models().data:
+        for card in self.models(scopes).data:
             if card.id == name:
                 return card
-        raise ApiError("not_found_error", "This model does not exist.", param="model", code="model_not_found")
+        raise not_found(name, usable(self._catalogue.read(), scopes))
 
     def usage(self, tenant: str, start: str | None, end: str | None) -> UsageReport:
         """What the tenant's keys have used; without dates, this month so far. Raises ApiError 400."""
@@ -159,6 +169,13 @@ class ApiService:
         line.emit(request_id=feedback.request_id)
 
 
+class _NothingAdded:
+    """Stands for a table without a catalogue item."""
+
+    def read(self, endpoints: Iterable[str]) -> CatalogueItems:
+        return CatalogueItems({})
+
+
 def _date(text: str, param: str) -> datetime.date:
     try:
         return datetime.date.fromisoformat(text)
@@ -209,6 +226,7 @@ def from_environment(variables: Mapping[str, str]) -> ApiService:
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
         UsageHistory(settings.records_table, tables),
         access=AccessTable(settings.access_table, tables),
+        catalogue=CatalogueTable(settings.access_table, settings.endpoint_name, tables),
     )
 
 

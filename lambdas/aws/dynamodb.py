@@ -14,7 +14,7 @@ from lambdas.aws.client import with_retries
 
 Item = dict[str, dict[str, Any]]
 
-_REPEATABLE = {"GetItem", "PutItem", "Query"}
+_REPEATABLE = {"BatchGetItem", "GetItem", "PutItem", "Query"}
 _RETRYABLE = {
     "InternalServerError",
     "ProvisionedThroughputExceededException",

@@ -17,6 +17,7 @@ from lambdas.runtime.errors import ApiError
 RETRY_AFTER_BUSY = 2
 RETRY_AFTER_WAKING = 15
 RETRY_AFTER_ASLEEP = 60
+UPSTREAM_REFUSED = "upstream_refused"
 _NO_COPY = "no capacity"  # "Inference Component has no capacity to process this request."
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
 _UNAVAILABLE = {
@@ -129,3 +130,20 @@ def _by_status(status: int) -> ApiError:
 def unavailable(message: str, retry_after: int) -> ApiError:
     """The model cannot answer now and may later; `retry_after` is in seconds."""
     return ApiError("overloaded_error", message, code="model_unavailable", retry_after=retry_after)
+
+
+def refused_by_model(message: str | None, param: str | None, code: str | None, status: int) -> ApiError:
+    """A hosted model's refusal of the request itself, in its own words where it has any."""
+    kept = status if status in statuses_of("invalid_request_error") else 0
+    text = message or "The model refused the request."
+    return ApiError("invalid_request_error", text, param=param, code=code or "refused_by_model", status=kept)
+
+
+def misconfigured(what: str) -> ApiError:
+    """A hosted model that this environment cannot call as it is set up: nothing that a caller can change."""
+    return ApiError(
+        "server_error",
+        f"{what}. Your own key and request are fine: whoever runs this API has to change its catalogue.",
+        code=UPSTREAM_REFUSED,
+        status=502,
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from contracts.access import Principal
-from contracts.usage import Prices, month_sk, usage_pk, usage_sk
+from contracts.usage import Prices, model_sk, month_sk, usage_pk, usage_sk
 from lambdas.aws.dynamodb import ConditionFailedError, Dynamo, from_item, to_attribute
 from lambdas.aws.rate_limit import Rate
 
@@ -38,10 +38,11 @@ class Spent:
 
 @dataclass
 class QuotaExceededError(Exception):
-    """A reservation that does not fit into what is left of `limit`."""
+    """A reservation that does not fit into what is left of `limit`, the key's own or that for `model`."""
 
     spent: Spent
     limit: Limit = "tokens_per_day"
+    model: str | None = None
 
 
 class PriceUnknownError(Exception):
@@ -60,6 +61,14 @@ class Charge:
 
 
 @dataclass(frozen=True)
+class Billed:
+    """The model that a charge is for, and what its tokens cost."""
+
+    model: str
+    prices: Prices
+
+
+@dataclass(frozen=True)
 class _Row:
     """One row to write: whose, which, and what it is about."""
 
@@ -71,33 +80,45 @@ class _Row:
 class UsageLedger:
     """Each write is one atomic update of one row."""
 
-    def __init__(self, table: str, prices: Prices, tables: Dynamo) -> None:
+    def __init__(self, table: str, tables: Dynamo) -> None:
         self._table = table
-        self._prices = prices
         self._tables = tables
 
-    def reserve(self, caller: Principal, day: str, tokens: int, now: float | None = None) -> Spent:
-        """See Ledger.reserve. The month is charged first, and given back where the day has no room."""
+    def reserve(
+        self, caller: Principal, day: str, tokens: int, billed: Billed, now: float | None = None
+    ) -> Spent:
+        """See Ledger.reserve. Model and month are charged first, and given back where the day has no room."""
         at = int((time.time() if now is None else now) * 1e6)
-        if caller.usd_per_month is None:
-            return self._reserve_day(caller, day, tokens, at)
-        # Which of the tokens will be the dearer ones is not known yet.
-        costs = self._prices.cost(tokens, 0), self._prices.cost(0, tokens)
-        if costs[0] is None or costs[1] is None:
-            raise PriceUnknownError
-        cost = max(costs[0], costs[1])
-        spent = self._reserve_month(caller, day, cost)
+        cost = _highest(billed.prices, tokens) if caller.usd_per_month is not None else None
+        of_model = _for_model(caller, billed.model)
+        if of_model is not None:
+            self._reserve_model(of_model, day, tokens, billed.model, at)
+        month: int | None = None
         try:
-            today = self._reserve_day(caller, day, tokens, at)
+            if cost is not None:
+                month = self._reserve_month(caller, day, cost)
+            today = self._reserve_day(_day(caller, day), tokens, at)
         except QuotaExceededError:
-            self._charge_month(caller, day, -cost)
+            if month is not None and cost is not None:
+                self._charge_month(caller, day, -cost)
+            if of_model is not None:
+                self._update(_model(of_model, day, billed.model), {"requests": -1, "charged": -tokens})
             raise
-        return Spent(today.requests, today.tokens, spent, today.full_at, cost)
+        if month is None:
+            return today
+        return Spent(today.requests, today.tokens, month, today.full_at, cost or 0)
 
-    def settle(self, caller: Principal, day: str, charge: Charge) -> None:
+    def settle(self, caller: Principal, day: str, charge: Charge, billed: Billed) -> None:
         """See Ledger.settle."""
         used = charge.input_tokens + charge.output_tokens
-        cost = self._prices.cost(charge.input_tokens, charge.output_tokens)
+        cost = billed.prices.cost(charge.input_tokens, charge.output_tokens)
+        of_model = _for_model(caller, billed.model)
+        if of_model is not None:
+            changes = {
+                "requests": int(charge.counts) - (charge.reserved is not None),
+                "charged": used - (charge.reserved or 0),
+            }
+            self._update(_model(of_model, day, billed.model), changes)
         additions = {
             "requests": int(charge.counts) - (charge.reserved is not None),
             "charged": used - (charge.reserved or 0),
@@ -108,6 +129,14 @@ class UsageLedger:
         self._update(_day(caller, day), additions)
         if caller.usd_per_month is not None:
             self._charge_month(caller, day, (cost or 0) - charge.reserved_nano_usd)
+
+    def _reserve_model(self, caller: Principal, day: str, tokens: int, model: str, now: int) -> None:
+        """Raises QuotaExceededError that names the model."""
+        try:
+            self._reserve_day(_model(caller, day, model), tokens, now)
+        except QuotaExceededError as exceeded:
+            exceeded.model = model
+            raise
 
     def _reserve_month(self, caller: Principal, day: str, cost: int) -> int:
         """What the month has been charged with then, in billionths of a dollar. Raises QuotaExceededError."""
@@ -134,14 +163,15 @@ class UsageLedger:
             _Row(caller, month_sk(day, caller.key_id), day), {"charged_nano_usd": cost}, **options
         )
 
-    def _reserve_day(self, caller: Principal, day: str, tokens: int, now: int) -> Spent:
+    def _reserve_day(self, of: _Row, tokens: int, now: int) -> Spent:
         """One write where the rate limit is at rest, two where it is in use. Raises QuotaExceededError."""
+        caller = of.caller
         rate = Rate.of(caller.requests_per_second, caller.burst) if caller.requests_per_second else None
         row = {"requests": 0, "charged": 0, "full_at": 0}
         at_rest = True
         for _ in range(_ATTEMPTS):
             try:
-                return _spent(self._try_day(caller, day, tokens, now, rate, at_rest=at_rest))
+                return _spent(self._try_day(of, tokens, now, rate, at_rest=at_rest))
             except ConditionFailedError as refused:
                 row |= refused.item
             if limit := _met(caller, tokens, row):
@@ -152,9 +182,10 @@ class UsageLedger:
         raise QuotaExceededError(_spent(row), "requests_per_second")
 
     def _try_day(
-        self, caller: Principal, day: str, tokens: int, now: int, rate: Rate | None, *, at_rest: bool
+        self, of: _Row, tokens: int, now: int, rate: Rate | None, *, at_rest: bool
     ) -> dict[str, Any]:
         """Raises ConditionFailedError, with the row as it is."""
+        caller = of.caller
         if limit := _met(caller, tokens, {"requests": 0, "charged": 0}):
             raise QuotaExceededError(Spent(0, 0), limit)
         conditions: list[str] = []
@@ -181,7 +212,7 @@ class UsageLedger:
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }
         return self._update(
-            _day(caller, day),
+            of,
             additions,
             changes,
             values,
@@ -221,6 +252,32 @@ class UsageLedger:
 
 def _day(caller: Principal, day: str) -> _Row:
     return _Row(caller, usage_sk(day, caller.key_id), day)
+
+
+def _model(caller: Principal, day: str, model: str) -> _Row:
+    return _Row(caller, model_sk(day, caller.key_id, model), day)
+
+
+def _highest(prices: Prices, tokens: int) -> int:
+    """What tokens may cost: which will be the dearer ones is not known yet. Raises PriceUnknownError."""
+    costs = prices.cost(tokens, 0), prices.cost(0, tokens)
+    if costs[0] is None or costs[1] is None:
+        raise PriceUnknownError
+    return max(costs[0], costs[1])
+
+
+def _for_model(caller: Principal, model: str) -> Principal | None:
+    """The caller with its limits for one model alone; None where it has none."""
+    budget = caller.model_budgets.get(model)
+    if budget is None:
+        return None
+    return replace(
+        caller,
+        requests_per_second=None,
+        requests_per_day=budget.requests_per_day,
+        tokens_per_day=budget.tokens_per_day,
+        usd_per_month=None,
+    )
 
 
 def _met(caller: Principal, tokens: int, row: dict[str, Any]) -> Limit | None:

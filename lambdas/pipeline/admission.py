@@ -10,46 +10,50 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel
 
 from contracts.access import SCOPE_CHOOSE_VARIANT, SCOPE_INFERENCE, Principal
+from contracts.catalogue import ModelEntry
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.moderation import ModerationRequest
-from contracts.routing import ROUTING_CACHE_SECONDS, Routing
+from contracts.routing import Routing
 from lambdas.aws.access_table import AccessSource
+from lambdas.pipeline.catalogue import LiveCatalogue, split_endpoint
 from lambdas.pipeline.guards.session import GuardSession
+from lambdas.pipeline.model_parts import Models
 from lambdas.pipeline.operations import ModelRequest, Operation
 from lambdas.pipeline.preferences import deadline_ms
 from lambdas.pipeline.principals import admit_principal
-from lambdas.pipeline.prompt_guard import GuardPrompt
 from lambdas.pipeline.request import Admission, IncomingRequest, Request, Route
+from lambdas.pipeline.resolution import check_capabilities, find_model
 from lambdas.runtime.errors import ApiError
-from lambdas.runtime.logs import Logger
 
 HEADER = "x-evergreen-variant"
 _VARIANT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
 
 class Receive:
-    """IncomingRequest → Request. Checks size, encoding, JSON, fields, model, key: in the order of cost.
+    """IncomingRequest → Request. Checks size, encoding, JSON, fields, key, model: in the order of cost.
 
-    Without `access` nobody with AWS credentials is let in. `operations` are found by their path.
+    Without `access` nobody with AWS credentials is let in. `operations` are found by their path. `guards`
+    stands for the guards where they answer in a model's place.
     """
 
     def __init__(
         self,
         operations: Mapping[str, Operation],
-        model_name: str,
+        catalogue: LiveCatalogue,
+        guards: ModelEntry,
         max_body_bytes: int,
         access: AccessSource | None = None,
     ) -> None:
         self._operations = operations
-        self._model_name = model_name
+        self._catalogue = catalogue
+        self._guards = guards
         self._max_body_bytes = max_body_bytes
         self._access = access
 
@@ -68,8 +72,16 @@ class Receive:
         asked = self._parsed(operation, incoming.body)
         context = self._context(incoming)
         principal = Principal.from_context(context)
+        if isinstance(asked, ModerationRequest) and asked.by_guards:
+            self._catalogue.read()
+            return Request(incoming, operation, self._guards, asked, asked, principal, context)
+        called: Any = asked
+        entry = find_model(self._catalogue.read(), operation, called.model, principal)
         body = operation.model_request(asked, principal)
-        return Request(incoming, operation, asked, body, principal, context)
+        check_capabilities(entry, body)
+        if body.model != entry.name:
+            body = body.model_copy(update={"model": entry.name})
+        return Request(incoming, operation, entry, asked, body, principal, context)
 
     def _parsed(self, operation: Operation, body: bytes) -> BaseModel:
         if len(body) > self._max_body_bytes:
@@ -86,16 +98,7 @@ class Receive:
             raise ApiError(
                 "invalid_request_error", "The body is not valid UTF-8.", code="invalid_encoding"
             ) from None
-        request: Any = operation.request.model_validate_json(body)
-        by_guards = isinstance(request, ModerationRequest) and request.by_guards
-        if not by_guards and request.model != self._model_name:
-            raise ApiError(
-                "not_found_error",
-                f"This model does not exist; GET /v1/models lists what does ('{self._model_name}').",
-                param="model",
-                code="model_not_found",
-            )
-        asked: BaseModel = request
+        asked: BaseModel = operation.request.model_validate_json(body)
         return asked
 
     def _context(self, incoming: IncomingRequest) -> Mapping[str, str]:
@@ -113,61 +116,33 @@ class Receive:
         return context
 
 
-class RoutingSource(Protocol):
-    """Where the split in force is kept."""
-
-    def read(self) -> Routing | None:
-        """The routing item; None where there is none."""
-
-
-class CachedRouting:
-    """A source asked at most once in ROUTING_CACHE_SECONDS; while it fails, its last word stays in force."""
-
-    def __init__(
-        self, source: RoutingSource, logger: Logger, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._source = source
-        self._logger = logger
-        self._clock = clock
-        self._routing: Routing | None = None
-        self._fresh_until = float("-inf")
-
-    def read(self) -> Routing | None:
-        """The split in force, at most ROUTING_CACHE_SECONDS old unless the source fails."""
-        if self._clock() >= self._fresh_until:
-            try:
-                self._routing = self._source.read()
-            except Exception as error:  # noqa: BLE001 - the last split stays in force
-                self._logger.failure("routing_unavailable", error)
-            self._fresh_until = self._clock() + ROUTING_CACHE_SECONDS
-        return self._routing
-
-
 class Admit:
     """Request → Admission: deadline, guarded body, route. Numbers have no words to refuse with."""
 
-    def __init__(
-        self, guard_prompt: GuardPrompt | None, routing: RoutingSource, *, answers_are_guarded: bool
-    ) -> None:
-        self._guard_prompt = guard_prompt
-        self._routing = routing
-        self._answers_are_guarded = answers_are_guarded
+    def __init__(self, models: Models, catalogue: LiveCatalogue) -> None:
+        self._models = models
+        self._catalogue = catalogue
 
     def __call__(self, request: Request, guards: GuardSession) -> Admission:
         """Raises ApiError 400 or 403, and 503 where a guard fails."""
         deadline = deadline_ms(request.incoming)
-        if self._answers_are_guarded:
+        parts = self._models.parts(request.entry)
+        if parts.guard_answer is not None:
             _refuse_logprobs(request.body)
-        if self._guard_prompt is None:
+        if parts.guard_prompt is None:
             return Admission(request, request.body, self._route(request), deadline)
-        body = self._guard_prompt(request.body, guards)
+        body = parts.guard_prompt(request.body, guards)
         return Admission(request, body, self._route(request), deadline, guards.report.blocked_by)
 
     def _route(self, request: Request) -> Route:
         """Outside an experiment the endpoint's own weights decide. Raises ApiError for a wrong choice."""
-        routing = self._routing.read()
+        endpoint = split_endpoint(request.entry)
+        routing = None if endpoint is None else self._catalogue.routing(endpoint)
         if HEADER in request.incoming.headers:
-            return Route(routing, _callers_choice(request), is_callers_choice=True)
+            name = _callers_choice(request)
+            if endpoint is None:
+                raise ApiError("invalid_request_error", "This model has no variants.", code="unknown_variant")
+            return Route(routing, name, is_callers_choice=True)
         if routing is None or routing.experiment is None:
             return Route(routing)
         principal = request.principal

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from contracts.fallback import BedrockTarget, Target
+from contracts.catalogue import ModelEntry, ModelPrice
 from contracts.guards import GuardSettings, ToxicitySettings
+from contracts.moderation import GUARDS
+from contracts.targets import BedrockTarget, EndpointTarget, Target
 from contracts.tracing import XRayTracing
 from contracts.usage import Prices
-from lambdas.aws.access_table import AccessSource, AccessTable, RoutingTable
+from lambdas.aws.access_table import AccessSource, AccessTable, CatalogueTable
 from lambdas.aws.bedrock import BedrockChat, GuardrailApi, GuardrailChecksApi
 from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.hosted import HostedModel
 from lambdas.aws.otlp import span_exporter
 from lambdas.aws.records_table import RecordsTable
 from lambdas.aws.responses_table import ResponsesTable
 from lambdas.aws.s3 import Bucket
 from lambdas.aws.sagemaker import SageMakerEndpoint
+from lambdas.aws.secrets import CachedSecrets, SecretsManager, SecretSource
 from lambdas.aws.sqs import TicketQueue
 from lambdas.aws.usage_ledger import UsageLedger
 from lambdas.aws.work_table import AnswersTable, WorkTable
-from lambdas.pipeline.admission import Admit, CachedRouting, Receive, RoutingSource
+from lambdas.pipeline.admission import Admit, Receive
 from lambdas.pipeline.answer_guard import GuardAnswer
 from lambdas.pipeline.async_offload import AsyncOffload, Jobs
 from lambdas.pipeline.budgets import Ledger, ReserveBudget, SettleBudget
 from lambdas.pipeline.cache import Answers, FindAnswer, KeepAnswer
+from lambdas.pipeline.catalogue import CatalogueSource, LiveCatalogue, settings_catalogue
 from lambdas.pipeline.environment import InferenceEnvironment, QueueEnvironment
 from lambdas.pipeline.guards.base import Guard, Guards
 from lambdas.pipeline.guards.bedrock import BedrockGuardrail, BedrockScores
@@ -34,6 +39,7 @@ from lambdas.pipeline.invocation import Invoke
 from lambdas.pipeline.job_submission import Submissions
 from lambdas.pipeline.messages.operation import MESSAGES
 from lambdas.pipeline.model_calls import FallbackCalls, FallbackChain, ModelCalls, ModelEndpoint
+from lambdas.pipeline.model_parts import CatalogueCalls, ModelParts, Models
 from lambdas.pipeline.moderation import Moderate
 from lambdas.pipeline.operations import CHAT, EMBEDDINGS, TEXT_COMPLETION, Operation
 from lambdas.pipeline.pipeline import Pipeline, Stages
@@ -53,13 +59,13 @@ from lambdas.runtime.tracing import Attribute, Sampling
 
 
 class Service(Pipeline):
-    """The pipeline with its parts. `endpoint` makes an endpoint from its name and region."""
+    """The pipeline with its parts. `connect` opens the way to a target."""
 
     def __init__(
         self,
         settings: InferenceEnvironment,
-        endpoint: Callable[[str, str | None], ModelEndpoint],
-        routing: RoutingSource,
+        connect: Callable[[Target], ModelEndpoint],
+        source: CatalogueSource,
         records: RecordSink,
         ledger: Ledger,
         transcripts: TranscriptSink | None = None,
@@ -69,29 +75,31 @@ class Service(Pipeline):
         exporter: Exporter | None = None,
         responses: KeptResponses | None = None,
     ) -> None:
-        logger = Logger("inference", settings.log_level)
-        name, calls = settings.endpoint_name, _calls(settings, endpoint, logger)
-        answer_guards = _guards(settings.guards, logger, of_prompts=False)
-        prompt_guards = _guards(settings.guards, logger, of_prompts=True)
-        prices = Prices(settings.input_token_price, settings.output_token_price)
+        logger, name = Logger("inference", settings.log_level), settings.endpoint_name
+        own = EndpointTarget(
+            endpoint_name=name,
+            model_version=settings.model_version,
+            component=settings.inference_component,
+            streamed=settings.streamed,
+        )
+        catalogue = LiveCatalogue(settings_catalogue(settings, own), source, logger)
+        guards = ModelEntry(name=GUARDS, kind="classification", target=own, price=ModelPrice(input=0))
+        models = Models(lambda entry: _parts(entry, settings, connect, logger))
+        calls = CatalogueCalls(models)
         stages = Stages(
-            receive=Receive(_operations(responses), settings.model_name, settings.max_body_bytes, access),
-            admit=Admit(
-                GuardPrompt(prompt_guards) if prompt_guards else None,
-                CachedRouting(routing, logger),
-                answers_are_guarded=bool(answer_guards),
-            ),
-            find_answer=_find(answers, settings, logger) if answers else None,
-            reserve_budget=ReserveBudget(ledger, name, logger),
+            receive=Receive(_operations(responses), catalogue, guards, settings.max_body_bytes, access),
+            admit=Admit(models, catalogue),
+            find_answer=FindAnswer(answers, settings.cache_max_seconds, models, logger) if answers else None,
+            reserve_budget=ReserveBudget(ledger, models, name, logger),
             invoke=Invoke(calls),
             invoke_unary=InvokeUnary(calls),
             moderate=_moderate(settings.guards, logger),
-            guard_answer=GuardAnswer(answer_guards) if answer_guards else None,
+            models=models,
             offload=AsyncOffload(jobs, name, logger) if jobs else None,
-            settle_budget=SettleBudget(ledger),
-            store_record=StoreRecord(records, name, prices, logger),
+            settle_budget=SettleBudget(ledger, models),
+            store_record=StoreRecord(records, name, models, logger),
             publish_metrics=PublishMetrics(name, settings.model_version, logger),
-            store_transcript=StoreTranscript(transcripts, name, prices, logger) if transcripts else None,
+            store_transcript=StoreTranscript(transcripts, name, models, logger) if transcripts else None,
             keep_answer=KeepAnswer(answers, name, logger) if answers else None,
             export_spans=ExportSpans(exporter, name) if exporter else None,
             sampling=_sampling(settings),
@@ -118,32 +126,51 @@ def _operations(responses: KeptResponses | None) -> dict[str, Operation]:
     return {each.route: each for each in operations}
 
 
-def _calls(
-    settings: InferenceEnvironment, endpoint: Callable[[str, str | None], ModelEndpoint], logger: Logger
-) -> FallbackChain:
-    """The endpoint and its fallbacks; each has a retry budget and a circuit breaker of its own."""
-
-    def calls(target: ModelEndpoint, version: str) -> ModelCalls:
-        return ModelCalls(target, version, RetryBudget(), CircuitBreaker())
-
-    def fallback(target: Target) -> ModelEndpoint:
-        if isinstance(target, BedrockTarget):
-            return BedrockChat(target.model_id, target.region)
-        return endpoint(target.endpoint_name, target.region)
-
-    targets = [
-        FallbackCalls(target.name, calls(fallback(target), target.model_version))
-        for target in settings.fallbacks
-    ]
-    return FallbackChain(
-        calls(endpoint(settings.endpoint_name, None), settings.model_version), targets, logger
+def _parts(
+    entry: ModelEntry,
+    settings: InferenceEnvironment,
+    connect: Callable[[Target], ModelEndpoint],
+    logger: Logger,
+) -> ModelParts:
+    """The parts of one model; what its entry leaves open is the environment's."""
+    guards = settings.guards if entry.guards is None else entry.guards
+    of_prompts = _guards(guards, logger, of_prompts=True)
+    of_answers = _guards(guards, logger, of_prompts=False)
+    fallbacks = entry.fallbacks or (settings.fallbacks if entry.name == settings.model_name else ())
+    return ModelParts(
+        entry,
+        _calls(entry, fallbacks, connect, logger),
+        GuardPrompt(of_prompts) if of_prompts else None,
+        GuardAnswer(of_answers) if of_answers else None,
+        _prices(entry, settings),
+        # An answer is the work of the guards as well: under other guards it is another one.
+        guards.model_dump_json(),
     )
 
 
-def _find(answers: Answers, settings: InferenceEnvironment, logger: Logger) -> FindAnswer:
-    """An answer is the work of the guards as well: under other guards it is another one."""
-    salt = settings.guards.model_dump_json()
-    return FindAnswer(answers, settings.cache_max_seconds, settings.model_version, salt, logger)
+def _prices(entry: ModelEntry, settings: InferenceEnvironment) -> Prices:
+    """The environment's prices are those of its own endpoint, and of no other."""
+    if entry.price is not None:
+        return Prices(entry.price.input, entry.price.output)
+    if entry.target.name == settings.endpoint_name:
+        return Prices(settings.input_token_price, settings.output_token_price)
+    return Prices(None, None)
+
+
+def _calls(
+    entry: ModelEntry,
+    fallbacks: Iterable[Target],
+    connect: Callable[[Target], ModelEndpoint],
+    logger: Logger,
+) -> FallbackChain:
+    """The target and its fallbacks; each has a retry budget and a circuit breaker of its own."""
+
+    def calls(target: Target) -> ModelCalls:
+        breaker, remote = CircuitBreaker(), target.remote_model
+        return ModelCalls(connect(target), target.model_version, RetryBudget(), breaker, remote)
+
+    others = [FallbackCalls(target.name, calls(target)) for target in fallbacks]
+    return FallbackChain(calls(entry.target), others, logger)
 
 
 def _sampling(settings: InferenceEnvironment) -> Sampling:
@@ -197,16 +224,22 @@ def _moderate(settings: GuardSettings, logger: Logger) -> Moderate:
     return Moderate(guards, ToxicityRules(toxicity.prompt_threshold), list(settings.denied_topics))
 
 
-def endpoints(settings: InferenceEnvironment) -> Callable[[str, str | None], ModelEndpoint]:
-    """Endpoints by name and region; only the environment's own has a component, or answers whole."""
+def connections(secrets: SecretSource | None = None) -> Callable[[Target], ModelEndpoint]:
+    """The way to each kind of target; `secrets` is read for hosted models only."""
+    cached: list[CachedSecrets] = []
 
-    def endpoint(name: str, region: str | None) -> ModelEndpoint:
-        if (name, region) == (settings.endpoint_name, None):
-            component, streamed = settings.inference_component, settings.streamed
-            return SageMakerEndpoint(name, component=component, streamed=streamed)
-        return SageMakerEndpoint(name, region)
+    def connect(target: Target) -> ModelEndpoint:
+        if isinstance(target, EndpointTarget):
+            return SageMakerEndpoint(
+                target.endpoint_name, target.region, component=target.component, streamed=target.streamed
+            )
+        if isinstance(target, BedrockTarget):
+            return BedrockChat(target.model_id, target.region)
+        if not cached:
+            cached.append(CachedSecrets(secrets or SecretsManager()))
+        return HostedModel(target, cached[0])
 
-    return endpoint
+    return connect
 
 
 def from_environment(variables: Mapping[str, str]) -> Service:
@@ -215,12 +248,10 @@ def from_environment(variables: Mapping[str, str]) -> Service:
     tables = DynamoDB()
     return Service(
         settings,
-        endpoints(settings),
-        RoutingTable(settings.access_table, settings.endpoint_name, tables),
+        connections(),
+        CatalogueTable(settings.access_table, settings.endpoint_name, tables),
         RecordsTable(settings.records_table, settings.record_ttl_days, tables),
-        UsageLedger(
-            settings.records_table, Prices(settings.input_token_price, settings.output_token_price), tables
-        ),
+        UsageLedger(settings.records_table, tables),
         _transcripts(settings.transcripts_bucket) if settings.transcripts_bucket else None,
         AccessTable(settings.access_table, tables),
         AnswersTable(settings.work_table, tables)

@@ -15,8 +15,9 @@ from typing import Protocol
 from contracts import metrics
 from contracts.access import Principal
 from contracts.texts import TextsRequest
-from lambdas.aws.usage_ledger import Charge, PriceUnknownError, QuotaExceededError, Spent
+from lambdas.aws.usage_ledger import Billed, Charge, PriceUnknownError, QuotaExceededError, Spent
 from lambdas.pipeline.limits import rate_limit_headers, refusal
+from lambdas.pipeline.model_parts import Models
 from lambdas.pipeline.operations import ModelRequest
 from lambdas.pipeline.request import Admission, Request, Response
 from lambdas.runtime.errors import ApiError
@@ -30,13 +31,13 @@ _ANSWER_ESTIMATE = 256
 class Ledger(Protocol):
     """Where each key's days are kept. `day` is `YYYY-MM-DD`."""
 
-    def reserve(self, caller: Principal, day: str, tokens: int, now: float) -> Spent:
-        """Charge one request and these tokens, if they fit. `now`: seconds, epoch.
+    def reserve(self, caller: Principal, day: str, tokens: int, billed: Billed, now: float) -> Spent:
+        """Charge one request and these tokens of a model, if they fit. `now`: seconds, epoch.
 
         Raises QuotaExceededError, and PriceUnknownError for a budget in dollars without a price.
         """
 
-    def settle(self, caller: Principal, day: str, charge: Charge) -> None:
+    def settle(self, caller: Principal, day: str, charge: Charge, billed: Billed) -> None:
         """Replace what was reserved by what was used."""
 
 
@@ -52,9 +53,15 @@ class ReserveBudget:
     """Admission → Reservation, and the `x-ratelimit-…` headers of a limited key."""
 
     def __init__(
-        self, ledger: Ledger, endpoint_name: str, logger: Logger, clock: Callable[[], float] = time.time
+        self,
+        ledger: Ledger,
+        models: Models,
+        endpoint_name: str,
+        logger: Logger,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
+        self._models = models
         self._endpoint_name = endpoint_name
         self._logger = logger
         self._clock = clock
@@ -71,14 +78,15 @@ class ReserveBudget:
         """
         request = admission.request
         principal, now = request.principal, self._clock()
-        if not principal.is_limited:
+        if not principal.is_limited and request.entry.name not in principal.model_budgets:
             return None
         # What is refused or given again costs nothing, but it was a request.
         tokens = estimate(len(request.incoming.body), admission.body) if response.from_model else 0
         try:
-            spent = self._ledger.reserve(principal, day, tokens, now)
+            spent = self._ledger.reserve(principal, day, tokens, billed(request, self._models), now)
         except QuotaExceededError as exceeded:
-            response.headers.update(rate_limit_headers(principal, exceeded.spent, now, exceeded.limit))
+            if exceeded.model is None:  # the headers tell of the key's own limits
+                response.headers.update(rate_limit_headers(principal, exceeded.spent, now, exceeded.limit))
             raise refusal(principal, exceeded, tokens, now) from None
         except PriceUnknownError:
             raise ApiError(
@@ -100,8 +108,9 @@ class ReserveBudget:
 class SettleBudget:
     """Books what a request has used. Keys without limits are booked as well: they are billed by it."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, models: Models) -> None:
         self._ledger = ledger
+        self._models = models
 
     def __call__(
         self, request: Request, day: str, reservation: Reservation | None, response: Response
@@ -111,8 +120,9 @@ class SettleBudget:
         if reservation is None and used_nothing:
             return
         reserved = reservation.tokens if reservation else None
+        to = billed(request, self._models)
         if response.is_cached:  # a request like any other, but the model had no part in it
-            self._ledger.settle(request.principal, day, Charge(0, 0, reserved))
+            self._ledger.settle(request.principal, day, Charge(0, 0, reserved), to)
             return
         charge = Charge(
             response.prompt_tokens or 0,
@@ -123,7 +133,12 @@ class SettleBudget:
             # The same request may be asked once more later, and counts then.
             counts=not (response.is_offloaded or request.incoming.will_retry(response.status)),
         )
-        self._ledger.settle(request.principal, day, charge)
+        self._ledger.settle(request.principal, day, charge, to)
+
+
+def billed(request: Request, models: Models) -> Billed:
+    """What a request is charged for."""
+    return Billed(request.entry.name, models.parts(request.entry).prices)
 
 
 def estimate(body_bytes: int, body: ModelRequest) -> int:

@@ -18,10 +18,12 @@ from typing import Protocol
 from contracts import metrics
 from contracts.access import Principal
 from contracts.cached_answer import CachedAnswer
+from contracts.catalogue import ModelEntry
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.fallback import FALLBACK_VARIANT
 from contracts.jobs import work_pk
+from lambdas.pipeline.model_parts import Models
 from lambdas.pipeline.operations import ModelRequest
 from lambdas.pipeline.preferences import DEPRECATED_CACHE, cache_seconds
 from lambdas.pipeline.request import Admission, Chunk, Request, Response, Route, TextGeneration
@@ -63,20 +65,18 @@ class Answers(Protocol):
 class FindAnswer:
     """Admission → CacheLookup.
 
-    `salt` is what else an answer depends on: change it, and nothing that was kept fits any more.
+    A model's salt is what else an answer depends on: change it, and nothing that was kept fits any more.
     """
 
     def __init__(
         self,
         answers: Answers,
         max_seconds: int,
-        default_version: str,
-        salt: str,
+        models: Models,
         logger: Logger,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._answers, self._max_seconds = answers, max_seconds
-        self._default_version, self._salt = default_version, salt
+        self._answers, self._max_seconds, self._models = answers, max_seconds, models
         self._logger, self._clock = logger, clock
 
     def __call__(self, admission: Admission, response: Response) -> CacheLookup | None:
@@ -109,18 +109,21 @@ class FindAnswer:
         body = json.loads(request.incoming.body)
         for name in _DELIVERY:
             body.pop(name, None)
-        parts = [request.operation.route, self._versions(route), self._salt, body]
+        body["model"] = request.entry.name  # whichever alias was used
+        salt = self._models.parts(request.entry).salt
+        parts = [request.operation.route, _versions(request.entry, route), salt, body]
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def _versions(self, route: Route) -> str:
-        """The variant and version that will answer; where the endpoint's weights decide, all that may."""
-        routes = route.routing.variants if route.routing else []
-        if route.variant:
-            routes = [each for each in routes if each.name == route.variant]
-        versions = sorted({each.model_version for each in routes if each.weight > 0 or route.variant})
-        named = f"{route.variant}=" if route.variant else ""
-        return named + (",".join(versions) or self._default_version)
+
+def _versions(entry: ModelEntry, route: Route) -> str:
+    """The variant and version that will answer; where the endpoint's weights decide, all that may."""
+    routes = route.routing.variants if route.routing else []
+    if route.variant:
+        routes = [each for each in routes if each.name == route.variant]
+    versions = sorted({each.model_version for each in routes if each.weight > 0 or route.variant})
+    named = f"{route.variant}=" if route.variant else ""
+    return named + (",".join(versions) or entry.target.model_version)
 
 
 def _say(result: str, request: Request, response: Response) -> None:

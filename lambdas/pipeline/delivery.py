@@ -9,7 +9,8 @@ from pydantic_core import to_json
 
 from contracts.chat import Usage
 from lambdas.aws import model_errors
-from lambdas.pipeline.invocation import DONE, HEARTBEAT
+from lambdas.aws.events import DONE
+from lambdas.pipeline.invocation import HEARTBEAT
 from lambdas.pipeline.older_form import in_older_form, is_older_form
 from lambdas.pipeline.operations import Gathered, Rendering
 from lambdas.pipeline.request import Chunk, Response, TextGeneration

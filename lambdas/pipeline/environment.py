@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, Json
 
+from contracts.catalogue import ModelEntry
 from contracts.fallback import Target
 from contracts.guards import GuardSettings
 from contracts.tracing import TracingTarget
@@ -11,7 +12,7 @@ from lambdas.runtime.function_environment import FunctionEnvironment
 
 
 class ApiEnvironment(FunctionEnvironment):
-    """Variables of the buffered routes."""
+    """Variables of the buffered routes. `models` is JSON: the catalogue, see `contracts.catalogue`."""
 
     endpoint_name: str
     model_name: str
@@ -19,6 +20,7 @@ class ApiEnvironment(FunctionEnvironment):
     records_table: str
     record_ttl_days: int = Field(ge=1)
     cors_origins: Json[list[str]] = []
+    models: Json[list[ModelEntry]] = []
 
 
 class InferenceEnvironment(ApiEnvironment):

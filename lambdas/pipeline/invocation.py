@@ -10,17 +10,16 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from pydantic_core import from_json
 
 from lambdas.aws import model_errors
+from lambdas.aws.events import DONE, EventTooLargeError, payloads
 from lambdas.pipeline.model_calls import Calls, ModelStream
 from lambdas.pipeline.request import Admission, Chunk, Response
 
-DONE = b"[DONE]"
-MAX_EVENT_BYTES = 1 << 20
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT: Chunk = {"choices": []}
 """Stands for 'still waiting' among the chunks; told from a chunk by identity."""
@@ -182,24 +181,3 @@ def _parse(payload: bytes) -> Chunk:
 
 def _are_choices(choices: object) -> bool:
     return isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
-
-
-class EventTooLargeError(Exception):
-    """An event grew beyond MAX_EVENT_BYTES without ending: the sender does not speak the protocol."""
-
-
-def payloads(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The `data:` of each event, from bytes cut anywhere. Comments and other fields are left out.
-
-    What follows the last blank line is an unfinished event and is dropped.
-    """
-    rest = b""
-    for part in parts:
-        rest = (rest + part).replace(b"\r\n", b"\n")
-        *events, rest = rest.split(b"\n\n")
-        if len(rest) > MAX_EVENT_BYTES:
-            raise EventTooLargeError
-        for text in events:
-            data = [line[5:].removeprefix(b" ") for line in text.split(b"\n") if line.startswith(b"data:")]
-            if data:
-                yield b"\n".join(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import math
 import time
+from dataclasses import replace
 
 from contracts.access import Principal
 from lambdas.aws.rate_limit import Rate
@@ -44,6 +45,11 @@ def rate_limit_headers(
 def refusal(caller: Principal, exhausted: QuotaExceededError, tokens: int, now: float) -> ApiError:
     """The 429 that names the limit and when it gives way."""
     spent, limit = exhausted.spent, exhausted.limit
+    if exhausted.model is not None:
+        budget = caller.model_budgets[exhausted.model]
+        caller = replace(
+            caller, requests_per_day=budget.requests_per_day, tokens_per_day=budget.tokens_per_day
+        )
     reset = float(_until_midnight(now))
     when = f"The limit resets in {reset:.0f} s, at midnight UTC."
     if limit == "requests_per_second":
@@ -61,9 +67,10 @@ def refusal(caller: Principal, exhausted: QuotaExceededError, tokens: int, now: 
     else:
         what = f"{caller.tokens_per_day} tokens per day; {spent.tokens} are spent"
         what += f" and this request needs about {tokens}"
+    of_model = "" if exhausted.model is None else f", of the model '{exhausted.model}'"
     return ApiError(
         "rate_limit_error",
-        f"This key may use {what}. {when}",
+        f"This key may use {what}{of_model}. {when}",
         code=f"{limit}_exceeded",
         retry_after=max(1, math.ceil(reset)),
     )

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from contracts import container
 from contracts.access import Principal
@@ -30,6 +30,7 @@ from lambdas.runtime.errors import ApiError
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.tracing import Kind, Span
 
+_ELSEWHERE = {"throttled", model_errors.UPSTREAM_REFUSED}
 _DEADLINE_MARGIN_MS = 2_000
 """Left to the front door to pass on the model's own timeout before Lambda ends the invocation."""
 
@@ -61,10 +62,17 @@ class ModelCalls:
     """Calls to one endpoint."""
 
     def __init__(
-        self, endpoint: ModelEndpoint, default_version: str, retries: RetryBudget, breaker: CircuitBreaker
+        self,
+        endpoint: ModelEndpoint,
+        default_version: str,
+        retries: RetryBudget,
+        breaker: CircuitBreaker,
+        remote_model: str | None = None,
     ) -> None:
+        """`remote_model` is what the endpoint calls the model; None: as callers do."""
         self._endpoint = endpoint
         self._default_version = default_version
+        self._remote_model = remote_model
         self._retries = retries
         self._breaker = breaker
 
@@ -124,7 +132,8 @@ class ModelCalls:
         time_left = time_left_ms(admission)
         if admission.deadline_ms is not None and time_left is not None and time_left <= 0:
             raise model_errors.timed_out()
-        body, attributes = _body(admission), _attributes(admission, time_left, span)
+        body = _body(admission, self._remote_model)
+        attributes = _attributes(admission, time_left, span)
         try:
             stream = self._endpoint.invoke(body, attributes, response.variant)
         except VariantNotFoundError:
@@ -142,13 +151,17 @@ class ModelCalls:
             raise
 
 
-def _body(admission: Admission) -> bytes:
-    """The caller's request; a generation becomes a stream with usage. Fields the caller left out stay out."""
+def _body(admission: Admission, model: str | None) -> bytes:
+    """The caller's request; a generation becomes a stream with usage. Fields the caller left out stay out.
+
+    `model` replaces the name by which the caller asked.
+    """
     request, operation = admission.body, admission.request.operation
+    changes: dict[str, Any] = {} if model is None else {"model": model}
     if isinstance(operation, Unary):
-        return operation.body(request)
+        return operation.body(request.model_copy(update=changes) if changes else request)
     assert not isinstance(request, TextsRequest)
-    changes = {"stream": True, "stream_options": StreamOptions(include_usage=True)}
+    changes |= {"stream": True, "stream_options": StreamOptions(include_usage=True)}
     return request.model_copy(update=changes).model_dump_json(exclude_unset=True).encode()
 
 
@@ -251,5 +264,5 @@ def _needs_more_than_text(body: ModelRequest) -> bool:
 
 
 def _worth_falling_back(error: ApiError) -> bool:
-    """Full, starting, down, silent or throttled: another endpoint may be none of these."""
-    return error.type in {"overloaded_error", "timeout_error"} or error.code == "throttled"
+    """Full, starting, down, silent, throttled or closed to us: another endpoint may be none of these."""
+    return error.type in {"overloaded_error", "timeout_error"} or error.code in _ELSEWHERE

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from contracts import container
 from contracts.access import Principal
+from contracts.catalogue import ModelKind
 from contracts.chat import AnswerMessage, ChatCompletion, ChatRequest, Choice, Usage
 from contracts.completions import Completion, CompletionChoice, CompletionRequest
 from contracts.embeddings import EmbeddingList, EmbeddingsRequest
@@ -68,7 +69,8 @@ class Rendering(Protocol):
 
 
 class Operation:
-    """One protocol. `id_prefix` begins the ids of its answers; `route` is its public path.
+    """One protocol. `id_prefix` begins the ids of its answers; `route` is its public path; `kinds` are
+    those of the models it asks.
 
     `request` is the body in the protocol's own form. A protocol that the model does not speak is an adapter:
     it makes another one's request of it, whose `container_route` it names, and of the chunks its own reply.
@@ -77,6 +79,7 @@ class Operation:
     route: ClassVar[str]
     container_route: ClassVar[str]
     id_prefix: ClassVar[str]
+    kinds: ClassVar[tuple[ModelKind, ...]]
     request: ClassVar[type[BaseModel]]
 
     def model_request(self, asked: Any, principal: Principal) -> ModelRequest:
@@ -101,6 +104,7 @@ class Generation(Operation, ABC):
     """A protocol that generates text, streamed or whole."""
 
     chunk_object: ClassVar[str]
+    kinds = ("chat",)
 
     @abstractmethod
     def text(self, choice: dict[str, Any]) -> str:
@@ -254,6 +258,7 @@ class Embeddings(Unary):
 
     route = container_route = container.ROUTE_EMBEDDINGS
     id_prefix = "embd-"
+    kinds = ("embedding",)
     request = EmbeddingsRequest
 
     def read(self, asked: EmbeddingsRequest, body: bytes) -> EmbeddingList:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lambdas.pipeline.admission import Admit, Receive
-from lambdas.pipeline.answer_guard import GuardAnswer
 from lambdas.pipeline.async_offload import AsyncOffload
 from lambdas.pipeline.budgets import Reservation, ReserveBudget, SettleBudget
 from lambdas.pipeline.cache import CacheLookup, FindAnswer, KeepAnswer, gather_pieces, replay
 from lambdas.pipeline.delivery import Watcher, complete, deliver, event, observed, rendering_of
 from lambdas.pipeline.guards.session import GuardSession
 from lambdas.pipeline.invocation import Invoke
+from lambdas.pipeline.model_parts import Models
 from lambdas.pipeline.moderation import Moderate
 from lambdas.pipeline.operations import Operation, Rendering
 from lambdas.pipeline.post_response import PublishMetrics, StoreRecord
@@ -65,7 +65,7 @@ class Stages:
     invoke: Invoke  # Admission → chunks
     invoke_unary: InvokeUnary  # Admission → body
     moderate: Moderate  # Admission → body, by guards alone
-    guard_answer: GuardAnswer | None  # chunks → chunks
+    models: Models  # among a model's parts is the stage that guards its answers: chunks → chunks
     offload: AsyncOffload | None  # Request, error → body of a job
     settle_budget: SettleBudget
     store_record: StoreRecord
@@ -150,8 +150,9 @@ class Pipeline:
             body: Iterator[bytes] = iter([whole])
         else:
             chunks = observed(generation, self._chunks(progress, admission, generation), response)
-            if stages.guard_answer is not None and response.from_model:
-                chunks = stages.guard_answer(generation, chunks, guards, response)
+            guard_answer = stages.models.parts(request.entry).guard_answer
+            if guard_answer is not None and response.from_model:
+                chunks = guard_answer(generation, chunks, guards, response)
             rendering = progress.rendering = rendering_of(generation)
             watchers = self._watchers(progress, request, generation)
             body = deliver(rendering, chunks, response, watchers, streamed=generation.body.stream)
@@ -232,7 +233,8 @@ class Pipeline:
             yield lambda: stages.settle_budget(request, progress.day, progress.reservation, response)
         if request is not None:
             yield lambda: stages.store_record(request, response)
-        yield lambda: stages.publish_metrics(progress.incoming.request_id, response)
+        entry = request.entry if request is not None else None
+        yield lambda: stages.publish_metrics(progress.incoming.request_id, response, entry)
         if (store := stages.store_transcript) is not None and admission is not None and progress.day:
             texts = progress.answer_text.texts if progress.answer_text else []
             yield lambda: store(admission, progress.day, texts, response)

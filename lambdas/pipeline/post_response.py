@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from contracts import metrics
+from contracts.catalogue import ModelEntry
 from contracts.records import InferenceRecord
 from contracts.usage import Prices
+from lambdas.pipeline.model_parts import Models
 from lambdas.pipeline.request import Request, Response
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.metrics import MetricLine, Unit
@@ -24,16 +26,16 @@ class RecordSink(Protocol):
 class StoreRecord:
     """Stores the record of a request that was understood; others are counted only."""
 
-    def __init__(self, sink: RecordSink, endpoint_name: str, prices: Prices, logger: Logger) -> None:
+    def __init__(self, sink: RecordSink, endpoint_name: str, models: Models, logger: Logger) -> None:
         self._sink = sink
-        self._prices = prices
+        self._models = models
         self._endpoint_name = endpoint_name
         self._logger = logger
 
     def __call__(self, request: Request, response: Response) -> None:
         """A record that cannot be stored is logged and counted; the reply has long gone."""
         try:
-            self._sink.store(record_of(request, response, self._prices))
+            self._sink.store(record_of(request, response, self._models.parts(request.entry).prices))
         except Exception as error:  # noqa: BLE001 - the reply has gone
             self._logger.failure("record_write_failed", error)
             line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name})
@@ -75,13 +77,19 @@ class PublishMetrics:
         self._default_version = default_version
         self._logger = logger
 
-    def __call__(self, request_id: str, response: Response) -> None:
-        """Errors count as the service's where the status is 500 or above; by type all of them count."""
+    def __call__(self, request_id: str, response: Response, entry: ModelEntry | None = None) -> None:
+        """Errors count as the service's where the status is 500 or above; by type all of them count.
+
+        A request counts under its model's endpoint, one without a model under the environment's.
+        """
+        endpoint = self._endpoint_name if entry is None else entry.measured_as
+        model = None if entry is None else entry.name
+        default_version = self._default_version if entry is None else entry.target.model_version
         line = MetricLine(
             {
-                metrics.DIM_ENDPOINT: self._endpoint_name,
+                metrics.DIM_ENDPOINT: endpoint,
                 metrics.DIM_VARIANT: response.variant or _UNKNOWN,
-                metrics.DIM_MODEL_VERSION: response.model_version or self._default_version,
+                metrics.DIM_MODEL_VERSION: response.model_version or default_version,
                 metrics.DIM_ERROR_TYPE: response.error_type or _UNKNOWN,
             }
         )
@@ -96,13 +104,14 @@ class PublishMetrics:
             line.add(errors, by_variant)
         if error is not None:
             line.add(errors, [[metrics.DIM_ENDPOINT, metrics.DIM_ERROR_TYPE]])
-        line.emit(request_id=request_id)
-        self._publish_guards(request_id, response)
+        line.emit(request_id=request_id, model=model)
+        self._publish_guards(request_id, response, endpoint)
         self._logger.info(
             "request",
             status=response.status,
             error_type=response.error_type,
             error_code=error.code if error else None,
+            model=model,
             variant=response.variant,
             model_version=response.model_version,
             finish_reason=response.finish_reason,
@@ -110,11 +119,11 @@ class PublishMetrics:
             duration_ms=round(response.duration_ms, 1),
         )
 
-    def _publish_guards(self, request_id: str, response: Response) -> None:
+    def _publish_guards(self, request_id: str, response: Response, endpoint: str) -> None:
         """The time each guard took, and how much it found, by itself."""
         for guard, milliseconds in response.guards.times.by_guard.items():
             found = sum(finding.guard == guard for finding in response.guards.findings)
-            line = MetricLine({metrics.DIM_ENDPOINT: self._endpoint_name, metrics.DIM_GUARD: guard})
+            line = MetricLine({metrics.DIM_ENDPOINT: endpoint, metrics.DIM_GUARD: guard})
             values: dict[str, tuple[float, Unit]] = {
                 metrics.GUARD_DURATION: (milliseconds, "Milliseconds"),
                 metrics.GUARD_FINDINGS: (found, "Count"),

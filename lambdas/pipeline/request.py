@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from contracts.access import Principal
+from contracts.catalogue import ModelEntry
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.moderation import ModerationRequest
@@ -48,13 +49,16 @@ class IncomingRequest:
 
 @dataclass(frozen=True)
 class Request:
-    """A parsed request of a known principal. `context` is the principal as the authorizer tells of it.
+    """A parsed request of a known principal for one model of the catalogue.
 
-    `asked` is the body in the form of the caller's protocol, `body` what the model is asked.
+    `asked` is the body in the form of the caller's protocol, `body` what the model is asked; `body.model` is
+    the model's own name, whichever alias the caller used. `context` is the principal as the authorizer tells
+    of it.
     """
 
     incoming: IncomingRequest
     operation: Operation
+    entry: ModelEntry
     asked: BaseModel
     body: ModelRequest
     principal: Principal

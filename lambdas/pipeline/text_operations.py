@@ -41,6 +41,7 @@ class Rerank(Unary):
     route = container_route = container.ROUTE_RERANK
     id_prefix = "rerank-"
     request = RerankRequest
+    kinds = ("rerank", "embedding")
 
     def read(self, asked: RerankRequest, body: bytes) -> Reranking:
         """See Unary. Best first, equal ones in the order of the request."""
@@ -65,6 +66,7 @@ class Score(Unary):
     route = container_route = container.ROUTE_SCORE
     id_prefix = "score-"
     request = ScoreRequest
+    kinds = ("rerank", "embedding")
 
     def read(self, asked: ScoreRequest, body: bytes) -> ScoreList:
         """See Unary."""
@@ -80,6 +82,7 @@ class Classify(Unary):
     route, container_route = container.ROUTE_CLASSIFY, container.VLLM_CLASSIFY
     id_prefix = "classify-"
     request = ClassificationRequest
+    kinds = ("classification",)
 
     def read(self, asked: ClassificationRequest | ModerationRequest, body: bytes) -> ClassificationList:
         """See Unary."""
@@ -95,6 +98,7 @@ class Moderations(Unary):
     route, container_route = "/v1/moderations", container.VLLM_CLASSIFY
     id_prefix = "modr-"
     request = ModerationRequest
+    kinds = ("classification",)
 
     def body(self, request: Any) -> bytes:
         """See Unary."""

@@ -13,9 +13,9 @@ from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
 from contracts.messages import Message
 from contracts.transcripts import Transcript, Turn, transcript_key
-from contracts.usage import Prices
 from lambdas.pipeline.guards.pii import PiiRules
 from lambdas.pipeline.guards.vault import Vault
+from lambdas.pipeline.model_parts import Models
 from lambdas.pipeline.operations import Gathered
 from lambdas.pipeline.post_response import record_of
 from lambdas.pipeline.request import Admission, Chunk, Response, TextGeneration
@@ -62,10 +62,10 @@ def said(text: str, calls: list[dict[str, Any]]) -> str:
 class StoreTranscript:
     """Stores the transcript of a generation once its reply is over."""
 
-    def __init__(self, sink: TranscriptSink, endpoint_name: str, prices: Prices, logger: Logger) -> None:
+    def __init__(self, sink: TranscriptSink, endpoint_name: str, models: Models, logger: Logger) -> None:
         self._sink = sink
         self._endpoint_name = endpoint_name
-        self._prices = prices
+        self._models = models
         self._logger = logger
 
     def __call__(self, admission: Admission, day: str, answer: list[str], response: Response) -> None:
@@ -73,7 +73,7 @@ class StoreTranscript:
         request, body = admission.request, admission.body
         if not request.principal.keep_text or not isinstance(body, ChatRequest | CompletionRequest):
             return
-        record = record_of(request, response, self._prices)
+        record = record_of(request, response, self._models.parts(request.entry).prices)
         transcript = Transcript(
             operation=request.operation.route,
             record=record,

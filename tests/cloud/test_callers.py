@@ -25,7 +25,7 @@ from contracts.access import AccessKey, Principal
 from contracts.guards import GuardSettings, ToxicitySettings
 from contracts.usage import Prices
 from lambdas.aws.dynamodb import DynamoDB, from_item
-from lambdas.aws.usage_ledger import QuotaExceededError, UsageLedger
+from lambdas.aws.usage_ledger import Billed, QuotaExceededError, UsageLedger
 from tests.support.laptop import REPOSITORY, Laptop
 
 HELLO = [{"role": "user", "content": "Hi"}]
@@ -236,10 +236,10 @@ def test_two_hundred_requests_at_once_cannot_overspend(
     now = time.time()
 
     def worker(_: int) -> int:
-        own, granted = UsageLedger(table, Prices(1.0, 2.0), DynamoDB()), 0
+        own, granted = UsageLedger(table, DynamoDB()), 0
         for _ in range(10):
             with contextlib.suppress(QuotaExceededError):
-                own.reserve(caller, "2026-11-22", 30, now)
+                own.reserve(caller, "2026-11-22", 30, Billed("any", Prices(1.0, 2.0)), now)
                 granted += 1
         return granted
 

@@ -317,7 +317,13 @@ WRITE_KEYS = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}
     ("name", "expected"),
     [
         ("Authorizer", LOGS | TRACES | {"dynamodb:GetItem", "kms:Decrypt"}),
-        ("Api", LOGS | TRACES | WRITE_KEYS | {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}),
+        (
+            "Api",
+            LOGS
+            | TRACES
+            | WRITE_KEYS
+            | {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query"},
+        ),
         (
             "Inference",
             LOGS
@@ -325,6 +331,7 @@ WRITE_KEYS = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}
             | WRITE_KEYS
             | {
                 "dynamodb:GetItem",
+                "dynamodb:BatchGetItem",
                 "dynamodb:PutItem",
                 "dynamodb:UpdateItem",
                 "dynamodb:DeleteItem",
@@ -343,6 +350,7 @@ WRITE_KEYS = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}
             | ITEMS
             | OBJECTS
             | {
+                "dynamodb:BatchGetItem",
                 "sqs:SendMessage",
                 "sqs:ReceiveMessage",
                 "sqs:DeleteMessage",
@@ -368,7 +376,8 @@ def test_the_inference_function_reads_keys_and_routing_and_writes_records_and_wo
             name for on in granted[action] for name in ("Access", "Records", "Work") if f"{name}Table" in on
         }
 
-    assert tables("dynamodb:GetItem") == {"Access", "Work"}
+    assert tables("dynamodb:BatchGetItem") == {"Access"}
+    assert tables("dynamodb:GetItem") == {"Work"}
     assert tables("dynamodb:PutItem") == {"Records", "Work"}
     assert tables("dynamodb:UpdateItem") == {"Records"}
     assert tables("dynamodb:DeleteItem") == tables("dynamodb:Query") == {"Work"}
@@ -585,10 +594,13 @@ def test_each_option_brings_its_permission_and_no_other(everything, resources):
         "bedrock:InvokeGuardrailChecks",
         "bedrock:InvokeModel",
         "bedrock:InvokeModelWithResponseStream",
+        "dynamodb:GetItem",
         "sagemaker:InvokeEndpointWithResponseStream",
         "xray:PutSpans",
     }
-    assert added(everything, resources, "Worker").keys() == granted.keys()
+    assert "AccessTable" in granted["dynamodb:GetItem"][-1]
+    # Nobody who signs a request reaches the worker.
+    assert added(everything, resources, "Worker").keys() == granted.keys() - {"dynamodb:GetItem"}
     assert all("guardrail/gr1" in on for on in granted["bedrock:ApplyGuardrail"])
     assert all("foundation-model/openai.gpt-oss-20b-1:0" in on for on in granted["bedrock:InvokeModel"])
     (endpoints,) = granted["sagemaker:InvokeEndpointWithResponseStream"]

@@ -14,7 +14,9 @@ import pytest
 from contracts import metrics
 from contracts.access import Principal
 from contracts.cached_answer import CachedAnswer
+from contracts.catalogue import ModelEntry
 from contracts.completions import CompletionRequest
+from contracts.targets import EndpointTarget
 from infra.settings import load
 from lambdas.api.service import ApiService
 from lambdas.job_worker.metrics import CountEnds
@@ -154,7 +156,8 @@ def a_request(**headers: str) -> Request:
     body = CompletionRequest.model_validate({"model": "m", "prompt": "Hi"})
     context = {"tenant": "shop", "key_id": "k", "scopes": "inference"}
     incoming = IncomingRequest("r", b"{}", context, headers, None, 0.0)
-    return Request(incoming, TEXT_COMPLETION, body, body, Principal.from_context(context), context)
+    entry = ModelEntry(name="m", target=EndpointTarget(endpoint_name="e", model_version="1"))
+    return Request(incoming, TEXT_COMPLETION, entry, body, body, Principal.from_context(context), context)
 
 
 def publish_work() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 
 from contracts.access import key_pk, routing_pk
+from contracts.catalogue import ENTRIES_ATTRIBUTE, ModelEntry, catalogue_pk, write_entries
+from contracts.targets import EndpointTarget
 from tests.cloud.roles.world import Probe, World, marker
 
 INFERENCE, API, AUTHORIZER = "lambdas.inference.handler", "lambdas.api.handler", "lambdas.authorizer.handler"
@@ -83,6 +85,22 @@ def routing_is_read(world: World) -> bool:
     return record["model_version"]["S"] == version
 
 
+def added_model_is_listed(world: World) -> bool:
+    """An operator's entry stands in the list. New processes: the old ones may remember the item."""
+    name = marker()
+    target = EndpointTarget(endpoint_name=world.laptop.outputs["endpoint_name"], model_version="1")
+    item = {
+        "pk": {"S": catalogue_pk(target.endpoint_name)},
+        ENTRIES_ATTRIBUTE: {"S": write_entries([ModelEntry(name=name, target=target)])},
+    }
+    with world.access_item_kept(catalogue_pk(target.endpoint_name)):
+        world.item("AccessTableName", item)
+        world.restart(API)
+        reply = _get(world, "/models")
+    assert reply.status_code == 200, reply.text
+    return name in [card["id"] for card in reply.json()["data"]]
+
+
 def feedback_is_taken(world: World) -> bool:
     answered = _answered(world)
     given = httpx.post(
@@ -120,9 +138,10 @@ PROBES = [
     Probe("InferenceRole", ("sagemaker:InvokeEndpointWithResponseStream",), model_is_called),
     Probe("InferenceRole", ("dynamodb:PutItem@RecordsTable",), record_is_kept),
     Probe("InferenceRole", ("dynamodb:UpdateItem@RecordsTable",), budget_is_charged),
-    Probe("InferenceRole", ("dynamodb:GetItem@AccessTable",), routing_is_read),
+    Probe("InferenceRole", ("dynamodb:BatchGetItem@AccessTable",), routing_is_read),
     Probe("InferenceRole", ("logs:PutLogEvents",), _log_of(INFERENCE)),
     Probe("ApiRole", ("dynamodb:GetItem@RecordsTable", "dynamodb:PutItem@RecordsTable"), feedback_is_taken),
     Probe("ApiRole", ("dynamodb:Query@RecordsTable",), usage_is_shown),
+    Probe("ApiRole", ("dynamodb:BatchGetItem@AccessTable",), added_model_is_listed),
     Probe("ApiRole", ("logs:PutLogEvents",), _log_of(API)),
 ]

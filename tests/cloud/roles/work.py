@@ -271,10 +271,10 @@ def answer_is_given_again(world: World) -> bool:
     return second.headers["x-cache"] == "hit"
 
 
-def _principal_is_known(world: World, path: str) -> bool:
+def _principal_is_known(world: World, path: str, body: dict[str, Any] | None = None) -> bool:
     with user(world.laptop) as (arn, credentials):
         admin(world.laptop, "admit-principal", "--arn", arn, "--tenant", marker())
-        reply = signed(world.laptop, credentials, path)
+        reply = signed(world.laptop, credentials, path, body)
     assert reply.status_code in (200, 503), reply.text
     return reply.status_code == 200
 
@@ -285,6 +285,11 @@ def principal_is_known(world: World) -> bool:
 
 def principal_sees_its_files(world: World) -> bool:
     return _principal_is_known(world, "/files")
+
+
+def principal_is_answered(world: World) -> bool:
+    body = {"model": world.laptop.model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    return _principal_is_known(world, "/chat/completions", body)
 
 
 PROBES = [
@@ -311,7 +316,7 @@ PROBES = [
     Probe("WorkerRole", ("s3:DeleteObject", "dynamodb:PutItem@WorkTable"), batch_is_answered),
     Probe("WorkerRole", ("dynamodb:PutItem@RecordsTable",), answer_is_recorded),
     Probe("WorkerRole", ("dynamodb:UpdateItem@RecordsTable",), answer_is_charged),
-    Probe("WorkerRole", ("dynamodb:GetItem@AccessTable",), split_is_read),
+    Probe("WorkerRole", ("dynamodb:BatchGetItem@AccessTable",), split_is_read),
     Probe("WorkerRole", ("sqs:SendMessage",), ticket_is_put_back),
     Probe(
         "InferenceRole", ("dynamodb:GetItem@WorkTable", "dynamodb:PutItem@WorkTable"), answer_is_given_again
@@ -324,4 +329,5 @@ PROBES = [
     Probe("InferenceRole", ("dynamodb:DeleteItem@WorkTable",), broken_hand_over_is_undone),
     Probe("ApiRole", ("dynamodb:GetItem@AccessTable",), principal_is_known),
     Probe("JobsRole", ("dynamodb:GetItem@AccessTable",), principal_sees_its_files),
+    Probe("InferenceRole", ("dynamodb:GetItem@AccessTable",), principal_is_answered),
 ]

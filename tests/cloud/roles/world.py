@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -63,10 +63,14 @@ class World:
         with grants.lacking(self.laptop, self.roles[role], grant):
             yield
 
-    @contextmanager
-    def routing_kept(self) -> Iterator[None]:
+    def routing_kept(self) -> AbstractContextManager[None]:
         """Puts the routing item back as it was."""
-        key = {"pk": {"S": routing_pk(self.laptop.outputs["endpoint_name"])}}
+        return self.access_item_kept(routing_pk(self.laptop.outputs["endpoint_name"]))
+
+    @contextmanager
+    def access_item_kept(self, pk: str) -> Iterator[None]:
+        """Puts an item of the access table back as it was."""
+        key = {"pk": {"S": pk}}
         tables, table = self.laptop.aws("dynamodb"), self.data["AccessTableName"]
         before = tables.get_item(TableName=table, Key=key).get("Item")
         try:

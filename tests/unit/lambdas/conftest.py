@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from contracts.usage import Prices
-from lambdas.aws.access_table import RoutingTable
+from lambdas.aws.access_table import CatalogueTable
 from lambdas.aws.dynamodb import DynamoDB
 from lambdas.aws.records_table import RecordsTable
 from lambdas.aws.usage_ledger import UsageLedger
-from lambdas.pipeline.assembly import Service, endpoints
+from lambdas.pipeline.assembly import Service, connections
 from lambdas.pipeline.environment import InferenceEnvironment
 from tests.support import fake_dynamodb, fake_model_endpoint
 from tests.support import fake_jobs_aws as fake_work
@@ -88,17 +87,14 @@ def make_door(sagemaker: FakeSageMaker, tables: Any, monkeypatch: pytest.MonkeyP
     sagemaker.replies = [Reply(parts=cut(chat_events("Hel", "lo"), 50))]
 
     def make(
-        settings: InferenceEnvironment,
-        transcripts: Any = None,
-        prices: Prices = Prices(input=1.0, output=2.0),  # noqa: B008 - frozen
-        **more: Any,
+        settings: InferenceEnvironment, transcripts: Any = None, connect: Any = None, **more: Any
     ) -> Door:
         service = Service(
             settings,
-            endpoints(settings),
-            RoutingTable("access", ENDPOINT, DynamoDB(read_timeout=60)),
+            connect or connections(),
+            CatalogueTable("access", ENDPOINT, DynamoDB(read_timeout=60)),
             RecordsTable("records", 7, DynamoDB(read_timeout=60)),
-            UsageLedger("records", prices, DynamoDB(read_timeout=60)),
+            UsageLedger("records", DynamoDB(read_timeout=60)),
             transcripts,
             **more,
         )

@@ -15,7 +15,7 @@ from contracts.records import InferenceRecord
 from contracts.usage import Prices
 from lambdas.aws.dynamodb import DynamoDB, from_item
 from lambdas.aws.records_table import RecordsTable
-from lambdas.aws.usage_ledger import Charge, UsageLedger
+from lambdas.aws.usage_ledger import Billed, Charge, UsageLedger
 from tests.support.front_door import ENDPOINT, MODEL, emitted
 
 Call = Callable[..., tuple[int, Any, dict[str, Any]]]
@@ -230,7 +230,7 @@ def book(tenant: str, day: str, input_tokens: int, prices: Prices = PRICES) -> N
     """A request of this tenant's key on that day, as the streaming function books it."""
     caller = Principal(tenant, "web", frozenset(), "abc")
     charge = Charge(input_tokens, output_tokens=0, reserved=None)
-    UsageLedger("records", prices, DynamoDB()).settle(caller, day, charge)
+    UsageLedger("records", DynamoDB()).settle(caller, day, charge, Billed("any", prices))
 
 
 def test_usage_shows_the_tenants_own_days_and_their_sums(call: Call) -> None:

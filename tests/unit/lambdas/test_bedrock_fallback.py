@@ -133,6 +133,9 @@ def test_settings_tell_the_two_kinds_apart() -> None:
         {"kind": "endpoint", "endpoint_name": "third", "model_version": "v0"},
         {"kind": "bedrock", "model_id": MODEL_ID},
     ]
-    fields = {**SETTINGS.model_dump(exclude={"guards", "cors_origins"}), "fallbacks": json.dumps(targets)}
+    fields = {
+        **SETTINGS.model_dump(exclude={"guards", "cors_origins", "models"}),
+        "fallbacks": json.dumps(targets),
+    }
     kinds = [type(target) for target in InferenceEnvironment.model_validate(fields).fallbacks]
     assert kinds == [FallbackTarget, FallbackTarget, BedrockTarget]

@@ -13,11 +13,12 @@ from contracts import metrics
 from contracts.access import Principal
 from contracts.usage import Prices
 from lambdas.aws.dynamodb import DynamoDB, from_item
-from lambdas.aws.usage_ledger import Charge, QuotaExceededError, Spent, UsageLedger
+from lambdas.aws.usage_ledger import Billed, Charge, QuotaExceededError, Spent, UsageLedger
 from tests.support.fake_model_endpoint import Reply, chat_events, cut, payload_part
 from tests.support.front_door import AUTHORIZER, SETTINGS, Door, chat, emitted
 
 DAY = "2026-11-22"
+BILLED = Billed("any", Prices(input=1.0, output=2.0))
 LIMITED = {**AUTHORIZER, "key_id": "abc"}
 
 
@@ -32,30 +33,30 @@ def rows(tables: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def ledger(tables: Any) -> UsageLedger:
-    return UsageLedger("records", Prices(input=1.0, output=2.0), DynamoDB())
+    return UsageLedger("records", DynamoDB())
 
 
 def test_what_fits_is_reserved_and_what_does_not_is_refused(ledger: UsageLedger) -> None:
     limited = caller(tokens_per_day=100)
-    assert ledger.reserve(limited, DAY, 60) == Spent(1, 60)
-    assert ledger.reserve(limited, DAY, 40) == Spent(2, 100)
+    assert ledger.reserve(limited, DAY, 60, BILLED) == Spent(1, 60)
+    assert ledger.reserve(limited, DAY, 40, BILLED) == Spent(2, 100)
     with pytest.raises(QuotaExceededError) as refused:
-        ledger.reserve(limited, DAY, 1)
+        ledger.reserve(limited, DAY, 1, BILLED)
     assert refused.value.spent == Spent(2, 100)
 
 
 def test_a_new_day_is_a_new_budget(ledger: UsageLedger) -> None:
     limited = caller(requests_per_day=1)
-    ledger.reserve(limited, DAY, 5)
+    ledger.reserve(limited, DAY, 5, BILLED)
     with pytest.raises(QuotaExceededError):
-        ledger.reserve(limited, DAY, 5)
-    ledger.reserve(limited, "2026-11-23", 5)
+        ledger.reserve(limited, DAY, 5, BILLED)
+    ledger.reserve(limited, "2026-11-23", 5, BILLED)
 
 
 def test_settling_replaces_the_reservation(ledger: UsageLedger, tables: Any) -> None:
     limited = caller(tokens_per_day=100)
-    ledger.reserve(limited, DAY, 90)
-    ledger.settle(limited, DAY, Charge(input_tokens=10, output_tokens=20, reserved=90))
+    ledger.reserve(limited, DAY, 90, BILLED)
+    ledger.settle(limited, DAY, Charge(input_tokens=10, output_tokens=20, reserved=90), BILLED)
     (row,) = rows(tables)
     assert (row["requests"], row["charged"], row["input_tokens"], row["output_tokens"]) == (1, 30, 10, 20)
     # At 1 and 2 dollars per million tokens, in billionths of a dollar.
@@ -69,11 +70,11 @@ def test_two_hundred_requests_at_once_cannot_overspend(ledger: UsageLedger, tabl
 
     def worker() -> None:
         # The tables of the test answer one call at a time: all 200 may have to queue.
-        own = UsageLedger("records", Prices(0, 0), DynamoDB(read_timeout=120))
+        own = UsageLedger("records", DynamoDB(read_timeout=120))
         start.wait(60)
         for _ in range(10):
             try:
-                own.reserve(limited, DAY, 30)
+                own.reserve(limited, DAY, 30, BILLED)
             except QuotaExceededError:
                 continue
             granted.append(30)
@@ -95,7 +96,7 @@ def test_a_rate_is_kept_to_the_request(ledger: UsageLedger, tables: Any) -> None
     for tick in range(40):  # a request every 100 ms for four seconds
         now = 1_700_000_000 + tick / 10
         try:
-            ledger.reserve(limited, DAY, 1, now)
+            ledger.reserve(limited, DAY, 1, BILLED, now)
             granted.append(now)
         except QuotaExceededError as refused:
             refusals.add(refused.limit)
@@ -114,11 +115,11 @@ def test_requests_at_one_moment_share_one_bucket(ledger: UsageLedger, tables: An
 
     def worker() -> None:
         # The tables of the test answer one call at a time: all 200 may have to queue.
-        own = UsageLedger("records", Prices(0, 0), DynamoDB(read_timeout=120))
+        own = UsageLedger("records", DynamoDB(read_timeout=120))
         start.wait(60)
         for _ in range(4):
             try:
-                own.reserve(limited, DAY, 1, 1_700_000_000.0)
+                own.reserve(limited, DAY, 1, BILLED, 1_700_000_000.0)
             except QuotaExceededError:
                 continue
             granted.append(1)
@@ -135,23 +136,23 @@ def test_requests_at_one_moment_share_one_bucket(ledger: UsageLedger, tables: An
 def test_a_month_has_its_budget_in_dollars(ledger: UsageLedger, tables: Any) -> None:
     # 2 dollars per million tokens at most: 1,000 tokens are reserved as 0.002 dollars.
     limited = caller(usd_per_month=0.003)
-    spent = ledger.reserve(limited, DAY, 1_000)
+    spent = ledger.reserve(limited, DAY, 1_000, BILLED)
     assert (spent.nano_usd, spent.reserved_nano_usd) == (2_000_000, 2_000_000)
     with pytest.raises(QuotaExceededError) as refused:
-        ledger.reserve(limited, DAY, 1_000)
+        ledger.reserve(limited, DAY, 1_000, BILLED)
     assert refused.value.limit == "usd_per_month"
-    ledger.settle(limited, DAY, Charge(100, 200, 1_000, spent.reserved_nano_usd))
+    ledger.settle(limited, DAY, Charge(100, 200, 1_000, spent.reserved_nano_usd), BILLED)
     (month,) = [row for row in rows(tables) if row["sk"].startswith("MONTH#2026-11#")]
     assert month["charged_nano_usd"] == 100 * 1_000 + 200 * 2_000
-    ledger.reserve(limited, DAY, 1_000)  # there is room again
-    ledger.reserve(limited, "2026-12-01", 1_000)  # and a new month is a new budget
+    ledger.reserve(limited, DAY, 1_000, BILLED)  # there is room again
+    ledger.reserve(limited, "2026-12-01", 1_000, BILLED)  # and a new month is a new budget
 
 
 def test_what_the_day_refuses_the_month_gets_back(ledger: UsageLedger, tables: Any) -> None:
     limited = caller(usd_per_month=1, requests_per_day=1)
-    ledger.reserve(limited, DAY, 500)
+    ledger.reserve(limited, DAY, 500, BILLED)
     with pytest.raises(QuotaExceededError) as refused:
-        ledger.reserve(limited, DAY, 500)
+        ledger.reserve(limited, DAY, 500, BILLED)
     assert refused.value.limit == "requests_per_day"
     (month,) = [row for row in rows(tables) if row["sk"].startswith("MONTH#")]
     assert month["charged_nano_usd"] == 500 * 2_000
@@ -210,7 +211,8 @@ def test_a_rate_that_is_met_says_so(door: Door) -> None:
     assert int(replies[-1][0].headers["retry-after"]) in (1, 2)
 
 
-def test_dollars_that_are_spent_say_so(door: Door) -> None:
+def test_dollars_that_are_spent_say_so(make_door: Callable[..., Door]) -> None:
+    door = make_door(SETTINGS.model_copy(update={"input_token_price": 1.0, "output_token_price": 2.0}))
     reply, body = door.ask(chat(max_tokens=50), **LIMITED, usd_per_month="0.00001")
     assert (reply.status, json.loads(body)["error"]["code"]) == (429, "usd_per_month_exceeded")
     assert reply.headers["x-ratelimit-limit-usd"] == "0.000010"
@@ -222,7 +224,7 @@ def test_dollars_that_are_spent_say_so(door: Door) -> None:
 def test_a_budget_in_dollars_is_refused_where_tokens_have_no_price(
     make_door: Callable[..., Door], tables: Any
 ) -> None:
-    door = make_door(SETTINGS, prices=Prices(None, None))
+    door = make_door(SETTINGS)
     reply, body = door.ask(chat(), **LIMITED, usd_per_month="1")
     assert (reply.status, json.loads(body)["error"]["code"]) == (403, "budget_without_price")
     assert door.sagemaker.calls == []
@@ -233,7 +235,7 @@ def test_a_budget_in_dollars_is_refused_where_tokens_have_no_price(
 def test_tokens_without_a_price_are_counted_and_cost_nobody_knows_what(
     make_door: Callable[..., Door], tables: Any
 ) -> None:
-    door = make_door(SETTINGS, prices=Prices(None, None))
+    door = make_door(SETTINGS)
     door.ask(chat(), **LIMITED)
     (row,) = rows(tables)
     assert row["unpriced_tokens"] == row["input_tokens"] + row["output_tokens"] == 8

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import Catalogue, ModelEntry, read_entries, write_entries
-from contracts.targets import OpenAITarget
+from contracts.targets import EndpointTarget, OpenAITarget
 
 
 def entry(name: str, *aliases: str, endpoint: str = "e") -> ModelEntry:
@@ -41,7 +41,8 @@ def test_the_environments_own_model_is_there_unless_it_is_described() -> None:
 
 
 def test_entries_survive_being_written() -> None:
-    entries = [entry("a", "x"), entry("b")]
+    made = ModelEntry(name="c", kind=None, target=EndpointTarget(endpoint_name="e", model_version="v1"))
+    entries = [entry("a", "x"), entry("b"), made]
     assert read_entries(write_entries(entries)) == entries
 
 

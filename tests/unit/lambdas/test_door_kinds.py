@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable
 
 from contracts.fallback import FallbackTarget
-from lambdas.aws.sagemaker import SageMakerEndpoint
-from lambdas.pipeline.assembly import endpoints
 from lambdas.pipeline.environment import InferenceEnvironment
 from lambdas.runtime.environment import load
 from tests.support.fake_model_endpoint import FakeSageMaker, Reply, chat_events
@@ -21,10 +19,7 @@ ASLEEP = (
 
 def door_before(sagemaker: FakeSageMaker, make_door: Callable[..., Door], **changes: object) -> Door:
     settings = SETTINGS.model_copy(update=changes)
-    door = make_door(settings)
-    calls = endpoints(settings)
-    assert isinstance(calls(ENDPOINT, None), SageMakerEndpoint)
-    return door
+    return make_door(settings)
 
 
 def test_a_component_is_called_by_its_name(sagemaker: FakeSageMaker, make_door: Callable[..., Door]) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.catalogue import Catalogue, ModelEntry, write_entries
 from contracts.chat import ChatRequest
 from contracts.routing import ROUTING_CACHE_SECONDS, Routing, VariantRoute
-from lambdas.pipeline import invocation
-from lambdas.pipeline.admission import CachedRouting, assign
+from contracts.targets import EndpointTarget, OpenAITarget
+from lambdas.aws import events
+from lambdas.aws.access_table import CatalogueItems
+from lambdas.pipeline.admission import assign
+from lambdas.pipeline.catalogue import LiveCatalogue
 from lambdas.pipeline.delivery import observed
 from lambdas.pipeline.operations import CHAT
 from lambdas.pipeline.request import Chunk, Response, TextGeneration
@@ -44,17 +48,17 @@ def test_events_are_found_wherever_the_bytes_are_cut(sizes: list[int], crlf: boo
             start, number = start + size, number + 1
 
     expected = [block.removeprefix(b"data: ") for block in whole.split(b"\n\n")[:-1]]
-    assert list(invocation.payloads(parts())) == expected
+    assert list(events.payloads(parts())) == expected
 
 
 def test_comments_and_unfinished_events_are_left_out() -> None:
-    assert list(invocation.payloads([b": ping\n\nevent: x\ndata: 1\n\ndata:2\n\ndata: 3"])) == [b"1", b"2"]
+    assert list(events.payloads([b": ping\n\nevent: x\ndata: 1\n\ndata:2\n\ndata: 3"])) == [b"1", b"2"]
 
 
 def test_an_event_without_end_is_given_up() -> None:
     endless = (b"x" * 65_536 for _ in range(1_000))
-    with pytest.raises(invocation.EventTooLargeError):
-        list(invocation.payloads(endless))
+    with pytest.raises(events.EventTooLargeError):
+        list(events.payloads(endless))
 
 
 # --- variant choice --------------------------------------------------------------------------------------
@@ -86,41 +90,88 @@ def test_a_variant_without_weight_gets_nobody() -> None:
 
 
 class Source:
-    def __init__(self, *replies: Routing | Exception | None) -> None:
+    def __init__(self, *replies: CatalogueItems | Exception) -> None:
         self.replies = list(replies)
-        self.reads = 0
+        self.asked: list[set[str]] = []
 
-    def read(self) -> Routing | None:
-        self.reads += 1
+    def read(self, endpoints: Iterable[str]) -> CatalogueItems:
+        self.asked.append(set(endpoints))
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
 
-def test_routing_is_read_once_until_it_is_old() -> None:
+def live(source: Source, now: list[float]) -> LiveCatalogue:
+    own = ModelEntry(name="own", target=EndpointTarget(endpoint_name="e", model_version="v1"))
+    return LiveCatalogue(Catalogue([own]), source, Logger("test"), clock=lambda: now[0])
+
+
+def items(routing: Routing | None = None, *added: ModelEntry) -> CatalogueItems:
+    return CatalogueItems({"e": routing} if routing else {}, write_entries(added) if added else None)
+
+
+def test_the_table_is_read_once_until_it_is_old() -> None:
     first, second = routing("e1", a=1), routing("e2", a=1)
     now = [0.0]
-    source = Source(first, second)
-    cached = CachedRouting(source, Logger("test"), clock=lambda: now[0])
+    source = Source(items(first), items(second))
+    catalogue = live(source, now)
 
-    assert [cached.read(), cached.read()] == [first, first]
+    def split() -> Routing | None:
+        catalogue.read()
+        return catalogue.routing("e")
+
+    assert [split(), split()] == [first, first]
     now[0] = ROUTING_CACHE_SECONDS - 0.001
-    assert cached.read() == first
+    assert split() == first
     now[0] = ROUTING_CACHE_SECONDS
-    assert cached.read() == second
-    assert source.reads == 2
+    assert split() == second
+    assert source.asked == [{"e"}, {"e"}]
 
 
-def test_a_failing_source_leaves_the_last_split_in_force_and_is_not_hammered() -> None:
-    first = routing("e1", a=1)
+def test_a_failing_source_leaves_split_and_models_in_force_and_is_not_hammered() -> None:
+    first, added = routing("e1", a=1), hosted("new")
     now = [0.0]
-    source = Source(first, OSError("throttled"), OSError("throttled"))
-    cached = CachedRouting(source, Logger("test"), clock=lambda: now[0])
-    cached.read()
+    source = Source(items(first, added), OSError("throttled"), OSError("throttled"))
+    catalogue = live(source, now)
+    catalogue.read()
     now[0] = ROUTING_CACHE_SECONDS
-    assert [cached.read(), cached.read()] == [first, first]
-    assert source.reads == 2
+    assert [catalogue.read().find("new"), catalogue.read().find("new")] == [added, added]
+    assert catalogue.routing("e") == first
+    assert len(source.asked) == 2
+
+
+def test_an_operators_entries_come_and_go_and_their_endpoints_splits_are_read() -> None:
+    other = ModelEntry(name="two", target=EndpointTarget(endpoint_name="f", model_version="v1"))
+    now = [0.0]
+    source = Source(items(None, other, hosted("far")), items(None, other), items())
+    catalogue = live(source, now)
+    seen = []
+    for _ in range(3):
+        seen.append([entry.name for entry in catalogue.read().entries])
+        now[0] += ROUTING_CACHE_SECONDS
+    assert seen == [["own", "two", "far"], ["own", "two"], ["own"]]
+    assert source.asked == [{"e"}, {"e", "f"}, {"e", "f"}]
+
+
+@pytest.mark.parametrize("text", ["no JSON", '[{"name": "x"}]', None], ids=["text", "fields", "clash"])
+def test_entries_that_cannot_be_used_leave_the_last_ones_in_force(text: str | None) -> None:
+    clash = write_entries([hosted("a", "own")])
+    now = [0.0]
+    source = Source(
+        items(None, hosted("good")), CatalogueItems({}, text or clash), items(None, hosted("next"))
+    )
+    catalogue = live(source, now)
+    catalogue.read()
+    now[0] = ROUTING_CACHE_SECONDS
+    assert catalogue.read().find("good") is not None
+    now[0] = 2 * ROUTING_CACHE_SECONDS
+    assert catalogue.read().find("next") is not None
+
+
+def hosted(name: str, *aliases: str) -> ModelEntry:
+    target = OpenAITarget(kind="openai", base_url="https://api.example.com/v1", model="far")
+    return ModelEntry(name=name, aliases=aliases, target=target)
 
 
 # --- observing -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from contracts.routing import Routing, VariantRoute
-from lambdas.aws.access_table import RoutingTable
+from lambdas.aws.access_table import CatalogueTable
 from lambdas.aws.dynamodb import to_item
 from lambdas.release.aws import clients
 from lambdas.release.errors import BadInputError
@@ -139,6 +139,7 @@ def test_given_a_split_that_release_wrote_then_the_front_door_reads_the_same(rel
         ],
     )
     RoutingItem("access", "evergreen-test", release.tables).write(routing)
-    assert RoutingTable("access", "evergreen-test", release.tables).read() == routing
+    items = CatalogueTable("access", "evergreen-test", release.tables).read(["evergreen-test"])
+    assert items.routings["evergreen-test"] == routing
     assert RoutingItem("access", "evergreen-test", release.tables).read() == routing
     assert RoutingItem("access", "evergreen-other", release.tables).read() is None

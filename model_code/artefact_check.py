@@ -39,6 +39,20 @@ def rendered(folder: Path) -> dict[str, Any]:
     return {"prompt": prompt, "tokens": tokens, "problem": None}
 
 
+def tokenised(folder: Path) -> dict[str, Any]:
+    """How many tokens a short text of an encoder is, or the `problem`."""
+    from tokenizers import Tokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        return {"problem": "tokenizer.json is missing"}
+    text = str(_CONVERSATION[0].content)
+    try:
+        tokens = len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids)
+    except Exception as error:  # noqa: BLE001 - as above
+        return {"problem": f"{type(error).__name__}: {error}"}
+    return {"prompt": text, "tokens": tokens, "problem": None}
+
+
 def transformers_knows(architectures: list[str]) -> bool:
     """Whether the pinned transformers has a class of one of these names."""
     import transformers
@@ -51,9 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the line; the exit status is 0 whether or not the model can be used."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args(arguments).folder
+    parser.add_argument("--encoder", action="store_true", help="the model has no chat template to render")
+    options = parser.parse_args(arguments)
+    folder: Path = options.folder
     architectures = json.loads((folder / "config.json").read_text()).get("architectures") or []
-    found = rendered(folder) | {"transformers_knows": transformers_knows(architectures)}
+    read = tokenised if options.encoder else rendered
+    found = read(folder) | {"transformers_knows": transformers_knows(architectures)}
     print(json.dumps(found))
     return 0
 

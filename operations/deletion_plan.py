@@ -89,6 +89,8 @@ def deletion_order(stacks: Sequence[PlannedStack]) -> list[PlannedStack]:
 
 def _rank(planned: PlannedStack) -> tuple[int, str]:
     part = planned.stack.part
+    if part.startswith("serving-") and part not in _LAST:  # of a further model
+        return (_LAST.index("serving") + 1, part)
     return (_LAST.index(part) + 1 if part in _LAST else 0, part)
 
 

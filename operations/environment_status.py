@@ -139,18 +139,22 @@ def _part(stacks: Sequence[DeployedStack], part: str) -> DeployedStack:
 
 
 def _endpoints(target: Target, status: EnvironmentStatus, stacks: Sequence[DeployedStack]) -> None:
-    for part in ("serving", "failover"):
+    own = target.settings
+    served = {"serving": own, "failover": own} | {
+        there.serving_part: there for there in own.further_endpoints
+    }
+    for part, settings in served.items():
         stack = next((stack for stack in stacks if stack.part == part), None)
-        endpoint = _endpoint(target, stack) if stack else None
+        endpoint = _endpoint(target, stack, settings.endpoint_name) if stack else None
         if endpoint:
             status.endpoints.append(endpoint)
     status.usd_per_month_now = _cost(target, status.endpoints)
 
 
-def _endpoint(target: Target, stack: DeployedStack) -> EndpointStatus | None:
+def _endpoint(target: Target, stack: DeployedStack, name: str) -> EndpointStatus | None:
     sagemaker = target.client("sagemaker", stack.region)
     try:
-        found = sagemaker.describe_endpoint(EndpointName=target.settings.endpoint_name)
+        found = sagemaker.describe_endpoint(EndpointName=name)
     except ClientError as error:
         if error.response["Error"]["Code"] == "ValidationException":
             return None  # its stack is being made, or failed
@@ -184,16 +188,29 @@ def _variant(entry: dict[str, Any], parameters: dict[str, str]) -> VariantStatus
 
 
 def _cost(target: Target, endpoints: Sequence[EndpointStatus]) -> float | None:
-    """What the running instances cost in a month; of several possible types the dearest. None if unknown."""
-    spec = target.settings.endpoint
-    if isinstance(spec, ServerlessEndpoint):
-        return None
-    prices = [instance_usd_per_hour(target.settings, name) for name in spec.instances.types]
-    known = [price for price in prices if price is not None]
-    if not known or len(known) != len(prices):
-        return None
-    instances = sum(variant.instances for endpoint in endpoints for variant in endpoint.variants)
-    return round(max(known) * instances * HOURS_PER_MONTH, 2)
+    """What the running instances cost in a month; of several possible types the dearest. None if unknown.
+
+    A further model's serverless endpoint costs by request, which is not counted.
+    """
+    total = 0.0
+    for settings in (target.settings, *target.settings.further_endpoints):
+        spec = settings.endpoint
+        if isinstance(spec, ServerlessEndpoint):
+            if settings is target.settings:
+                return None
+            continue
+        prices = [instance_usd_per_hour(target.settings, name) for name in spec.instances.types]
+        known = [price for price in prices if price is not None]
+        if not known or len(known) != len(prices):
+            return None
+        instances = sum(
+            variant.instances
+            for endpoint in endpoints
+            for variant in endpoint.variants
+            if endpoint.name == settings.endpoint_name
+        )
+        total += max(known) * instances * HOURS_PER_MONTH
+    return round(total, 2)
 
 
 def _token_cost(target: Target, status: EnvironmentStatus, stacks: Sequence[DeployedStack]) -> None:

@@ -156,12 +156,15 @@ def host_memory_gb(instance_type: str) -> float | None:
     return per_cpu * cpus if per_cpu and cpus else None
 
 
-def inspect(folder: Path) -> dict[str, Any]:
+def inspect(folder: Path, *, chat: bool = True) -> dict[str, Any]:
     """What the container's own code reads from the folder: see `model_code.artefact_check`.
+
+    Of a model that is for no `chat` the tokenizer suffices.
 
     Raises CommandError where the chat template or the tokenizer cannot be used.
     """
     words = [str(python("serving")), "-m", "model_code.artefact_check", str(folder)]
+    words += [] if chat else ["--encoder"]
     done = subprocess.run(
         words, cwd=REPOSITORY, capture_output=True, text=True, timeout=_CHECK_SECONDS, check=False
     )
@@ -170,6 +173,8 @@ def inspect(folder: Path) -> dict[str, Any]:
         raise CommandError(f"The model's folder cannot be read: {last}.")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     if found["problem"]:
+        if not chat:
+            raise CommandError(f"The tokenizer cannot be used: {str(found['problem']).rstrip('.')}.")
         raise CommandError(
             f"The chat template does not work: {str(found['problem']).rstrip('.')}; "
             "bring the instruct variant of the "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from contracts.catalogue import ModelKind
 from infra.settings import Settings
 from infra.settings.catalogue import AdapterModel
 from infra.settings.endpoint import ServerlessEndpoint
@@ -24,12 +25,19 @@ class ModelPlace:
         settings: Of the endpoint that serves it.
         source: Where the settings have it; None where an upload brings it.
         adapter: The entry, for an adapter.
+        task: What it is for.
     """
 
     name: str
     settings: Settings
     source: str | None
     adapter: AdapterModel | None = None
+    task: ModelKind = "chat"
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it generates texts."""
+        return self.task == "chat"
 
     @property
     def is_own(self) -> bool:
@@ -64,8 +72,10 @@ def places(target: Target) -> list[ModelPlace]:
     """Every model with an artefact of its own."""
     settings = target.settings
     own = ModelPlace(settings.model.name, settings, settings.model.source)
+    tasks = {entry.name: entry.task for entry in settings.models}
     further = [
-        ModelPlace(there.model.name, there, there.model.source) for there in settings.further_endpoints
+        ModelPlace(there.model.name, there, there.model.source, task=tasks[there.model.name])
+        for there in settings.further_endpoints
     ]
     adapters = [ModelPlace(one.name, settings, one.source, one) for one in settings.component_adapters]
     return [own, *further, *adapters]

@@ -34,11 +34,14 @@ class RolledBackError(CommandError):
     """SageMaker took an update back though the stack says that it was made."""
 
 
-def serving_regions(target: Target) -> dict[str, str]:
-    """The serving stacks by region, the first region's first."""
-    second = target.settings.failover
-    stacks = {target.region: target.stack("serving")}
-    return stacks | ({second.region: target.stack("failover")} if second else {})
+def served_endpoints(target: Target) -> list[tuple[str, str, str]]:
+    """Region, stack and name of every endpoint: the own one's in each region, then further models'."""
+    settings = target.settings
+    own = [(target.region, target.stack("serving"), settings.endpoint_name)]
+    if settings.failover:
+        own.append((settings.failover.region, target.stack("failover"), settings.endpoint_name))
+    further = settings.further_endpoints
+    return own + [(target.region, target.stack(one.serving_part), one.endpoint_name) for one in further]
 
 
 def check_serving(
@@ -63,8 +66,8 @@ def check_serving(
     CommandError where another model or image serves, or an endpoint does not come to rest.
     """
     serving = []
-    for region, stack in serving_regions(target).items():
-        found = _at_rest(target, region, stack, clock, sleep)
+    for region, stack, endpoint in served_endpoints(target):
+        found = _at_rest(target, region, stack, endpoint, clock, sleep)
         if found is None:
             continue
         if wrong := serving_state.differences(found):
@@ -77,12 +80,17 @@ def check_serving(
 
 
 def _at_rest(
-    target: Target, region: str, stack: str, clock: Callable[[], float], sleep: Callable[[float], None]
+    target: Target,
+    region: str,
+    stack: str,
+    endpoint: str,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
 ) -> Descriptions | None:
     """The descriptions once the endpoint rests; None where there is no such stack."""
     deadline = clock() + REST_SECONDS
     while True:
-        found = _describe(target, region, stack)
+        found = _describe(target, region, stack, endpoint)
         if found is None or found.endpoint["EndpointStatus"] not in _CHANGING:
             return found
         if clock() >= deadline:
@@ -93,14 +101,14 @@ def _at_rest(
         sleep(POLL_SECONDS)
 
 
-def _describe(target: Target, region: str, stack_name: str) -> Descriptions | None:
+def _describe(target: Target, region: str, stack_name: str, endpoint_name: str) -> Descriptions | None:
     cloudformation = target.client("cloudformation", region)
     sagemaker = target.client("sagemaker", region)
     stack = describe_stack(cloudformation, stack_name)
     if stack is None or stack["StackStatus"] in NEVER_CREATED:
         return None
     resources = stack_resources(cloudformation, stack_name)
-    endpoint = sagemaker.describe_endpoint(EndpointName=target.settings.endpoint_name)
+    endpoint = sagemaker.describe_endpoint(EndpointName=endpoint_name)
     components = [
         sagemaker.describe_inference_component(InferenceComponentName=name)
         for name in serving_state.physical_names(resources, serving_state.COMPONENT_TYPE)

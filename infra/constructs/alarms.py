@@ -14,6 +14,7 @@ from constructs import Construct
 from contracts import metrics
 from contracts.jobs import queue_name
 from infra.constructs.published_metrics import PublishedMetrics
+from infra.constructs.release_parameters import logical_id
 from infra.settings import Settings
 
 RUNBOOK = "docs/monitoring.md"
@@ -50,6 +51,7 @@ class ServiceAlarms(Construct):
                 f"More than {budget:.4%} of the champion's invocations end in a 5xx",
             ),
         ]
+        paging += [self._further(there, budget) for there in settings.further_endpoints]
         failed = self._alarm(
             "RefreshFailed",
             self._failed_releases(),
@@ -110,13 +112,25 @@ class ServiceAlarms(Construct):
             ttft=self._published.ours(metrics.TIME_TO_FIRST_TOKEN, "p95"),
         )
 
-    def _endpoint_errors(self) -> cloudwatch.MathExpression:
+    def _further(self, there: Settings, budget: float) -> cloudwatch.Alarm:
+        """The alarm on a further model's endpoint; they share the runbook's section."""
+        return self._alarm(
+            logical_id("Model5xx", there.model.name),
+            self._endpoint_errors(self._published.of(there.endpoint_name)),
+            budget,
+            f"More than {budget:.4%} of the invocations of {there.model.name} end in a 5xx",
+            name=f"model5xx-{there.serving_part.removeprefix('serving-')}",
+            section="model5xx",
+        )
+
+    def _endpoint_errors(self, published: PublishedMetrics | None = None) -> cloudwatch.MathExpression:
         """SageMaker publishes 1 or 0 for each invocation: the average is the share."""
-        return self._published.math(
+        of = published or self._published
+        return of.math(
             f"IF(invocations >= {self._enough}, errors, 0)",
             "share of 5xx",
-            invocations=self._published.sagemaker("Invocations"),
-            errors=self._published.sagemaker("Invocation5XXErrors", "Average"),
+            invocations=of.sagemaker("Invocations"),
+            errors=of.sagemaker("Invocation5XXErrors", "Average"),
         )
 
     def _failed_releases(self) -> cloudwatch.MathExpression:
@@ -140,14 +154,16 @@ class ServiceAlarms(Construct):
         what: str,
         *,
         once: bool = False,
+        name: str = "",
+        section: str = "",
     ) -> cloudwatch.Alarm:
         spec = self._settings.monitoring
-        name = alarm_name(id)
+        name = name or alarm_name(id)
         return cloudwatch.Alarm(
             self,
             id,
             alarm_name=f"{self._settings.prefix}-{name}",
-            alarm_description=f"{what}. Runbook: {RUNBOOK}#{name}",
+            alarm_description=f"{what}. Runbook: {RUNBOOK}#{section or name}",
             metric=metric,
             threshold=threshold,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,

@@ -16,6 +16,7 @@ from contracts.routing import CHALLENGER, CHAMPION
 from infra.constructs.alarms import RUNBOOK
 from infra.constructs.published_metrics import PublishedMetrics
 from infra.settings import Settings
+from infra.settings.catalogue import AdapterModel
 
 _WHOLE, _THIRD = 24, 8
 _VARIANTS = (CHAMPION, CHALLENGER)
@@ -36,7 +37,7 @@ class Dashboard(cloudwatch.Dashboard):
         alarms: Sequence[cloudwatch.IAlarm],
     ) -> None:
         super().__init__(scope, id, dashboard_name=settings.prefix, default_interval=cdk.Duration.hours(3))
-        self._published, self._goals = published, settings.goals
+        self._published, self._goals, self._settings = published, settings.goals, settings
         self.add_widgets(
             cloudwatch.TextWidget(
                 markdown=f"# {settings.prefix}\nWhat each alarm means and what to do: {RUNBOOK}",
@@ -50,6 +51,7 @@ class Dashboard(cloudwatch.Dashboard):
         self._callers()
         self._tokens()
         self._endpoint()
+        self._further_models()
         self._loop()
 
     def _callers(self) -> None:
@@ -110,6 +112,41 @@ class Dashboard(cloudwatch.Dashboard):
                 width=6,
             ),
         )
+
+    def _further_models(self) -> None:
+        """A row for each further model: what callers get of it, and of an endpoint of ours what that does."""
+        endpoints = {there.model.name: there.endpoint_name for there in self._settings.further_endpoints}
+        for entry in self._settings.models:
+            if isinstance(entry, AdapterModel):
+                continue  # measured with its base, whose endpoint serves it
+            of = self._published.of(endpoints.get(entry.name, entry.name))
+            graphs = [
+                self._graph(
+                    f"{entry.name}: requests and errors",
+                    [of.ours(metrics.REQUESTS, label="requests"), of.ours(metrics.ERRORS, label="errors")],
+                    width=6,
+                ),
+                self._graph(
+                    f"{entry.name}: tokens",
+                    [
+                        of.ours(metrics.INPUT_TOKENS, label="input"),
+                        of.ours(metrics.OUTPUT_TOKENS, label="output"),
+                    ],
+                    width=6,
+                ),
+                self._graph(
+                    f"{entry.name}: request duration, ms",
+                    [of.ours(metrics.DURATION, p, label=p) for p in _PERCENTILES],
+                    width=6,
+                ),
+            ]
+            if entry.name in endpoints:
+                lines = [
+                    of.sagemaker("Invocations", label="invocations"),
+                    of.sagemaker("Invocation5XXErrors", label="5xx"),
+                ]
+                graphs.append(self._graph(f"{entry.name}: endpoint", lines, width=6))
+            self.add_widgets(*graphs)
 
     def _loop(self) -> None:
         loop = self._published.loop

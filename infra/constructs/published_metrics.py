@@ -6,7 +6,7 @@ publishes. Latencies of SageMaker are in microseconds, all others in millisecond
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -23,6 +23,10 @@ class PublishedMetrics:
     api: str
     machine_arn: str
     period: cdk.Duration
+
+    def of(self, endpoint: str) -> PublishedMetrics:
+        """The same of another endpoint, or of a hosted model by its name."""
+        return replace(self, endpoint=endpoint)
 
     def ours(self, name: str, statistic: str = "Sum", *, label: str | None = None) -> cloudwatch.Metric:
         """A metric of the functions over the whole endpoint. Raises ValueError where it has no such set."""

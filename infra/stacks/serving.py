@@ -45,7 +45,7 @@ class _Contents:
         ]
         role = ExecutionRole(
             stack,
-            "ExecutionRole",
+            "ExecutionRole" if experiments else "ModelExecutionRole",
             settings=settings,
             artefacts=data.artefacts,
             artefacts_key=data.models_key,

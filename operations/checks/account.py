@@ -45,7 +45,7 @@ def check_execution_roles(target: Target) -> Iterator[Result]:
 
 def image_names(settings: Settings) -> list[str]:
     """The images in use, by their names in the table."""
-    names = [settings.endpoint.engine.image]
+    names = [one.endpoint.engine.image for one in (settings, *settings.further_endpoints)]
     if settings.refresh is not None:
         names += [settings.refresh.training.image, settings.refresh.processing.image]
     return list(dict.fromkeys(names))

@@ -7,8 +7,8 @@ training and one processing machine, since the loop runs one of each at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.settings import Settings, instance_offers
@@ -70,13 +70,32 @@ def check_machines(target: Target) -> Iterator[Result]:
     """Quotas of every region, and whether the region hosts the types."""
     second = target.settings.standby
     for settings in (target.settings, *([second] if second else [])):
-        region, need = settings.environment.region, endpoint_need(settings)
-        needs = [*([need] if need else []), *job_needs(settings)]
+        region = settings.environment.region
+        endpoints = [endpoint_need(one) for one in (settings, *settings.further_endpoints)]
+        machines = _together(need for need in endpoints if need)
+        needs = [*machines, *job_needs(settings)]
         values = _values(target.client("service-quotas", region), "sagemaker") if needs else {}
         for each in needs:
             yield _against_quota(each, values.get(each.quota), region)
-        if need is not None:
+        for need in machines:
             yield _offered(need.instance_type, region)
+
+
+def _together(needs: Iterable[Need]) -> list[Need]:
+    """One need for each instance type: endpoints of the same type share a quota."""
+    found: dict[str, Need] = {}
+    for need in needs:
+        other = found.get(need.instance_type)
+        if other is not None:
+            words = f"{other.arithmetic}, and {need.arithmetic} for another endpoint"
+            need = replace(
+                need,
+                count=other.count + need.count,
+                at_full_size=other.at_full_size + need.at_full_size,
+                arithmetic=words,
+            )
+        found[need.instance_type] = need
+    return list(found.values())
 
 
 def check_concurrency(target: Target) -> Iterator[Result]:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from botocore.exceptions import ClientError
 
-from infra.settings.endpoint import ServerlessEndpoint
-from operations.artefacts import last_uploaded
+from operations.artefacts import last_uploaded, regions_of
 from operations.aws_errors import DENIED, code_of
 from operations.checks.results import Result, failed, passed, unsettled
 from operations.diagnosis.evidence import Findings
 from operations.diagnosis.facts import look_at_artefact
+from operations.model_places import ModelPlace, places
 from operations.stacks import describe_stack
 from operations.target import Target
 
@@ -20,22 +20,25 @@ _NO_BUCKET = ("NoSuchBucket", "404")
 
 
 def check_artefact(target: Target) -> Iterator[Result]:
-    """The artefact in every region: the champion's, else the one uploaded last, else the settings'."""
-    for region in target.regions:
-        yield _artefact(target, region)
+    """Each model's artefact in every region that serves it: the champion's, else the one uploaded last, else
+    the settings'."""
+    for place in places(target):
+        for region in regions_of(target, place):
+            yield _artefact(target, region, place)
 
 
-def _artefact(target: Target, region: str) -> Result:
-    subject = f"{SUBJECT}, {region}"
-    uri, digest, origin = _chosen(target, region)
-    bring = f"make model ENV={target.name} FROM=<folder or S3 URI>"
+def _artefact(target: Target, region: str, place: ModelPlace) -> Result:
+    subject = f"{SUBJECT}, {region}" if place.is_own else f"{SUBJECT} {place.name}, {region}"
+    uri, digest, origin = _chosen(target, region, place)
+    named = "" if place.is_own else f" NAME={place.name}"
+    bring = f"make model ENV={target.name}{named} FROM=<folder or S3 URI>"
     if uri is None:
         return unsettled(subject, "none was uploaded yet", bring)
     shown = f"{uri} ({origin})"
-    if isinstance(target.settings.endpoint, ServerlessEndpoint):
+    if place.packed:
         return unsettled(subject, f"{shown}: an archive is not looked into")
     findings = Findings()
-    hook = bool(getattr(target.settings.endpoint.engine, "hook", False))
+    hook = bool(getattr(place.settings.endpoint.engine, "hook", False))
     try:
         look_at_artefact(findings, target.client("s3", region), uri, region, hook=hook, digest=digest)
     except ClientError as error:
@@ -51,16 +54,17 @@ def _artefact(target: Target, region: str) -> Result:
     return passed(subject, f"{shown} is whole{', with ' if parts else ''}{' and '.join(parts)}")
 
 
-def _chosen(target: Target, region: str) -> tuple[str | None, str, str]:
+def _chosen(target: Target, region: str, place: ModelPlace) -> tuple[str | None, str, str]:
     """URI, digest (may be empty) and origin of the artefact that a deploy would serve in a region."""
-    part = "serving" if region == target.region else "failover"
+    part = place.stack if region == target.region else "failover"
     stack = describe_stack(target.client("cloudformation", region), target.stack(part))
     values = {entry["ParameterKey"]: entry["ParameterValue"] for entry in (stack or {}).get("Parameters", [])}
-    if values.get("ChampionModelUri"):
-        return values["ChampionModelUri"], values.get("ChampionModelDigest", ""), "champion"
-    uploaded = last_uploaded(target)
+    key = next(iter(place.parameters("", "", "")))
+    if values.get(key):
+        return values[key], values.get("ChampionModelDigest", ""), "champion"
+    uploaded = last_uploaded(target, place)
     if uploaded is not None and region in uploaded.uris:
         return uploaded.uris[region], uploaded.digest, "uploaded last"
     second = target.settings.failover
-    source = target.settings.model.source if part == "serving" else second.source if second else None
+    source = place.source if part == place.stack else second.source if second else None
     return source, "", "settings"

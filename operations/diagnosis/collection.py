@@ -136,11 +136,10 @@ class _Collection:
         return sorted({*named, *given, *physical_ids(resources, "AWS::CloudWatch::Alarm")})
 
     def _container_log(self, region: str, since: datetime) -> None:
-        settings = self._target.settings
         lines = []
         with self._reading("container log"):
             client = self._target.client("logs", region)
-            for group in container_log.log_groups(settings.endpoint_name, settings.component_names):
+            for group in container_log.environment_groups(self._target.settings):
                 lines += container_log.last_lines(client, group, since)
         kept = container_log.kept_file(self._logs, self._target.name)
         for at, stream, text in lines or container_log.kept_lines(kept, since):

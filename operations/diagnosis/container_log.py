@@ -15,6 +15,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.settings import Settings
 from operations.target import Target
 
 _STREAMS, _LINES = 4, 200
@@ -58,9 +59,17 @@ def last_lines(logs: Any, group: str, since: datetime | None) -> list[tuple[date
 
 def follow(target: Target, folder: Path) -> ContainerLogFollower:
     """A follower of the environment's containers that keeps their lines in `folder`."""
-    settings = target.settings
-    groups = log_groups(settings.endpoint_name, settings.component_names)
+    groups = environment_groups(target.settings)
     return ContainerLogFollower(target.client("logs"), groups, kept_file(folder, target.name))
+
+
+def environment_groups(settings: Settings) -> list[str]:
+    """The groups of every endpoint, the environment's own first."""
+    return [
+        group
+        for one in (settings, *settings.further_endpoints)
+        for group in log_groups(one.endpoint_name, one.component_names)
+    ]
 
 
 class ContainerLogFollower:

@@ -17,7 +17,7 @@ from contracts.cached_answer import CachedAnswer
 from contracts.catalogue import ModelEntry
 from contracts.completions import CompletionRequest
 from contracts.targets import EndpointTarget
-from infra.settings import load
+from infra.settings import Settings, load
 from lambdas.api.service import ApiService
 from lambdas.job_worker.metrics import CountEnds
 from lambdas.pipeline.async_offload import AsyncOffload
@@ -31,9 +31,12 @@ from lambdas.release.errors import RolledBackError
 from lambdas.release.serving_check import count_rollbacks
 from lambdas.runtime.errors import ApiError
 from lambdas.runtime.logs import Logger
+from tests.support.synthesis import EXAMPLES, SHIPPED
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENTS = ("local", "dev", "prod")
+ENVIRONMENTS = ("local", "dev", "prod", "catalogue")
+FURTHER = {"catalogue": {"all-minilm-l6-v2", "reranker-v2"}}
+HOSTED = {"gpt-oss-20b", "openai/gpt-4o-mini"}
 ALARM, COMPOSITE = "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"
 SEARCH = re.compile(r"SEARCH\('\{([^}]+)\} MetricName=\"([^\"]+)\" endpoint=\"([^\"]+)\"', '(\w+)', (\d+)\)")
 # Of the services, as their guides list them; the laptop's SageMaker and API publish under the same names.
@@ -75,13 +78,23 @@ def lines(widget: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, str]]]:
             yield names[0], names[1], dict(zip(names[2::2], names[3::2], strict=True))
 
 
+def settings_of(env: str) -> Settings:
+    """The settings of one of `ENVIRONMENTS`."""
+    return load(env, EXAMPLES if (EXAMPLES / f"{env}.yaml").exists() else SHIPPED)
+
+
+def endpoints_of(env: str) -> set[str]:
+    """The environment's endpoints: its own, and those of further models."""
+    return {f"evergreen-{env}", *(f"evergreen-{env}-serving-{name}" for name in FURTHER.get(env, ()))}
+
+
 def check_published(env: str, namespace: str, name: str, dimensions: dict[str, str]) -> None:
     if namespace == metrics.NAMESPACE:
         assert tuple(dimensions) in metrics.PUBLISHED[name]
-        assert dimensions[metrics.DIM_ENDPOINT] == f"evergreen-{env}"
+        assert dimensions[metrics.DIM_ENDPOINT] in endpoints_of(env) | HOSTED
     elif namespace == metrics.SAGEMAKER_NAMESPACE:
         assert tuple(dimensions) == metrics.SAGEMAKER_DIMENSIONS
-        assert dimensions["EndpointName"] == f"evergreen-{env}"
+        assert dimensions["EndpointName"] in endpoints_of(env)
         assert f'"{name}"' in sagemaker_source()
     elif namespace == metrics.API_NAMESPACE:
         assert dimensions == {metrics.API_DIMENSION: f"evergreen-{env}"}
@@ -205,7 +218,7 @@ def test_the_catalogue_is_what_the_functions_publish(capsys):
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_thresholds_are_the_goals(resources, env):
-    goals = load(env).goals
+    goals = settings_of(env).goals
     alarms = {
         alarm["Properties"]["AlarmName"].removeprefix(f"evergreen-{env}-"): alarm["Properties"]
         for alarm in resources(env, "monitoring", ALARM).values()
@@ -218,6 +231,7 @@ def test_thresholds_are_the_goals(resources, env):
         "refresh-failed",
         "update-rolled-back",
         "jobs-dlq-not-empty",
+        *(f"model5xx-{name}" for name in FURTHER.get(env, ())),
     }
     assert alarms["availability"]["Threshold"] == pytest.approx(1 - goals.availability)
     assert alarms["endpoint5xx"]["Threshold"] == pytest.approx(1 - goals.availability)
@@ -227,7 +241,7 @@ def test_thresholds_are_the_goals(resources, env):
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_silence_is_no_fault_and_few_requests_prove_nothing(resources, env):
-    spec = load(env).monitoring
+    spec = settings_of(env).monitoring
     for alarm in resources(env, "monitoring", ALARM).values():
         properties = alarm["Properties"]
         assert properties["TreatMissingData"] == "notBreaching"
@@ -245,7 +259,7 @@ def test_one_composite_pages_for_all_that_callers_feel(resources, env):
     (page,) = resources(env, "monitoring", COMPOSITE).values()
     rule = flat(page["Properties"]["AlarmRule"])
 
-    assert rule.count("ALARM(") == 3
+    assert rule.count("ALARM(") == 3 + len(FURTHER.get(env, ()))
     assert all(name in rule for name in ("Availability", "TimeToFirstToken", "Endpoint5xx"))
     assert [entry["Ref"][:10] for entry in page["Properties"]["AlarmActions"]] == ["AlarmTopic"]
     for alarm in resources(env, "monitoring", ALARM).values():
@@ -276,7 +290,7 @@ def test_every_alarm_names_a_section_of_the_runbook_that_exists(resources, kind)
     headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/monitoring.md").read_text(), re.MULTILINE)
     anchors = {heading.lower().replace(" ", "-") for heading in headings}
 
-    for alarm in resources("prod", "monitoring", kind).values():
+    for alarm in resources("catalogue", "monitoring", kind).values():
         page, anchor = re.search(r"Runbook: (\S+)#(\S+)$", alarm["Properties"]["AlarmDescription"]).groups()
         assert (page, anchor in anchors) == ("docs/monitoring.md", True), anchor
 
@@ -292,7 +306,7 @@ def test_the_topic_is_encrypted_and_open_to_two_services_of_this_account(resourc
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]
         if statement["Effect"] == "Allow"
     }
-    account = load(env).environment.account
+    account = settings_of(env).environment.account
     assert opened == {
         "cloudwatch.amazonaws.com": {"aws:SourceAccount": account},
         "events.amazonaws.com": {"aws:SourceAccount": account},

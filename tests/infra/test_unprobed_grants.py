@@ -27,6 +27,7 @@ _ASYNC = "the laptop's endpoint answers at once; test_endpoint_kinds.py, TestAsy
 _FOLLOW = "the laptop has one region; unit/release/test_replication.py makes the calls"
 _COPIES = "the laptop has one region, and S3 itself uses these; test_failover.py looks at each"
 _BEDROCK = "the laptop has no Bedrock; unit/lambdas/test_bedrock_guard.py and test_bedrock_fallback.py"
+_HOSTED = "the laptop calls no hosted model; unit/lambdas/test_hosted_models.py reads the secret"
 _KEYS = "the laptop's endpoint neither queues nor captures; unit/sagemaker/test_execution_role.py asks keys"
 
 UNPROBED: dict[tuple[str, str], str] = {
@@ -78,7 +79,14 @@ UNPROBED: dict[tuple[str, str], str] = {
         "the laptop's endpoint has no components; unit/lambdas/test_door_kinds.py makes the calls"
     ),
     ("*", "sagemaker:InvokeEndpoint on endpoint/*"): (
-        "the laptop's endpoint streams; unit/lambdas/test_door_kinds.py makes the calls"
+        "the laptop's own endpoint streams; unit/lambdas/test_door_kinds.py makes the calls"
+    ),
+    ("*", "sagemaker:InvokeEndpointWithResponseStream on endpoint/*-serving-*"): (
+        "the laptop's further model gives whole answers, and its own one proves streams"
+    ),
+    ("*", "secretsmanager:GetSecretValue on secret:*"): _HOSTED,
+    ("ModelExecutionRole", "*"): (
+        "the laptop's further model is serverless; the construct is ExecutionRole's, whose rights are proved"
     ),
 }
 """Role and grant, as shell patterns, and why tests/cloud cannot take it away."""

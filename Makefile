@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat clients environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth image diff operator bootstrap preflight model deploy key status why releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
+.PHONY: help up cloud down clean chat clients environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth image diff operator bootstrap preflight model deploy key status why trace releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -197,6 +197,10 @@ status: operator  ## what is deployed, what serves, what is under way: make stat
 why: operator  ## why a deployment or the endpoint failed, and what to do next: make why ENV=prod
 	$(require_env)
 	$(OPERATE) why --env $(ENV) $(ARGS)
+
+trace: operator  ## follow one request from the API to the container: make trace ENV=prod ID=<request or trace id>
+	$(require_env)
+	$(OPERATE) trace --env $(ENV) --id "$(ID)" $(ARGS)
 
 releases: operator  ## releases: list, compare, go back: make releases ENV=prod ARGS="back llama-r-1"
 	$(require_env)

@@ -14,6 +14,7 @@ COMMANDS = {
     "key": ("operations.keys", "make, list and revoke callers' keys"),
     "status": ("operations.status", "show what is deployed, what serves and what is under way"),
     "why": ("operations.why", "say why a deployment or the endpoint failed"),
+    "trace": ("operations.trace", "follow one request from the API to the container"),
     "chat": ("operations.chat", "stream one answer from a deployed environment"),
     "releases": ("operations.releases", "list releases, compare versions, go back to an earlier one"),
     "destroy": ("operations.destroy", "delete an environment, and name what is kept"),

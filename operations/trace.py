@@ -133,14 +133,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--env", required=True, help="name of the settings file")
     parser.add_argument("--id", required=True, help="request id (`x-request-id`) or trace id")
     parser.add_argument("--hours", type=float, default=_HOURS, help="how far to look back")
-    parser.add_argument("--json", action="store_true", help="whole lines, one JSON object each")
+    parser.add_argument("--json", action="store_true", help="whole lines, as one JSON list")
     options = parser.parse_args(arguments)
 
     def work() -> int:
         lines = trace_lines(open_target(options.env), options.id, options.hours)
         if options.json:
-            for line in lines:
-                print(json.dumps({"at": line.at.isoformat(), "log_group": line.group, **line.fields}))
+            whole = [{"at": line.at.isoformat(), "log_group": line.group, **line.fields} for line in lines]
+            print(json.dumps(whole, indent=2))
         else:
             print(screen(lines))
         return 0

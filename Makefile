@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat clients environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth image diff operator bootstrap preflight model deploy key status why trace releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
+.PHONY: help up cloud down clean chat clients environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth image diff operator bootstrap preflight model deploy key models status why trace releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -189,6 +189,10 @@ deploy: operator  ## deploy: make deploy ENV=prod ARGS="--require-approval broad
 key: operator  ## callers' keys: make key ENV=prod ARGS="create --tenant demo"
 	$(require_env)
 	$(OPERATE) key $(or $(ARGS),list) --env $(ENV)
+
+models: operator  ## the models behind the API: make models ENV=prod ARGS="put --file entry.json"
+	$(require_env)
+	$(OPERATE) models $(or $(ARGS),list) --env $(ENV)
 
 status: operator  ## what is deployed, what serves, what is under way: make status ENV=prod ARGS=--json
 	$(require_env)

@@ -12,6 +12,7 @@ COMMANDS = {
     "synth": ("operations.synth", "make the templates, where their sources have changed"),
     "deploy": ("operations.deploy", "deploy an environment: data, model, everything else"),
     "key": ("operations.keys", "make, list and revoke callers' keys"),
+    "models": ("operations.models", "show and change the models behind the API, without a deployment"),
     "status": ("operations.status", "show what is deployed, what serves and what is under way"),
     "why": ("operations.why", "say why a deployment or the endpoint failed"),
     "trace": ("operations.trace", "follow one request from the API to the container"),

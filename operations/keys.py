@@ -25,7 +25,9 @@ from contracts.access import (
     KEY_PREFIX,
     PREFIXES,
     SCOPE_INFERENCE,
+    SCOPE_MODEL_PREFIX,
     AccessKey,
+    ModelBudget,
     key_pk,
     principal_pk,
     tenant_pk,
@@ -178,6 +180,10 @@ def check_budget(settings: Settings, usd_per_month: float | None) -> None:
         )
 
 
+def _scopes(options: argparse.Namespace) -> list[str]:
+    return [*options.scopes, *(SCOPE_MODEL_PREFIX + name for name in options.models)]
+
+
 def _limits(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "requests_per_second": options.requests_per_second,
@@ -185,6 +191,7 @@ def _limits(options: argparse.Namespace) -> dict[str, Any]:
         "requests_per_day": options.requests_per_day,
         "tokens_per_day": options.tokens_per_day,
         "usd_per_month": options.usd_per_month,
+        "model_budgets": dict(options.model_budget),
         "keep_text": not options.no_text,
     }
 
@@ -193,7 +200,7 @@ def _create(admin: KeyAdmin, options: argparse.Namespace) -> int:
     secret = admin.create(
         options.tenant,
         options.name,
-        options.scopes,
+        _scopes(options),
         options.expires_days,
         _secret_in(options.key_file) if options.key_file else None,
         **_limits(options),
@@ -216,14 +223,14 @@ def _secret_in(path: Path) -> str:
 
 
 def _admit_tenant(admin: KeyAdmin, options: argparse.Namespace) -> int:
-    made = admin.admit_tenant(options.tenant, options.scopes, options.expires_days, **_limits(options))
+    made = admin.admit_tenant(options.tenant, _scopes(options), options.expires_days, **_limits(options))
     print(f"{made}: tokens that name the tenant {options.tenant} are let in")
     return 0
 
 
 def _admit_principal(admin: KeyAdmin, options: argparse.Namespace) -> int:
     made = admin.admit_principal(
-        options.arn, options.tenant, options.name, options.scopes, options.expires_days, **_limits(options)
+        options.arn, options.tenant, options.name, _scopes(options), options.expires_days, **_limits(options)
     )
     print(f"{made}: {options.arn} is let in for {options.tenant}")
     return 0
@@ -296,7 +303,39 @@ def _add_limits(command: argparse.ArgumentParser) -> None:
     command.add_argument("--requests-per-day", type=int)
     command.add_argument("--tokens-per-day", type=int)
     command.add_argument("--usd-per-month", type=_positive, help="cost by the settings' token prices")
+    command.add_argument(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="the only models it may call; all without this",
+    )
+    command.add_argument(
+        "--model-budget",
+        nargs="+",
+        action="extend",
+        type=_model_budget,
+        default=[],
+        metavar="MODEL:requests-per-day=N,tokens-per-day=N",
+        help="what it may use of one model on a day",
+    )
     command.add_argument("--no-text", action="store_true", help="keep no prompt or answer, not even masked")
+
+
+def _model_budget(text: str) -> tuple[str, ModelBudget]:
+    """A model's name and its limits; a name may hold colons, so the last one divides them."""
+    model, _, limits = text.rpartition(":")
+    fields = {
+        name.replace("-", "_"): value
+        for name, _, value in (each.partition("=") for each in limits.split(","))
+    }
+    try:
+        if not model or not fields or not all(int(value) >= 0 for value in fields.values()):
+            raise ValueError
+        return model, ModelBudget.model_validate({name: int(value) for name, value in fields.items()})
+    except ValueError:
+        words = f"'{text}' is not like chat:requests-per-day=100,tokens-per-day=50000"
+        raise argparse.ArgumentTypeError(words) from None
 
 
 def _positive(text: str) -> float:

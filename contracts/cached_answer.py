@@ -20,5 +20,6 @@ class CachedAnswer(BaseModel):
     model_version: str
     pieces: list[str]
     finish_reason: str
+    stop_reason: str | None = None  # the stop string at which it ended
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

@@ -251,6 +251,7 @@ class ChunkChoice(_Answer):
     delta: Delta
     finish_reason: FinishReason | None = None
     logprobs: ChoiceLogprobs | None = None
+    stop_reason: str | int | None = None  # as vLLM has it: the stop string, or its token, at which it ended
 
 
 class ChatChunk(_Answer):

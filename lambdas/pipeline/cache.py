@@ -164,6 +164,7 @@ class KeepAnswer:
             model_version=response.model_version,
             pieces=lookup.pieces,
             finish_reason=response.finish_reason or "stop",
+            stop_reason=response.stop_reason,
             prompt_tokens=response.prompt_tokens,
             completion_tokens=response.completion_tokens,
         )
@@ -211,6 +212,8 @@ def replay(generation: TextGeneration, kept: CachedAnswer) -> Iterator[Chunk]:
         yield {**head, "choices": [choice]}
     last: Chunk = {"index": 0, "finish_reason": kept.finish_reason}
     generation.operation.set_text(last, "")
+    if kept.stop_reason is not None:
+        last["stop_reason"] = kept.stop_reason
     yield {**head, "choices": [last]}
     if kept.prompt_tokens is not None and kept.completion_tokens is not None:
         usage = {

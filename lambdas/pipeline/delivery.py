@@ -51,6 +51,8 @@ def _note(generation: TextGeneration, chunk: Chunk, response: Response) -> None:
             if response.first_token_at is None:
                 response.first_token_at = response.last_token_at
         response.finish_reason = choice.get("finish_reason") or response.finish_reason
+        if isinstance(reached := choice.get("stop_reason"), str):
+            response.stop_reason = reached
     usage = chunk.get("usage")
     if usage:
         response.prompt_tokens = usage.get("prompt_tokens")

@@ -149,6 +149,7 @@ class Response:
     error: ApiError | None = None
     ended: bool = False
     finish_reason: str | None = None
+    stop_reason: str | None = None  # the stop string at which the answer ended, where the engine tells it
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     pieces: int = 0  # chunks with text: one token each, or close to it

@@ -65,19 +65,24 @@ class StreamDecoder:
 
 
 class StopMatcher:
-    """Finds stop strings in text that arrives in deltas, and holds back what may become one."""
+    """Finds stop strings in text that arrives in deltas, and holds back what may become one.
+
+    `reached` is the one that was found.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = list(stops)
         self._held = ""
+        self.reached: str | None = None
 
     def push(self, text: str) -> tuple[str, bool]:
         """Text that is safe to give out, and whether a stop string was reached (it is left out)."""
         text = self._held + text
-        hits = [position for stop in self._stops if (position := text.find(stop)) >= 0]
+        hits = [(position, stop) for stop in self._stops if (position := text.find(stop)) >= 0]
         if hits:
             self._held = ""
-            return text[: min(hits)], True
+            end, self.reached = min(hits)
+            return text[:end], True
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False

@@ -77,7 +77,8 @@ class OutputStream:
 
     def _delta(self, text: str, calls: tuple[ToolCallPart, ...], reason: FinishReason | None) -> OutputDelta:
         logprobs, self._logprobs = self._logprobs, []
-        return OutputDelta(text, self._tokens, reason, self._index, logprobs or None, calls)
+        stop = self._matcher.reached if reason else None
+        return OutputDelta(text, self._tokens, reason, self._index, logprobs or None, calls, stop)
 
     def _with_calls(self, text: str, reason: FinishReason | None) -> tuple[str, tuple[ToolCallPart, ...]]:
         tools = self._plan.tools

@@ -19,7 +19,10 @@ class ToolCallPart:
 
 @dataclass(frozen=True, slots=True)
 class OutputDelta:
-    """Part of answer `index`: text (may be empty), tokens so far, and why it ended on the last piece."""
+    """Part of answer `index`: text (may be empty), tokens so far, and why it ended on the last piece.
+
+    `stop` is the stop string at which it ended, if it did.
+    """
 
     text: str
     completion_tokens: int
@@ -27,3 +30,4 @@ class OutputDelta:
     index: int = 0
     logprobs: list[TokenLogprob] | None = None
     calls: tuple[ToolCallPart, ...] = ()
+    stop: str | None = None

@@ -97,6 +97,8 @@ class ChatWriter:
             parts.append(self._chunk(output.index, _delta(output), logprobs=_logprobs(output.logprobs)))
         if output.finish_reason:
             choice = ChunkChoice(index=output.index, delta=Delta(), finish_reason=output.finish_reason)
+            if output.stop is not None:
+                choice.stop_reason = output.stop
             parts.append(self._event([choice]))
         return b"".join(parts)
 

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from contracts.guards import GuardSettings
 from contracts.messages_replies import MessageErrorReply, MessageReply
 from lambdas.api.service import _ANSWER_PREFIX
+from lambdas.aws.dynamodb import DynamoDB
+from lambdas.aws.work_table import AnswersTable
 from lambdas.pipeline.invocation import HEARTBEAT
 from lambdas.pipeline.messages.rendering import MessageRendering
 from lambdas.runtime.errors import ApiError
 from tests.support.fake_model_endpoint import Reply, chat_events, cut, stream_error
-from tests.support.front_door import MODEL, NONE, SETTINGS, Door
+from tests.support.front_door import AUTHORIZER, MODEL, NONE, SETTINGS, Door, chat
 from tests.support.messages_api import ROUTE, message, stream, with_tools
 
 Make = Callable[..., Door]
@@ -335,6 +337,26 @@ def test_nobody_waits_until_tomorrow(door: Door, limit: str, tries_again: str | 
 
 def test_feedback_finds_the_answer_by_its_id() -> None:
     assert _ANSWER_PREFIX.sub("", "msg_req-1") == "req-1"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_kept_message_says_what_the_first_one_said(make_door: Make, streamed: bool) -> None:
+    settings = SETTINGS.model_copy(update={"cache_max_seconds": 600})
+    door = make_door(settings, answers=AnswersTable("work", DynamoDB()))
+    door.sagemaker.replies = [
+        Reply(parts=answer(chunk({"content": "Hi"}), chunk({}, "stop", stop_reason="END")))
+    ]
+    caller = AUTHORIZER | {"key_id": "abc"}
+    said = []
+    for expected in ("miss", "hit"):
+        request = message(stop_sequences=["END"], stream=streamed)
+        reply, body = door.ask(request, route=ROUTE, headers={"cache-control": "max-age=60"}, **caller)
+        assert reply.headers["x-cache"] == expected
+        said.append(collected(stream(body)) if streamed else json.loads(body))
+    assert said[0] == said[1]
+    assert said[1]["stop_sequence"] == "END"
+    _, chat_body = door.ask(chat(), headers={"cache-control": "max-age=60"}, **caller)
+    assert json.loads(chat_body)["object"] == "chat.completion"
 
 
 def test_a_message_is_no_job(door: Door) -> None:

@@ -57,6 +57,11 @@ def test_a_first_and_last_piece_is_three_events() -> None:
     assert end["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop"}
 
 
+def test_a_stop_string_is_told_where_the_answer_ended_at_one() -> None:
+    end = events(WRITER.events(OutputDelta("a", 1, "stop", stop="END"), opening=False))[-1]
+    assert end["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": "END"}
+
+
 def test_calls_come_in_pieces_and_as_a_whole() -> None:
     pieces = [
         OutputDelta("", 1, calls=(ToolCallPart(0, '{"a"', "call_1", "f"),)),

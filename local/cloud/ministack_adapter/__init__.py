@@ -27,6 +27,7 @@ from local.cloud.ministack_adapter import (
     api_gateway,
     cloudformation,
     http,
+    iam,
     lambda_functions,
     retention,
     s3,
@@ -152,6 +153,7 @@ def install(account: str, region: str) -> None:
     account_region.update(account=account, region=region)
     http.patch_service_detection()
     http.treat_loopback_as_secure()
+    iam.remember_parsed_policies()
     s3.transfer_large_objects_on_threads()
     cloudformation.provision_on_worker_threads()
     api_gateway.patch_transfer_mode()

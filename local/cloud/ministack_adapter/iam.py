@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -18,6 +19,13 @@ _SESSION_SECONDS = 12 * 3600
 
 service_access_keys: set[str] = set()
 """Access keys that went to functions and containers: what they change is not an operator's change."""
+
+
+def remember_parsed_policies() -> None:
+    """Parse a policy once: the emulator does it for every request, and a text always means the same."""
+    parse = _iam.parse_policy_document
+    parsed = functools.lru_cache(maxsize=1024)(parse)
+    _iam.parse_policy_document = lambda document: (parsed if isinstance(document, str) else parse)(document)
 
 
 def role_credentials(role_arn: str, session_name: str, *, service: str | None = None) -> Credentials:

@@ -27,6 +27,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
         "enforce",
         "evaluate",
         "evaluate_resource_policy",
+        "parse_policy_document",
         "pin_signed_body",
         "pin_signed_request",
         "request_caller_arn",

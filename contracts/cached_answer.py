@@ -11,7 +11,7 @@ class CachedAnswer(BaseModel):
     `tenant` and `user` are what deletion goes by.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     made_at: float
     tenant: str

@@ -43,7 +43,7 @@ MAX_TOP_LOGPROBS = 20
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
 
 class StreamOptions(RequestModel):

@@ -49,7 +49,7 @@ class PipelineRequest(RequestModel):
 class LabelScore(BaseModel):
     """A label of the model with its score."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     label: str
     score: float = Field(allow_inf_nan=False)
@@ -61,7 +61,7 @@ class Classification(BaseModel):
     `scores` are the same with their labels, best first; vLLM's container leaves them out.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     index: int
     label: str | None = None

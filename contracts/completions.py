@@ -123,7 +123,7 @@ class CompletionLogprobs(BaseModel):
     A prompt's first token has none. `text_offset`: where each token begins, in characters.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -134,7 +134,7 @@ class CompletionLogprobs(BaseModel):
 class CompletionChoice(BaseModel):
     """One answer, or its share of a stream chunk."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     index: int = 0
     text: str
@@ -146,7 +146,7 @@ class CompletionChoice(BaseModel):
 class Completion(BaseModel):
     """A whole reply, and equally one chunk of a streamed one."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     id: str
     object: Literal["text_completion"] = "text_completion"

@@ -23,7 +23,7 @@ class EmbeddingsRequest(InputRequest):
 class Embedding(BaseModel):
     """One vector: floats, or base64 of little-endian 32-bit floats."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     object: Literal["embedding"] = "embedding"
     index: int

@@ -46,7 +46,7 @@ def statuses_of(type: ErrorType) -> frozenset[int]:
 class ErrorObject(BaseModel):
     """The inside of an error reply."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     message: str
     type: str
@@ -57,7 +57,7 @@ class ErrorObject(BaseModel):
 class ErrorReply(BaseModel):
     """Body of every reply with a status of 400 or above, and of an in-band error event on a stream."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     error: ErrorObject
 

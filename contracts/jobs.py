@@ -36,11 +36,11 @@ COMPLETION_WINDOW = "24h"
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", strict=True)
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
 
 class JobRequest(_Request):
@@ -191,7 +191,7 @@ class BatchList(_Answer):
 class BatchLine(BaseModel):
     """One line of a batch's input file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", strict=True)
 
     custom_id: str = Field(min_length=1, max_length=128)
     method: Literal["POST"]
@@ -202,7 +202,7 @@ class BatchLine(BaseModel):
 class Ticket(BaseModel):
     """A message of the queue: which task to go on with. It says nothing of what is asked."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
     pk: str
     id: str

@@ -17,7 +17,7 @@ class KeptResponse(BaseModel):
     `conversation`: the turns up to and with the answer, but for instructions; None where they are too long.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     tenant: str
     user: str | None = None

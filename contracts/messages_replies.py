@@ -18,7 +18,7 @@ STATUS_OVERLOADED = 529
 
 
 class _Reply(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
 
 class MessageTextReply(_Reply):

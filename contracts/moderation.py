@@ -112,7 +112,7 @@ class ModerationResult(BaseModel):
     A category that nothing looks for is false and 0, and its list of input types is empty.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     flagged: bool
     categories: dict[str, bool]

@@ -21,7 +21,7 @@ class InferenceRecord(BaseModel):
     price was set.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
     request_id: str
     tenant: str
@@ -47,7 +47,7 @@ class InferenceRecord(BaseModel):
 class FeedbackRequest(BaseModel):
     """Body of `POST /v1/feedback`: at least one of thumbs, score, correction and comment."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", strict=True)
 
     request_id: str = Field(min_length=1, max_length=128)
     thumbs: Literal["up", "down"] | None = None
@@ -65,7 +65,7 @@ class FeedbackRequest(BaseModel):
 class Feedback(BaseModel):
     """Stored feedback: the request's body joined to the variant and model version that answered."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
     feedback_id: str
     request_id: str
@@ -82,7 +82,7 @@ class Feedback(BaseModel):
 class FeedbackReceipt(BaseModel):
     """Reply of `POST /v1/feedback`; `created` is in seconds since the epoch."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     id: str
     object: Literal["feedback"] = "feedback"

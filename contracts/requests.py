@@ -68,7 +68,7 @@ def without_nulls(value: Any) -> Any:
 class RequestModel(BaseModel):
     """A request, or a part of one whose every field has a meaning: an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -79,7 +79,7 @@ class RequestModel(BaseModel):
 class OpenModel(RequestModel):
     """A part of a request that clients add fields of their own to: those are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore", strict=True)
 
 
 def one_or_many(value: Any) -> str | None:

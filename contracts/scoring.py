@@ -173,7 +173,7 @@ class ScoreRequest(PairsRequest):
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
 
 class RerankDocument(_Answer):

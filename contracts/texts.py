@@ -92,7 +92,7 @@ class InputRequest(TextsRequest):
 class TextsUsage(BaseModel):
     """Token counts of an answer that is no text."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     prompt_tokens: int
     total_tokens: int
@@ -101,7 +101,7 @@ class TextsUsage(BaseModel):
 class TextsAnswer(BaseModel):
     """A whole reply to a `TextsRequest`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     model: str
     usage: TextsUsage

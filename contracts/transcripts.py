@@ -18,7 +18,7 @@ PREFIX = "transcripts/"
 class Turn(BaseModel):
     """One turn of the prompt; a text completion has one of role `user`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
     role: str
     text: str
@@ -30,7 +30,7 @@ class Transcript(BaseModel):
     `findings` are the guards' as `<guard>:<label>:<action>`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
     operation: str
     record: InferenceRecord

@@ -23,7 +23,7 @@ class DayUsage(BaseModel):
     It is null where `unpriced_tokens` of the day's tokens had none: their cost is not known, which is not 0.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     day: str
     key_name: str
@@ -40,7 +40,7 @@ class UsageReport(BaseModel):
     `cost_usd` is null where a day's is.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     object: Literal["usage"] = "usage"
     start: str

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from contracts.chat import ChatRequest
 from lambdas.pipeline.assembly import from_environment
 from lambdas.pipeline.request import IncomingRequest
 from lambdas.runtime import environment, logs
 from lambdas.runtime import http_event as requests
 from lambdas.runtime.streaming import Context, StreamingReply
 
+ChatRequest.model_rebuild()  # now, while nobody waits: the models of other requests are built by the first
 _service = from_environment(environment.variables())
 
 

@@ -220,8 +220,11 @@ def _moderate(settings: GuardSettings, logger: Logger) -> Moderate:
     """Every rule that works offline, and what else the settings switch on."""
     toxicity = settings.toxicity or ToxicitySettings()
     always = settings.model_copy(update={"mask_pii": True, "block_injection": True, "toxicity": None})
-    guards = _guards(always, logger, of_prompts=True)
-    return Moderate(guards, ToxicityRules(toxicity.prompt_threshold), list(settings.denied_topics))
+    return Moderate(
+        lambda: _guards(always, logger, of_prompts=True),
+        lambda: ToxicityRules(toxicity.prompt_threshold),
+        list(settings.denied_topics),
+    )
 
 
 def connections(secrets: SecretSource | None = None) -> Callable[[Target], ModelEndpoint]:

@@ -7,8 +7,9 @@ empty list of input types.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from contracts.moderation import GUARDS, Moderation, ModerationRequest, ModerationResult
 from contracts.texts import TextsUsage
@@ -51,11 +52,17 @@ def topic(name: str) -> str:
 
 
 class Moderate:
-    """Admission → the body of the reply. `guards` are all but toxicity; `topics`: the denied ones."""
+    """Admission → the body of the reply. `topics`: the denied ones.
 
-    def __init__(self, guards: Guards, toxicity: ToxicityRules, topics: Sequence[str]) -> None:
-        self._guards = guards
-        self._toxicity = toxicity
+    `guards` (all but toxicity) and `toxicity` are made with the first request: chats have no use for them,
+    and compiling them takes a tenth of a cold start.
+    """
+
+    def __init__(
+        self, guards: Callable[[], Guards], toxicity: Callable[[], ToxicityRules], topics: Sequence[str]
+    ) -> None:
+        self._guards = functools.cache(guards)
+        self._toxicity = functools.cache(toxicity)
         own = {category for categories in _OF_TOXICITY.values() for category in categories}
         self._looked_for = sorted({*own, PERSONAL_DATA, INJECTION, *map(topic, topics)})
 
@@ -82,7 +89,7 @@ class Moderate:
         flagged: dict[str, float] = {}
         for finding in guards.note(toxic.findings):
             flagged |= dict.fromkeys(_OF_TOXICITY[finding.label], toxic.score)
-        for finding in guards.note(self._guards.check(text, guards.report.times)):
+        for finding in guards.note(self._guards().check(text, guards.report.times)):
             flagged[_category(finding)] = 1.0
         for category, score in flagged.items():
             scores[category] = max(scores.get(category, 0.0), score)
@@ -91,8 +98,8 @@ class Moderate:
 
     def _toxic(self, text: str, guards: GuardSession) -> Verdict:
         started = time.perf_counter()
-        verdict = self._toxicity.judged(text)
-        guards.report.times.add(self._toxicity.name, (time.perf_counter() - started) * 1000)
+        verdict = self._toxicity().judged(text)
+        guards.report.times.add(self._toxicity().name, (time.perf_counter() - started) * 1000)
         return verdict
 
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import time
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 PROMPT = "Name three trees that keep their leaves in winter."
@@ -20,12 +21,13 @@ class Target:
     url: str
     model: str
     key: str = ""
+    more_headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def headers(self) -> dict[str, str]:
         """Of each request."""
         key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        return {"Content-Type": "application/json", **key}
+        return {"Content-Type": "application/json", **key, **dict(self.more_headers)}
 
     def body(self, *, stream: bool) -> bytes:
         """The one question."""
@@ -61,13 +63,17 @@ class Asker:
             raise RuntimeError(f"{self.target.url} answered {reply.status} without text")
         return first
 
-    def whole(self) -> None:
-        """One whole answer. Raises RuntimeError for a refusal."""
-        self._connection.request("POST", self._path, self.target.body(stream=False), self.target.headers)
+    def whole(self) -> float:
+        """Seconds of one whole answer. Raises RuntimeError for a refusal."""
+        body, headers = self.target.body(stream=False), self.target.headers
+        started = time.perf_counter()
+        self._connection.request("POST", self._path, body, headers)
         reply = self._connection.getresponse()
         answer = reply.read()
+        took = time.perf_counter() - started
         if reply.status != 200:
             raise RuntimeError(f"{self.target.url} answered {reply.status}: {answer[:300]!r}")
+        return took
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -76,6 +82,27 @@ class Asker:
 
 def _has_text(line: bytes) -> bool:
     return any(choice["delta"].get("content") for choice in json.loads(line[6:])["choices"])
+
+
+def sequential(targets: Mapping[str, Target], runs: int, requests: int) -> dict[str, list[list[float]]]:
+    """Milliseconds of whole answers by system, run and request: one at a time, the systems in turn.
+
+    So gateways publish their overhead; the figure is the median over runs of their medians.
+    """
+    askers = {name: Asker(target) for name, target in targets.items()}
+    seen: dict[str, list[list[float]]] = {name: [] for name in askers}
+    for turn in range(runs + 1):
+        took: dict[str, list[float]] = {name: [] for name in askers}
+        for number in range(requests):
+            names = list(askers) if number % 2 else list(reversed(askers))
+            for name in names:
+                took[name].append(1000 * askers[name].whole())
+        if turn:  # the first warms all up
+            for name, milliseconds in took.items():
+                seen[name].append(milliseconds)
+    for asker in askers.values():
+        asker.close()
+    return seen
 
 
 def closed_loop(target: Target, requests: int, clients: int) -> float:

@@ -29,7 +29,7 @@ _OWN_NAME_FORM = "letters, digits, dots, dashes and underscores"
 _PROMISES: dict[ModelKind, str] = {
     "embedding": "embeddings",
     "classification": "classification",
-    "rerank": "classification",  # a cross-encoder is a classifier with one score
+    "rerank": "rerank",
 }
 """What a container must keep to serve a task other than chat, by the promises' names."""
 

@@ -54,9 +54,10 @@ EMBEDDING = {
 }
 
 
-def on_vllm(**changed: Any) -> dict[str, Any]:
-    """A further model on production's own kind of endpoint."""
+def on_neuron(**changed: Any) -> dict[str, Any]:
+    """A further model on an engine that generates text and nothing else."""
     endpoint = yaml.safe_load((FOLDER / "prod.yaml").read_text())["endpoint"]
+    endpoint |= {"engine": NEURON, "instances": {"type": "ml.inf2.xlarge", "min": 2, "max": 2}}
     return {"kind": "endpoint", "name": "further", "endpoint": endpoint} | changed
 
 
@@ -415,7 +416,7 @@ CASES: dict[str, tuple[str, Change, Change]] = {
         {"endpoint.deployment": {"kind": "linear", "step_percent": 10, "bake_seconds": 2281}},
         {"endpoint.deployment": {"kind": "linear", "step_percent": 10, "bake_seconds": 2280}},
     ),
-    "model-task": ("prod", {"models": [on_vllm(task="rerank")]}, {"models": [on_vllm(task="embedding")]}),
+    "model-task": ("prod", {"models": [on_neuron(task="rerank")]}, {"models": [on_neuron(task="chat")]}),
     "model-images": (
         "local",
         {"models": [{**EMBEDDING, "images": True}]},

@@ -22,6 +22,7 @@ from evaluation.collect import ApiTarget, collect
 from evaluation.evaluate import EvaluationSettings, evaluate
 from evaluation.metrics import Metric
 from evaluation.metrics.semantic import EncoderUnavailableError, minilm_encoder, semantic_metric
+from evaluation.metrics.text import BLEU_TOKENIZERS
 from evaluation.predictions import InputError, SystemPredictions, read_dataset, read_predictions
 from evaluation.report.page import render
 
@@ -208,6 +209,12 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         choices=["superior", "non_inferior"],
         default=defaults.goal,
         help="whether the candidate must be better, or not worse than the margin",
+    )
+    command.add_argument(
+        "--bleu-tokenizer",
+        choices=BLEU_TOKENIZERS,
+        default=defaults.bleu_tokenizer,
+        help="sacreBLEU's tokenizer; zh or char where words have no blanks between",
     )
     command.add_argument("--name", help="the candidate's name (default: the file's)")
     command.add_argument("--baseline-name", help="the baseline's name (default: the file's)")

@@ -17,17 +17,20 @@ import numpy as np
 from contracts.predictions import Prediction
 from contracts.release_decision import Goal, ReleaseDecision
 from contracts.report import Dataset, EvaluatedSystem, EvaluationMethod, EvaluationReport, TimingCurve
+from contracts.scripts import UNSPACED
 from evaluation.examples import pick_examples
 from evaluation.measure import Answers, Measurement, group_numbers, measure
 from evaluation.metrics import ALL, Metric
 from evaluation.metrics.operation import ERROR_RATE, TIMINGS, cut_share
-from evaluation.metrics.text import signatures
+from evaluation.metrics.text import bleu_metric, signatures
 from evaluation.predictions import InputError, SystemPredictions, check_pairing, dataset_digest
-from evaluation.report.formatting import in_sentence, size
+from evaluation.report.formatting import article, in_sentence, size
 from evaluation.statistics.decision import Criterion, Evidence, allocate_alpha, decide, truncation_reason
 
 MINIMUM_SAMPLE = 30
 """Independent items, or groups, below which a bootstrap interval is too narrow to decide on."""
+_UNSPACED_SHARE = 0.05
+_NAMED = 5  # items that a note names
 PRIMARY_CANDIDATES = ("token_f1", "accuracy", "perplexity")
 
 
@@ -38,7 +41,7 @@ class EvaluationSettings:
     `quality_margin` is in the primary metric's unit, `latency_margin` relative (0.1 is 10 %), `error_margin`
     a fraction. Above `maximum_cut_share` of either system's answers cut at the limit of tokens, nothing is
     decided. `planned` items (groups, where items come in groups) must be there before a promotion; None
-    takes the given set as the plan.
+    takes the given set as the plan. `bleu_tokenizer` is sacreBLEU's name of one.
     """
 
     primary: str | None = None
@@ -54,6 +57,7 @@ class EvaluationSettings:
     seed: int = 1
     level: float = 0.95
     title: str = "Evaluation"
+    bleu_tokenizer: str = "13a"
 
 
 def evaluate(
@@ -70,10 +74,11 @@ def evaluate(
     answers = _answers(systems)
     metrics = [
         metric
-        for metric in (*ALL, *extra_metrics)
-        if all(metric.applies(items) for items in answers.values())
+        for metric in (*_metrics(settings), *extra_metrics)
+        if metric.carried(list(answers.values())).any()
     ]
     primary = _primary(metrics, settings.primary)
+    _check_words(primary, answers, settings)
     overall = measure(answers, metrics, resamples=settings.resamples, seed=settings.seed)
     parts = [overall, *_slices(answers, [primary, ERROR_RATE], settings)]
     shown = [_system(one, is_baseline=one is not systems[-1]) for one in systems]
@@ -100,8 +105,24 @@ def evaluate(
             seed=settings.seed,
         ),
         decision=decision,
-        method=_method(settings, primary, metrics, grouped=overall.grouped),
+        method=_method(settings, primary, metrics, answers, grouped=overall.grouped),
     )
+
+
+def _metrics(settings: EvaluationSettings) -> list[Metric]:
+    bleu = bleu_metric(settings.bleu_tokenizer)
+    return [bleu if metric.name == bleu.name else metric for metric in ALL]
+
+
+def _check_words(primary: Metric, answers: Answers, settings: EvaluationSettings) -> None:
+    """Refuses to decide by BLEU over words where a script sets no blanks: a sentence would be one word."""
+    references = [text for one in next(iter(answers.values())) for text in one.references]
+    share = sum(bool(UNSPACED.search(text)) for text in references) / max(1, len(references))
+    if primary.name == "bleu" and settings.bleu_tokenizer not in ("zh", "char") and share > _UNSPACED_SHARE:
+        raise InputError(
+            f"{100 * share:.0f} % of the references are in a script without blanks between words, where BLEU "
+            f"over '{settings.bleu_tokenizer}' takes a sentence for a word: give --bleu-tokenizer zh or char"
+        )
 
 
 def _answers(systems: Sequence[SystemPredictions]) -> dict[str, Sequence[Prediction]]:
@@ -134,7 +155,7 @@ def _primary(metrics: Sequence[Metric], wanted: str | None) -> Metric:
     for name in [wanted] if wanted else PRIMARY_CANDIDATES:
         if name in known:
             return known[name]
-    raise InputError("nothing to judge: not every item has references, a label or token_logprobs")
+    raise InputError("nothing to judge: no item has references, a label or token_logprobs")
 
 
 def _slices(answers: Answers, metrics: Sequence[Metric], settings: EvaluationSettings) -> list[Measurement]:
@@ -165,10 +186,11 @@ def _decide(overall: Measurement, primary: Metric, settings: EvaluationSettings)
         found = overall.difference(
             criterion.name, 1 - shares[criterion.name], relative=criterion.unit == "relative"
         )
-        known = found.interval is not None and overall.units >= MINIMUM_SAMPLE
+        known = found.interval is not None and overall.units[criterion.name] >= MINIMUM_SAMPLE
         evidence.append(Evidence(criterion, found.value, found.interval) if known else Evidence(criterion))
-    planned = max(MINIMUM_SAMPLE, overall.units if settings.planned is None else settings.planned)
-    return decide(evidence, alpha=settings.alpha, observed=overall.units, planned=planned)
+    observed = overall.units[primary.name]
+    planned = max(MINIMUM_SAMPLE, observed if settings.planned is None else settings.planned)
+    return decide(evidence, alpha=settings.alpha, observed=observed, planned=planned)
 
 
 def _criterion(metric: Metric, goal: Goal, margin: float, unit: str | None = None) -> Criterion:
@@ -191,8 +213,10 @@ def _headline(overall: Measurement, primary: Metric, level: float) -> str:
         low, high = size(interval.low, primary.unit), size(interval.high, primary.unit)
         bounds = f" ({100 * level:g} % interval {low} to {high})"
     errors = round(overall.items * row[ERROR_RATE.name].bootstrap_result.value)
+    title = in_sentence(primary.title)
+    items = "1 item" if overall.items == 1 else f"{overall.items} items"
     return (
-        f"{system} reaches a {in_sentence(primary.title)} of {value}{bounds} on {overall.items} items, "
+        f"{system} reaches {article(title)} {title} of {value}{bounds} on {items}, "
         f"{errors or 'none'} of them without an answer."
     )
 
@@ -231,16 +255,37 @@ def _timings(answers: Answers) -> list[TimingCurve]:
     return curves
 
 
+def _left_out(primary: Metric, answers: Answers) -> str:
+    """Which items the deciding metric could not read, in words; empty where it read all."""
+    first = next(iter(answers.values()))
+    carried = primary.carried(list(answers.values()))
+    missing = [one.id for one, has in zip(first, carried, strict=True) if not has]
+    if not missing or not primary.needs_all:
+        return ""
+    named = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
+    counted = "1 item lacks" if len(missing) == 1 else f"{len(missing)} items lack"
+    return f"{counted} what {in_sentence(primary.title)} reads and counts for nothing in it: {named}."
+
+
 def _method(
-    settings: EvaluationSettings, primary: Metric, metrics: Sequence[Metric], *, grouped: bool
+    settings: EvaluationSettings,
+    primary: Metric,
+    metrics: Sequence[Metric],
+    answers: Answers,
+    *,
+    grouped: bool,
 ) -> EvaluationMethod:
+    references = [len(one.references) for one in next(iter(answers.values()))]
     names = {metric.name for metric in metrics}
+    signed = signatures(references, settings.bleu_tokenizer)
     notes = [
         "Intervals are for one figure each; the decision divides its error budget over its criteria.",
         "Items that any system failed on count as wrong answers and are left out of all timings.",
     ]
     if grouped:
         notes.append("Items of one group were resampled together.")
+    if left_out := _left_out(primary, answers):
+        notes.append(left_out)
     return EvaluationMethod(
         resamples=settings.resamples,
         seed=settings.seed,
@@ -248,6 +293,6 @@ def _method(
         primary_metric=primary.name,
         python=platform.python_version(),
         packages={package: version(package) for package in ("numpy", "sacrebleu", "pydantic")},
-        signatures={name: text for name, text in signatures().items() if name in names},
+        signatures={name: text for name, text in signed.items() if name in names},
         notes=notes,
     )

@@ -56,12 +56,12 @@ class Difference:
 class Measurement:
     """All systems and metrics over one set of items; `slice` names it, None for the whole.
 
-    `units` are what was resampled: the items, or the groups they come in.
+    `units` are what was resampled, by metric: the items that it could use, or the groups they come in.
     """
 
     table: dict[str, dict[str, Measured]]
     items: int
-    units: int
+    units: Mapping[str, int]
     grouped: bool
     slice: str | None
 
@@ -81,12 +81,16 @@ class Measurement:
             if np.isfinite(measured.bootstrap_result.value)
         ]
 
+    def left_out(self, metric: str) -> int:
+        """Items without what a metric reads."""
+        return self.items - next(iter(self.table.values()))[metric].scores.used
+
     def interval(self, system: str, metric: str, level: float) -> Interval | None:
         """The interval of one system's value; None where the data do not give one."""
         measured = self.table[system][metric]
         items = measured.scores.items
         if self._independent_rate(measured) and items is not None:
-            return wilson(Proportion(int(items.sum()), len(items)), level)
+            return wilson(Proportion(int(np.nansum(items)), measured.scores.used), level)
         return measured.bootstrap_result.interval(level)
 
     def difference(self, metric: str, level: float, *, relative: bool = False) -> Difference:
@@ -146,7 +150,12 @@ def measure(
     """Score every system by every metric and resample all of them together."""
     first = next(iter(answers.values()))
     groups = group_numbers(first)
-    scored = [(name, metric, metric.score(items)) for name, items in answers.items() for metric in metrics]
+    carried = {metric.name: metric.carried(list(answers.values())) for metric in metrics}
+    scored = [
+        (name, metric, metric.score_some(items, carried[metric.name]))
+        for name, items in answers.items()
+        for metric in metrics
+    ]
     replicates = bootstrap(
         [scores.estimator for _, _, scores in scored],
         len(first),
@@ -157,8 +166,13 @@ def measure(
     table: dict[str, dict[str, Measured]] = {name: {} for name in answers}
     for (name, metric, scores), one in zip(scored, replicates, strict=True):
         table[name][metric.name] = Measured(metric, scores, one)
-    units = len(first) if groups is None else int(groups.max()) + 1
+    units = {name: _units(which, groups) for name, which in carried.items()}
     return Measurement(table, len(first), units, groups is not None, slice)
+
+
+def _units(carried: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> int:
+    """How many of the items, or of their groups, carry what a metric reads."""
+    return int(carried.sum()) if groups is None else len(np.unique(groups[carried]))
 
 
 def group_numbers(predictions: Sequence[Prediction]) -> NDArray[np.int64] | None:
@@ -186,9 +200,10 @@ def histogram(values: Floats) -> list[Bin]:
 
 def _rate_difference(before: Floats, after: Floats, level: float) -> Difference:
     gained, lost = int((after > before).sum()), int((after < before).sum())
-    low, high = paired_proportion_limits(gained, lost, len(before), two_sided_critical_value(1 - level))
+    items = int((~np.isnan(before)).sum())
+    low, high = paired_proportion_limits(gained, lost, items, two_sided_critical_value(1 - level))
     return Difference(
-        (gained - lost) / len(before),
+        (gained - lost) / items,
         Interval(low=low, high=high, level=level, method="Agresti-Min"),
         mcnemar_p_value(gained, lost),
     )

@@ -5,6 +5,7 @@ Also pairs two systems' files over the same items, and digests what they have in
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ def _read(path: Path) -> bytes:
 
 
 def _parse_lines(content: bytes, path: Path, parse: Callable[[bytes], Prediction]) -> list[Prediction]:
+    content = content.removeprefix(codecs.BOM_UTF8)
     lines: dict[str, int] = {}
     predictions = []
     for number, line in enumerate(content.split(b"\n"), start=1):

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contracts.predictions import Prediction
 from contracts.report import MetricInfo, Unit
-from evaluation.statistics.estimators import Estimator, Floats, mean_of
+from evaluation.statistics.estimators import Estimator, Floats, PartialEstimator, mean_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Scores:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. `needs` says whether a prediction carries what the metric reads."""
+    """One metric. `needs` says whether a prediction carries what the metric reads; without `needs_all` the
+    metric itself passes over items that do not."""
 
     name: str
     title: str
@@ -53,10 +55,21 @@ class Metric:
             formula=self.formula,
         )
 
-    def applies(self, predictions: Sequence[Prediction]) -> bool:
-        """Whether the metric can be computed: every item has what it needs, or for timings at least one."""
-        carried = [self.needs(prediction) for prediction in predictions]
-        return all(carried) if self.needs_all else any(carried)
+    def carried(self, systems: Sequence[Sequence[Prediction]]) -> NDArray[np.bool_]:
+        """Which items carry what the metric reads in every system's predictions; shape (items,)."""
+        return np.array([all(map(self.needs, answers)) for answers in zip(*systems, strict=True)], dtype=bool)
+
+    def score_some(self, predictions: Sequence[Prediction], carried: NDArray[np.bool_]) -> Scores:
+        """The scores over the items that carry what is read; the others have no value and weigh nothing."""
+        if not self.needs_all or carried.all():
+            return self.score(predictions)
+        kept = np.flatnonzero(carried)
+        scores = self.score([predictions[int(place)] for place in kept])
+        items = None
+        if scores.items is not None:
+            items = np.full(len(predictions), np.nan)
+            items[kept] = scores.items
+        return Scores(PartialEstimator(scores.estimator, kept), items, scores.used, scores.binary)
 
 
 def mean_scores(values: Sequence[float], *, binary: bool = False) -> Scores:

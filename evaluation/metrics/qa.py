@@ -1,7 +1,8 @@
 """Exact match and token F1 with SQuAD's normalisation, the best over an item's references.
 
 Source: Rajpurkar et al. 2016 and the evaluation script of SQuAD 2.0, whose rule for empty texts is used:
-when either text is empty after normalisation, F1 is 1 if both are and 0 otherwise.
+when either text is empty after normalisation, F1 is 1 if both are and 0 otherwise. Chinese and the like, for
+which SQuAD has no words, are compared by characters (`words`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import string
 from collections import Counter
 
 from evaluation.metrics.base import Metric, best_reference, has_references, mean_scores
+from evaluation.metrics.words import without_punctuation, words
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -22,12 +24,12 @@ def normalise(text: str) -> str:
     >>> normalise("The  Eiffel Tower!")
     'eiffel tower'
     """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    return " ".join(_ARTICLES.sub(" ", without_punctuation(text.lower().translate(_PUNCTUATION))).split())
 
 
 def exact_match(reference: str, prediction: str) -> float:
     """1.0 where both texts are equal after normalisation."""
-    return float(normalise(reference) == normalise(prediction))
+    return float(words(normalise(reference)) == words(normalise(prediction)))
 
 
 def token_f1(reference: str, prediction: str) -> float:
@@ -36,7 +38,7 @@ def token_f1(reference: str, prediction: str) -> float:
     >>> round(token_f1("in the year 1999", "1999"), 3)
     0.5
     """
-    wanted, given = normalise(reference).split(), normalise(prediction).split()
+    wanted, given = words(normalise(reference)), words(normalise(prediction))
     if not wanted or not given:
         return float(wanted == given)
     common = sum((Counter(wanted) & Counter(given)).values())
@@ -60,7 +62,8 @@ TOKEN_F1 = Metric(
     title="Token F1",
     unit="fraction",
     higher_is_better=True,
-    formula="Mean over items of the best token F1 over references, SQuAD normalisation",
+    formula="Mean over items of the best token F1 over references, SQuAD normalisation "
+    "(characters where words have no blanks between)",
     needs=has_references,
     score=lambda predictions: mean_scores(best_reference(token_f1)(predictions)),
 )

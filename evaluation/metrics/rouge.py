@@ -2,6 +2,7 @@
 
 Source: C.-Y. Lin, ROUGE: a Package for Automatic Evaluation of Summaries, 2004. `rouge-score` follows
 ROUGE-1.5.5: ASCII alphanumeric tokens, no stemming here, F with beta 1. Sentences of ROUGE-Lsum are lines.
+Words of other scripts, which it drops, count here (`words.rouge_words`); Latin letters score the same.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from evaluation.metrics.base import Metric, best_reference, has_references, mean_scores
+from evaluation.metrics.words import rouge_words
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -18,12 +20,20 @@ if TYPE_CHECKING:
 Kind = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
 
 
+class _Words:
+    """rouge-score's interface of a tokenizer."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text."""
+        return rouge_words(text)
+
+
 @cache
 def _scorer(kind: Kind) -> RougeScorer:
     # The import loads NLTK, which takes longer than all of `evaluation`: only who asks for ROUGE pays for it.
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer([kind])
+    return RougeScorer([kind], tokenizer=_Words())
 
 
 def rouge_f1(kind: Kind, reference: str, prediction: str) -> float:

@@ -8,6 +8,7 @@ equal to sacreBLEU's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
@@ -56,9 +57,13 @@ def chrf_from_sums(sums: Floats) -> Floats:
     return result
 
 
-def score_bleu(predictions: Sequence[Prediction]) -> Scores:
+BLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none")
+"""sacreBLEU's that need no other package; `zh` and `char` are for scripts without blanks between words."""
+
+
+def score_bleu(predictions: Sequence[Prediction], tokenizer: str = "13a") -> Scores:
     """Corpus BLEU; item values are sentence BLEU with effective order, as sacreBLEU recommends."""
-    bleu = BLEU(effective_order=True)
+    bleu = BLEU(effective_order=True, tokenize=tokenizer)
     sentences = [bleu.sentence_score(_answer(item), item.references) for item in predictions]
     rows = [[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in sentences]
     items = np.array([one.score for one in sentences])
@@ -72,11 +77,17 @@ def score_chrf(predictions: Sequence[Prediction]) -> Scores:
     return Scores(SumEstimator(statistics, chrf_from_sums), chrf_from_sums(statistics), len(predictions))
 
 
-def signatures() -> dict[str, str]:
-    """sacreBLEU's signatures: with them anyone can compute the same figure."""
-    bleu, chrf = BLEU(), CHRF()
-    bleu.corpus_score(["a"], [["a"]])
-    chrf.corpus_score(["a"], [["a"]])
+def signatures(references: Sequence[int], tokenizer: str = "13a") -> dict[str, str]:
+    """sacreBLEU's signatures: with them anyone can compute the same figure. `references`: how many each item
+    has."""
+    bleu, chrf = BLEU(tokenize=tokenizer), CHRF()
+    # As many as there are: sacreBLEU writes their number, or that it varies.
+    counts = sorted(set(references) - {0}) or [1]
+    columns: list[Any] = [
+        ["a" if number < count else None for count in counts] for number in range(counts[-1])
+    ]
+    for metric in (bleu, chrf):
+        metric.corpus_score(["a"] * len(counts), columns)
     return {"bleu": str(bleu.get_signature()), "chrf": str(chrf.get_signature())}
 
 
@@ -91,15 +102,21 @@ def _chrf_counts(prediction: Prediction) -> list[int]:
     return counts
 
 
-BLEU_METRIC = Metric(
-    name="bleu",
-    title="BLEU",
-    unit="percent",
-    higher_is_better=True,
-    formula="Corpus BLEU-4 (sacreBLEU, 13a): geometric mean of 1- to 4-gram precisions × brevity penalty",
-    needs=has_references,
-    score=score_bleu,
-)
+def bleu_metric(tokenizer: str) -> Metric:
+    """BLEU over one of sacreBLEU's tokenizers."""
+    return Metric(
+        name="bleu",
+        title="BLEU",
+        unit="percent",
+        higher_is_better=True,
+        formula=f"Corpus BLEU-4 (sacreBLEU, {tokenizer}): geometric mean of 1- to 4-gram precisions × brevity"
+        " penalty",
+        needs=has_references,
+        score=lambda predictions: score_bleu(predictions, tokenizer),
+    )
+
+
+BLEU_METRIC = bleu_metric("13a")
 CHRF_METRIC = Metric(
     name="chrf",
     title="chrF2",

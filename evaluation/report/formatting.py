@@ -16,6 +16,15 @@ def in_sentence(title: str) -> str:
     return title[0].lower() + title[1:] if title[1:2].islower() else title
 
 
+def article(title: str) -> str:
+    """The indefinite article before a title inside a sentence.
+
+    >>> article("accuracy"), article("token F1"), article("F1"), article("ROUGE-1")
+    ('an', 'a', 'an', 'a')
+    """
+    return "an" if title[0] in "aeio" or title.startswith("F1") else "a"
+
+
 def size(value: float, unit: str) -> str:
     """A value of a metric.
 

@@ -46,6 +46,26 @@ class SumEstimator:
 
 
 @dataclass(frozen=True)
+class PartialEstimator:
+    """An estimator that knows some of the items only: `kept`, shape (kept items,), are their places."""
+
+    estimator: Estimator
+    kept: NDArray[np.int64]
+
+    @property
+    def smooth(self) -> bool:
+        """As the estimator within."""
+        return self.estimator.smooth
+
+    def values(self, counts: Counts) -> Floats:
+        """The quantity over the kept items; NaN where a resample holds none of them."""
+        some = counts[:, self.kept]
+        values = self.estimator.values(some)
+        empty = some.sum(axis=1) == 0
+        return np.where(empty, np.nan, values) if empty.any() else values
+
+
+@dataclass(frozen=True)
 class QuantileEstimator:
     """A quantile with linear interpolation (numpy's default) over the items that have a value.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from contracts.guards import UNSPACED
+from contracts.scripts import UNSPACED
 from lambdas.pipeline.guards.base import Action, Finding
 from lambdas.pipeline.guards.folding import plain, unmarked
 

@@ -215,3 +215,47 @@ def test_a_primary_metric_that_does_not_fit_is_refused():
 def test_two_systems_of_one_name_are_refused():
     with pytest.raises(InputError, match="names of their own"):
         report_on(system("same", loss=0.5), system("same", loss=0.2))
+
+
+def without_references(given, missing):
+    rows = [
+        row.model_copy(update={"references": []}) if number < missing else row
+        for number, row in enumerate(given.predictions)
+    ]
+    return SystemPredictions(given.name, tuple(rows), given.digest)
+
+
+def test_an_item_without_references_costs_that_item_and_is_named():
+    report = report_on(*(without_references(system(n, loss=x), 2) for n, x in (("old", 0.5), ("new", 0.2))))
+    alone = report_on(
+        *(
+            SystemPredictions(n, system(n, loss=x).predictions[2:], "0" * 64)
+            for n, x in (("old", 0.5), ("new", 0.2))
+        )
+    )
+
+    def values(of):
+        return {(one.metric, one.system): one for one in of.results if one.slice is None}
+
+    for metric in ("token_f1", "exact_match", "bleu", "chrf", "rouge_l"):
+        assert values(report)[metric, "new"].items == 118
+        assert values(report)[metric, "new"].value == pytest.approx(values(alone)[metric, "new"].value)
+    assert values(report)["error_rate", "new"].items == 120
+    assert any(note.startswith("2 items lack") and "q0000, q0001." in note for note in report.method.notes)
+    assert report.decision.outcome == "promote"
+    assert report.decision.observed == 118
+    render(report)
+
+
+def test_too_few_items_with_references_decide_nothing():
+    report = report_on(*(without_references(system(n, loss=x), 100) for n, x in (("old", 0.5), ("new", 0.2))))
+
+    assert report.decision.outcome == "inconclusive"
+    assert any("q0000, q0001, q0002, q0003, q0004, …" in note for note in report.method.notes)
+
+
+def test_one_item_is_said_in_the_singular():
+    report = report_on(SystemPredictions("new", system("new", loss=0).predictions[:1], "0" * 64))
+
+    assert "reaches a token F1 of" in report.headline
+    assert "on 1 item, none of them" in report.headline

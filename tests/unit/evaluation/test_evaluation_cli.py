@@ -76,7 +76,7 @@ GOOD = {"id": "1", "prediction": "a", "references": ["a"]}
             ":1: token_logprobs.0: Input should be less than",
         ),
         ([""], ": holds no items"),
-        ([{"id": "1", "prediction": "a"}], "nothing to judge: not every item has references"),
+        ([{"id": "1", "prediction": "a"}], "nothing to judge: no item has references"),
     ],
 )
 def test_bad_lines_get_one_error_with_file_and_line(tmp_path, capsys, lines, message):

@@ -155,9 +155,11 @@ def test_metrics_say_what_they_need():
     bare = [Prediction(id="1", prediction="x")]
     full = [Prediction(id="1", prediction="x", references=["x"], duration_ms=3.0)]
 
-    assert {metric.name for metric in ALL if metric.applies(bare)} == {"error_rate"}
-    assert {"token_f1", "bleu", "duration_p95"} <= {metric.name for metric in ALL if metric.applies(full)}
-    assert not any(metric.applies(full) for metric in CLASSIFICATION_METRICS)
+    assert {metric.name for metric in ALL if metric.carried([bare]).any()} == {"error_rate"}
+    assert {"token_f1", "bleu", "duration_p95"} <= {
+        metric.name for metric in ALL if metric.carried([full]).all()
+    }
+    assert not any(metric.carried([full]).any() for metric in CLASSIFICATION_METRICS)
 
 
 def test_metric_names_are_their_own_and_formulas_are_told():

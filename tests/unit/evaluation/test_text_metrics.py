@@ -74,6 +74,11 @@ def test_degenerate_answers(metric, peer, name, answer):
     assert value == pytest.approx(peer_score(peer, [answer], [["the order was sent"]]), abs=1e-10)
 
 
-def test_signatures_name_the_version():
-    assert signatures()["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
-    assert "nc:6|nw:0" in signatures()["chrf"]
+@pytest.mark.parametrize(
+    ("references", "counted"), [([1, 1], "1"), ([2, 2, 2], "2"), ([2, 3], "var"), ([0, 1], "1"), ([], "1")]
+)
+def test_signatures_name_the_version_and_the_references(references, counted):
+    found = signatures(references)
+    assert found["bleu"].startswith(f"nrefs:{counted}|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert found["chrf"].startswith(f"nrefs:{counted}|")
+    assert "nc:6|nw:0" in found["chrf"]

@@ -67,6 +67,22 @@ def test_models_are_listed_and_found_by_name(laptop: Laptop) -> None:
         client.models.retrieve("no-such-model")
 
 
+def test_head_says_what_get_says_without_the_body(laptop: Laptop) -> None:
+    for url in (f"{laptop.api_url}/models", f"{laptop.api_url}/models/"):
+        got, head = (httpx.request(verb, url, headers=laptop.headers, timeout=60) for verb in ("GET", "HEAD"))
+        assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
+        assert head.headers["content-type"] == got.headers["content-type"]
+    assert httpx.head(f"{laptop.api_url}/models", timeout=60).status_code == 401
+
+
+def test_guards_moderate_and_a_chat_model_ranks_nothing(laptop: Laptop) -> None:
+    judged = laptop.openai().moderations.create(input=["Hello there", "you are an idiot"])
+    assert [result.flagged for result in judged.results] == [False, True]
+    body = {"model": laptop.model, "query": "a", "documents": ["b"]}
+    reply = httpx.post(f"{laptop.api_url}/rerank", json=body, headers=laptop.headers, timeout=60)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "unsupported_operation")
+
+
 def test_the_printed_curl_line_answers(laptop: Laptop) -> None:
     printed = laptop.up().stdout
     start = printed.index("curl -N")

@@ -86,7 +86,7 @@ class ModerationRequest(TextsRequest):
 
     @property
     def by_guards(self) -> bool:
-        """Whether it is for the guards to answer, not for a model."""
+        """Whether guards answer to the name, where no model of the catalogue does."""
         return self.model in GUARD_ALIASES
 
     @property

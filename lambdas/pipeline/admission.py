@@ -11,7 +11,7 @@ import codecs
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -72,11 +72,10 @@ class Receive:
         asked = self._parsed(operation, incoming.body)
         context = self._context(incoming)
         principal = Principal.from_context(context)
-        if isinstance(asked, ModerationRequest) and asked.by_guards:
-            self._catalogue.read()
+        called, catalogue = cast(Any, asked), self._catalogue.read()
+        if isinstance(asked, ModerationRequest) and asked.by_guards and catalogue.find(asked.model) is None:
             return Request(incoming, operation, self._guards, asked, asked, principal, context)
-        called: Any = asked
-        entry = find_model(self._catalogue.read(), operation, called.model, principal)
+        entry = find_model(catalogue, operation, called.model, principal)
         body = operation.model_request(asked, principal)
         check_capabilities(entry, body)
         if body.model != entry.name:

@@ -18,7 +18,7 @@ from contracts.access import Principal
 from contracts.catalogue import ModelEntry
 from contracts.chat import ChatRequest
 from contracts.completions import CompletionRequest
-from contracts.moderation import ModerationRequest
+from contracts.moderation import GUARDS, ModerationRequest
 from contracts.routing import Routing
 from lambdas.pipeline.guards.base import Finding, GuardReport
 from lambdas.pipeline.operations import Generation, ModelRequest, Operation
@@ -101,7 +101,7 @@ class Admission:
     @property
     def is_by_guards(self) -> bool:
         """Whether the guards answer, and no model is asked."""
-        return isinstance(self.body, ModerationRequest) and self.body.by_guards
+        return isinstance(self.body, ModerationRequest) and self.request.entry.name == GUARDS
 
 
 @dataclass(frozen=True)

@@ -256,3 +256,80 @@ def test_an_operators_entry_answers_without_a_deployment(make_door: Callable[...
     tables.put_item(TableName="access", Item=to_item(item))
     door = make_door(SETTINGS)
     assert [ask(door, model)[0] for model in (MODEL, "gpt-4o", "support")] == [200, 200, 404]
+
+
+# --- models that answer with numbers ---------------------------------------------------------------------
+
+RANKER = ModelEntry(
+    name="ranker", kind="rerank", target=EndpointTarget(endpoint_name="ranker", model_version="r1")
+)
+MODERATOR = ModelEntry(
+    name="toxic",
+    kind="classification",
+    aliases=("omni-moderation-latest",),
+    target=EndpointTarget(endpoint_name="toxic", model_version="c1", served_name="inner"),
+)
+
+
+@pytest.fixture
+def encoders(make_door: Callable[..., Door]) -> Door:
+    return make_door(SETTINGS.model_copy(update={"models": [VECTORS, RANKER, MODERATOR]}))
+
+
+def reply_of(**fields: Any) -> list[Reply]:
+    usage = {"prompt_tokens": 3, "total_tokens": 3}
+    body = {"id": "x", "created": 1, "model": "inner", "usage": usage, **fields}
+    return [Reply(parts=cut(json.dumps(body).encode(), 50))]
+
+
+@pytest.mark.parametrize("model", ["ranker", "vectors"])
+def test_rankings_go_to_a_cross_encoder_or_an_embedding_model(encoders: Door, model: str) -> None:
+    encoders.sagemaker.replies = reply_of(results=[{"index": 0, "relevance_score": 0.5}])
+    body = {"model": model, "query": "q", "documents": ["a"]}
+    reply, text = encoders.ask(body, route="/v1/rerank")
+    assert (reply.status, json.loads(text)["model"]) == (200, model)
+    assert encoders.sagemaker.paths[-1].startswith(f"/endpoints/{model}/")
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "named"),
+    [
+        ("/v1/rerank", {"model": "toxic", "query": "q", "documents": ["a"]}, "ranker"),
+        ("/v1/score", {"model": "toxic", "text_1": "q", "text_2": "a"}, "vectors"),
+        ("/v1/classify", {"model": "ranker", "input": "a"}, "toxic"),
+        ("/v1/moderations", {"model": "vectors", "input": "a"}, "toxic"),
+        ("/v1/embeddings", {"model": "ranker", "input": "a"}, "vectors"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused_with_those_that_fit(
+    encoders: Door, route: str, body: dict[str, Any], named: str
+) -> None:
+    reply, text = encoders.ask(body, route=route)
+    error = json.loads(text)["error"]
+    assert (reply.status, error["code"], error["param"]) == (400, "unsupported_operation", "model")
+    assert f"'{named}'" in error["message"]
+    assert encoders.sagemaker.calls == []
+
+
+@pytest.mark.parametrize("model", ["toxic", "omni-moderation-latest"])
+def test_a_classifier_of_the_catalogue_moderates_where_it_is_named(encoders: Door, model: str) -> None:
+    scores = [{"label": "insult", "score": 0.75}, {"label": "safe", "score": 0.25}]
+    row = {"index": 0, "label": "insult", "probs": [0.75, 0.25], "num_classes": 2, "scores": scores}
+    encoders.sagemaker.replies = reply_of(data=[row])
+    reply, text = encoders.ask({"model": model, "input": "hello"}, route="/v1/moderations")
+    answer = json.loads(text)
+    assert (reply.status, answer["model"], answer["results"][0]["categories"]["insult"]) == (
+        200,
+        "toxic",
+        True,
+    )
+    assert json.loads(encoders.sagemaker.calls[-1][1]) == {"model": "inner", "input": ["hello"]}
+    record = encoders.record()
+    assert record is not None
+    assert (record["model"], record["model_version"]) == ("toxic", "c1")
+
+
+def test_without_a_model_the_guards_moderate_beside_it(encoders: Door) -> None:
+    _, text = encoders.ask({"input": "you are an idiot"}, route="/v1/moderations")
+    assert (json.loads(text)["model"], json.loads(text)["results"][0]["flagged"]) == ("guards", True)
+    assert encoders.sagemaker.calls == []

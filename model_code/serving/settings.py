@@ -29,6 +29,7 @@ _VARIABLES = {
     "idle_release": container.ENV_IDLE_RELEASE,
     "host": container.ENV_HOST,
     "max_adapters": container.ENV_MAX_ADAPTERS,
+    "adapter_folder": container.ENV_ADAPTER_FOLDER,
     "max_adapter_bytes": container.ENV_MAX_ADAPTER_BYTES,
     "sessions": container.ENV_SESSIONS_ENABLED,
     "session_seconds": container.ENV_SESSION_SECONDS,
@@ -61,10 +62,16 @@ class ServerSettings(BaseModel):
     idle_release: float = Field(default=600.0, ge=0)
     max_adapters: int = Field(default=0, ge=0, le=256)
     max_adapter_bytes: int = Field(default=1 << 30, ge=1)
+    adapter_folder: Path | None = None
     sessions: bool = False
     session_seconds: float = Field(default=1200.0, gt=0)
     max_sessions: int = Field(default=1000, ge=1)
     threads: int = Field(default_factory=lambda: usable_cores(), ge=1)
+
+    @property
+    def adapters_on_demand(self) -> Path | None:
+        """The folder of adapters that requests may name; a relative one is the model's."""
+        return None if self.adapter_folder is None else self.model_folder / self.adapter_folder
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> ServerSettings:

@@ -1,7 +1,8 @@
 """Which LoRA adapters are loaded, who uses them, and how many there may be. Without HTTP.
 
-An adapter that is unloaded takes no new request at once and leaves the engine with its last one. For one
-event loop.
+An adapter that is unloaded takes no new request at once and leaves the engine with its last one. Those in a
+folder of the container's own are loaded when a request names them, in the place of the one among them that
+has been idle for longest; those that were registered stay. For one event loop.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from contracts.adapters import AdapterListing, AdapterRegistration
 from model_code.serving.engines.base import Engine
 from model_code.serving.engines.errors import EngineError, IncompatibleAdapterError
-from model_code.serving.errors import ServingError, invalid
+from model_code.serving.errors import ServingError, invalid, overloaded
 from model_code.serving.logs import event
 
 STATUS_NO_ROOM = 507
@@ -37,13 +38,25 @@ class _Loaded:
     bytes: int
     users: int = 0
     leaving: bool = False
+    on_demand: bool = False
+    asked_at: int = 0  # a count of requests, not a time
 
 
 class Adapters:
-    """The adapters of one engine. `max_bytes` bounds what they measure on disk, all together."""
+    """The adapters of one engine. `max_bytes` bounds what they measure on disk, all together.
+
+    `on_demand` holds a folder for each adapter that a request may name unregistered.
+    """
 
     def __init__(
-        self, engine: Engine, folder: Path, digest: str, base_name: str, max_count: int, max_bytes: int
+        self,
+        engine: Engine,
+        folder: Path,
+        digest: str,
+        base_name: str,
+        max_count: int,
+        max_bytes: int,
+        on_demand: Path | None = None,
     ) -> None:
         self._engine = engine
         self._folder = folder
@@ -51,6 +64,7 @@ class Adapters:
         self._base_name = base_name
         self._max_count = max_count
         self._max_bytes = max_bytes
+        self._sources = _sources(on_demand) if on_demand is not None and max_count else {}
         self._by_name: dict[str, _Loaded] = {}
         self._resident: set[_Loaded] = set()  # in the engine, those that are leaving among them
         self._numbers = itertools.count()
@@ -59,12 +73,12 @@ class Adapters:
 
     def __contains__(self, name: str) -> bool:
         """Whether requests may name this adapter."""
-        return name in self._by_name
+        return name in self._by_name or name in self._sources
 
     @property
     def names(self) -> list[str]:
         """The adapters that requests may name."""
-        return sorted(self._by_name)
+        return sorted(self._by_name.keys() | self._sources.keys())
 
     def listing(self) -> list[AdapterListing]:
         """The loaded adapters by name."""
@@ -88,6 +102,37 @@ class Adapters:
             )
         async with self._load_lock:
             await self._load(wanted.name, wanted.src)
+
+    async def demand(self, name: str) -> None:
+        """Have an adapter loaded that a request names. Raises ServingError: unknown, does not fit, no room.
+
+        Whoever holds it at once, without waiting for anything between, finds it there.
+        """
+        if name not in self._by_name:
+            async with self._load_lock:
+                await self._load_on_demand(name)
+        self._by_name[name].asked_at = next(self._numbers)
+
+    async def _load_on_demand(self, name: str) -> None:
+        if name in self._by_name:  # another request has had it loaded meanwhile
+            return
+        source = self._sources.get(name)
+        if source is None:
+            raise not_found(name, self.names)
+        while True:
+            try:
+                await self._load(name, str(source))
+            except ServingError as error:
+                if error.code != "adapter_limit":
+                    raise
+                idle = [one for one in self._by_name.values() if one.on_demand and one.users == 0]
+                if not idle:
+                    text = f"The adapter '{name}' has to wait for another one's place."
+                    raise overloaded(text, code="adapter_limit") from None
+                await self.unload(min(idle, key=lambda one: one.asked_at).name)
+            else:
+                self._by_name[name].on_demand = True
+                return
 
     async def _load(self, name: str, source: str) -> None:
         if name == self._base_name:
@@ -166,6 +211,14 @@ class Adapters:
         await asyncio.to_thread(self._engine.unload_adapter, loaded.key)
         self._resident.discard(loaded)
         event(logger, "adapter unloaded", adapter=loaded.name)
+
+
+def _sources(folder: Path) -> dict[str, Path]:
+    """The adapters in a folder by name; what lies elsewhere, behind a link, is none of them."""
+    if not folder.is_dir():
+        return {}
+    inside = [each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()]
+    return {each.name: each for each in inside}
 
 
 def not_found(name: str, known: list[str]) -> ServingError:

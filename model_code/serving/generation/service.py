@@ -108,6 +108,7 @@ class Service:
             self.settings.model_name,
             self.settings.max_adapters,
             self.settings.max_adapter_bytes,
+            self.settings.adapters_on_demand,
         )
         self._not_ready = ""
         if self.settings.idle_release:
@@ -230,6 +231,8 @@ class Service:
         """
         answers = self._loaded()
         try:
+            if plan.adapter is not None and self._adapters is not None:
+                await self._adapters.demand(plan.adapter)
             with self._adapter_key(plan) as adapter:
                 async with self._slot(plan):
                     admitted()

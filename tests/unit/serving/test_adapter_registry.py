@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -58,12 +59,14 @@ def play(
     *,
     count: int = 2,
     size: int = 1 << 20,
+    on_demand: Path | None = None,
 ) -> None:
     """Run a scenario on a fresh registry."""
 
     async def run() -> None:
         engine = Engine()
-        adapters = Adapters(engine, folders / "base", "d" * 64, "model", count, size)  # type: ignore[arg-type]
+        base = folders / "base"
+        adapters = Adapters(engine, base, "d" * 64, "model", count, size, on_demand)  # type: ignore[arg-type]
         await scenario(adapters, engine)
 
     asyncio.run(run())
@@ -172,3 +175,79 @@ def test_all_bytes_together_are_bounded(folders: Path) -> None:
         assert await code_of(adapters.load(wanted(folders, "b"))) == "adapter_limit"
 
     play(folders, scenario, count=9, size=2 * size - 1)
+
+
+@pytest.fixture
+def shelf(folders: Path) -> Path:
+    """Three adapters that requests may name, a link to one elsewhere, and one that cannot be read."""
+    shelf = folders / "shelf"
+    for name in ("a", "b", "c"):
+        shutil.copytree(folders / "adapter", shelf / name)
+    (shelf / "broken").mkdir()
+    (shelf / "linked").symlink_to(folders / "adapter")
+    return shelf
+
+
+def held(engine: Engine) -> list[str]:
+    return sorted(key.partition("#")[0] for key in engine.keys)
+
+
+def test_an_adapter_is_loaded_when_a_request_names_it_and_the_idlest_gives_way(
+    folders: Path, shelf: Path
+) -> None:
+    async def scenario(adapters: Adapters, engine: Engine) -> None:
+        assert (adapters.names, engine.keys) == (["a", "b", "broken", "c"], [])
+        for name in ("a", "b", "a"):
+            await adapters.demand(name)
+        assert held(engine) == ["a", "b"]
+        await adapters.demand("c")
+        assert held(engine) == ["a", "c"]  # b was asked for before a was again
+        with adapters.hold("a"):
+            await adapters.demand("b")
+            assert held(engine) == ["a", "b"]  # a is in use
+
+    play(folders, scenario, on_demand=shelf)
+
+
+def test_one_adapter_is_loaded_once_for_all_that_ask_together(folders: Path, shelf: Path) -> None:
+    async def scenario(adapters: Adapters, engine: Engine) -> None:
+        await asyncio.gather(*(adapters.demand("a") for _ in range(5)))
+        assert held(engine) == ["a"]
+
+    play(folders, scenario, on_demand=shelf)
+
+
+def test_what_is_in_use_or_registered_keeps_its_place(folders: Path, shelf: Path) -> None:
+    async def scenario(adapters: Adapters, engine: Engine) -> None:
+        await adapters.load(AdapterRegistration(name="mine", src=str(folders / "adapter")))
+        await adapters.demand("a")
+        with adapters.hold("a"), pytest.raises(ServingError) as full:
+            await adapters.demand("b")
+        assert (full.value.status, full.value.code) == (503, "adapter_limit")
+        await adapters.demand("b")
+        assert held(engine) == ["b", "mine"]
+
+    play(folders, scenario, on_demand=shelf)
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("d", 404), ("../adapter", 404), ("linked", 404), ("", 404), ("broken", 400)]
+)
+def test_only_what_lies_in_the_folder_can_be_named(
+    folders: Path, shelf: Path, name: str, status: int
+) -> None:
+    async def scenario(adapters: Adapters, engine: Engine) -> None:
+        with pytest.raises(ServingError) as refused:
+            await adapters.demand(name)
+        assert (refused.value.status, engine.keys) == (status, [])
+
+    play(folders, scenario, on_demand=shelf)
+
+
+def test_nothing_is_offered_where_adapters_are_off(folders: Path, shelf: Path) -> None:
+    async def scenario(adapters: Adapters, engine: Engine) -> None:
+        assert adapters.names == []
+        with pytest.raises(ServingError):
+            await adapters.demand("a")
+
+    play(folders, scenario, count=0, on_demand=shelf)

@@ -204,3 +204,25 @@ def test_a_stream_under_an_adapter_says_what_the_whole_answer_says(
 def test_adapters_are_off_unless_asked_for(client: httpx.Client) -> None:
     reply = client.post("/adapters", json={"name": "one", "src": "/opt/ml/adapters/one"})
     assert "EVERGREEN_MAX_ADAPTERS" in refused(reply, 400, "adapters_off")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_adapters_of_the_containers_folder_are_loaded_when_they_are_named(
+    tiny_model: Path, adapters: Path, engine: str
+) -> None:
+    """With room for one: the second takes the first one's place, and the first comes back."""
+    with ServerProcess(
+        tiny_model,
+        EVERGREEN_ENGINE=engine,
+        EVERGREEN_MAX_ADAPTERS="1",
+        EVERGREEN_ADAPTER_FOLDER=str(adapters),
+        EVERGREEN_MAX_CONTEXT_TOKENS="2048",
+    ) as process:
+        server = process.wait_ready()
+        assert loaded(server) == []
+        base, one, two = (answer(server, model=name) for name in (MODEL, "one", "two"))
+        assert len({base, one, two}) == 3
+        assert loaded(server) == ["two"]
+        assert answer(server, model="one") == one
+        unknown = httpx.post(f"{server.url}/invocations", json=chat(model="three"), timeout=60)
+        refused(unknown, 404, "model_not_found")

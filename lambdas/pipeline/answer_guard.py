@@ -88,6 +88,7 @@ class GuardAnswer:
         Calls are held until they are whole. Raises _BlockedError.
         """
         operation, held, ends = generation.operation, answer.held, choice.get("finish_reason")
+        operation.drop_notes(choice)  # nobody checks them
         held.text += operation.text(choice)
         if calls := operation.calls(choice):
             held.add_calls(calls)

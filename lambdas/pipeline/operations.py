@@ -24,6 +24,9 @@ from lambdas.runtime.errors import ApiError
 
 ModelRequest = ChatRequest | CompletionRequest | TextsRequest
 
+NOTES = ("reasoning_content", "reasoning")
+"""Fields of a chat's delta in which engines put what a reasoning model notes apart from its answer."""
+
 
 @dataclass
 class Gathered:
@@ -121,6 +124,9 @@ class Generation(Operation, ABC):
     def set_calls(self, choice: dict[str, Any], calls: list[dict[str, Any]]) -> None:
         """Replace it; an empty list takes it away."""
 
+    def drop_notes(self, choice: dict[str, Any]) -> None:
+        """Take away what a reasoning model notes apart from its answer."""
+
     def gather(self, answer: Gathered, choice: dict[str, Any]) -> None:
         """Add a chunk's choice to the answer."""
         answer.text += self.text(choice)
@@ -167,6 +173,11 @@ class Chat(Generation):
         choice["delta"] = {**(choice.get("delta") or {}), "tool_calls": calls}
         if not calls:
             del choice["delta"]["tool_calls"]
+
+    def drop_notes(self, choice: dict[str, Any]) -> None:
+        """See Generation."""
+        for name in NOTES:
+            (choice.get("delta") or {}).pop(name, None)
 
     def whole(
         self, id: str, created: int, model: str, answers: list[Gathered], usage: Usage | None

@@ -190,6 +190,18 @@ def test_what_a_model_notes_is_an_item_of_its_own(door: Door) -> None:
     assert message.type == "message"
 
 
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_notes_that_nobody_checks_do_not_pass_the_guards(make_door: Callable[..., Door], field: str) -> None:
+    door = make_door(SETTINGS.model_copy(update={"guards": GuardSettings(mask_pii=True)}))
+    door.sagemaker.replies = stream(
+        {"delta": {field: "Bob is bob@y.org."}}, {"delta": {"content": "Hi."}, "finish_reason": "stop"}
+    )
+    _, body = respond(door, input="x")
+    assert [item["type"] for item in body["output"]] == ["message"]
+    _, streamed = door.ask({"model": MODEL, "messages": [ASK], "stream": True})
+    assert b"bob@y.org" not in streamed
+
+
 def test_a_refusal_of_the_guards_names_what_they_found(make_door: Callable[..., Door]) -> None:
     guards = GuardSettings(denied_topics={"weapons": ["pipe bomb"]})
     door = make_door(SETTINGS.model_copy(update={"guards": guards}))

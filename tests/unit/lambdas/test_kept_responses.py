@@ -217,12 +217,13 @@ def test_what_guards_mask_is_not_kept(make: MakeDoor) -> None:
         door,
         input=[asked],
         instructions="You are bob@y.org.",
-        metadata={"who": "bob@y.org"},
+        metadata={"who": "ann@z.org"},
         tools=[function("mail", description="For bob@y.org")],
     )
     assert "bob@y.org" in first["output"][0]["content"][0]["text"], "the caller gets its own data back"
     [row] = rows(door)
-    assert "bob@y.org" not in json.dumps(row)
+    assert "y.org" not in json.dumps(row)
+    assert "ann@z.org" not in json.dumps(row), "no guard has seen it"
     assert "EMAIL_1" not in json.dumps(row), "it would stand for another address in the next request"
 
     said_next(door, "Sent to [EMAIL_1].")

@@ -12,6 +12,7 @@ import pytest
 
 from contracts.access import Principal
 from contracts.guards import GuardSettings
+from contracts.kept_response import KeptResponse
 from contracts.response_objects import ModelResponse, OutputMessage, OutputText
 from lambdas.aws.dynamodb import DynamoDB
 from lambdas.aws.responses_table import ResponsesTable
@@ -49,7 +50,7 @@ def keeping_door(make: MakeDoor) -> Door:
 def respond(door: Door, name: str = "r1", *, caller: dict[str, str] = AUTHORIZER, **fields: Any) -> Any:
     """The answer, or the error, of a request with that id."""
     body = {"model": MODEL, "input": [ASK], **fields}
-    reply, text = door.ask(body, route=Responses.route, request_id=name, **caller)
+    reply, text = door.ask(body, route=Responses.route, headers={}, request_id=name, **caller)
     told = json.loads(text)
     return told if reply.status == 200 else told["error"]
 
@@ -265,7 +266,7 @@ class Slow:
         if self.looks > 0:
             return None
         output = OutputMessage(id="msg_r_0", status="completed", content=[OutputText(text="Hi")])
-        return keeping.KeptResponse(
+        return KeptResponse(
             tenant="t",
             response=ModelResponse(id=id, created_at=0, status="completed", model=MODEL, output=[output]),
         )

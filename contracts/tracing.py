@@ -12,6 +12,8 @@ PATH = "/v1/traces"
 """OTLP over HTTP names it so, at X-Ray as at any collector."""
 DEFAULT_RATIO = 0.05
 """X-Ray's own share, of what is above one request a second."""
+NAME_OF_SECRET = r"^[A-Za-z0-9/_+=.@:-]{1,512}$"  # noqa: S105 - a pattern
+HEADER_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
 _LOOPBACK = "127.0.0.1"
 
 
@@ -32,10 +34,15 @@ class XRayTracing(_Tracing):
 
 
 class OtlpTracing(_Tracing):
-    """Any collector that takes OTLP over HTTP as JSON. `url` is the whole address."""
+    """Any collector that takes OTLP over HTTP as JSON. `url` is the whole address.
+
+    `secret` is the name or ARN of a secret in Secrets Manager: what the header `secret_header` holds.
+    """
 
     kind: Literal["otlp"]
     url: str = Field(max_length=512)
+    secret: str | None = Field(default=None, pattern=NAME_OF_SECRET)
+    secret_header: str = Field(default="authorization", pattern=HEADER_PATTERN)
 
     @field_validator("url")
     @classmethod

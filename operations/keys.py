@@ -171,13 +171,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_budget(settings: Settings, usd_per_month: float | None) -> None:
-    """A budget in dollars needs a price: without one it would never be spent. Raises AdminError."""
-    if usd_per_month is not None and settings.model.token_prices is None:
+    """A budget in dollars needs a price: without one it would never be spent.
+
+    Raises AdminError where no model has one; where some have none, says which will refuse the key.
+    """
+    if usd_per_month is None:
+        return
+    own = settings.model.token_prices is not None
+    unpriced = [
+        entry.name
+        for entry in settings.models
+        if entry.input_token_price is None and not (own and entry.kind == "adapter")
+    ]
+    if not own and len(unpriced) == len(settings.models):
         raise AdminError(
             f"a budget of {usd_per_month:g} USD a month cannot be kept: the model has no token prices. Set "
             f"model.input_token_price and .output_token_price in settings/{settings.name}.yaml and deploy "
             f"(`make status ENV={settings.name}` shows what tokens have cost), or give --tokens-per-day"
         )
+    if not own:
+        unpriced = [settings.model.name, *unpriced]
+    if unpriced:
+        print(f"without a price, and so refusing this key: {', '.join(unpriced)}", file=sys.stderr)
 
 
 def _scopes(options: argparse.Namespace) -> list[str]:

@@ -14,7 +14,7 @@ from aws_cdk import aws_lambda as lambda_
 from infra.settings import Settings
 from infra.settings.catalogue import BedrockModel, OpenAIModel
 from infra.settings.fallback import BedrockFallback, EndpointFallback
-from infra.settings.tracing import XRay
+from infra.settings.tracing import Otlp, XRay
 
 
 def configure_jwt_issuers(authorizer: lambda_.Function, settings: Settings) -> None:
@@ -48,6 +48,8 @@ def configure_tracing(function: lambda_.Function, settings: Settings) -> None:
     function.add_environment("TRACING", target.for_functions().model_dump_json(exclude_defaults=True))
     if isinstance(target, XRay):  # the action knows no resource
         function.add_to_role_policy(iam.PolicyStatement(actions=["xray:PutSpans"], resources=["*"]))
+    elif isinstance(target, Otlp) and target.secret:
+        function.add_to_role_policy(_read_secret(cdk.Stack.of(function), target.secret))
 
 
 def configure_fallbacks(function: lambda_.Function, settings: Settings) -> None:
@@ -68,18 +70,20 @@ def configure_hosted_models(function: lambda_.Function, settings: Settings) -> N
         if isinstance(entry, BedrockModel):
             function.add_to_role_policy(_call_bedrock(stack, entry.model_id, entry.region))
         elif isinstance(entry, OpenAIModel) and entry.secret:
-            secret = entry.secret
-            if not secret.startswith("arn:"):
-                # Secrets Manager adds six characters of its own to a name.
-                secret = stack.format_arn(
-                    service="secretsmanager",
-                    resource="secret",
-                    resource_name=f"{secret}-??????",
-                    arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-                )
-            function.add_to_role_policy(
-                iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[secret])
-            )
+            function.add_to_role_policy(_read_secret(stack, entry.secret))
+
+
+def _read_secret(stack: cdk.Stack, secret: str) -> iam.PolicyStatement:
+    """Of a secret by its name or ARN."""
+    if not secret.startswith("arn:"):
+        # Secrets Manager adds six characters of its own to a name.
+        secret = stack.format_arn(
+            service="secretsmanager",
+            resource="secret",
+            resource_name=f"{secret}-??????",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+    return iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[secret])
 
 
 def _call(stack: cdk.Stack, target: EndpointFallback | BedrockFallback) -> iam.PolicyStatement:

@@ -81,8 +81,8 @@ class _Entry(SettingsModel):
         "Further names that callers may say.", ["text-embedding-3-small"], default=[], max_length=16
     )
     input_token_price: float | None = setting(
-        "What callers are charged for a million input tokens, in US dollars; left out, as "
-        "`model.input_token_price`.",
+        "What callers are charged for a million input tokens, in US dollars; left out, it is not known. "
+        "Adapters of the environment's own model cost what that costs.",
         0.02,
         ge=0,
         default=None,

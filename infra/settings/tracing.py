@@ -49,6 +49,22 @@ class Otlp(_Sampled):
         max_length=512,
     )
 
+    secret: str | None = setting(
+        "Name or ARN of the secret in Secrets Manager that the collector asks for, to the letter (for "
+        "`authorization` with its scheme: `Bearer …`); left out, none is sent.",
+        "evergreen/prod/tracing",
+        pattern=tracing.NAME_OF_SECRET,
+        form="a secret's name or ARN",
+        default=None,
+    )
+    secret_header: str = setting(
+        "The header that carries the secret, in lower case.",
+        "authorization",
+        pattern=tracing.HEADER_PATTERN,
+        form="a header's name in lower case",
+        default="authorization",
+    )
+
     def for_functions(self) -> OtlpTracing:
         """As the functions read it."""
         return OtlpTracing.model_validate(self.model_dump())

@@ -45,13 +45,15 @@ class HostedModel:
 
     def invoke(self, body: bytes, attributes: str, variant: str | None) -> ModelBytes | HostedStream:
         """Open a reply. Raises ModelCallError. `variant` means nothing here."""
-        route = container.decode_attributes(attributes).get(container.ATTRIBUTE_ROUTE, container.ROUTE_CHAT)
+        known = container.decode_attributes(attributes)
+        route = known.get(container.ATTRIBUTE_ROUTE, container.ROUTE_CHAT)
         request = {**json.loads(body), "model": self._target.model}
         for name in _NOT_PASSED_ON:
             request.pop(name, None)
         content = json.dumps(request).encode()
         try:
-            reply = self._authorized(self._path + route.removeprefix(_PUBLIC_PREFIX), content)
+            path = self._path + route.removeprefix(_PUBLIC_PREFIX)
+            reply = self._authorized(path, content, container.trace_headers(known))
             if reply.status != 200:
                 raise _refusal(reply)
         except aws.ReadTimeoutError as error:
@@ -64,19 +66,23 @@ class HostedModel:
             ) from error
         return HostedStream(reply) if route in _ROUTES_OF_STREAMS else ModelBytes(reply)
 
-    def _authorized(self, path: str, content: bytes) -> aws.Reply:
+    def _authorized(self, path: str, content: bytes, trace: dict[str, str]) -> aws.Reply:
         name = self._target.secret
         if name is None:
-            return self._send(path, content, None)
+            return self._send(path, content, trace, None)
         key = self._secrets.read(name)
-        reply = self._send(path, content, key)
+        reply = self._send(path, content, trace, key)
         if reply.status != 401 or (newer := self._secrets.changed(name, key)) is None:
             return reply
         reply.close()
-        return self._send(path, content, newer)
+        return self._send(path, content, trace, newer)
 
-    def _send(self, path: str, content: bytes, key: str | None) -> aws.Reply:
-        headers = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
+    def _send(self, path: str, content: bytes, trace: dict[str, str], key: str | None) -> aws.Reply:
+        headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream, application/json",
+            **trace,
+        }
         if key is not None:
             headers["authorization"] = f"Bearer {key}"
         return self._client.send("POST", path, headers, content)

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from contracts import tracing
-from contracts.tracing import TracingTarget, XRayTracing
+from contracts.tracing import OtlpTracing, TracingTarget, XRayTracing
 from lambdas.aws import client as aws
+from lambdas.aws.secrets import CachedSecrets, SecretError, SecretsManager, SecretSource
 from lambdas.runtime.tracing import Attribute, Span, Trace
 
 MOST_WAITING = 256
@@ -89,13 +90,40 @@ class SpanExporter:
         return json.dumps(request, separators=(",", ":")).encode()
 
 
-def span_exporter(target: TracingTarget, resource: Mapping[str, Attribute]) -> SpanExporter:
-    """The exporter that settings ask for."""
+class _WithSecret:
+    """Adds a header that a secret holds; one that is refused is read anew, now and then."""
+
+    def __init__(self, sender: Sender, target: OtlpTracing, secrets: CachedSecrets) -> None:
+        self._sender = sender
+        self._secret = target.secret or ""
+        self._header = target.secret_header
+        self._secrets = secrets
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> aws.Reply:
+        """See Sender. A secret that cannot be read counts as a connection that failed."""
+        try:
+            secret = self._secrets.read(self._secret)
+            reply = self._sender.send(method, path, {**headers, self._header: secret}, body)
+            if reply.status not in (401, 403) or not (newer := self._secrets.changed(self._secret, secret)):
+                return reply
+        except SecretError as error:
+            raise aws.ConnectionFailedError from error
+        reply.close()
+        return self._sender.send(method, path, {**headers, self._header: newer}, body)
+
+
+def span_exporter(
+    target: TracingTarget, resource: Mapping[str, Attribute], secrets: SecretSource | None = None
+) -> SpanExporter:
+    """The exporter that settings ask for. `secrets` is Secrets Manager unless given."""
     if isinstance(target, XRayTracing):
         sender: Sender = aws.Client("xray", "xray", "xray", _CONNECT_SECONDS, _READ_SECONDS)
         return SpanExporter(sender, tracing.PATH, resource)
     path = urllib.parse.urlsplit(target.url).path
-    return SpanExporter(aws.HttpClient(target.url, _CONNECT_SECONDS, _READ_SECONDS), path, resource)
+    collector: Sender = aws.HttpClient(target.url, _CONNECT_SECONDS, _READ_SECONDS)
+    if target.secret:
+        collector = _WithSecret(collector, target, CachedSecrets(secrets or SecretsManager()))
+    return SpanExporter(collector, path, resource)
 
 
 def _span(trace: Trace, span: Span) -> dict[str, Any]:

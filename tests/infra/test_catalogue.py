@@ -118,7 +118,10 @@ def test_functions_call_these_models_and_read_these_secrets_and_no_others(resour
     }
     assert found["sagemaker:InvokeEndpoint"] == {f"{endpoint}-{EMBEDDING}"}
     assert found["bedrock:InvokeModel"] == {"us-west-2::foundation-model/openai.gpt-oss-20b-1:0"}
-    assert found["secretsmanager:GetSecretValue"] == {f"{mine}:secret:evergreen/{ENV}/models/openai-??????"}
+    assert found["secretsmanager:GetSecretValue"] == {
+        f"{mine}:secret:evergreen/{ENV}/models/openai-??????",
+        f"{mine}:secret:evergreen/{ENV}/tracing-??????",
+    }
 
 
 def test_an_adapter_has_parameters_of_its_own(resources, template_json):

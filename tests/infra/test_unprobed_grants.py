@@ -27,7 +27,9 @@ _ASYNC = "the laptop's endpoint answers at once; test_endpoint_kinds.py, TestAsy
 _FOLLOW = "the laptop has one region; unit/release/test_replication.py makes the calls"
 _COPIES = "the laptop has one region, and S3 itself uses these; test_failover.py looks at each"
 _BEDROCK = "the laptop has no Bedrock; unit/lambdas/test_bedrock_guard.py and test_bedrock_fallback.py"
-_HOSTED = "the laptop calls no hosted model; unit/lambdas/test_hosted_models.py reads the secret"
+_HOSTED = (
+    "the laptop calls no hosted model; unit/lambdas/test_hosted_models.py and test_spans.py read secrets"
+)
 _KEYS = "the laptop's endpoint neither queues nor captures; unit/sagemaker/test_execution_role.py asks keys"
 
 UNPROBED: dict[tuple[str, str], str] = {

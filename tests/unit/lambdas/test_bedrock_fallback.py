@@ -89,6 +89,7 @@ def test_bedrock_answers_while_the_endpoint_cannot(chained: Door, bedrock: FakeB
     assert path == "/openai/v1/chat/completions"
     assert "/us-west-2/bedrock/aws4_request" in headers["authorization"]
     assert (sent["model"], sent["stream"], sent["temperature"]) == (MODEL_ID, True, 0.5)
+    assert headers["traceparent"].startswith("00-")
     # Who asks is nobody's business there.
     assert "user" not in sent
     record = chained.record()

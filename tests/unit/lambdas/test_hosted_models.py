@@ -81,6 +81,19 @@ def test_a_chat_goes_to_the_provider_under_its_own_name_and_key(
     assert door.sagemaker.calls == []
 
 
+def test_the_provider_hears_of_the_call_as_its_parent(
+    hosted: Callable[..., Door], provider: FakeProvider
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    sent = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "tracestate": "congo=1,rojo=2"}
+    hosted(Secrets("sk-far")).ask({**chat(), "model": "far"}, headers=sent)
+    (call,) = provider.calls
+    version, trace_id, span_id, flags = call.headers["traceparent"].split("-")
+    assert (version, trace_id, flags) == ("00", trace, "01")
+    assert span_id != "00f067aa0ba902b7"
+    assert call.headers["tracestate"] == "congo=1,rojo=2"
+
+
 def test_record_and_price_are_the_entrys(hosted: Callable[..., Door]) -> None:
     from contracts.catalogue import ModelPrice
 

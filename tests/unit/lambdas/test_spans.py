@@ -15,6 +15,7 @@ from contracts import container, metrics
 from contracts.guards import GuardSettings
 from contracts.tracing import OtlpTracing, TracingTarget, XRayTracing
 from lambdas.aws.otlp import MOST_WAITING, span_exporter
+from lambdas.aws.secrets import SecretError
 from lambdas.pipeline.environment import InferenceEnvironment
 from tests.support import otlp_receiver
 from tests.support.fake_model_endpoint import Reply, chat_events, cut
@@ -260,6 +261,48 @@ def test_xray_is_asked_with_a_signature(
     path, headers, _ = receiver.calls[0]
     assert path == "/v1/traces"
     assert "/us-east-1/xray/aws4_request, SignedHeaders=content-type;host;" in headers["authorization"]
+
+
+class Secrets:
+    """A source that tells one secret after the other."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+
+    def read(self, name: str) -> str:
+        assert name == "evergreen/test/tracing"
+        if not self.texts:
+            raise SecretError("AccessDeniedException")
+        return self.texts.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "statuses", "sent"),
+    [
+        (["k1"], [200], ["k1"]),
+        (["k1", "k2"], [401, 200], ["k1"]),  # not read again at once: a wrong key costs no calls
+        ([], [200], []),
+    ],
+)
+def test_a_collectors_secret_stands_in_its_header_and_costs_no_request(
+    make_door: Callable[..., Door],
+    receiver: Receiver,
+    secrets: list[str],
+    statuses: list[int],
+    sent: list[str],
+) -> None:
+    receiver.statuses = statuses
+    target = OtlpTracing(
+        kind="otlp",
+        url=f"{receiver.url}/v1/traces",
+        sample_ratio=1,
+        secret="evergreen/test/tracing",
+        secret_header="x-team-key",
+    )
+    exporter = span_exporter(target, RESOURCE, Secrets(*secrets))
+    door = make_door(SETTINGS.model_copy(update={"tracing": target}), exporter=exporter)
+    assert door.ask(chat())[0].status == 200
+    assert [headers["x-team-key"] for _, headers, _ in receiver.calls] == sent
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,6 +20,7 @@ from operations.status import screen
 from operations.target import Target
 from tests.support.recorded_aws import Answer, RecordedAccount, Refusal
 
+EXAMPLES = Path(__file__).parents[2] / "fixtures" / "settings"
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 MODEL = {"uri": "s3://models/one/", "digest": "", "version": "llama-1"}
 
@@ -219,6 +221,27 @@ def test_a_budget_in_dollars_takes_a_price(
         return check_budget(found, budget)
     with pytest.raises(AdminError, match="input_token_price"):
         check_budget(found, budget)
+
+
+@pytest.mark.parametrize(
+    ("prices", "said"),
+    [
+        ({}, ["llama-3.1-8b-instruct", "all-minilm-l6-v2"]),
+        ({"input_token_price": 0.1, "output_token_price": 0.4}, ["all-minilm-l6-v2"]),
+    ],
+)
+def test_models_that_will_refuse_a_budget_in_dollars_are_named(
+    prices: dict[str, float], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = priced(load("catalogue", EXAMPLES), **prices)
+    unset = [
+        entry.model_copy(update={"input_token_price": None}) if entry.name == "all-minilm-l6-v2" else entry
+        for entry in found.models
+    ]
+    check_budget(found.model_copy(update={"models": unset}), 10)
+    told = capsys.readouterr().err
+    assert [name for name in said if name in told] == said
+    assert ("llama-3.1-8b-instruct" in told) == ("llama-3.1-8b-instruct" in said)
 
 
 def test_the_same_as_json(settings: Settings) -> None:

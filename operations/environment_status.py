@@ -94,6 +94,7 @@ class EnvironmentStatus(BaseModel):
     set_token_prices: tuple[float, float] | None = None
     """US dollars per million input and output tokens, as callers are charged; None where none are set."""
     token_cost: TokenCost | None = None
+    usd_per_thousand_requests_goal: float | None = None
     keys: int | None = None
     unread: list[str] = []
 
@@ -106,6 +107,7 @@ def read_status(target: Target) -> EnvironmentStatus:
         regions=target.regions,
         usd_per_month_cap=target.settings.environment.monthly_cost_cap_usd,
         set_token_prices=target.settings.model.token_prices,
+        usd_per_thousand_requests_goal=target.settings.goals.cost_per_thousand_requests,
     )
     stacks = environment_stacks(target)
     status.stacks = [

@@ -101,6 +101,10 @@ def _token_prices(status: EnvironmentStatus) -> list[str]:
     cost = status.token_cost
     if cost is None:
         return lines
+    goal, thousand = status.usd_per_thousand_requests_goal, cost.usd_per_thousand_requests
+    if thousand is not None and goal is not None:
+        mark = "! " if thousand > goal else ""
+        lines.append(f"requests    {mark}{thousand:,.2f} USD per thousand, as measured; goal {goal:g}")
     if cost.usd_per_million_tokens is None:
         return [*lines, f"measured    unknown: {cost.reason}"]
     full = cost.usd_per_million_tokens_when_full

@@ -172,6 +172,7 @@ def test_a_token_has_cost_what_the_instances_cost_while_it_was_made(settings: Se
     assert cost.usd_per_thousand_requests == pytest.approx(paid / 125)
     shown = screen(status)
     assert "price set   0.1 USD per million tokens in, 0.4 out" in shown
+    assert "requests    ! 1.50 USD per thousand, as measured; goal 1.5" in shown  # 1.5005
     assert (
         "measured    1.88 USD per million tokens (3 × 2.605 USD/h × 24 h, 100,000,000 tokens); "
         "0.47 when full; 25% busy"

@@ -7,8 +7,8 @@ list, as text in the attribute `entries`: it is written by an operator, takes ef
 The environment's own model (variables `ENDPOINT_NAME`, `MODEL_NAME`, `MODEL_VERSION`) is in the catalogue
 even where neither source names it.
 
-Secrets of hosted models are read by the name in the entry. So that a model can be added without a
-deployment, the functions may read whatever begins with `secret_prefix`.
+The functions may read the secrets that the settings name, and call the endpoints and Bedrock models of the
+settings: an operator's entry that needs another has to be deployed.
 """
 
 from __future__ import annotations
@@ -185,8 +185,3 @@ class Catalogue:
 def catalogue_pk(endpoint_name: str) -> str:
     """The access table's key of an environment's catalogue, by the name of its own endpoint."""
     return f"CATALOGUE#{endpoint_name}"
-
-
-def secret_prefix(environment: str) -> str:
-    """How the names of secrets begin that hosted models of this environment may use."""
-    return f"evergreen/{environment}/models/"

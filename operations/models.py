@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from contracts.catalogue import (
     ModelEntry,
     catalogue_pk,
     read_entries,
-    secret_prefix,
     write_entries,
 )
 from contracts.routing import ROUTING_CACHE_SECONDS
@@ -45,7 +44,6 @@ class ModelsAdmin:
     """The catalogue of one environment. `clients` makes a boto3 client by service name."""
 
     def __init__(self, env: str, settings: CatalogueSettings, clients: Callable[[str], Any]) -> None:
-        self._env = env
         self._dynamodb, self._ssm = clients("dynamodb"), clients("ssm")
         self._table = stack_output(clients("cloudformation"), env, "data", "AccessTableName")
         self._key = {"pk": {"S": catalogue_pk(settings.endpoint_name)}}
@@ -81,24 +79,14 @@ class ModelsAdmin:
         self._write(before, kept)
 
     def _check_secrets(self, entry: ModelEntry) -> None:
-        """The functions may read secrets of one prefix, beside those that the settings name."""
-        allowed = {
-            target.secret
-            for each in self.settings_catalogue().entries
-            for target in each.targets
-            if isinstance(target, OpenAITarget)
-        }
-        prefix = secret_prefix(self._env)
-        for target in entry.targets:
-            secret = target.secret if isinstance(target, OpenAITarget) else None
-            if secret is None or secret in allowed:
-                continue
-            name = secret.partition(":secret:")[2] or secret
-            if not name.startswith(prefix):
-                raise CommandError(
-                    f"The functions cannot read the secret '{secret}': name it {prefix}…, or deploy it with "
-                    "the settings."
-                )
+        """The functions may read the secrets that the settings name, and no others."""
+        allowed = _secrets(self.settings_catalogue().entries)
+        if refused := sorted(_secrets([entry]) - allowed):
+            known = ", ".join(f"'{name}'" for name in sorted(allowed)) or "none"
+            raise CommandError(
+                f"The functions cannot read the secret '{refused[0]}': the settings name {known}. "
+                "Deploy a model that uses it first."
+            )
 
     def _version(self, parameter: str) -> str:
         try:
@@ -132,6 +120,11 @@ class ModelsAdmin:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
             raise CommandError("Somebody else has just changed the models; look and try again.") from None
+
+
+def _secrets(entries: Iterable[ModelEntry]) -> set[str]:
+    targets = (target for entry in entries for target in entry.targets)
+    return {target.secret for target in targets if isinstance(target, OpenAITarget) and target.secret}
 
 
 def _read(text: str | None) -> list[ModelEntry]:

@@ -13,7 +13,7 @@ import pytest
 from moto import mock_aws
 
 from contracts.access import ModelBudget
-from contracts.catalogue import ENTRIES_ATTRIBUTE, ModelEntry, catalogue_pk, read_entries
+from contracts.catalogue import ENTRIES_ATTRIBUTE, Catalogue, ModelEntry, catalogue_pk, read_entries
 from infra.settings import load
 from operations import keys, models
 from operations.models import ModelsAdmin, parsed
@@ -61,7 +61,7 @@ def written(tables: Any) -> list[str]:
 
 def test_entries_are_put_replaced_and_taken_back(admin: ModelsAdmin, tables: Any) -> None:
     admin.put(hosted("far"))
-    admin.put(hosted("near", secret="evergreen/dev/models/near"))
+    admin.put(hosted("near"))
     admin.put(hosted("far", "gpt"))
     assert written(tables) == ["near", "far"]
     assert [entry.aliases for entry in admin.added()] == [(), ("gpt",)]
@@ -77,8 +77,7 @@ def test_entries_are_put_replaced_and_taken_back(admin: ModelsAdmin, tables: Any
         (hosted("far", OWN), "two models answer to"),
         (hosted("other", "taken"), "two models answer to 'taken'"),
         (hosted("far", secret="prod/database"), "cannot read the secret"),
-        (hosted("far", secret="evergreen/prod/models/x"), "cannot read the secret"),
-        (hosted("far", secret="arn:aws:secretsmanager:us-east-1:1:secret:db-a"), "cannot read the secret"),
+        (hosted("far", secret="arn:aws:secretsmanager:us-east-1:1:secret:db-a"), "the settings name none"),
     ],
 )
 def test_what_the_functions_could_not_use_is_not_written(
@@ -88,6 +87,15 @@ def test_what_the_functions_could_not_use_is_not_written(
     with pytest.raises(CommandError, match=why):
         admin.put(entry)
     assert written(tables) == ["first"]
+
+
+def test_a_secret_of_the_settings_may_be_used_again(
+    admin: ModelsAdmin, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed = Catalogue([hosted("deployed", secret="provider")])
+    monkeypatch.setattr(admin, "settings_catalogue", lambda: deployed)
+    admin.put(hosted("far", secret="provider"))
+    assert written(tables) == ["far"]
 
 
 def test_a_change_by_somebody_else_is_not_overwritten(

@@ -14,6 +14,8 @@ import traceback
 from contextvars import ContextVar
 from typing import Any
 
+from contracts.trace_context import read_xray
+
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 _correlation: ContextVar[dict[str, str] | None] = ContextVar("correlation", default=None)
 
@@ -54,6 +56,11 @@ class Logger:
 
 
 def correlate(request_id: str, trace_id: str | None, span_id: str | None = None) -> None:
-    """Put these ids into every line until the next call."""
-    ids = {"request_id": request_id, "trace_id": trace_id, "span_id": span_id}
+    """Put these ids into every line until the next call. `trace_id` may be X-Ray's header."""
+    of_xray = read_xray(trace_id)
+    ids = {
+        "request_id": request_id,
+        "trace_id": of_xray.trace_id if of_xray else trace_id,
+        "span_id": span_id,
+    }
     _correlation.set({name: value for name, value in ids.items() if value})

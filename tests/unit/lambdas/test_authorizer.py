@@ -15,6 +15,7 @@ import pytest
 from botocore.stub import Stubber
 
 from contracts.access import AccessKey, key_pk
+from infra.settings import load
 from lambdas.aws.dynamodb import from_item, to_item
 from operations import keys as admin
 
@@ -200,7 +201,7 @@ class Operator:
 @pytest.fixture
 def operator(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Operator:
     made = Operator(tables)
-    target = SimpleNamespace(name="dev", client=made)
+    target = SimpleNamespace(name="dev", client=made, settings=load("dev"))
     monkeypatch.setattr(admin, "open_target", lambda env: target)  # identity: tests/unit/operations
     made.stack("evergreen-dev-data", AccessTableName="access")
     return made
@@ -272,11 +273,20 @@ def test_an_id_that_names_no_key_is_an_error(operator: Operator, capsys: pytest.
     assert "0 keys" in capsys.readouterr().err
 
 
+def test_no_key_is_made_with_a_budget_that_nothing_would_ever_be_spent_of(
+    operator: Operator, tables: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert admin.main(["create", "--env", "dev", "--usd-per-month", "10"]) == 1
+    assert "model.input_token_price" in capsys.readouterr().err
+    assert tables.scan(TableName="access")["Items"] == []
+
+
 def test_a_missing_stack_is_one_clear_sentence(
     tables: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = Operator(tables)
-    monkeypatch.setattr(admin, "open_target", lambda env: SimpleNamespace(name="dev", client=made))
+    target = SimpleNamespace(name="dev", client=made, settings=load("dev"))
+    monkeypatch.setattr(admin, "open_target", lambda env: target)
     made.stacks.add_client_error("describe_stacks", "ValidationError", "Stack with id x does not exist")
     assert admin.main(["list", "--env", "dev"]) == 1
     assert (

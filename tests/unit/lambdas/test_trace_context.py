@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -11,6 +12,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from contracts import container
 from contracts.trace_context import TraceContext, read_headers, read_state, read_xray
+from lambdas.runtime import logs
 from lambdas.runtime.tracing import Sampling
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -154,3 +156,11 @@ def test_the_share_is_what_it_says_and_as_opentelemetry_counts_it() -> None:
     theirs = TraceIdRatioBased(0.1)
     counted = sum(theirs.should_sample(None, int(each, 16), "x").decision.is_sampled() for each in ids)
     assert counted / len(ids) == pytest.approx(len(sampled(0.1)) / len(ids), abs=0.03)
+
+
+def test_log_lines_have_one_form_of_the_trace_id(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (f"Root=1-{TRACE[:8]}-{TRACE[8:]};Parent={SPAN};Sampled=1", TRACE):
+        logs.correlate("r-1", given)
+        logs.Logger("test").info("told")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["request_id"], line["trace_id"]) for line in lines] == [("r-1", TRACE)] * 2

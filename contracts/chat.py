@@ -153,6 +153,13 @@ class ChatRequest(IgnoredFields):
         return self.n or 1
 
     @property
+    def characters(self) -> int:
+        """Length of all that the conversation says."""
+        calls = (call for message in self.messages for call in message.tool_calls or [])
+        said = sum(len(message.text) for message in self.messages)
+        return said + sum(len(call.function.arguments) for call in calls)
+
+    @property
     def token_limit(self) -> int | None:
         """`max_completion_tokens`, or its older name `max_tokens`; None when the caller set neither."""
         return self.max_completion_tokens or self.max_tokens

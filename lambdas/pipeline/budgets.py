@@ -14,6 +14,7 @@ from typing import Protocol
 
 from contracts import metrics
 from contracts.access import Principal
+from contracts.chat import ChatRequest
 from contracts.texts import TextsRequest
 from lambdas.aws.usage_ledger import Billed, Charge, PriceUnknownError, QuotaExceededError, Spent
 from lambdas.pipeline.limits import rate_limit_headers, refusal
@@ -142,7 +143,12 @@ def billed(request: Request, models: Models) -> Billed:
 
 
 def estimate(body_bytes: int, body: ModelRequest) -> int:
-    """Tokens a request will roughly use: by its size, and by its limit or a usual answer's length."""
+    """Tokens a request will roughly use: by its size, and by its limit or a usual answer's length.
+
+    A request may be longer than its body: what it only refers to is read as well.
+    """
+    if isinstance(body, ChatRequest):
+        body_bytes = max(body_bytes, body.characters)
     prompt = body_bytes // _BYTES_PER_TOKEN
     if isinstance(body, TextsRequest):
         return max(prompt, body.characters // _BYTES_PER_TOKEN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from contracts.catalogue import ModelEntry, ModelPrice
 from contracts.guards import GuardSettings, ToxicitySettings
@@ -13,13 +14,11 @@ from contracts.usage import Prices
 from lambdas.aws.access_table import AccessSource, AccessTable, CatalogueTable
 from lambdas.aws.bedrock import BedrockChat, GuardrailApi, GuardrailChecksApi
 from lambdas.aws.dynamodb import DynamoDB
-from lambdas.aws.hosted import HostedModel
 from lambdas.aws.otlp import span_exporter
 from lambdas.aws.records_table import RecordsTable
 from lambdas.aws.responses_table import ResponsesTable
 from lambdas.aws.s3 import Bucket
 from lambdas.aws.sagemaker import SageMakerEndpoint
-from lambdas.aws.secrets import CachedSecrets, SecretsManager, SecretSource
 from lambdas.aws.sqs import TicketQueue
 from lambdas.aws.usage_ledger import UsageLedger
 from lambdas.aws.work_table import AnswersTable, WorkTable
@@ -56,6 +55,9 @@ from lambdas.pipeline.unary import InvokeUnary
 from lambdas.runtime.environment import load, optional
 from lambdas.runtime.logs import Logger
 from lambdas.runtime.tracing import Attribute, Sampling
+
+if TYPE_CHECKING:
+    from lambdas.aws.secrets import CachedSecrets, SecretSource
 
 
 class Service(Pipeline):
@@ -238,6 +240,10 @@ def connections(secrets: SecretSource | None = None) -> Callable[[Target], Model
             )
         if isinstance(target, BedrockTarget):
             return BedrockChat(target.model_id, target.region)
+        # Only where there is a hosted model, and not before it is called: a cold start waits for each import.
+        from lambdas.aws.hosted import HostedModel
+        from lambdas.aws.secrets import CachedSecrets, SecretsManager
+
         if not cached:
             cached.append(CachedSecrets(secrets or SecretsManager()))
         return HostedModel(target, cached[0])

@@ -49,9 +49,9 @@ def _start(python: Path, code: str, variables: dict[str, str]) -> float:
     return 1000 * float(done.stdout.strip().splitlines()[-1])
 
 
-def build(runtime: str, architecture: str, folder: Path, *, host: bool) -> Path:
-    """The function's bundle, as `cdk deploy` would make it."""
-    Bundle("inference", runtime, architecture, host=host).build(folder, folder.parent / "wheels")
+def build(runtime: str, architecture: str, folder: Path, *, host: bool, function: str = "inference") -> Path:
+    """A function's bundle, as `cdk deploy` would make it."""
+    Bundle(function, runtime, architecture, host=host).build(folder, folder.parent / "wheels")
     return folder
 
 

@@ -35,6 +35,7 @@ from bench.gateway.stub import MODEL
 VENVS = Path(os.environ.get("EVERGREEN_VENVS", REPOSITORY / ".evergreen" / "venvs"))
 WARM_UP = 100
 ROUNDS = 5
+FUNCTIONS = ("inference", "authorizer")
 _TEXT = b'"content":"An'
 _PROFILED = (
     "import atexit, cProfile, runpy, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0));"
@@ -114,6 +115,11 @@ class Subject:
     handler: str
     event: dict[str, Any]
 
+    @property
+    def function(self) -> str:
+        """The function's name: its package below `lambdas`."""
+        return self.handler.split(".")[1]
+
 
 def event(*, stream: bool, limited: bool) -> dict[str, Any]:
     """A short chat as API Gateway hands it over; `limited` keys have their budget reserved first."""
@@ -162,17 +168,31 @@ def subjects(python: Path, profile: str | None) -> dict[str, Subject]:
     return {"streamed": found["streamed"]} if profile else found
 
 
-@contextmanager
-def started(subject: Subject, url: str, path: str, log: Path) -> Iterator[tuple[RuntimeApi, int]]:
-    """The function's process, which has asked for its first event, and its process id."""
-    api = RuntimeApi()
+def bundles(folder: Path) -> dict[str, str]:
+    """The functions' bundles for this machine, by name."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return {
+        name: str(cold.build(version, platform.machine(), folder / name, host=True, function=name))
+        for name in FUNCTIONS
+    }
+
+
+def process_variables(subject: Subject, url: str, path: str, runtime_api: str) -> dict[str, str]:
+    """The environment of a function's process: AWS at `url`, its code on `path`."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR", "LANG")}
-    variables = kept | cold.VARIABLES | {
-        "PYTHONPATH": path, "_HANDLER": subject.handler, "AWS_LAMBDA_RUNTIME_API": api.address,
+    return kept | cold.VARIABLES | {
+        "PYTHONPATH": path, "_HANDLER": subject.handler, "AWS_LAMBDA_RUNTIME_API": runtime_api,
         "AWS_ENDPOINT_URL": url, "AWS_SESSION_TOKEN": "0" * 400, "MODEL_NAME": MODEL,
         "AWS_LAMBDA_FUNCTION_NAME": "bench", "AWS_LAMBDA_FUNCTION_VERSION": "1", "TZ": ":UTC",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
     }  # fmt: skip
+
+
+@contextmanager
+def started(subject: Subject, url: str, path: str, log: Path) -> Iterator[tuple[RuntimeApi, int]]:
+    """The function's process, which has asked for its first event, and its process id."""
+    api = RuntimeApi()
+    variables = process_variables(subject, url, path, api.address)
     with log.open("wb") as out:
         child = subprocess.Popen(subject.command, env=variables, stdout=out, stderr=out, cwd=log.parent)
     try:
@@ -189,14 +209,11 @@ def measure(options: argparse.Namespace, stack: ExitStack) -> dict[str, dict[str
     url = f"http://127.0.0.1:{(port := free_port())}"
     words = [sys.executable, "-m", "bench.gateway.stub", str(port)]
     stack.enter_context(running(words, scratch / "stub.log", {"PYTHONPATH": str(REPOSITORY)}, url, 30))
-    python, path = VENVS / "lambda" / "bin" / "python", str(REPOSITORY)
-    if options.bundle:
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        path = str(cold.build(version, platform.machine(), scratch / "host", host=True))
-    else:
-        path += f":{next((VENVS / 'dev' / 'lib').glob('python3*')) / 'site-packages'}"
+    python = VENVS / "lambda" / "bin" / "python"
+    sources = f"{REPOSITORY}:{next((VENVS / 'dev' / 'lib').glob('python3*')) / 'site-packages'}"
+    paths = bundles(scratch) if options.bundle else dict.fromkeys(FUNCTIONS, sources)
     live = {
-        name: stack.enter_context(started(subject, url, path, scratch / f"{number}.log"))
+        name: stack.enter_context(started(subject, url, paths[subject.function], scratch / f"{number}.log"))
         for number, (name, subject) in enumerate(subjects(python, options.profile).items())
     }
     events = {

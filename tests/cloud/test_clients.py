@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from local.environments import node_environment
@@ -56,8 +57,24 @@ def test_the_scenario_runs_unchanged(laptop: Laptop, client: str) -> None:
     for step in expected:
         for what, wanted in step["expect"].items():
             if (client, step["name"], what) not in SILENT:
+                wanted = _schema(step, what) or wanted
                 problem = _problem(what, wanted, seen[step["name"]], seen, laptop.model)
                 assert problem is None, f"{step['name']}: {problem}\n{seen[step['name']]}"
+
+
+def _schema(step: dict[str, Any], what: str) -> dict[str, Any] | None:
+    """What the request holds a call, or an answer, to."""
+    if what == "calls":
+        return dict(step["request"]["tools"][0]["function"])
+    return dict(step["request"]["response_format"]["json_schema"]["schema"]) if what == "form" else None
+
+
+def _keeps_to(text: str, schema: dict[str, Any]) -> bool:
+    try:
+        jsonschema.validate(json.loads(text), schema)
+    except (ValueError, jsonschema.ValidationError):
+        return False
+    return True
 
 
 def _problem(
@@ -75,6 +92,12 @@ def _problem(
             ok = step["pieces"] >= wanted
         case "same_as":
             ok = step["text"] == seen[wanted]["text"]
+        case "form":
+            ok = _keeps_to(step["text"], wanted)
+        case "calls":
+            calls = step["calls"]
+            ok = [name for _, name, _ in calls] == [wanted["name"]] and bool(calls[0][0])
+            ok = ok and _keeps_to(calls[0][2], wanted["parameters"])
         case "usage":
             prompt, completion, total = step["usage"] or (0, 0, 0)
             ok = prompt > 0 and completion > 0 and total == prompt + completion
@@ -87,15 +110,16 @@ def test_a_step_that_goes_wrong_is_noticed() -> None:
     """The judge itself: each aspect can fail."""
     good = {
         "status": 200, "finish": "stop", "type": "t", "code": "c", "param": "p", "models": ["m"],
-        "text": "a", "pieces": 2, "usage": [1, 2, 3],
+        "text": "1", "pieces": 2, "usage": [1, 2, 3], "calls": [["id", "f", "{}"]],
     }  # fmt: skip
     wanted = {
         "status": [200], "finish": ["stop"], "type": ["t"], "code": ["c"], "param": ["p"],
         "models": ["$model"], "text": True, "pieces": 2, "same_as": "x", "usage": True,
+        "form": {"type": "integer"}, "calls": {"name": "f", "parameters": {"type": "object"}},
     }  # fmt: skip
     bad = {
         "status": 500, "finish": None, "type": "u", "code": None, "param": "q", "models": [],
-        "text": "", "pieces": 1, "usage": [1, 2, 4],
+        "text": "", "pieces": 1, "usage": [1, 2, 4], "calls": [["id", "f", "[]"]],
     }  # fmt: skip
     for what, value in wanted.items():
         assert _problem(what, value, good, {"x": good}, "m") is None

@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 Seen = dict[str, Any]
-"""What was reported: `status`, `id`, `text`, `pieces`, `finish`, `usage`, `models`, or an error's parts."""
+"""What was reported: `status`, `id`, `text`, `pieces`, `finish`, `usage`, `models`, or an error's parts.
+
+`calls` holds the id, name and arguments (as JSON text) of each; `answer` the message as the client has
+it, for a later step that puts it back.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,25 +39,34 @@ def go_through(calls: Mapping[str, Callable[[Step], Seen]]) -> None:
     """Every step whose call the client has. A record follows its answer, so a step may have patience."""
     scenario = json.loads(Path(sys.argv[1]).read_text())
     seen: dict[str, Seen] = {}
+    messages: dict[str, Any] = {}
     for step in scenario["steps"]:
         if step["call"] not in calls:
             continue
         deadline = time.monotonic() + step.get("patience_seconds", 0)
         while True:
-            reported = calls[step["call"]](_filled(step, seen))
+            reported = calls[step["call"]](_filled(step, seen, messages))
             if reported["status"] != 404 or time.monotonic() >= deadline:
                 break
             time.sleep(0.2)
+        if (message := reported.pop("answer", None)) is not None:
+            messages[step["name"]] = [*step["request"]["messages"], message]
         seen[step["name"]] = reported
         print(json.dumps({"name": step["name"], **reported}), flush=True)
 
 
-def _filled(step: Mapping[str, Any], seen: Mapping[str, Seen]) -> Step:
+def _filled(step: Mapping[str, Any], seen: Mapping[str, Seen], messages: Mapping[str, list[Any]]) -> Step:
     request = dict(step.get("request", {}))
     if step["call"] not in ("models", "feedback"):
         request = {"model": os.environ["MODEL"], **request}
     if "of" in step:
         request["request_id"] = seen[step["of"]]["id"]
+    if "echo" in step:
+        results = [
+            {"role": "tool", "tool_call_id": call_id, "content": "12 C"}
+            for call_id, _, _ in seen[step["echo"]]["calls"]
+        ]
+        request["messages"] = [*messages[step["echo"]], *results]
     return Step(step["call"], step.get("stream", False), step.get("key") or os.environ["API_KEY"], request)
 
 

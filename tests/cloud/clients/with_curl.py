@@ -30,7 +30,8 @@ def _ask(step: Step) -> Seen:
     if step.call in ("embeddings", "feedback"):
         return {"status": status, "id": reply.get("id")}
     choice = reply["choices"][0]
-    return _answered(status, reply["id"], [_text(choice)], choice["finish_reason"], reply["usage"])
+    answered = _answered(status, reply["id"], [_text(choice)], choice["finish_reason"], reply["usage"])
+    return answered | _called(choice.get("message"))
 
 
 def _curl(step: Step) -> tuple[int, str]:
@@ -54,6 +55,15 @@ def _curl(step: Step) -> tuple[int, str]:
     done = subprocess.run(words, input=body, capture_output=True, text=True, check=True, timeout=150)
     text, _, status = done.stdout.rpartition("\n")
     return int(status), text
+
+
+def _called(message: dict[str, Any] | None) -> Seen:
+    calls = (message or {}).get("tool_calls") or []
+    functions = [(call["id"], call["function"]) for call in calls]
+    return {
+        "answer": message,
+        "calls": [[call_id, function["name"], function["arguments"]] for call_id, function in functions],
+    }
 
 
 def _streamed(status: int, text: str) -> Seen:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from typing import Any
 
 import openai
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 
 from tests.cloud.clients.driver import Seen, Step, go_through, refused
 
+_OF_THE_CALL = ("user", "tools", "tool_choice", "response_format")
 _ROLES = {"system": "system", "user": "human", "assistant": "ai"}
 
 
@@ -31,11 +34,19 @@ def _access(step: Step) -> dict[str, Any]:
     return {"base_url": os.environ["API_URL"], "api_key": step.key, "max_retries": 0, "timeout": 120}
 
 
+def _turn(turn: Any) -> Any:
+    if isinstance(turn, AIMessage):
+        return turn
+    if turn["role"] == "tool":
+        return ToolMessage(turn["content"], tool_call_id=turn["tool_call_id"])
+    return (_ROLES[turn["role"]], turn["content"])
+
+
 def _chat(step: Step) -> Seen:
     given = dict(step.request)
-    messages = [(_ROLES[turn["role"]], turn["content"]) for turn in given.pop("messages")]
+    messages = [_turn(turn) for turn in given.pop("messages")]
     # What the class has no field for is passed on in the call, as its documentation has it.
-    extra = {name: given.pop(name) for name in ("user",) if name in given}
+    extra = {name: given.pop(name) for name in _OF_THE_CALL if name in given}
     model = ChatOpenAI(**_access(step), **given, stream_usage=True)
     if not step.stream:
         answer = model.invoke(messages, **extra)
@@ -54,6 +65,8 @@ def _chat(step: Step) -> Seen:
         "pieces": len(pieces),
         "finish": answer.response_metadata["finish_reason"],
         "usage": usage and [usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]],
+        "answer": answer,
+        "calls": [[call["id"], call["name"], json.dumps(call["args"])] for call in answer.tool_calls],
     }
 
 

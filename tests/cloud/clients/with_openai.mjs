@@ -32,7 +32,9 @@ async function generate(step, create, ofWhole, ofPiece) {
   if (!step.stream) {
     const whole = await create(step.request);
     const choice = whole.choices[0];
-    return answered(whole.id, [ofWhole(choice)], choice.finish_reason, whole.usage);
+    const { message } = choice;
+    const calls = (message?.tool_calls ?? []).map((call) => [call.id, call.function.name, call.function.arguments]);
+    return { ...answered(whole.id, [ofWhole(choice)], choice.finish_reason, whole.usage), answer: message, calls };
   }
   const pieces = [];
   let [id, finish, usage] = ["", null, null];
@@ -66,16 +68,23 @@ async function told(step) {
 
 const scenario = JSON.parse(await readFile(process.argv[2], "utf8"));
 const seen = {};
+const messages = {};
 for (const step of scenario.steps) {
   const request = { ...step.request };
   if (!["models", "feedback"].includes(step.call)) request.model ??= MODEL;
   if (step.of) request.request_id = seen[step.of].id;
+  if (step.echo) {
+    const results = seen[step.echo].calls.map(([id]) => ({ role: "tool", tool_call_id: id, content: "12 C" }));
+    request.messages = [...messages[step.echo], ...results];
+  }
   const deadline = Date.now() + 1000 * (step.patience_seconds ?? 0);
   let reported = await told({ ...step, request });
   while (reported.status === 404 && Date.now() < deadline) {
     await sleep(200);
     reported = await told({ ...step, request });
   }
-  seen[step.name] = reported;
-  console.log(JSON.stringify({ name: step.name, ...reported }));
+  const { answer, ...rest } = reported;
+  if (answer) messages[step.name] = [...request.messages, answer];
+  seen[step.name] = rest;
+  console.log(JSON.stringify({ name: step.name, ...rest }));
 }

@@ -58,7 +58,8 @@ def _generate(
     if not step.stream:
         whole = create(**step.request)
         choice = whole.choices[0]
-        return _answered(whole.id, [of_whole(choice)], choice.finish_reason, whole.usage)
+        answered = _answered(whole.id, [of_whole(choice)], choice.finish_reason, whole.usage)
+        return answered | _called(choice)
     pieces: list[str] = []
     answer_id, finish, usage = "", None, None
     for chunk in create(**step.request, stream=True, stream_options={"include_usage": True}):
@@ -67,6 +68,15 @@ def _generate(
             finish = choice.finish_reason or finish
             pieces += [text] if (text := of_piece(choice)) else []
     return _answered(answer_id, pieces, finish, usage)
+
+
+def _called(choice: Any) -> Seen:
+    message = getattr(choice, "message", None)
+    calls = (message and message.tool_calls) or []
+    return {
+        "answer": message,
+        "calls": [[call.id, call.function.name, call.function.arguments] for call in calls],
+    }
 
 
 def _answered(answer_id: str, pieces: list[str], finish: str | None, usage: Any) -> Seen:

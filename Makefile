@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up cloud down clean chat clients environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth image diff operator bootstrap preflight model deploy key models status why trace releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
+.PHONY: help up cloud down clean chat clients schemathesis environments browser lock validators validate test test-unit test-contract test-serving test-emulator test-cloud coverage check types synth image diff operator bootstrap preflight model deploy key models status why trace releases destroy prove forget bench-smoke bench-gateway evaluate refresh traffic bench quantisation peers engine-versions image-data
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -59,6 +59,10 @@ CLIENTS ?=
 clients:  ## applications' own libraries against the laptop cloud that runs, as a table: make clients CLIENTS="llm litellm"
 	@$(PYTHON) -m local environments --clients
 	@$(EVERGREEN_VENVS)/clients/bin/python -m tests.clients $(CLIENTS)
+
+MINUTES ?= 10
+schemathesis: environments  ## requests made from the API's document, against the laptop cloud that runs: make schemathesis MINUTES=3
+	@$(BIN)/python -m tests.support.published_api --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 validators:
 	@$(PYTHON) -m local environments --validators

@@ -1,4 +1,4 @@
-// Anthropic's JavaScript client, with nothing but an address and a key.
+// Anthropic's JavaScript client, with an address, a key, and the header for it.
 import Anthropic from "@anthropic-ai/sdk";
 import { zodOutputFormat } from "@anthropic-ai/sdk/helpers/zod";
 import { z } from "zod";
@@ -7,7 +7,11 @@ import { API_KEY, API_URL, LONG_TEXT, MODEL, PATIENCE, SCENARIO, raised, run } f
 const Tree = z.object({
   name: z.string(), height: z.number().int(), kind: z.enum(["conifer", "broadleaf"]), note: z.number().int().nullable(),
 });
-const client = new Anthropic({ baseURL: API_URL.replace(/\/v1$/, ""), apiKey: API_KEY, maxRetries: 0, timeout: PATIENCE });
+// By itself this version sends the key as `Authorization: Bearer`, which the route does not read.
+const client = new Anthropic({
+  baseURL: API_URL.replace(/\/v1$/, ""), apiKey: API_KEY, defaultHeaders: { "X-Api-Key": API_KEY },
+  maxRetries: 0, timeout: PATIENCE,
+});
 const asked = { role: "user", content: SCENARIO.tool_question };
 const plain = {
   model: MODEL, system: SCENARIO.system, messages: [{ role: "user", content: SCENARIO.question }],
@@ -55,7 +59,7 @@ const features = {
     return call ? { name: call.name } : { value: answer.parsed_output };
   },
   errors: async () => {
-    const stranger = client.withOptions({ apiKey: "eg-nobody" });
+    const stranger = client.withOptions({ defaultHeaders: { "X-Api-Key": "eg-nobody" } });
     const at = (given) => () => client.messages.create({ ...plain, ...given });
     return {
       classes: {

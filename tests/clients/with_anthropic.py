@@ -1,4 +1,4 @@
-"""Anthropic's Python client, with nothing but an address and a key."""
+"""Anthropic's Python client, with an address, a key, and the header for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from tests.clients.program import (
 )
 
 client = anthropic.Anthropic(
-    base_url=API_URL.removesuffix("/v1"), api_key=API_KEY, max_retries=0, timeout=PATIENCE_SECONDS
+    base_url=API_URL.removesuffix("/v1"),
+    api_key=API_KEY,
+    # By itself this version sends the key as `Authorization: Bearer`, which the route does not read.
+    default_headers={"X-Api-Key": API_KEY},
+    max_retries=0,
+    timeout=PATIENCE_SECONDS,
 )
 asked: Any = {"role": "user", "content": SCENARIO["tool_question"]}
 plain: dict[str, Any] = {
@@ -29,7 +34,7 @@ plain: dict[str, Any] = {
     "system": SCENARIO["system"],
     "messages": [{"role": "user", "content": SCENARIO["question"]}],
     "max_tokens": SCENARIO["max_tokens"],
-    "temperature": 0,
+    "extra_body": {"temperature": 0},
 }
 tool: Any = {"name": "get_weather", "description": "Weather", "input_schema": Weather.model_json_schema()}
 
@@ -110,7 +115,7 @@ def mcp_tools() -> Seen:
 def structured() -> Seen:
     form_asked: Any = [{"role": "user", "content": SCENARIO["form_question"]}]
     answer = client.messages.parse(
-        model=MODEL, max_tokens=400, temperature=0, messages=form_asked, output_format=Tree
+        model=MODEL, max_tokens=400, messages=form_asked, output_format=Tree
     )
     value = answer.parsed_output
     return {"type": type(value).__name__, "value": value and value.model_dump()}
@@ -120,7 +125,7 @@ def structured() -> Seen:
 def structured_with_tools() -> Seen:
     form_asked: Any = [{"role": "user", "content": SCENARIO["form_question"]}]
     answer = client.messages.parse(
-        model=MODEL, max_tokens=400, temperature=0, messages=form_asked, output_format=Tree, tools=[tool]
+        model=MODEL, max_tokens=400, messages=form_asked, output_format=Tree, tools=[tool]
     )
     if answer.stop_reason == "tool_use":
         return {"name": next(block.name for block in answer.content if block.type == "tool_use")}
@@ -129,7 +134,7 @@ def structured_with_tools() -> Seen:
 
 @feature("errors")
 def errors() -> Seen:
-    stranger = client.with_options(api_key="eg-nobody-has-this-key")
+    stranger = client.with_options(default_headers={"X-Api-Key": "eg-nobody-has-this-key"})
     too_long: Any = [{"role": "user", "content": LONG_TEXT}]
     return {
         "classes": {

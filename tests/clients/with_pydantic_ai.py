@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+from anthropic import AsyncAnthropic
 from pydantic_ai import (
     Agent,
     DeferredToolRequests,
@@ -62,7 +63,10 @@ WEATHER = ToolDefinition(
 def anthropic_model() -> AnthropicModel:
     """The model that speaks Anthropic's protocol to the same address."""
     base_url = API_URL.removesuffix("/v1")
-    return AnthropicModel(MODEL, provider=AnthropicProvider(api_key=API_KEY, base_url=base_url))
+    # By itself this client sends the key as `Authorization: Bearer`, which the route does not read.
+    named = {"X-Api-Key": API_KEY}
+    client = AsyncAnthropic(api_key=API_KEY, base_url=base_url, default_headers=named, max_retries=0)
+    return AnthropicModel(MODEL, provider=AnthropicProvider(anthropic_client=client))
 
 
 def agent(model: Model, settings: ModelSettings = BRIEF, **fields: Any) -> Agent[None, Any]:

@@ -73,6 +73,7 @@ def _vllm(
         max_context_tokens=int(environment.get(container.ENV_MAX_CONTEXT, _CONTEXT)),
         max_running_requests=int(environment.get(container.ENV_MAX_RUNNING, "64")),
         max_queued_requests=int(environment.get(container.ENV_MAX_QUEUED, "256")),
+        tool_call_parser="hermes",
     ).model_copy(update={"hook": hooked})
     image = image_table().images[engine.image].model_copy(update={"engine_version": version})
     told = container_environment(engine, environment[container.ENV_MODEL_NAME], "1", "", image=image)
@@ -85,7 +86,9 @@ def _vllm(
     words += ["--host", "127.0.0.1", "--port", str(port)]
     for name, value in told.items():
         if name.startswith(_IMAGE_PREFIX):
-            words += ["--" + name.removeprefix(_IMAGE_PREFIX).lower().replace("_", "-"), value]
+            # As the image's entry point: what is "true" is a flag without a value.
+            flag = "--" + name.removeprefix(_IMAGE_PREFIX).lower().replace("_", "-")
+            words += [flag] if value == "true" else [flag, value]
     told |= {
         name: value.replace(container.DEFAULT_MODEL_DIR, str(_hook_folder()))
         for name, value in told.items()

@@ -114,9 +114,7 @@ def mcp_tools() -> Seen:
 @feature("structured")
 def structured() -> Seen:
     form_asked: Any = [{"role": "user", "content": SCENARIO["form_question"]}]
-    answer = client.messages.parse(
-        model=MODEL, max_tokens=400, messages=form_asked, output_format=Tree
-    )
+    answer = client.messages.parse(model=MODEL, max_tokens=400, messages=form_asked, output_format=Tree)
     value = answer.parsed_output
     return {"type": type(value).__name__, "value": value and value.model_dump()}
 

@@ -45,12 +45,13 @@ def go_through(calls: Mapping[str, Callable[[Step], Seen]]) -> None:
             continue
         deadline = time.monotonic() + step.get("patience_seconds", 0)
         while True:
-            reported = calls[step["call"]](_filled(step, seen, messages))
+            filled = _filled(step, seen, messages)
+            reported = calls[step["call"]](filled)
             if reported["status"] != 404 or time.monotonic() >= deadline:
                 break
             time.sleep(0.2)
         if (message := reported.pop("answer", None)) is not None:
-            messages[step["name"]] = [*step["request"]["messages"], message]
+            messages[step["name"]] = [*filled.request["messages"], message]
         seen[step["name"]] = reported
         print(json.dumps({"name": step["name"], **reported}), flush=True)
 

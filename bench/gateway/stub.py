@@ -30,7 +30,12 @@ ITEM = {
     },
 }  # fmt: skip
 """What every key of the access table holds: a caller's fields and a split's, each reads its own."""
-TABLES = {b"getitem": {"Item": ITEM}, b"putitem": {}, b"updateitem": {"Attributes": {"requests": {"N": "1"}}}}
+TABLES: dict[bytes, dict[str, object]] = {
+    b"getitem": {"Item": ITEM},
+    b"batchgetitem": {"Responses": {"access": [ITEM | {"pk": {"S": "ROUTING#endpoint"}}]}},
+    b"putitem": {},
+    b"updateitem": {"Attributes": {"requests": {"N": "1"}}},
+}
 
 
 def sse_events() -> list[bytes]:

@@ -88,6 +88,24 @@ bodies = (
 routes = st.sampled_from(
     ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/../v1/models", "/v1/chat/completions/"]
 )
+some_text = st.text(max_size=20) | json_values
+some_texts = some_text | st.lists(some_text, max_size=4)
+about_texts = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.sampled_from([MODEL, "guards", "gpt-x"]) | json_values,
+        "input": some_texts | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": some_text})),
+        "query": some_text,
+        "documents": st.lists(some_text | st.fixed_dictionaries({"text": some_text})) | json_values,
+        "text_1": some_texts,
+        "text_2": some_texts,
+        "top_n": st.integers() | json_values,
+        "truncate_prompt_tokens": st.integers() | json_values,
+        "return_documents": st.booleans() | json_values,
+        "user": json_values,
+    },
+).map(lambda value: json.dumps(value).encode())
+text_routes = st.sampled_from(["/v1/rerank", "/v1/score", "/v1/classify", "/v1/moderations"])
 headers = st.dictionaries(
     st.sampled_from(["x-evergreen-variant", "authorization", "content-type"]), st.text(max_size=20)
 )
@@ -99,6 +117,18 @@ def ask(route: str, body: bytes, sent: dict[str, str]) -> tuple[StreamingReply, 
     text = b"".join(reply.body)
     reply.after()
     return reply, text
+
+
+@given(about_texts | bodies, text_routes, headers)
+def test_no_request_about_texts_makes_the_door_fail(body: bytes, route: str, sent: dict[str, str]) -> None:
+    reply, text = ask(route, body, sent)
+    if reply.status >= 400:
+        error = ErrorReply.model_validate_json(text).error
+        # The model answers chat only: where it is asked, its answer is the wrong one.
+        assert reply.status < 500 or error.code == "bad_model_answer", error
+    else:
+        assert route == "/v1/moderations"
+        assert len(json.loads(text)["results"]) >= 1
 
 
 @given(bodies, routes, headers)

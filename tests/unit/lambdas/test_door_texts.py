@@ -256,6 +256,11 @@ def test_texts_are_judged_apart_and_parts_together(door: Door) -> None:
     assert [one["flagged"] for one in json.loads(body)["results"]] == [True]
 
 
+def test_a_moderation_ends_when_its_caller_has_stopped_waiting(door: Door) -> None:
+    reply, text = door.ask({"input": "a"}, route="/v1/moderations", headers={"prefer": "wait=1"})
+    assert (reply.status, json.loads(text)["error"]["code"]) == (504, "model_timeout"), "asked long ago"
+
+
 def test_a_moderation_costs_a_request_and_no_tokens(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
     key = {**LIMITED, "tokens_per_day": "1"}
     reply, _ = door.ask({"input": "ann@x.org " * 50}, route="/v1/moderations", **key)

@@ -78,6 +78,7 @@ class Moderate:
                 raise model_errors.timed_out()
             results.append(self._judged(text, guards))
         usage = TextsUsage(prompt_tokens=0, total_tokens=0)
+        response.prompt_tokens = 0  # so that the request is booked, with nothing used
         return unary_body(admission, response, Moderation(id="", model=GUARDS, results=results, usage=usage))
 
     def _judged(self, text: str, guards: GuardSession) -> ModerationResult:

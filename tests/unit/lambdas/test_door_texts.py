@@ -15,6 +15,7 @@ from contracts.container import decode_attributes
 from contracts.guards import GuardSettings, ToxicitySettings
 from contracts.moderation import CATEGORIES
 from contracts.scoring import Reranking, ScoreList
+from lambdas.aws.dynamodb import from_item
 from tests.support.fake_model_endpoint import Reply, cut
 from tests.support.front_door import MODEL, SETTINGS, Door, emitted
 
@@ -277,6 +278,13 @@ def test_a_moderation_costs_a_request_and_no_tokens(door: Door, capsys: pytest.C
         "toxicity",
     }
     assert "ann@x.org" not in output
+
+
+def test_a_moderation_is_booked_as_a_request_of_its_key(door: Door) -> None:
+    moderated(door, "Hello")
+    rows = [from_item(item) for item in door.tables.scan(TableName="records")["Items"]]
+    usage = next(row for row in rows if row["pk"] == "USAGE#shop")
+    assert (usage["requests"], usage["input_tokens"], usage["cost_nano_usd"]) == (1, 0, 0)
 
 
 def test_a_classifier_moderates_where_it_is_named(door: Door) -> None:

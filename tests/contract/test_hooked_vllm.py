@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -65,7 +66,7 @@ def test_pairs_are_scored_as_by_our_handler(embedding_model: Path, tmp_path: Pat
     query, documents = "Where is my parcel?", ["A lamp.", "Your parcel is on its way.", "x"]
     pairs = [[query, document] for document in documents]
     expected = made("reranker", embedding_model, tmp_path, texts=pairs)
-    bodies = {
+    bodies: dict[str, dict[str, Any]] = {
         "/v1/rerank": {"query": query, "documents": documents},
         "/v1/score": {"text_1": query, "text_2": documents},
         "/v1/classify": {"input": documents},

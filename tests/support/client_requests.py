@@ -49,7 +49,7 @@ class Pair:
 
     taken: dict[str, Any]
     refused: dict[str, Any]
-    param: str
+    param: str | None
     code: str
     words: str
 

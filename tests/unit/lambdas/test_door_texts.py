@@ -22,7 +22,7 @@ from tests.support.front_door import MODEL, SETTINGS, Door, emitted
 QUERY, DOCUMENTS = "where is my parcel", ["a lamp", "your parcel is here", "a chair"]
 USAGE = {"prompt_tokens": 21, "total_tokens": 21}
 RERANK = {"model": MODEL, "query": QUERY, "documents": DOCUMENTS}
-LIMITED = {"tenant": "shop", "key_name": "web", "scopes": "inference", "tokens_per_day": "60"}
+LIMITED: dict[str, Any] = {"tenant": "shop", "key_name": "web", "scopes": "inference", "tokens_per_day": "60"}
 
 
 def replies(**fields: Any) -> list[Reply]:
@@ -128,7 +128,7 @@ def test_a_reply_that_does_not_fit_the_request_is_an_error(
 
 @pytest.mark.parametrize("route", ["/v1/rerank", "/v1/score", "/v1/classify", "/v1/moderations"])
 def test_an_unknown_model_is_404(door: Door, route: str) -> None:
-    bodies = {"/v1/rerank": RERANK, "/v1/score": {"text_1": "q", "text_2": "a"}}
+    bodies: dict[str, dict[str, Any]] = {"/v1/rerank": RERANK, "/v1/score": {"text_1": "q", "text_2": "a"}}
     reply, text = door.ask({**bodies.get(route, {"input": "a"}), "model": "gpt-x"}, route=route)
     assert (reply.status, json.loads(text)["error"]["code"]) == (404, "model_not_found")
     assert door.sagemaker.calls == []
@@ -263,7 +263,7 @@ def test_a_moderation_ends_when_its_caller_has_stopped_waiting(door: Door) -> No
 
 
 def test_a_moderation_costs_a_request_and_no_tokens(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
-    key = {**LIMITED, "tokens_per_day": "1"}
+    key: dict[str, Any] = {**LIMITED, "tokens_per_day": "1"}
     reply, _ = door.ask({"input": "ann@x.org " * 50}, route="/v1/moderations", **key)
     assert (reply.status, reply.headers["x-ratelimit-remaining-tokens"]) == (200, "1")
     assert "x-evergreen-variant" not in reply.headers

@@ -1,4 +1,4 @@
-"""Processor time of a request to the emulator's HTTP server, beside Hypercorn's with the same application.
+"""Processor time of a request to the emulator's HTTP server (uvicorn), beside Hypercorn, the emulator's own.
 
     python -m bench.emulator_http [--requests 3000]
 
@@ -23,7 +23,7 @@ from bench.common import command_line, machine, spread
 from bench.gateway.processes import cpu_clock
 from local.cloud.http_server import serve_until_stopped
 
-SERVERS = ("ours", "hypercorn")
+SERVERS = ("uvicorn", "hypercorn")
 KINDS = {"whole": 1, "20 pieces": 20}
 ROUNDS = 5
 _PIECE = b'{"TableName":"records","Item":{}}' * 8
@@ -48,7 +48,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 def serve(name: str, descriptor: int) -> None:
     """The server process, on a socket that its parent listens on."""
-    if name == "ours":
+    if name == "uvicorn":
         asyncio.run(serve_until_stopped(application, socket.socket(fileno=descriptor)))
         return
     config: Any = import_module("hypercorn.config").Config()
@@ -116,7 +116,8 @@ def main() -> int:
         serve(options.serve[0], int(options.serve[1]))
         return 0
     print(f"`{command_line()}`: {machine()}, Python {platform.python_version()}, ", end="")
-    print(f"Hypercorn {version('hypercorn')} with h11 {version('h11')}\n")
+    for name in ("uvicorn", "httptools", "hypercorn", "h11"):
+        print(f"{name} {version(name)}", end="\n\n" if name == "h11" else ", ")
     print("| reply | server | processor time per request, ms |\n|---|---|---|")
     for (name, kind), figures in measure(options.requests).items():
         all_of_them = spread(figures)

@@ -1,4 +1,8 @@
-"""The HTTP server in front of the emulator: starts the application, serves it, stops it in order."""
+"""The HTTP server in front of the emulator: uvicorn over httptools, with what a cloud on one machine needs.
+
+Hypercorn, which the emulator comes with, took a third of the emulator's processor time: several tasks for
+each connection and request, and h11 (bench/results/emulator_http.md).
+"""
 
 from __future__ import annotations
 
@@ -6,71 +10,91 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from typing import cast
 
-from local.cloud.http_connection import Connection
-from local.cloud.http_exchange import Application, Message
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-KEEP_ALIVE_SECONDS = 75
+from local.cloud.body_timeout import Application, with_body_timeout
+
+KEEP_ALIVE_SECONDS = 55
+"""How long a connection stays without a request; half a request's head is none."""
 _BACKLOG = 256
 _GRACE_SECONDS = 10
-_START_SECONDS = 60
-_STOP_SECONDS = 60
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that is closed when a request's head does not come in time, its first one included."""
+
+    _head: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        # asyncio does it only where it can see that the socket is TCP's: not for one it was given.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._expect_head()
+
+    def on_message_begin(self) -> None:
+        """See HttpToolsProtocol."""
+        super().on_message_begin()
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """See HttpToolsProtocol."""
+        self._forget_head()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        self._forget_head()
+        self._head = self.loop.call_later(KEEP_ALIVE_SECONDS, self.transport.close)
+
+    def _forget_head(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own handlers of signals, which would raise the signal again behind its end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See `serve_until_stopped`."""
+        yield
+
+    def stop(self) -> None:
+        """Take no further request, let those under way end."""
+        self.should_exit = True
 
 
 async def serve_until_stopped(application: Application, listener: socket.socket) -> None:
     """Serve on a listening socket until SIGTERM or SIGINT. Raises RuntimeError where it cannot start."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    listener.setblocking(False)
+    config = uvicorn.Config(
+        with_body_timeout(application),
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = _Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with _started(application):
-        connections: set[Connection] = set()
-        listener.setblocking(False)
-        server = await loop.create_server(
-            lambda: Connection(application, connections, KEEP_ALIVE_SECONDS), sock=listener, backlog=_BACKLOG
-        )
-        await stop.wait()
-        server.close()
-        await _finish(connections)
-
-
-async def _finish(connections: set[Connection]) -> None:
-    """Requests under way may end; those that last longer than a moment are cut off."""
-    for connection in list(connections):
-        connection.finish_soon()
-    tasks = [connection.task for connection in connections if connection.task is not None]
-    if not tasks:
-        return
-    _, late = await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
-    for task in late:
-        task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
-
-
-@contextlib.asynccontextmanager
-async def _started(application: Application) -> AsyncIterator[None]:
-    """The application's life: it has started within the block, and has stopped behind it."""
-    told: asyncio.Queue[Message] = asyncio.Queue()
-    answers: asyncio.Queue[Message] = asyncio.Queue()
-    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
-    life = asyncio.ensure_future(application(scope, told.get, answers.put))
-
-    async def tell(event: str, seconds: float) -> None:
-        await told.put({"type": f"lifespan.{event}"})
-        answer = asyncio.ensure_future(answers.get())
-        await asyncio.wait({answer, life}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
-            if life.done() and (error := life.exception()):
-                raise error
-            raise RuntimeError(f"the application did not answer to its {event}")
-        if answer.result()["type"] != f"lifespan.{event}.complete":
-            raise RuntimeError(answer.result().get("message") or f"the application's {event} failed")
-
+        asyncio.get_running_loop().add_signal_handler(number, server.stop)
     try:
-        await tell("startup", _START_SECONDS)
-        yield
-        await tell("shutdown", _STOP_SECONDS)
-    finally:
-        life.cancel()
-        await asyncio.gather(life, return_exceptions=True)
+        await server.serve(sockets=[listener])
+    except SystemExit:
+        raise RuntimeError("the emulator did not start: its log says why") from None

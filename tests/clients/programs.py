@@ -51,9 +51,12 @@ class Access:
         """Finds the models in the API's own list."""
         request = urllib.request.Request(f"{api_url}/models", headers={"Authorization": f"Bearer {api_key}"})
         with urllib.request.urlopen(request, timeout=60) as reply:
-            names = [str(model["id"]) for model in json.load(reply)["data"]]
-        embedding = [name for name in names if "minilm" in name]
-        return cls(api_url, api_key, names[0], (embedding or names)[0])
+            models = json.load(reply)["data"]
+        names = {
+            kind: [str(m["id"]) for m in models if m.get("kind") == kind] for kind in ("chat", "embedding")
+        }
+        chat = names["chat"][0]
+        return cls(api_url, api_key, chat, names["embedding"][0] if names["embedding"] else chat)
 
 
 def drive(home: Home, name: str, access: Access) -> None:

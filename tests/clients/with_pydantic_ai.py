@@ -251,7 +251,7 @@ def messages_tool_loop() -> Seen:
 def batches() -> Seen:
     question = [ModelRequest.user_text_prompt(SCENARIO["question"])]
     asked = [BatchRequest(custom_id=f"r{n}", messages=question, model_settings=BRIEF) for n in (1, 2)]
-    own_loop = OpenAIChatModel(MODEL, provider=OpenAIProvider(base_url=API_URL, api_key=API_KEY))
+    own_loop = OpenAIResponsesModel(MODEL, provider=OpenAIProvider(base_url=API_URL, api_key=API_KEY))
     answers = asyncio.run(model_request_batch(own_loop, asked, poll_interval=timedelta(seconds=1)))
     texts = [answer.text for answer in answers if isinstance(answer, ModelResponse)]
     assert all(texts), answers

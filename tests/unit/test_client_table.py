@@ -135,6 +135,13 @@ def test_limits_and_failures_carry_their_words_once() -> None:
     assert text.count("– [2]") == 2
 
 
+def test_what_the_documents_refuse_is_a_limit() -> None:
+    refused = {"failed": "Error: 400 'input' is not supported: send text instead of token ids, which …"}
+    row = table.judged("client", _lines(**{"embeddings: tokens": refused}))
+    assert row.marks["embeddings: tokens"] == "–"
+    assert row.problems == []
+
+
 def test_every_program_is_there_and_is_driven() -> None:
     folder = Path(__file__).parents[1] / "clients"
     files = {path.name for pattern in ("with_*.py", "with_*.mjs") for path in folder.glob(pattern)}

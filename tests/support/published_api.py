@@ -117,7 +117,8 @@ def main(words: list[str] | None = None) -> int:
         return 2
     outputs = json.loads(home.outputs.read_text(encoding="utf-8"))
     access = (outputs["api_url"], outputs["api_key"], _model(outputs["api_url"], outputs["api_key"]))
-    operations = [found.ok() for found in SCHEMA.get_all_operations()]
+    found: list[Any] = list(SCHEMA.get_all_operations())
+    operations = [each.ok() for each in found]
     seconds = 60 * given_.minutes / len(operations) / 2
     wrong = 0
     for number in (FIXED_SEED, given_.seed):

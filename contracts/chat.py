@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from contracts.legacy_chat import current_form
-from contracts.messages import Message, ToolCall
+from contracts.messages import ImagePart, Message, ToolCall
 from contracts.requests import (
     IgnoredFields,
     RequestModel,
@@ -146,6 +146,17 @@ class ChatRequest(IgnoredFields):
         if unknown := [name for name in asked if name not in names]:
             raise ValueError(f"there is no function '{unknown[0][:64]}' among 'tools'")
         return choice
+
+    @property
+    def images(self) -> dict[str, str]:
+        """The URLs of all images, by their place in the request: `messages[0].content[1]`."""
+        return {
+            f"messages[{number}].content[{index}]": part.image_url.url
+            for number, message in enumerate(self.messages)
+            if isinstance(message.content, list)
+            for index, part in enumerate(message.content)
+            if isinstance(part, ImagePart)
+        }
 
     @property
     def answers(self) -> int:

@@ -34,6 +34,31 @@ class TextPart(OpenModel):
         return without_nulls(value)
 
 
+class ImageSource(OpenModel):
+    """An image: its bytes in a `data:` URL, or where a hosted model is to fetch it."""
+
+    url: str = Field(pattern=r"^(data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*|https://[^\s]+)$")
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(OpenModel):
+    """One image of a message's content. Taken only where the model declares that it reads images."""
+
+    type: Literal["image_url"]
+    image_url: ImageSource
+
+
+def _part(value: Any) -> str:
+    """Tells the kinds of parts apart; what is neither is refused as a text."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "<image>" if kind == "image_url" else "<part>"
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("<part>")] | Annotated[ImagePart, Tag("<image>")], Discriminator(_part)
+]
+
+
 class CalledFunction(OpenModel):
     """A function the model wants called; `arguments` is the JSON text it wrote."""
 
@@ -50,7 +75,7 @@ class ToolCall(OpenModel):
 
 
 Content = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Tag("<list>")],
+    Annotated[str, Tag("<text>")] | Annotated[list[Part], Tag("<list>")],
     Discriminator(
         one_or_many,
         custom_error_type="content_type",
@@ -76,11 +101,20 @@ class Message(OpenModel):
             raise ValueError(f"a message of role '{self.role}' has no tool_calls")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise ValueError("a message of role 'tool', and only that, needs a tool_call_id")
+        if self.role != "user" and self.images:
+            raise ValueError(f"a message of role '{self.role}' has no images")
         return self
 
     @property
+    def images(self) -> list[ImagePart]:
+        """The images of the content, in order."""
+        if self.content is None or isinstance(self.content, str):
+            return []
+        return [part for part in self.content if isinstance(part, ImagePart)]
+
+    @property
     def text(self) -> str:
-        """The content as one string; parts are joined in order."""
+        """The content as one string; its texts are joined in order."""
         if self.content is None or isinstance(self.content, str):
             return self.content or ""
-        return "".join(part.text for part in self.content)
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))

@@ -33,6 +33,12 @@ def first_fault(error: ValidationError) -> RequestFault:
     return _fault(details[0])
 
 
+def reads_text_only(place: str) -> RequestFault:
+    """The refusal of an image at a place, by a model that reads none."""
+    text = f"'{place}' is not supported: this model reads text only, no 'image_url'."
+    return RequestFault(text, place, UNSUPPORTED_PARAMETER)
+
+
 def _fault(detail: ErrorDetails) -> RequestFault:
     kind, param = detail["type"], place(detail["loc"])
     if kind == "json_invalid":

@@ -27,6 +27,7 @@ from lambdas.runtime.metrics import MetricLine
 
 _BYTES_PER_TOKEN = 4
 _ANSWER_ESTIMATE = 256
+_IMAGE_ESTIMATE = 1_000
 
 
 class Ledger(Protocol):
@@ -148,7 +149,9 @@ def estimate(body_bytes: int, body: ModelRequest) -> int:
     A request may be longer than its body: what it only refers to is read as well.
     """
     if isinstance(body, ChatRequest):
-        body_bytes = max(body_bytes, body.characters)
+        images = body.images.values()  # their bytes are many, and no measure of what they are read as
+        body_bytes = max(body_bytes - sum(map(len, images)), body.characters)
+        body_bytes += len(images) * _IMAGE_ESTIMATE * _BYTES_PER_TOKEN
     prompt = body_bytes // _BYTES_PER_TOKEN
     if isinstance(body, TextsRequest):
         return max(prompt, body.characters // _BYTES_PER_TOKEN)

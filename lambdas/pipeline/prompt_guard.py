@@ -133,7 +133,7 @@ class GuardPrompt:
             if isinstance(message.content, str):
                 changes["content"] = text
             elif text != message.text:
-                changes["content"] = [TextPart(type="text", text=text)]
+                changes["content"] = [TextPart(type="text", text=text), *message.images]
         return message.model_copy(update=changes)
 
     def _text(self, guards: GuardSession, text: str, trusted: bool = False) -> str:

@@ -8,6 +8,7 @@ from contracts.access import Principal, may_call
 from contracts.catalogue import Catalogue, ModelEntry, ModelKind
 from contracts.chat import ChatRequest
 from contracts.container import ROUTE_CHAT
+from contracts.request_errors import reads_text_only
 from lambdas.pipeline.operations import ModelRequest, Operation
 from lambdas.runtime.errors import ApiError
 
@@ -73,12 +74,23 @@ def check_capabilities(entry: ModelEntry, body: ModelRequest) -> None:
     if not isinstance(body, ChatRequest):
         return
     can = entry.capabilities
+    for place, url in body.images.items():
+        _check_image(entry, place, url)
     if body.tools and not can.tools:
         raise _unsupported(f"The model '{entry.name}' calls no tools; leave 'tools' out.", "tools")
     is_free = body.response_format is None or body.response_format.type == "text"
     if not is_free and not can.structured_output:
         text = f"The model '{entry.name}' keeps to no schema; leave 'response_format' out."
         raise _unsupported(text, "response_format")
+
+
+def _check_image(entry: ModelEntry, place: str, url: str) -> None:
+    if not entry.capabilities.images:
+        fault = reads_text_only(place)
+        raise ApiError("invalid_request_error", fault.message, param=place, code=fault.code)
+    if entry.target.kind == "endpoint" and not url.startswith("data:"):
+        text = "This model fetches nothing from elsewhere: send the image itself, as a 'data:' URL."
+        raise ApiError("invalid_request_error", text, param=place, code="invalid_value")
 
 
 def _unsupported(text: str, param: str) -> ApiError:

@@ -17,6 +17,7 @@ from model_code.serving.errors import ServingError, context_exceeded, invalid
 from model_code.serving.generation import structured_output as structured_output
 from model_code.serving.generation.chat_tokenizer import ChatTokenizer
 from model_code.serving.generation.tool_calls import ToolCallSyntax
+from model_code.serving.protocol.parsing import refuse_images
 from model_code.serving.settings import ServerSettings
 
 _LARGE_TEXT = 16_384  # characters; longer prompts are tokenised off the event loop
@@ -80,6 +81,7 @@ class Planner:
     async def chat(self, request: ChatRequest) -> Plan:
         """The plan of a chat. Raises ServingError: too long, or more than the engine can do."""
         self._check_answers(request.answers)
+        refuse_images(request)
         offered = request.tools if request.tools and request.tool_choice != "none" else []
         tools = self._tools(request, offered) if offered else None
         logprobs = (request.top_logprobs or 0) if request.logprobs else None

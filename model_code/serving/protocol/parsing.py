@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.request_errors import MISSING, first_fault
+from contracts.chat import ChatRequest
+from contracts.request_errors import MISSING, first_fault, reads_text_only
 from model_code.serving.errors import invalid
 
 R = TypeVar("R", bound=BaseModel)
@@ -32,3 +33,10 @@ def parse(kind: type[R], body: bytes, *, model: str | None = None) -> R:
         if model is not None and (fault.param, fault.code) == ("model", MISSING):
             return parse(kind, json.dumps({**json.loads(body), "model": model}).encode())
         raise invalid(fault.message, param=fault.param, code=fault.code) from None
+
+
+def refuse_images(request: ChatRequest) -> None:
+    """Raises ServingError for a chat with images, which no engine of ours reads; vLLM may."""
+    for place in request.images:
+        fault = reads_text_only(place)
+        raise invalid(fault.message, param=place, code=fault.code)

@@ -22,7 +22,7 @@ from lambdas.pipeline.operations import TEXT_COMPLETION
 from lambdas.runtime.errors import to_api_error
 from lambdas.runtime.http_event import route
 from model_code.serving.errors import ServingError
-from model_code.serving.protocol.parsing import parse
+from model_code.serving.protocol.parsing import parse, refuse_images
 from tests.support import client_requests
 from tests.support.client_requests import CHATS, USER, Pair, call, tool, turns
 from tests.support.fake_model_endpoint import Reply, cut
@@ -72,7 +72,7 @@ def test_the_counterpart_is_refused_in_words(door: Door, case: str) -> None:
 def test_the_container_refuses_in_the_same_words(door: Door, case: str) -> None:
     body = whole(CHATS[case].refused)
     with pytest.raises(ServingError) as caught:
-        parse(ChatRequest, json.dumps(body).encode())
+        refuse_images(parse(ChatRequest, json.dumps(body).encode()))
     assert json.loads(caught.value.body)["error"] == refusal(door, body)
 
 

@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,8 @@ from local.home import ACCOUNT, REGION, REPOSITORY, SECRET, Home, write_private
 from operations.progress import CommandError, Step, Steps, fail
 
 ENVIRONMENT = "local"
+EMBEDDING = "all-minilm-l6-v2"
+"""The further model of settings/local.yaml."""
 ENDPOINT_SECONDS = 300
 DEPLOY_SECONDS = 1800
 FIRST_PROMPT = "In one short sentence: what is an evergreen tree?"
@@ -66,12 +68,12 @@ def up(home: Home, since: float) -> int:
     with concurrent.futures.ThreadPoolExecutor() as pool:  # neither needs the other, nor the cloud
         preparing = pool.submit(_prepare_serving, home, steps)
         pool.submit(_step, steps, "cdk synth", lambda step: _synth(home, step)).result()
-        model = preparing.result()
+        models = preparing.result()
     with steps.step("cloud") as step:
         emulator.start(home, step)
         _await_endpoint(home)
     steps.save(home.timings)
-    if code := _deploy(home, model["folder"]):
+    if code := _deploy(home, models):
         return code
     steps = Steps.resumed(home.logs, home.timings)
     with steps.step("api key") as step:
@@ -106,16 +108,22 @@ def _step(steps: Steps, name: str, work: Callable[[Step], Result]) -> Result:
 
 
 def _prepare_serving(home: Home, steps: Steps) -> dict[str, str]:
+    """The folders of the models, by the names in the settings; the environment's own is without one."""
     prepare_environment(home, steps, SERVING)
-    return _step(steps, "model", lambda step: _prepare_model(home, step))
+    own = ["--tiny"] if home.tiny else []
+    further = "--tiny-embedding" if home.tiny else "--embedding"
+    return {
+        "": _step(steps, "model", lambda step: _prepare_model(home, step, *own)),
+        EMBEDDING: _step(steps, EMBEDDING, lambda step: _prepare_model(home, step, further)),
+    }
 
 
-def _prepare_model(home: Home, step: Step) -> dict[str, str]:
-    words: list[str | Path] = [home.python("serving"), "-m", "local.model", "--home", home.root]
-    said = step.run([*words, "--tiny"] if home.tiny else words, cwd=REPOSITORY, capture=True)
+def _prepare_model(home: Home, step: Step, *which: str) -> str:
+    words: list[str | Path] = [home.python("serving"), "-m", "local.model", "--home", home.root, *which]
+    said = step.run(words, cwd=REPOSITORY, capture=True)
     model: dict[str, str] = json.loads(said.strip().splitlines()[-1])
     step.note = model["name"]
-    return model
+    return model["folder"]
 
 
 def _await_endpoint(home: Home) -> None:
@@ -143,10 +151,12 @@ def _synth(home: Home, step: Step) -> None:
     step.note = said.strip().splitlines()[-1]
 
 
-def _deploy(home: Home, model: str) -> int:
+def _deploy(home: Home, models: Mapping[str, str]) -> int:
     """Runs the operator command that deploys to AWS too, which tells of failures; returns its exit code."""
     words: list[str | Path] = [sys.executable, "-m", "operations", "deploy", "--bootstrap", "--quiet"]
-    words += ["--env", ENVIRONMENT, "--assembly", home.assembly, "--model", model]
+    words += ["--env", ENVIRONMENT, "--assembly", home.assembly]
+    for name, folder in models.items():
+        words += ["--model", f"{name}={folder}" if name else folder]
     words += ["--logs", home.logs, "--timings", home.timings]
     environment = home.aws_environment() | {"PATH": node_environment(home)["PATH"]}
     return subprocess.run(

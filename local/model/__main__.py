@@ -1,4 +1,4 @@
-"""`python -m local.model --home DIR [--tiny | --embedding] [--full]`: prepare a model, print its line."""
+"""`python -m local.model --home DIR [--tiny | --embedding | --tiny-embedding]` prepares a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.model.prepare import EMBEDDING_NAME, NAME, TINY_NAME, prepare
+from local.model.prepare import EMBEDDING_NAME, NAME, TINY_EMBEDDING_NAME, TINY_NAME, prepare
 from local.model.progress import say
 from local.model.source import SourceError
 
@@ -29,6 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_const",
         const=EMBEDDING_NAME,
         help="a model of sentence embeddings instead of the chat model",
+    )
+    which.add_argument(
+        "--tiny-embedding",
+        dest="name",
+        action="store_const",
+        const=TINY_EMBEDDING_NAME,
+        help="the same with two random layers",
     )
     parser.add_argument(
         "--full", action="store_true", help="verify an existing artefact by content, not by size"

@@ -23,6 +23,7 @@ from local.model.progress import say
 NAME = "smollm2-135m-instruct"
 TINY_NAME = "tiny-llama-random"
 EMBEDDING_NAME = "all-minilm-l6-v2"
+TINY_EMBEDDING_NAME = "tiny-bert-random"
 RECIPE = 2
 """Raise it when the conversion's result changes: artefacts of an older recipe are made anew."""
 _PROVENANCE = "provenance.json"
@@ -63,7 +64,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 def _provenance(name: str) -> dict[str, Any]:
     origin = (source.REQUIREMENT, source.GGUF_SHA256)
-    if name == EMBEDDING_NAME:
+    if name in (EMBEDDING_NAME, TINY_EMBEDDING_NAME):
         origin = (embedding.REQUIREMENT, embedding.WEIGHTS_SHA256)
     return {"name": name, "recipe": RECIPE, "source": origin[0], "source_sha256": origin[1]}
 
@@ -97,8 +98,10 @@ def _build(models: Path, folder: Path, name: str) -> Manifest:
         shutil.rmtree(left_over)
     building = models / f"{_BUILDING}{name}"
     building.mkdir()
-    if name == EMBEDDING_NAME:
+    if name in (EMBEDDING_NAME, TINY_EMBEDDING_NAME):
         embedding.copy_files(building)
+        if name == TINY_EMBEDDING_NAME:
+            embedding.make_tiny(building)
         _write_json(building / _PROVENANCE, _provenance(name))
     else:
         _write_files(building, source.fetch_gguf(models / "download"), name, name == TINY_NAME)

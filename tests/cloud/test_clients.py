@@ -88,6 +88,8 @@ def _problem(
             ok = step["models"] == [model if name == "$model" else name for name in wanted]
         case "text":
             ok = bool(step["text"])
+        case "vectors":
+            ok = step["vectors"] == wanted
         case "pieces":
             ok = step["pieces"] >= wanted
         case "same_as":
@@ -111,15 +113,18 @@ def test_a_step_that_goes_wrong_is_noticed() -> None:
     good = {
         "status": 200, "finish": "stop", "type": "t", "code": "c", "param": "p", "models": ["m"],
         "text": "1", "pieces": 2, "usage": [1, 2, 3], "calls": [["id", "f", "{}"]],
+        "vectors": 1,
     }  # fmt: skip
     wanted = {
         "status": [200], "finish": ["stop"], "type": ["t"], "code": ["c"], "param": ["p"],
         "models": ["$model"], "text": True, "pieces": 2, "same_as": "x", "usage": True,
         "form": {"type": "integer"}, "calls": {"name": "f", "parameters": {"type": "object"}},
+        "vectors": 1,
     }  # fmt: skip
     bad = {
         "status": 500, "finish": None, "type": "u", "code": None, "param": "q", "models": [],
         "text": "", "pieces": 1, "usage": [1, 2, 4], "calls": [["id", "f", "[]"]],
+        "vectors": 2,
     }  # fmt: skip
     for what, value in wanted.items():
         assert _problem(what, value, good, {"x": good}, "m") is None

@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from tests.support.laptop import Laptop
+from tests.support.laptop import EMBEDDING, Laptop
 from tests.support.waiting import running_requests
 
 HELLO = [{"role": "user", "content": "Hello there, who are you?"}]
@@ -61,8 +61,9 @@ def test_stream_reaches_the_client_while_the_model_still_writes(laptop: Laptop) 
 
 def test_models_are_listed_and_found_by_name(laptop: Laptop) -> None:
     client = laptop.openai()
-    (card,) = client.models.list().data
-    assert client.models.retrieve(card.id).id == card.id
+    own, embedding = client.models.list().data
+    assert (own.id, embedding.id) == (laptop.model, EMBEDDING)
+    assert client.models.retrieve(embedding.id).id == embedding.id
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("no-such-model")
 
@@ -81,6 +82,18 @@ def test_guards_moderate_and_a_chat_model_ranks_nothing(laptop: Laptop) -> None:
     body = {"model": laptop.model, "query": "a", "documents": ["b"]}
     reply = httpx.post(f"{laptop.api_url}/rerank", json=body, headers=laptop.headers, timeout=60)
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "unsupported_operation")
+
+
+def test_texts_are_embedded_by_the_model_that_is_for_that(laptop: Laptop) -> None:
+    client, texts = laptop.openai(), ["An evergreen keeps its leaves.", "Rain"]
+    whole = client.embeddings.create(model=EMBEDDING, input=texts)
+    assert [len(one.embedding) for one in whole.data] == [32, 32]
+    again = client.embeddings.create(model=EMBEDDING, input=texts[1])
+    assert again.data[0].embedding == pytest.approx(whole.data[1].embedding, abs=1e-5)
+    with pytest.raises(openai.BadRequestError):  # each says what it is not for
+        client.embeddings.create(model=laptop.model, input=texts)
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model=EMBEDDING, messages=HELLO)
 
 
 def test_the_printed_curl_line_answers(laptop: Laptop) -> None:

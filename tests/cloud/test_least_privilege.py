@@ -38,6 +38,14 @@ UNPROVED: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {
         (*JOBS, "ExecutionRole"),
         ("cloudwatch:PutMetricData",),
     ): "unit/sagemaker/test_execution_role.py takes it away; endpoints' metrics are SageMaker's own here",
+    (
+        ("ModelExecutionRole",),
+        (
+            *("cloudwatch:PutMetricData", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage"),
+            *("ecr:GetAuthorizationToken", "ecr:GetDownloadUrlForLayer", "kms:Decrypt"),
+            *("logs:CreateLogStream", "logs:PutLogEvents", "s3:GetObject", "s3:ListBucket"),
+        ),
+    ): "the construct is ExecutionRole's, which is probed",
     (JOBS, ("logs:CreateLogGroup",)): "the groups of jobs are there once the first job of all has run",
     (JOBS, ("logs:DescribeLogStreams",)): _GROUPS,
     (JOBS, ("s3:AbortMultipartUpload",)): "only an upload that breaks off in the middle is aborted",

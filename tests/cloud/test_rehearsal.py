@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.emulator import VENVS
-from tests.support.laptop import REPOSITORY, free_port
+from tests.support.laptop import EMBEDDING, REPOSITORY, free_port
 
 pytestmark = pytest.mark.laptop  # minutes, and all environments: the lane of what crosses services
 MODEL_HOME = REPOSITORY / ".evergreen" / "test"
@@ -74,13 +74,24 @@ class Account:
 @pytest.fixture(scope="module")
 def model() -> Path:
     """The tiny random model, which has no licence of its own."""
-    folder = MODEL_HOME / "models" / "tiny-llama-random"
+    return prepared("tiny-llama-random", "--tiny")
+
+
+@pytest.fixture(scope="module")
+def embedding() -> Path:
+    """The same for texts' vectors."""
+    return prepared("tiny-bert-random", "--tiny-embedding")
+
+
+def prepared(name: str, which: str) -> Path:
+    """The folder of a model that this machine makes."""
+    folder = MODEL_HOME / "models" / name
     if not (folder / "manifest.json").exists():
         words: list[str | Path] = [
             VENVS / "serving" / "bin" / "python",
             "-m",
             "local.model",
-            "--tiny",
+            which,
             "--home",
             MODEL_HOME,
         ]
@@ -96,8 +107,8 @@ def account(tmp_path: Path) -> Iterator[Account]:
     account.make("clean")
 
 
-def bring(model: Path) -> tuple[str, ...]:
-    return "model", f"FROM={model}", "LICENCE=Apache-2.0"
+def bring(model: Path, *more: str) -> tuple[str, ...]:
+    return "model", f"FROM={model}", "LICENCE=Apache-2.0", *more
 
 
 def key_of(text: str) -> str:
@@ -105,14 +116,16 @@ def key_of(text: str) -> str:
     return next(line.strip() for line in text.splitlines() if line.startswith("eg-"))
 
 
-def test_six_commands_lead_from_an_empty_account_to_an_answer(
-    account: Account, model: Path, record_property: Callable[[str, object], None]
+def test_six_commands_and_one_for_a_further_model_lead_from_an_empty_account_to_an_answer(
+    account: Account, model: Path, embedding: Path, record_property: Callable[[str, object], None]
 ) -> None:
     started = time.monotonic()
     assert "Next: make preflight ENV=local" in account.make("bootstrap")
     assert "Next: make model ENV=local" in (first := account.make("preflight"))
     assert "– model" in first
     assert "Next: make deploy ENV=local" in account.make(*bring(model))
+    assert f"NAME={EMBEDDING} FROM=" in account.make("deploy", code=1)  # it says what is still missing
+    account.make(*bring(embedding, f"NAME={EMBEDDING}"))
     assert "Next: make key ENV=local" in account.make("deploy")
     made = account.make("key", "ARGS=create --tenant demo")
     assert f"Next: make chat ENV=local KEY={key_of(made)}" in made
@@ -129,13 +142,16 @@ def test_six_commands_lead_from_an_empty_account_to_an_answer(
     assert "nothing changed" in account.make("deploy")
 
 
-def test_a_command_killed_at_any_step_is_taken_up_by_the_next_run(account: Account, model: Path) -> None:
+def test_a_command_killed_at_any_step_is_taken_up_by_the_next_run(
+    account: Account, model: Path, embedding: Path
+) -> None:
     account.kill_at("cdk-bootstrap-us-east-1", "bootstrap")
     account.make("bootstrap")
     account.kill_at("cdk-synth", *bring(model))
     account.kill_at("cdk-deploy-data", *bring(model))
     account.kill_at("upload-model", *bring(model))
     account.make(*bring(model))
+    account.make(*bring(embedding, f"NAME={EMBEDDING}"))
     account.kill_at("stacks", "deploy")
     for _ in range(2):  # in the middle of making the stacks, and of what the first kill has left
         account.kill_at("cdk-deploy---all", "deploy")

@@ -363,8 +363,10 @@ WRITE_KEYS = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_each_role_holds_exactly_its_actions(resources, env, name, expected):
     granted = actions(resources, env, name)
+    # The laptop's further model is on a serverless endpoint, which gives whole answers.
+    further = {"sagemaker:InvokeEndpoint"} if env == "local" and name in ("Inference", "Worker") else set()
 
-    assert set(granted) == expected
+    assert set(granted) == expected | further
     assert {action for action, on in granted.items() if '"*"' in on} == TRACES
 
 

@@ -35,7 +35,7 @@ from tests.support.synthesis import EXAMPLES, SHIPPED
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("local", "dev", "prod", "catalogue")
-FURTHER = {"catalogue": {"all-minilm-l6-v2", "reranker-v2"}}
+FURTHER = {"local": {"all-minilm-l6-v2"}, "catalogue": {"all-minilm-l6-v2", "reranker-v2"}}
 HOSTED = {"gpt-oss-20b", "openai/gpt-4o-mini"}
 ALARM, COMPOSITE = "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"
 SEARCH = re.compile(r"SEARCH\('\{([^}]+)\} MetricName=\"([^\"]+)\" endpoint=\"([^\"]+)\"', '(\w+)', (\d+)\)")

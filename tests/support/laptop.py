@@ -16,6 +16,8 @@ import openai
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTLES_WITHIN_SECONDS = 60
+EMBEDDING = "all-minilm-l6-v2"
+"""The further model of settings/local.yaml: here two random layers."""
 
 
 @dataclass

@@ -27,7 +27,9 @@ def _ask(step: Step) -> Seen:
     reply = json.loads(text)
     if step.call == "models":
         return {"status": status, "models": [model["id"] for model in reply["data"]]}
-    if step.call in ("embeddings", "feedback"):
+    if step.call == "embeddings":
+        return {"status": status, "vectors": len(reply["data"])}
+    if step.call == "feedback":
         return {"status": status, "id": reply.get("id")}
     choice = reply["choices"][0]
     answered = _answered(status, reply["id"], [_text(choice)], choice["finish_reason"], reply["usage"])

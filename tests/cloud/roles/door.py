@@ -10,6 +10,7 @@ from contracts.access import key_pk, routing_pk
 from contracts.catalogue import ENTRIES_ATTRIBUTE, ModelEntry, catalogue_pk, write_entries
 from contracts.targets import EndpointTarget
 from tests.cloud.roles.world import Probe, World, marker
+from tests.support.laptop import EMBEDDING
 
 INFERENCE, API, AUTHORIZER = "lambdas.inference.handler", "lambdas.api.handler", "lambdas.authorizer.handler"
 
@@ -42,6 +43,16 @@ def key_is_read(world: World) -> bool:
 
 def model_is_called(world: World) -> bool:
     reply = _ask(world)
+    assert "arn:" not in reply.text
+    return reply.status_code == 200
+
+
+def embedding_model_is_called(world: World) -> bool:
+    """A further model, on a serverless endpoint: it gives its answer whole."""
+    reply = httpx.post(
+        f"{world.laptop.api_url}/embeddings",
+        json={"model": EMBEDDING, "input": "Hi"}, headers=world.laptop.headers, timeout=60,
+    )  # fmt: skip
     assert "arn:" not in reply.text
     return reply.status_code == 200
 
@@ -136,6 +147,7 @@ PROBES = [
     Probe("AuthorizerRole", ("dynamodb:GetItem@AccessTable",), key_is_read),
     Probe("AuthorizerRole", ("logs:PutLogEvents",), _log_of(AUTHORIZER)),
     Probe("InferenceRole", ("sagemaker:InvokeEndpointWithResponseStream",), model_is_called),
+    Probe("InferenceRole", ("sagemaker:InvokeEndpoint",), embedding_model_is_called),
     Probe("InferenceRole", ("dynamodb:PutItem@RecordsTable",), record_is_kept),
     Probe("InferenceRole", ("dynamodb:UpdateItem@RecordsTable",), budget_is_charged),
     Probe("InferenceRole", ("dynamodb:BatchGetItem@AccessTable",), routing_is_read),

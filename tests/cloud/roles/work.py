@@ -14,6 +14,7 @@ from contracts.jobs import queue_name
 from tests.cloud.roles.door import INFERENCE, _log_of
 from tests.cloud.roles.world import Probe, World, marker
 from tests.cloud.test_callers import admin, signed, user
+from tests.support.laptop import EMBEDDING
 
 JOBS, WORKER = "lambdas.jobs.handler", "lambdas.job_worker.handler"
 ROUTE = "/v1/chat/completions"
@@ -37,14 +38,14 @@ def _allowed(reply: httpx.Response) -> bool:
     return reply.status_code < 300
 
 
-def _submit(world: World) -> httpx.Response:
-    return _call(world, "POST", "/jobs", {"url": ROUTE, "body": _chat(world)})
+def _submit(world: World, url: str = ROUTE, body: dict[str, Any] | None = None) -> httpx.Response:
+    return _call(world, "POST", "/jobs", {"url": url, "body": body or _chat(world)})
 
 
 @contextmanager
-def _job(world: World) -> Iterator[str]:
+def _job(world: World, *asked: Any) -> Iterator[str]:
     """A job's id; whatever came of it, it is gone afterwards."""
-    made = _submit(world)
+    made = _submit(world, *asked)
     assert made.status_code == 202, made.text
     job = str(made.json()["id"])
     try:
@@ -126,6 +127,12 @@ def job_is_answered(world: World) -> bool:
     """From the ticket to the stored result; its place among the open tasks is free again."""
     with _job(world) as job:
         return _done(world, f"/jobs/{job}") and world.soon(lambda: not _slots(world, job))
+
+
+def texts_are_embedded(world: World) -> bool:
+    """A further model, on a serverless endpoint: it gives its answer whole."""
+    with _job(world, "/v1/embeddings", {"model": EMBEDDING, "input": "Hi"}) as job:
+        return _done(world, f"/jobs/{job}")
 
 
 def _slots(world: World, task: str) -> list[Any]:
@@ -312,6 +319,7 @@ PROBES = [
         ),
         job_is_answered,
     ),
+    Probe("WorkerRole", ("sagemaker:InvokeEndpoint",), texts_are_embedded),
     Probe("WorkerRole", ("logs:PutLogEvents",), worker_is_logged),
     Probe("WorkerRole", ("s3:DeleteObject", "dynamodb:PutItem@WorkTable"), batch_is_answered),
     Probe("WorkerRole", ("dynamodb:PutItem@RecordsTable",), answer_is_recorded),

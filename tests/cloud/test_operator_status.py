@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.laptop import REPOSITORY, Laptop
+from tests.support.laptop import EMBEDDING, REPOSITORY, Laptop
 from tests.support.waiting import until
 
 
@@ -34,8 +34,9 @@ def test_status_tells_what_serves(laptop: Laptop) -> None:
     assert {stack["name"] for stack in status["stacks"]} >= {
         f"evergreen-local-{part}" for part in ("data", "serving", "gateway", "monitoring", "refresh")
     }
-    [endpoint] = status["endpoints"]
+    endpoint, further = status["endpoints"]
     assert endpoint["name"] == laptop.outputs["endpoint_name"]
+    assert further["name"] == f"evergreen-local-serving-{EMBEDDING}"
     assert endpoint["config_is_the_stacks"] is True
     assert endpoint["variants"][0]["name"] == "champion"
     assert status["keys"] >= 1

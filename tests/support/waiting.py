@@ -35,9 +35,8 @@ async def until_async(condition: Callable[[], Any], what: str, seconds: float = 
 
 def running_requests(laptop: Laptop) -> float:
     """Requests that the model's process works on, by its own metrics."""
-    (instance,) = httpx.get(f"{laptop.outputs['aws_endpoint_url']}/_evergreen/instances", timeout=60).json()[
-        :1
-    ]
+    listed = httpx.get(f"{laptop.outputs['aws_endpoint_url']}/_evergreen/instances", timeout=60).json()
+    instance = next(one for one in listed if one["endpoint"] == laptop.outputs["endpoint_name"])
     text = httpx.get(f"{instance['url']}/metrics", timeout=60).text
     found = re.search(r"^\S*running\S* ([0-9.e+]+)$", text, re.MULTILINE)
     assert found, text

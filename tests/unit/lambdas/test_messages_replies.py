@@ -249,7 +249,7 @@ def test_a_refused_prompt_is_a_refusal(make_door: Make, streamed: bool) -> None:
 
 
 def refused(door: Door, body: bytes | dict[str, Any], **caller: str) -> tuple[Any, dict[str, Any]]:
-    reply, text = door.ask(body, route=ROUTE, **caller)
+    reply, text = door.ask(body, route=ROUTE, headers=NONE, **caller)
     MessageErrorReply.model_validate_json(text)
     return reply, json.loads(text)
 
@@ -329,7 +329,7 @@ def test_an_error_within_a_stream_is_its_last_event(door: Door) -> None:
 )
 def test_nobody_waits_until_tomorrow(door: Door, limit: str, tries_again: str | None) -> None:
     caller = {"tenant": "shop", "key_name": "web", "key_id": "k", "scopes": "inference", limit: "1"}
-    replies = [door.ask(message(), route=ROUTE, **caller)[0] for _ in range(4)]
+    replies = [door.ask(message(), route=ROUTE, headers=NONE, **caller)[0] for _ in range(4)]
     last = replies[-1]
     assert last.status == 429
     assert last.headers.get("x-should-retry") == tries_again

@@ -73,6 +73,7 @@ def ask(api: RestApiHarness, path: str, headers: dict[str, str]) -> tuple[int, s
     reply = api.call("POST", path, headers)
     if reply.status != 200:
         return reply.status, None
+    assert isinstance(reply.body, bytes)
     context = json.loads(reply.body)["requestContext"]
     assert context["identity"]["apiKeyId"] == f"k-{context['authorizer']['tenant']}"
     return 200, context["authorizer"]["tenant"]

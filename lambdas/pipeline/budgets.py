@@ -117,9 +117,10 @@ class SettleBudget:
     def __call__(
         self, request: Request, day: str, reservation: Reservation | None, response: Response
     ) -> None:
-        """A request refused before it was reserved leaves no trace. Raises what the ledger raises."""
+        """A request that failed before anything was reserved leaves no trace, nor does one that became a job;
+        one that guards refused is a request. Raises what the ledger raises."""
         used_nothing = response.prompt_tokens is None and response.first_token_at is None
-        if reservation is None and used_nothing:
+        if reservation is None and used_nothing and (response.error is not None or response.is_offloaded):
             return
         reserved = reservation.tokens if reservation else None
         to = billed(request, self._models)

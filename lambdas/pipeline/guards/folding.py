@@ -17,6 +17,7 @@ _TAGS = re.compile("[\U000e0020-\U000e007e]+")
 _TAG_BASE = 0xE0000
 # Accents and strokes over letters; vowel signs of other scripts are letters in all but name.
 _MARKS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")
+_MOST_GROWTH, _GROWTH_OF_SHORT = 4, 200
 _SPACE = re.compile(r"\s+")
 _LOOKS = {
     "a": "аαɑ", "b": "ьƅ", "c": "сᴄⲥ", "d": "ԁ", "e": "еҽꬲє", "f": "ꬵẝք", "g": "ɡցƍᶃ", "h": "һհ",
@@ -45,7 +46,12 @@ def plain(text: str) -> str:
 
 def unmarked(text: str) -> str:
     """The text in one form of each character (NFKC), without accents. Patterns for `plain` go through it."""
-    folded = unicodedata.normalize("NFKC", _MARKS.sub("", unicodedata.normalize("NFKD", text)))
+    apart = unicodedata.normalize("NFKD", text)
+    if len(apart) > _MOST_GROWTH * len(text) + _GROWTH_OF_SHORT:
+        # A ligature may stand for eighteen letters: a text made of them is searched as it is.
+        folded = unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", text)))
+    else:
+        folded = unicodedata.normalize("NFKC", _MARKS.sub("", apart))
     return folded.replace("ς", "σ")  # as casefold does, which no pattern can go through
 
 

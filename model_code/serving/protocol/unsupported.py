@@ -19,10 +19,11 @@ _LONGEST_SHOWN = 128
 
 def unsupported_route(route: str, task: ModelTask) -> ServingError:
     """The refusal of a route that a container with a model for that task does not answer."""
-    if not any(route in routes for routes in ROUTES.values()):
+    public = container.public_route(route)
+    if not any(public in routes for routes in ROUTES.values()):
         text = f"The route '{route[:_LONGEST_SHOWN]}' is not served here."
         return invalid(text, param=container.ATTRIBUTE_ROUTE, code="unknown_route", status=404)
-    return unsupported_feature(route, task, param=container.ATTRIBUTE_ROUTE)
+    return unsupported_feature(public, task, param=container.ATTRIBUTE_ROUTE)
 
 
 def unsupported_feature(what: str, task: ModelTask, *, param: str | None = None) -> ServingError:

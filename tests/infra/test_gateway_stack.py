@@ -294,13 +294,15 @@ def test_functions_run_where_the_settings_say(resources):
 
 def test_the_function_holds_what_the_machines_hold(resources):
     """Above that callers get our 503 with Retry-After; above the function's concurrency, a server error."""
-    settings = load("staging").endpoint
+    environment = load("staging")
+    settings, (embeddings,) = environment.endpoint, environment.models
     assert settings.kind == "realtime"
+    assert embeddings.endpoint.kind == "serverless"
     machines = settings.instances.max + settings.instances.min  # a challenger of two beside three
     each = settings.engine.max_running_requests + settings.engine.max_queued_requests
 
     reserved = function(resources, "staging", "inference")["ReservedConcurrentExecutions"]
-    assert reserved == math.ceil(1.1 * machines * each)
+    assert reserved == math.ceil(1.1 * (machines * each + embeddings.endpoint.max_concurrency))
     # Six machines of 192 requests are more than the account has to reserve.
     assert function(resources, "prod", "inference")["ReservedConcurrentExecutions"] == 900
     assert "ReservedConcurrentExecutions" not in function(resources, "dev", "inference")

@@ -36,6 +36,11 @@ def policy(action: str | list[str], effect: str = "Allow") -> dict[str, Any]:
     return template("AWS::IAM::Policy", PolicyDocument={"Statement": [statement]})
 
 
+def function(*values: Any) -> dict[str, Any]:
+    variables = {f"V{number}": value for number, value in enumerate(values)}
+    return template("AWS::Lambda::Function", Environment={"Variables": variables})
+
+
 ALARMS = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "errors"}]}}
 CAPTURE = {"EnableCapture": True, "InitialSamplingPercentage": 100}
 MANAGED = "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"
@@ -56,6 +61,8 @@ REFUSED = [
     ("no-full-access", template("AWS::IAM::Role", Policies=[INLINE])),
     ("no-physical-model-names", template("AWS::SageMaker::Model", ModelName="mine")),
     ("no-physical-model-names", config("ml.g6e.xlarge", EndpointConfigName="mine")),
+    ("function-variables", function("x" * 4096)),
+    ("function-variables", function("x" * 2000, {"Fn::Join": ["", ["y" * 2100, {"Ref": "Table"}]]})),
 ]
 
 ACCEPTED = [
@@ -70,6 +77,7 @@ ACCEPTED = [
     ("no-full-access", template("AWS::IAM::Role", ManagedPolicyArns=["arn:aws:iam::aws:policy/ReadOnly"])),
     ("no-physical-model-names", template("AWS::SageMaker::Model", Tags=[])),
     ("no-physical-model-names", template("AWS::SageMaker::Endpoint", EndpointName="evergreen-prod")),
+    ("function-variables", function("x" * 2000, {"Fn::Join": ["", ["y" * 1000, {"Ref": "Table"}]]})),
 ]
 
 

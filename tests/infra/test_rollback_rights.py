@@ -27,7 +27,7 @@ def describable(resources: dict[str, Any]) -> list[Any]:
     return [
         place
         for name, policy in resources.items()
-        if policy["Type"] == "AWS::IAM::Policy" and name.startswith("ExecutionRole")
+        if policy["Type"] == "AWS::IAM::Policy" and name.startswith(("ExecutionRole", "ModelExecutionRole"))
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]
         if "cloudwatch:DescribeAlarms" in statement["Action"]
         for place in (

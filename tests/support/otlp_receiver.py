@@ -84,7 +84,7 @@ def running() -> Iterator[Receiver]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.calls.append((self.path, _lower(self.headers), body))
+            receiver.calls.append((self.path, _lower(dict(self.headers)), body))
             status = receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0]
             answer = json.dumps(receiver.answer).encode()
             self.send_response(status)

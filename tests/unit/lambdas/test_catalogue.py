@@ -178,7 +178,8 @@ def test_budgets_of_models_survive_the_authorizers_context() -> None:
 
 def budgeted(door: Door, model: str, **limits: str) -> tuple[int, Any]:
     budgets = json.dumps({"big": {"requests_per_day": 2, "tokens_per_day": 600}})
-    reply, body = door.ask({**chat(), "model": model}, **AUTHORIZER, model_budgets=budgets, **limits)
+    caller: dict[str, Any] = {**AUTHORIZER, "model_budgets": budgets, **limits}
+    reply, body = door.ask({**chat(), "model": model}, **caller)
     return reply.status, json.loads(body)
 
 

@@ -114,7 +114,8 @@ def test_a_users_kept_responses_are_gone(make_door: Callable[..., Door], erase: 
     )
     for user in ("u-7", "u-8"):
         asked = {"model": SETTINGS.model_name, "input": "Hi", "user": user}
-        door.ask(asked, route="/v1/responses", request_id=user, **KEY)
+        caller: dict[str, Any] = {**KEY, "request_id": user}
+        door.ask(asked, route="/v1/responses", **caller)
     erased, _ = erase()
     assert erased == Erased(answers=1)
     (row,) = tables.scan(TableName="work")["Items"]

@@ -322,7 +322,7 @@ def test_what_a_request_refers_to_counts_against_its_budget(keeping_door: Door) 
     limited = {**AUTHORIZER, "key_id": "k", "tokens_per_day": "1500"}
     first = respond(keeping_door, caller=limited, input="x" * 4_000, max_output_tokens=1)
     assert first["object"] == "response"
-    short = {"caller": limited, "input": "And?", "max_output_tokens": 495}
+    short: dict[str, Any] = {"caller": limited, "input": "And?", "max_output_tokens": 495}
     error = respond(keeping_door, "r2", previous_response_id=first["id"], **short)
     assert error["code"] == "tokens_per_day_exceeded"
     assert respond(keeping_door, "r3", **short)["object"] == "response"

@@ -35,7 +35,10 @@ def sent(*pieces: dict[str, Any], seconds: float) -> tuple[list[Any], list[bytes
     async def send(message: Any) -> None:
         messages.append(message)
 
-    asyncio.run(with_body_timeout(application, seconds)({"type": "http"}, receive, send))
+    async def run() -> None:
+        await with_body_timeout(application, seconds)({"type": "http"}, receive, send)
+
+    asyncio.run(run())
     return messages, whole
 
 

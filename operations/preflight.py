@@ -97,11 +97,8 @@ def _report(env: str) -> int:
             f"{in_the_way} of {len(found)} checks failed: follow the arrows and run this again."
         )
     models = [result for result in found if result.subject.startswith(SUBJECT)]
-    is_there = all(result.mark is Mark.PASSED for result in models)
-    following = (
-        f"deploy ENV={target.name}" if is_there else f"model ENV={target.name} FROM=<folder or S3 URI>"
-    )
-    print(f"\nNext: make {following}")
+    missing = [result.next_step for result in models if result.next_step]
+    print(f"\nNext: {missing[0] if missing else f'make deploy ENV={target.name}'}")
     return 0
 
 

@@ -56,7 +56,7 @@ def test_the_deployed_dashboard_is_drawn_with_lines(page: Page, laptop: Laptop) 
     expect(requests.locator("svg path").first).to_have_attribute("d", A_LINE, timeout=WAIT_MS)
     expect(page.locator(".widget", has_text="Time to first token")).to_contain_text("goal", timeout=WAIT_MS)
     alarms = page.locator(".widget", has_text="Alarms").first
-    expect(alarms.locator(".pill")).to_have_count(7, timeout=WAIT_MS)
+    expect(alarms.locator(".pill")).to_have_count(8, timeout=WAIT_MS)
 
 
 def test_nothing_is_wider_than_the_window(page: Page) -> None:

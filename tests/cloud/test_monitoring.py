@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 from contracts import metrics
 from local.console import widgets
 from tests.cloud.test_faults import ask, handler_processes
-from tests.support.laptop import Laptop
+from tests.support.laptop import EMBEDDING, Laptop
 
 WAIT_SECONDS = 420
 PREFIX = "evergreen-local"
@@ -35,6 +35,7 @@ ALARMS = [
         "refresh-failed",
         "update-rolled-back",
         "jobs-dlq-not-empty",
+        f"model5xx-{EMBEDDING}",
         "page",
     )
 ]

@@ -17,7 +17,7 @@ import pytest
 
 from local.environments import SDK
 from tests.support.emulator import VENVS, allow, policy
-from tests.support.laptop import REPOSITORY, Laptop
+from tests.support.laptop import EMBEDDING, REPOSITORY, Laptop
 
 Seen = dict[str, dict[str, Any]]
 DRIVER = Path(__file__).with_name("clients") / "with_sagemaker_sdk.py"
@@ -103,7 +103,8 @@ def test_an_endpoint_is_described_and_found(seen: Seen) -> None:
     assert found["config_variants"] == ["champion"]
     assert found["image"] == found["deployed_image"]
     assert "evergreen-serving" in found["image"]
-    assert seen["endpoint_is_listed"] == {"found": ["evergreen-local"], "before_there_was_one": []}
+    listed = [f"evergreen-local-serving-{EMBEDDING}", "evergreen-local"]  # by name, descending unless asked
+    assert seen["endpoint_is_listed"] == {"found": listed, "before_there_was_one": []}
     assert seen["unknown_endpoint"]["code"] == "ValidationException"
     assert "Could not find endpoint" in seen["unknown_endpoint"]["message"]
 

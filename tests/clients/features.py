@@ -8,8 +8,10 @@ weather may be nonsense. What a client hides from its users stands in `hidden`.
 
 from __future__ import annotations
 
+import base64
 import math
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jsonschema
@@ -86,8 +88,16 @@ def _echoes(seen: Seen) -> str | None:
     )
 
 
+def _numbers(vector: Sequence[float] | str) -> Sequence[float]:
+    """A vector; some clients hand on the base64 that they were told to ask for."""
+    if not isinstance(vector, str):
+        return vector
+    packed = base64.b64decode(vector)
+    return struct.unpack(f"<{len(packed) // 4}f", packed)
+
+
 def _vectors(seen: Seen, before: Mapping[str, Seen]) -> str | None:
-    vectors = seen.get("vectors") or []
+    vectors = [_numbers(vector) for vector in seen.get("vectors") or []]
     if len(vectors) != len(SCENARIO["texts"]) or len({len(vector) for vector in vectors}) != 1:
         return f"{len(vectors)} vectors"
     if any(abs(math.hypot(*vector) - 1) > 1e-3 for vector in vectors):

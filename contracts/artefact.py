@@ -100,6 +100,6 @@ def verify(folder: Path, expected_digest: str | None) -> Manifest:
 
 def _paths(folder: Path) -> list[str]:
     """What a manifest has to name, sorted: all files of a folder but those at its root that nothing loads."""
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    files = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     paths = [path.relative_to(folder).as_posix() for path in files]
     return [path for path in paths if path not in _UNLISTED]

@@ -16,6 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from contracts.archives import extract
 from contracts.artefact import MANIFEST_NAME
 from contracts.container import HOOK_FILE
 from operations.aws_errors import code_of
@@ -179,7 +180,7 @@ def _extract(archive: Path, work: Path) -> Path:
         partial.mkdir(parents=True)
         try:
             with tarfile.open(archive) as files:
-                files.extractall(partial, filter="data")  # refuses links and paths that lead out
+                extract(files, partial, files.getmembers())  # refuses links and paths that lead out
         except (tarfile.TarError, EOFError, OSError) as error:
             raise CommandError(f"{archive} cannot be unpacked: {error}.") from None
         partial.rename(into)

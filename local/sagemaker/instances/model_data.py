@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from contracts.archives import extract
 from local.sagemaker.ports import RoleCredentials
 from local.sagemaker.records import ContainerDefinition, JsonObject
 
@@ -196,7 +197,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar.gz, without following it out of the folder, and remove it. Raises ModelDataError."""
     with tarfile.open(archive, "r:gz") as tar:
         members = list(_within_limits(tar))
-        tar.extractall(folder, members=members, filter="data")
+        extract(tar, folder, members)
     archive.unlink()
 
 

@@ -47,6 +47,13 @@ def test_a_link_to_nowhere_is_a_file_too(folder: Path) -> None:
         verify(folder, None)
 
 
+def test_a_folder_under_a_second_name_is_refused(folder: Path) -> None:
+    digest = describe(folder, "m").digest
+    (folder / "openvino").symlink_to(folder / "code")
+    with pytest.raises(ArtefactError, match=r"^openvino is not named"):
+        verify(folder, digest)
+
+
 def test_what_was_measured_of_it_may_lie_beside(folder: Path) -> None:
     digest = describe(folder, "m").digest
     (folder / QUANTISATION_FILE).write_text("{}")
